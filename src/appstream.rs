@@ -1,0 +1,64 @@
+//! All that is AppStream's: for now, the streaming user. Reads the account
+//! files itself: the name services of libc are not in a static binary.
+
+use std::fs;
+use std::path::Path;
+
+/// The local account that every streaming session runs as.
+pub const STREAMING_USER: &str = "as2-streaming-user";
+
+/// A local account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
+
+/// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
+pub fn streaming_user(root: &Path) -> Option<User> {
+    let passwd = fs::read_to_string(root.join("etc/passwd")).ok()?;
+    let group = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
+    user(STREAMING_USER, &passwd, &group)
+}
+
+fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
+    let mut user = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next()? != name {
+            return None;
+        }
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        Some(User { name: name.to_owned(), uid, gid, groups: Vec::new() })
+    })?;
+    user.groups = group
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let gid = fields.nth(2)?.parse().ok()?;
+            fields.next()?.split(',').any(|member| member == name).then_some(gid)
+        })
+        .collect();
+    Some(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_is_found_by_name_with_its_groups() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nbad\nas2:x:5:5:::\nas2-streaming-user:x:1001:1002:S:/home/s:/bin/bash\n";
+        let group = "wheel:x:10:root\naudio:x:63:a,as2-streaming-user\nvideo:x:39:as2-streaming-user2\nbad\n";
+        let expected = User { name: STREAMING_USER.into(), uid: 1001, gid: 1002, groups: vec![63] };
+        assert_eq!(user(STREAMING_USER, passwd, group), Some(expected));
+        assert_eq!(user("nobody", passwd, group), None);
+        assert_eq!(user("bad", passwd, group), None);
+    }
+}

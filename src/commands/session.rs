@@ -1,0 +1,639 @@
+//! A session start: every share of the config from its name to its mount,
+//! inside one deadline. Read [`run`] for the frame, [`bring_up`] for the way
+//! of one share, [`attempt`] for one try.
+
+use crate::appstream;
+use crate::cli::{SessionArgs, VERSION};
+use crate::config::file::{self, FileError};
+use crate::config::{Endpoint, Facility, LogSettings, Settings, Share};
+use crate::log::Log;
+use crate::report::{Code, Outcome, Report};
+use crate::retry::{Backoff, Clock, Deadline};
+use crate::share::causes::{Cause, explain};
+use crate::share::linux::{Linux, Namespace, may_mount, namespace};
+use crate::share::names::seconds;
+use crate::share::{Failure, Machine, Mounted, plan};
+use crate::stop::{Stop, SystemClock};
+use crate::sys;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One attempt gives the name this long, and then the connection as long again.
+const LOCATE: Duration = Duration::from_secs(3);
+/// While an attempt is not due, the name and the port are looked at this long …
+const GLANCE: Duration = Duration::from_millis(150);
+/// … with about this much between two looks, so that what has come good is seen in 0.3 s.
+const BETWEEN: Duration = Duration::from_millis(60);
+/// Each server's shares have a thread of their own where there are several servers.
+const STACK: usize = 256 * 1024;
+
+/// Runs a session start and returns its exit code.
+pub fn run(args: &SessionArgs, started: Instant) -> Code {
+    let log = super::log(!args.once);
+    let (code, text) = match start(args, started, &log) {
+        Ok(report) => return finish(&report, args.once, &log),
+        Err(refusal) => refusal,
+    };
+    log.error(format_args!("{text} (exit {})", code.0));
+    code
+}
+
+/// The frame of a run: what must be right before the first share is touched.
+fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Code, String)> {
+    let root = Path::new("/");
+    let proc = Path::new("/proc");
+    if !nix::unistd::geteuid().is_root() {
+        return Err((Code::PERMISSION, "only root can mount: use sudo".into()));
+    }
+    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let clock = SystemClock::new(started, &stop);
+    let (path, settings) = settings(root, args)?;
+    apply(&settings.log, log);
+    let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
+    log.info(format_args!(
+        "{VERSION}: config {}, {}, deadline {}",
+        path.display(),
+        shares(settings.shares.len()),
+        humantime::format_duration(settings.deadline)
+    ));
+    if !may_mount(proc) {
+        let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
+                    or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
+        return Err((Code::PERMISSION, text.into()));
+    }
+    if namespace(proc) == Namespace::Private && !args.allow_private_namespace {
+        let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
+                    unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
+                    ReadOnlyPaths= and their like: take these out (or give --allow-private-namespace)";
+        return Err((Code::FAULT, text.into()));
+    }
+    let user = appstream::streaming_user(root);
+    let machine = Linux { root, clock: &clock, stop: &stop, user };
+    let kernel = nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned());
+    let run = Run {
+        machine: &machine,
+        clock: &clock,
+        log,
+        deadline,
+        attempt_timeout: settings.attempt_timeout,
+        once: args.once,
+        kernel,
+    };
+    let outcomes = run.all(settings.shares);
+    let stopped_by = stop.signal().map(|signal| signal as i32);
+    Ok(Report { outcomes, stopped_by })
+}
+
+fn settings(root: &Path, args: &SessionArgs) -> Result<(PathBuf, Settings), (Code, String)> {
+    let absolute = args.config.as_ref().map(std::path::absolute).transpose();
+    let named = absolute.map_err(|e| (Code::CONFIG, format!("--config cannot be used: {e}")))?;
+    let exe = std::env::current_exe().ok();
+    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| match e {
+        FileError::Untrusted { .. } => (Code::PERMISSION, e.to_string()),
+        FileError::None(_) => {
+            let hint =
+                "copy config.example.toml to /etc/efs-agent/config.toml and set the endpoint";
+            (Code::CONFIG, format!("{e}; {hint}"))
+        }
+        _ => (Code::CONFIG, e.to_string()),
+    })?;
+    let settings = Settings::parse(&path, &text).map_err(|e| (Code::CONFIG, e.to_string()))?;
+    Ok((path, settings))
+}
+
+fn apply(settings: &LogSettings, log: &Log) {
+    log.set_level(settings.level);
+    if !settings.syslog {
+        log.drop_syslog();
+    } else if settings.facility != Facility::Daemon {
+        log.add_syslog(Path::new(super::DEV_LOG), settings.facility);
+    }
+}
+
+fn shares(n: usize) -> String {
+    if n == 1 { "1 share".into() } else { format!("{n} shares") }
+}
+
+/// The last lines, and the exit code.
+fn finish(report: &Report, once: bool, log: &Log) -> Code {
+    let code = report.code();
+    // Of several shares, each has had its line as it ended; of one, its line is the last.
+    if let [outcome] = report.outcomes.as_slice() {
+        tell(outcome, once, Some(code), report.stopped_by, log);
+    } else {
+        let text = format!("{} (exit {})", report.summary(), code.0);
+        if code == Code::OK { log.info(text) } else { log.error(text) }
+    }
+    code
+}
+
+/// The outcome of one share: a line for the session log, or several for a person.
+fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>, log: &Log) {
+    let exit = code.map(|code| format!(" (exit {})", code.0)).unwrap_or_default();
+    let Some(cure) = outcome.cure() else {
+        return log.info(format_args!("{}{exit}", outcome.line()));
+    };
+    let signal = stopped.and_then(|n| nix::sys::signal::Signal::try_from(n).ok());
+    let line = match signal {
+        Some(signal) => format!("stopped by {signal}: {}", outcome.line()),
+        None => outcome.line(),
+    };
+    let write = |text: String| {
+        if outcome.share.required { log.error(text) } else { log.warning(text) }
+    };
+    if once {
+        write(line);
+        log.info(format_args!("  to mend it: {cure}"));
+        if let Some(code) = code {
+            let again =
+                if code == Code::DEADLINE { "; a session start would go on trying" } else { "" };
+            log.info(format_args!("  exit {}{again}", code.0));
+        }
+    } else {
+        write(format!("{line}; to mend it: {cure}{exit}"));
+    }
+}
+
+/// What all shares of a run have in common.
+struct Run<'a, M> {
+    machine: &'a M,
+    clock: &'a (dyn Clock + Sync),
+    log: &'a Log,
+    deadline: Deadline,
+    attempt_timeout: Duration,
+    once: bool,
+    kernel: String,
+}
+
+impl<M: Machine> Run<'_, M> {
+    /// All shares: different servers side by side, the shares of one server one after another
+    /// (mounts of one server at the same time can fail in the kernel's trunking discovery).
+    fn all(&self, shares: Vec<Share>) -> Vec<Outcome> {
+        let several = shares.len() > 1;
+        let mut servers: Vec<(Endpoint, Vec<(usize, Share)>)> = Vec::new();
+        for (place, share) in shares.into_iter().enumerate() {
+            match servers.iter_mut().find(|(endpoint, _)| *endpoint == share.endpoint) {
+                Some((_, of_it)) => of_it.push((place, share)),
+                None => servers.push((share.endpoint.clone(), vec![(place, share)])),
+            }
+        }
+        let one_server = |shares: Vec<(usize, Share)>| -> Vec<(usize, Outcome)> {
+            let each = shares.into_iter().map(|(place, share)| {
+                let outcome = self.bring_up(share);
+                if several {
+                    tell(&outcome, self.once, None, None, self.log);
+                }
+                (place, outcome)
+            });
+            each.collect()
+        };
+        let mut outcomes: Vec<(usize, Outcome)> = if servers.len() == 1 {
+            servers.into_iter().flat_map(|(_, shares)| one_server(shares)).collect()
+        } else {
+            std::thread::scope(|scope| {
+                let mut threads = Vec::new();
+                let mut here = Vec::new();
+                for (_, shares) in servers {
+                    let again = shares.clone();
+                    let thread = std::thread::Builder::new().stack_size(STACK);
+                    match thread.spawn_scoped(scope, || one_server(shares)) {
+                        Ok(thread) => threads.push(thread),
+                        // No thread to be had: one after another is better than not at all.
+                        Err(_) => here.extend(one_server(again)),
+                    }
+                }
+                here.extend(threads.into_iter().flat_map(|t| t.join().unwrap_or_default()));
+                here
+            })
+        };
+        outcomes.sort_by_key(|(place, _)| *place);
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// One share, from whatever is there to its mount.
+    fn bring_up(&self, share: Share) -> Outcome {
+        let started = self.clock.now();
+        let mut attempts = 0;
+        if !share.options.ignored.is_empty() {
+            let words = share.options.ignored.join(", ");
+            self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
+        }
+        let result = match self.machine.mounted(&share) {
+            Ok(Some(mounted)) => Ok(mounted),
+            Ok(None) => self.mount_new(&share, &mut attempts),
+            Err(failure) => Err(self.explain(&failure, &share)),
+        };
+        if let Ok(mounted) = &result {
+            self.settle(&share, mounted);
+        }
+        let took = self.clock.now().saturating_sub(started);
+        Outcome { share, result, attempts, took }
+    }
+
+    fn mount_new(&self, share: &Share, attempts: &mut u32) -> Result<Mounted, Cause> {
+        let point = match self.machine.prepare(share) {
+            Ok(point) => point,
+            Err(failure) => return Err(self.explain(&failure, share)),
+        };
+        let result = self.until_mounted(share, &point, attempts);
+        if result.is_err() {
+            self.machine.discard(point);
+        }
+        result
+    }
+
+    /// Attempts with pauses between them, until one succeeds, fails for good, or time is up.
+    fn until_mounted(
+        &self,
+        share: &Share,
+        point: &M::Point,
+        attempts: &mut u32,
+    ) -> Result<Mounted, Cause> {
+        let mut backoff = Backoff::new(sys::random());
+        let mut before: Option<Failure> = None;
+        loop {
+            if self.deadline.passed(self.clock) {
+                return Err(self.explain(&before.unwrap_or(Failure::NoTime), share));
+            }
+            *attempts += 1;
+            let mut failure = match self.attempt(share, point) {
+                Ok(mounted) => return Ok(mounted),
+                Err(failure) => failure,
+            };
+            // An attempt that the deadline cut short says less than a whole one.
+            if self.deadline.passed(self.clock) && failure.is_by_time() {
+                failure = before.unwrap_or(failure);
+            }
+            let cause = self.explain(&failure, share);
+            let last = self.once || self.deadline.passed(self.clock);
+            if failure == Failure::Stopped || last || !cause.is_temporary() {
+                return Err(cause);
+            }
+            let left = seconds(self.deadline.left(self.clock));
+            let source = share.source();
+            let sentence = &cause.sentence;
+            self.log.warning(format_args!("{source}: attempt {attempts}: {sentence}; {left} left"));
+            if self.pause(share, &failure, &mut backoff).is_err() {
+                return Err(self.explain(&Failure::Stopped, share));
+            }
+            before = Some(failure);
+        }
+    }
+
+    /// One try: name, address that answers, mount(2).
+    fn attempt(&self, share: &Share, point: &M::Point) -> Result<Mounted, Failure> {
+        let address = self.locate(share, LOCATE)?;
+        let call = plan::mount_call(share, address);
+        let until = self.deadline.within(self.clock, self.attempt_timeout);
+        self.machine.mount(share, &call, point, until)
+    }
+
+    /// The share's address that answers, found within `window` for the name and again for it.
+    fn locate(&self, share: &Share, window: Duration) -> Result<std::net::IpAddr, Failure> {
+        let found = self.machine.resolve(share, self.deadline.within(self.clock, window))?;
+        let until = self.deadline.within(self.clock, window);
+        let address = self.machine.reach(share, &found.addresses, until)?;
+        let (port, by) = (share.options.port, found.by);
+        let text = format!("{}: {address} ({by}) answers on TCP {port}", share.endpoint);
+        if self.once {
+            self.log.info(text)
+        } else {
+            self.log.debug(text)
+        }
+        Ok(address)
+    }
+
+    /// The pause before the next attempt; shorter as soon as a name or a port has come good.
+    fn pause(
+        &self,
+        share: &Share,
+        failure: &Failure,
+        backoff: &mut Backoff,
+    ) -> Result<(), crate::retry::Stopped> {
+        let end = self.deadline.within(self.clock, backoff.pause());
+        if !failure.can_be_watched() {
+            return self.clock.wait(end.left(self.clock));
+        }
+        while !end.passed(self.clock) {
+            let step = BETWEEN - backoff.jitter(BETWEEN / 2);
+            self.clock.wait(step.min(end.left(self.clock)))?;
+            if !end.passed(self.clock) && self.locate(share, GLANCE).is_ok() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&self, share: &Share, mounted: &Mounted) {
+        if !mounted.differs.is_empty() {
+            let (at, differs) = (share.mount_point.display(), mounted.differs.join(", "));
+            let hint = "unmount it and run again to have what the config says";
+            self.log.warning(format_args!("{at} is mounted with {differs}: {hint}"));
+        }
+        let until = self.deadline.within(self.clock, self.attempt_timeout);
+        for (level, text) in self.machine.settle(share, mounted, until) {
+            self.log.line(level, text);
+        }
+    }
+
+    fn explain(&self, failure: &Failure, share: &Share) -> Cause {
+        explain(failure, share, &self.kernel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Level;
+    use crate::log::test::Lines;
+    use crate::retry::Stopped;
+    use crate::share::mount_point::PointError;
+    use crate::share::names::{By, Found, NameError};
+    use crate::share::plan::MountCall;
+    use crate::share::reach::{Problem, ReachError};
+    use nix::errno::Errno;
+    use std::net::IpAddr;
+    use std::sync::Mutex;
+
+    /// A clock whose waits take no time.
+    #[derive(Default)]
+    struct VirtualClock(Mutex<Duration>);
+
+    impl Clock for VirtualClock {
+        fn now(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn wait(&self, pause: Duration) -> Result<(), Stopped> {
+            *self.0.lock().unwrap() += pause;
+            Ok(())
+        }
+    }
+
+    fn seconds_of(n: f64) -> Duration {
+        Duration::from_secs_f64(n)
+    }
+
+    /// A machine on which things come good at given times.
+    #[derive(Default)]
+    struct FakeMachine {
+        clock: VirtualClock,
+        name_from: Duration,
+        port_from: Duration,
+        /// What mount(2) answers, in turn; then success.
+        mounts: Mutex<Vec<Failure>>,
+        already: bool,
+        prepare: Option<PointError>,
+        /// Times of the steps, for looking at.
+        seen: Mutex<Vec<(&'static str, Duration)>>,
+        notes: Vec<(Level, String)>,
+    }
+
+    impl FakeMachine {
+        fn see(&self, what: &'static str) -> Duration {
+            let now = self.clock.now();
+            self.seen.lock().unwrap().push((what, now));
+            now
+        }
+
+        fn times(&self, what: &str) -> Vec<Duration> {
+            let seen = self.seen.lock().unwrap();
+            seen.iter().filter(|(w, _)| *w == what).map(|(_, t)| *t).collect()
+        }
+
+        fn mounted(already: bool) -> Mounted {
+            Mounted {
+                address: "10.0.0.1".into(),
+                version: "4.1".into(),
+                device: "0:40".into(),
+                rsize: 0,
+                already,
+                differs: vec![],
+            }
+        }
+    }
+
+    impl Machine for FakeMachine {
+        type Point = ();
+
+        fn mounted(&self, _: &Share) -> Result<Option<Mounted>, Failure> {
+            Ok(self.already.then(|| Self::mounted(true)))
+        }
+
+        fn prepare(&self, _: &Share) -> Result<(), Failure> {
+            self.prepare.clone().map_or(Ok(()), |e| Err(Failure::Point(e)))
+        }
+
+        fn discard(&self, (): ()) {
+            self.see("discard");
+        }
+
+        fn resolve(&self, _: &Share, _: Deadline) -> Result<Found, Failure> {
+            let server: IpAddr = "10.0.0.2".parse().unwrap();
+            if self.see("resolve") < self.name_from {
+                return Err(Failure::Name(NameError::NoSuchName(server)));
+            }
+            Ok(Found { addresses: vec!["10.0.0.1".parse().unwrap()], by: By::Server(server) })
+        }
+
+        fn reach(
+            &self,
+            _: &Share,
+            addresses: &[IpAddr],
+            until: Deadline,
+        ) -> Result<IpAddr, Failure> {
+            let now = self.see("reach");
+            let left = until.left(&self.clock);
+            if now + left < self.port_from {
+                let _ = self.clock.wait(left);
+                let tried = vec![(addresses[0], Problem::Silent(left))];
+                return Err(Failure::Reach(ReachError::NoneAnswers { port: 2049, tried }));
+            }
+            let _ = self.clock.wait(self.port_from.saturating_sub(now));
+            Ok(addresses[0])
+        }
+
+        fn mount(
+            &self,
+            _: &Share,
+            _: &MountCall,
+            (): &(),
+            _: Deadline,
+        ) -> Result<Mounted, Failure> {
+            self.see("mount");
+            let mut script = self.mounts.lock().unwrap();
+            if script.is_empty() { Ok(Self::mounted(false)) } else { Err(script.remove(0)) }
+        }
+
+        fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Vec<(Level, String)> {
+            self.see("settle");
+            self.notes.clone()
+        }
+    }
+
+    fn start_on(machine: &FakeMachine, config: &str, once: bool) -> (Report, String) {
+        let (log, lines) = Lines::log();
+        let settings = Settings::parse(Path::new("c"), config).unwrap();
+        let run = Run {
+            machine,
+            clock: &machine.clock,
+            log: &log,
+            deadline: Deadline::after(&machine.clock, settings.deadline),
+            attempt_timeout: settings.attempt_timeout,
+            once,
+            kernel: "5.10".into(),
+        };
+        let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
+        finish(&report, once, &log);
+        (report, lines.text())
+    }
+
+    const ONE: &str = "[[share]]\nendpoint = \"fs-1.example\"\n";
+
+    #[test]
+    fn a_good_start_takes_one_attempt_and_says_so_in_one_line() {
+        let machine = FakeMachine::default();
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(
+            text,
+            "mounted fs-1.example:/ on /mnt/efs_share from 10.0.0.1, NFS 4.1, attempt 1, in 0.000 s (exit 0)\n"
+        );
+        assert_eq!(machine.times("settle").len(), 1);
+        assert!(machine.times("discard").is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_already_is_settled_and_not_mounted_again() {
+        let machine = FakeMachine { already: true, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.starts_with("already mounted: fs-1.example:/ on /mnt/efs_share"), "{text}");
+        assert!(machine.times("mount").is_empty());
+        assert_eq!(machine.times("settle").len(), 1);
+    }
+
+    #[test]
+    fn a_name_or_a_port_that_comes_good_is_seen_within_300_ms_at_any_time() {
+        for tenth in 1..240 {
+            let at = seconds_of(f64::from(tenth) / 10.0);
+            for (name_from, port_from) in [(at, Duration::ZERO), (Duration::ZERO, at)] {
+                let machine = FakeMachine { name_from, port_from, ..Default::default() };
+                let (report, text) = start_on(&machine, ONE, false);
+                assert_eq!(report.code(), Code::OK, "{text}");
+                let took = machine.times("mount")[0].saturating_sub(at);
+                assert!(took <= seconds_of(0.3), "good at {at:?}, seen {took:?} later");
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_that_never_answers_ends_at_the_deadline_with_the_cause_and_exit_75() {
+        let machine = FakeMachine { port_from: Duration::MAX / 2, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert_eq!(machine.clock.now(), seconds_of(25.0));
+        assert_eq!(machine.times("discard").len(), 1);
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.starts_with("error: cannot mount fs-1.example:/ on /mnt/efs_share: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s); after "),
+            "{last}"
+        );
+        assert!(
+            last.ends_with("; to mend it: the file system's security group must allow NFS (TCP 2049) from the fleet's security group (exit 75)"),
+            "{last}"
+        );
+        assert!(text.starts_with("warning: fs-1.example:/: attempt 1: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s); 22.0 s left\n"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_for_good_ends_at_once_with_exit_69() {
+        let address = "10.0.0.1".parse().unwrap();
+        let mounts = Mutex::new(vec![Failure::Mount(address, Errno::EACCES)]);
+        let machine = FakeMachine { mounts, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            text.contains("access denied by server 10.0.0.1 for / (EACCES); after 1 attempt"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn errors_that_pass_are_retried_with_growing_pauses() {
+        let address = "10.0.0.1".parse().unwrap();
+        let script =
+            [Errno::EIO, Errno::ECONNREFUSED, Errno::ENETUNREACH, Errno::EAGAIN, Errno::ESTALE];
+        let mounts = Mutex::new(script.map(|errno| Failure::Mount(address, errno)).to_vec());
+        let machine = FakeMachine { mounts, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(text.matches("warning: ").count(), 5);
+        let times = machine.times("mount");
+        for (pair, whole) in times.windows(2).zip([0.1, 0.2, 0.4, 0.8, 1.0]) {
+            let pause = pair[1] - pair[0];
+            assert!(pause >= seconds_of(whole / 2.0) && pause <= seconds_of(whole), "{pause:?}");
+        }
+        assert_eq!(report.outcomes[0].attempts, 6);
+    }
+
+    #[test]
+    fn once_makes_one_attempt_and_speaks_to_a_person() {
+        let machine = FakeMachine { name_from: Duration::MAX / 2, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, true);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert_eq!(machine.times("resolve").len(), 1);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "error: cannot mount fs-1.example:/ on /mnt/efs_share: fs-1.example does not resolve: name \
+             server 10.0.0.2 says that there is no such name (NXDOMAIN); after 1 attempt in 0.000 s"
+        );
+        assert!(lines[1].starts_with("  to mend it: check the spelling"), "{text}");
+        assert_eq!(lines[2], "  exit 75; a session start would go on trying");
+    }
+
+    #[test]
+    fn a_mount_point_that_cannot_be_one_ends_before_any_packet() {
+        let prepare = Some(PointError::Symlink("/mnt".into()));
+        let machine = FakeMachine { prepare, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert!(text.contains("/mnt is a symlink"), "{text}");
+        assert!(machine.times("resolve").is_empty());
+    }
+
+    #[test]
+    fn several_shares_have_a_line_each_and_a_summary() {
+        let machine = FakeMachine::default();
+        let config = "[[share]]\nendpoint = \"a\"\nmount_point = \"/mnt/a\"\n\
+                      [[share]]\nendpoint = \"b\"\nmount_point = \"/mnt/b\"\n\
+                      [[share]]\nendpoint = \"a\"\nmount_point = \"/mnt/c\"\npath = \"/c\"\n";
+        let (report, text) = start_on(&machine, config, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(text.matches("NFS 4.1, attempt 1").count(), 3);
+        assert!(text.ends_with("3 of 3 shares mounted (exit 0)\n"), "{text}");
+        let points: Vec<_> = report.outcomes.iter().map(|o| o.share.mount_point.clone()).collect();
+        assert_eq!(points, ["/mnt/a", "/mnt/b", "/mnt/c"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn an_optional_share_that_fails_is_said_and_costs_no_exit_code() {
+        let address = "10.0.0.1".parse().unwrap();
+        let mounts = Mutex::new(vec![Failure::Mount(address, Errno::ENOENT)]);
+        let machine = FakeMachine { mounts, ..Default::default() };
+        let (report, text) = start_on(&machine, &format!("{ONE}required = false\n"), false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.starts_with("warning: cannot mount optional share fs-1.example:/"), "{text}");
+    }
+
+    #[test]
+    fn warnings_of_the_last_step_come_before_the_outcome() {
+        let notes = vec![(Level::Warning, "users cannot write".to_owned())];
+        let machine = FakeMachine { notes, ..Default::default() };
+        let (_, text) = start_on(&machine, ONE, false);
+        assert!(text.starts_with("warning: users cannot write\nmounted "), "{text}");
+    }
+}

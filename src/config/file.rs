@@ -1,0 +1,297 @@
+//! Finds the config file and reads it, if it can be trusted: the file and each
+//! folder on the way must belong to root and be writable by nobody else. That
+//! is checked on the open descriptors, and no symlink is followed. What the
+//! text means is not this file's business.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+/// Beside the executable: Elastic fleets unpack everything into one folder.
+pub const BESIDE: &str = "efs-agent.toml";
+/// Where the package puts it.
+pub const INSTALLED: &str = "/etc/efs-agent/config.toml";
+
+const LARGEST: u64 = 1 << 20;
+const ROOT: u32 = 0;
+
+/// Why there is no text to parse.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// None of the places holds one.
+    #[error("no config file: looked for {}", .0.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" and "))]
+    None(Vec<PathBuf>),
+    /// A named file is not there.
+    #[error("config file {} does not exist", .0.display())]
+    Missing(PathBuf),
+    /// It could be read, but must not be trusted.
+    #[error("{} {why}: the config file and its folders must belong to root and be writable by nobody else ({mend})", path.display())]
+    Untrusted {
+        /// The file or the folder at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// It is something that cannot be a config file.
+    #[error("config file {} {why}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The config file's path and text: `named`, else the first of the usual places that exists.
+///
+/// `root` is `/` outside of tests; `exe` is the running executable, where known.
+///
+/// # Errors
+/// See [`FileError`]; nothing of an untrusted file is read.
+pub fn read(
+    root: &Path,
+    named: Option<&Path>,
+    exe: Option<&Path>,
+) -> Result<(PathBuf, String), FileError> {
+    if let Some(path) = named {
+        return match open_trusted(root, path)? {
+            Some(file) => text(path, file),
+            None => Err(FileError::Missing(path.to_owned())),
+        };
+    }
+    let beside = exe.and_then(Path::parent).map(|folder| folder.join(BESIDE));
+    let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
+    for path in &places {
+        if let Some(file) = open_trusted(root, path)? {
+            return text(path, file);
+        }
+    }
+    Err(FileError::None(places))
+}
+
+/// Opens `path` below `root`, component by component; `None` where it does not exist.
+fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
+    let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
+    let folder_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let top = nix::fcntl::open(
+        root,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    );
+    let mut folder: OwnedFd =
+        top.map_err(|e| unusable(format!("cannot be reached: {}", e.desc())))?;
+    let mut at = PathBuf::from("/");
+    // The first fault on the way; it counts only if there is a file at the end.
+    let mut fault = trust(&folder, &at).err();
+    let names: Vec<_> = path
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(Ok(name)),
+            Component::ParentDir => {
+                Some(Err(unusable("has \"..\" in its path: write it out in full".into())))
+            }
+            _ => None,
+        })
+        .collect::<Result<_, _>>()?;
+    let Some((name, folders)) = names.split_last() else {
+        return Err(unusable("is a folder".into()));
+    };
+    for folder_name in folders {
+        at.push(folder_name);
+        folder = match openat(&folder, *folder_name, folder_flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(unusable(not_a_folder(&at))),
+            Err(e) => {
+                return Err(unusable(format!("cannot be reached: {}: {}", at.display(), e.desc())));
+            }
+        };
+        fault = fault.or(trust(&folder, &at).err());
+    }
+    at.push(name);
+    // O_NONBLOCK: a FIFO in its place must not hold us up.
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
+    let file = match openat(&folder, *name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP) => return Err(unusable("is a symlink: name the file itself".into())),
+        Err(e) => return Err(unusable(format!("cannot be opened: {}", e.desc()))),
+    };
+    match fault.or(trust(&file, &at).err()) {
+        Some(fault) => Err(fault),
+        None => Ok(Some(File::from(file))),
+    }
+}
+
+fn not_a_folder(at: &Path) -> String {
+    format!("cannot be reached: {} is a symlink or no folder; write its real path", at.display())
+}
+
+fn trust(fd: &OwnedFd, path: &Path) -> Result<(), FileError> {
+    let untrusted = |why: String, mend: String| {
+        Err(FileError::Untrusted {
+            path: path.to_owned(),
+            why,
+            mend: format!("{mend} {}", path.display()),
+        })
+    };
+    match fstat(fd) {
+        Err(e) => untrusted(format!("cannot be examined ({})", e.desc()), "ls -ld".into()),
+        Ok(stat) if stat.st_uid != ROOT => {
+            untrusted(format!("belongs to user {}", stat.st_uid), "chown root:root".into())
+        }
+        Ok(stat) if stat.st_mode & 0o022 != 0 => {
+            let mode = stat.st_mode & 0o7777;
+            untrusted(format!("has mode {mode:04o}"), "chmod go-w".into())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn text(path: &Path, mut file: File) -> Result<(PathBuf, String), FileError> {
+    let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
+    let stat = fstat(&file).map_err(|e| unusable(format!("cannot be examined: {}", e.desc())))?;
+    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+        return Err(unusable("is not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    let read = (&mut file).take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|e| unusable(format!("cannot be read: {e}")))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(unusable("is over 1 MiB: that is no config file".into()));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((path.to_owned(), text)),
+        Err(e) => {
+            let valid = e.utf8_error().valid_up_to();
+            let line = e.as_bytes().iter().take(valid).filter(|b| **b == b'\n').count() + 1;
+            Err(unusable(format!("is not UTF-8 (line {line}): save it as UTF-8")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    /// A small tree that is trusted from its root on (tests run as root).
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for folder in ["etc/efs-agent", "opt/x"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("etc/efs-agent/config.toml"), "etc").unwrap();
+        dir
+    }
+
+    fn error(root: &Path, named: &str) -> String {
+        read(root, Some(Path::new(named)), None).unwrap_err().to_string()
+    }
+
+    const RULE: &str =
+        ": the config file and its folders must belong to root and be writable by nobody else";
+
+    #[test]
+    fn the_file_beside_the_executable_comes_before_the_installed_one() {
+        let dir = tree();
+        let exe = Path::new("/opt/x/efs-agent");
+        assert_eq!(read(dir.path(), None, Some(exe)).unwrap().1, "etc");
+        fs::write(dir.path().join("opt/x/efs-agent.toml"), "beside").unwrap();
+        let (path, text) = read(dir.path(), None, Some(exe)).unwrap();
+        assert_eq!((path.to_str().unwrap(), text.as_str()), ("/opt/x/efs-agent.toml", "beside"));
+        assert_eq!(read(dir.path(), Some(Path::new(INSTALLED)), Some(exe)).unwrap().1, "etc");
+    }
+
+    #[test]
+    fn an_executable_in_a_folder_of_somebody_else_is_no_fault_while_no_config_is_there() {
+        let dir = tree();
+        chown(dir.path().join("opt/x"), Some(1000), None).unwrap();
+        let exe = Path::new("/opt/x/efs-agent");
+        assert_eq!(read(dir.path(), None, Some(exe)).unwrap().1, "etc");
+        fs::write(dir.path().join("opt/x/efs-agent.toml"), "planted").unwrap();
+        assert!(matches!(read(dir.path(), None, Some(exe)), Err(FileError::Untrusted { .. })));
+    }
+
+    #[test]
+    fn all_places_that_were_tried_are_named() {
+        let dir = tree();
+        fs::remove_file(dir.path().join("etc/efs-agent/config.toml")).unwrap();
+        let e = read(dir.path(), None, Some(Path::new("/opt/x/a"))).unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "no config file: looked for /opt/x/efs-agent.toml and /etc/efs-agent/config.toml"
+        );
+        assert_eq!(error(dir.path(), "/none/c"), "config file /none/c does not exist");
+    }
+
+    #[test]
+    fn a_file_or_folder_that_others_can_change_is_refused_with_the_command_that_mends_it() {
+        let dir = tree();
+        let file = dir.path().join("etc/efs-agent/config.toml");
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        };
+        mode(&file, 0o664);
+        assert_eq!(
+            error(dir.path(), INSTALLED),
+            format!("{INSTALLED} has mode 0664{RULE} (chmod go-w {INSTALLED})")
+        );
+        mode(&file, 0o600);
+        assert!(read(dir.path(), None, None).is_ok());
+        chown(&file, Some(1000), None).unwrap();
+        assert_eq!(
+            error(dir.path(), INSTALLED),
+            format!("{INSTALLED} belongs to user 1000{RULE} (chown root:root {INSTALLED})")
+        );
+        chown(&file, Some(0), None).unwrap();
+        mode(&dir.path().join("etc"), 0o1777);
+        assert_eq!(
+            error(dir.path(), INSTALLED),
+            format!("/etc has mode 1777{RULE} (chmod go-w /etc)")
+        );
+    }
+
+    #[test]
+    fn symlinks_folders_fifos_and_odd_contents_are_refused() {
+        let dir = tree();
+        symlink("config.toml", dir.path().join("etc/efs-agent/link")).unwrap();
+        symlink("efs-agent", dir.path().join("etc/other")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("etc/fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+        fs::write(dir.path().join("etc/latin1"), b"a\n\xe4\n").unwrap();
+        fs::write(dir.path().join("etc/big"), vec![b' '; (LARGEST + 1) as usize]).unwrap();
+        let cases = [
+            (
+                "/etc/efs-agent/link",
+                "config file /etc/efs-agent/link is a symlink: name the file itself",
+            ),
+            (
+                "/etc/other/config.toml",
+                "config file /etc/other/config.toml cannot be reached: /etc/other is a symlink or no folder; write its real path",
+            ),
+            ("/etc/efs-agent", "config file /etc/efs-agent is not a regular file"),
+            ("/etc/fifo", "config file /etc/fifo is not a regular file"),
+            ("/etc/latin1", "config file /etc/latin1 is not UTF-8 (line 2): save it as UTF-8"),
+            ("/etc/big", "config file /etc/big is over 1 MiB: that is no config file"),
+            (
+                "/etc/../etc/big",
+                "config file /etc/../etc/big has \"..\" in its path: write it out in full",
+            ),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(error(dir.path(), path), expected);
+        }
+    }
+}

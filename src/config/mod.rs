@@ -1,0 +1,659 @@
+//! The config file: its types, every default, and what is allowed.
+//!
+//! [`Settings::parse`] turns text into checked settings; what comes out of it
+//! can be used without another look. Finding and opening the file is
+//! [`file`]'s job, the NFS options are [`options`]'s. Imports nothing of ours.
+
+pub mod file;
+pub mod options;
+mod reader;
+
+use options::MountOptions;
+use reader::{Source, Table};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Whole run, from exec to exit: 5 s below AppStream's usual `waitingTime` of 30 s.
+pub const DEADLINE: Duration = Duration::from_secs(25);
+/// One mount(2) call: long enough for a lossy link, short enough for a second try.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where the share appears.
+pub const MOUNT_POINT: &str = "/mnt/efs_share";
+/// Mode of a mount point that we create.
+pub const MODE: u32 = 0o1777;
+
+const DEADLINE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
+
+/// A config file's meaning, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// When the run gives up, counted from its start.
+    pub deadline: Duration,
+    /// The longest that one mount(2) call may take.
+    pub attempt_timeout: Duration,
+    /// What is logged, and where.
+    pub log: LogSettings,
+    /// The shares to mount, at least one, in the order of the file.
+    pub shares: Vec<Share>,
+}
+
+/// The `[log]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSettings {
+    /// The least level written.
+    pub level: Level,
+    /// Whether lines go to /dev/log too.
+    pub syslog: bool,
+    /// As which facility.
+    pub facility: Facility,
+}
+
+/// How much a line matters; also the least that is written (`log.level`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// The run failed, or a share did.
+    Error,
+    /// Something is wrong, but the run goes on.
+    Warning,
+    /// What happened.
+    Info,
+    /// What was tried.
+    Debug,
+}
+
+impl Level {
+    const ALL: [Self; 4] = [Self::Error, Self::Warning, Self::Info, Self::Debug];
+
+    /// The word in the log and in the config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// The syslog facilities that make sense for a session's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facility {
+    /// `daemon`, the default.
+    Daemon,
+    /// `user`.
+    User,
+    /// `local0` to `local7`.
+    Local(u8),
+}
+
+/// One `[[share]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Share {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// The path on the server, absolute.
+    pub path: String,
+    /// Where it is mounted: absolute, normalised.
+    pub mount_point: PathBuf,
+    /// Mode of the mount point if we create it.
+    pub mode: u32,
+    /// Mode to give the share's root after mounting.
+    pub root_mode: Option<u32>,
+    /// NFS options and mount flags, merged over the defaults.
+    pub options: MountOptions,
+    /// Further addresses of mount targets, tried after those the name gives.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the run fails when this share does.
+    pub required: bool,
+}
+
+impl Share {
+    /// `server:path`, as mount(2) gets it and `df` shows it.
+    pub fn source(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Address(IpAddr::V6(v6)) => format!("[{v6}]:{}", self.path),
+            other => format!("{other}:{}", self.path),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.source(), self.mount_point.display())
+    }
+}
+
+/// A server, by name or by address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// A DNS name, without a trailing dot.
+    Name(String),
+    /// A literal address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// What is wrong with a config file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}:{column}: {what}", file.display())]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// What is wrong and what is allowed.
+    pub what: String,
+}
+
+const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "log", "share"];
+const LOG_KEYS: &[&str] = &["level", "syslog", "facility"];
+const SHARE_KEYS: &[&str] =
+    &["endpoint", "mount_point", "path", "mode", "root_mode", "options", "addresses", "required"];
+
+impl Settings {
+    /// Reads `text`, the contents of `file`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let source = Source::new(file, text);
+        let mut top = source.document("the top level", TOP_KEYS)?;
+        let deadline = match top.string("deadline")? {
+            None => DEADLINE,
+            Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
+        };
+        let attempt_timeout = match top.string("attempt_timeout")? {
+            None => ATTEMPT_TIMEOUT.min(deadline),
+            Some(value) => value.parse(|text| {
+                duration(text, (SHORTEST_ATTEMPT, DEADLINE_RANGE.1)).and_then(|timeout| {
+                    if timeout <= deadline {
+                        return Ok(timeout);
+                    }
+                    let deadline = humantime::format_duration(deadline);
+                    Err(format!("is longer than the deadline ({deadline}): make it shorter"))
+                })
+            })?,
+        };
+        let log = log_settings(top.table("log", "[log]", LOG_KEYS)?)?;
+        let mut shares = Vec::new();
+        let mut lines: Vec<usize> = Vec::new();
+        for mut table in top.tables("share", "[[share]]", SHARE_KEYS)? {
+            let (share, place) = share(&mut table)?;
+            let clash = shares.iter().zip(&lines).find_map(|(other, line): (&Share, _)| {
+                clash(&share.mount_point, &other.mount_point).map(|how| {
+                    format!("mount point {} {how} line {line}", quote(&share.mount_point))
+                })
+            });
+            if let Some(clash) = clash {
+                let hint = "give each [[share]] a mount_point of its own";
+                return Err(source.error(place, format!("{clash}; {hint}")));
+            }
+            lines.push(source.line(place));
+            shares.push(share);
+        }
+        if shares.is_empty() {
+            let what = "no [[share]] table: write [[share]] and below it endpoint = \"fs-….amazonaws.com\"";
+            return Err(source.error(text.len(), what.into()));
+        }
+        Ok(Self { deadline, attempt_timeout, log, shares })
+    }
+}
+
+fn quote(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}
+
+fn clash(path: &Path, other: &Path) -> Option<&'static str> {
+    if path == other {
+        Some("is given twice, first in")
+    } else if path.starts_with(other) {
+        Some("lies inside the mount point of")
+    } else if other.starts_with(path) {
+        Some("holds the mount point of")
+    } else {
+        None
+    }
+}
+
+fn log_settings(table: Option<Table<'_>>) -> Result<LogSettings, ConfigError> {
+    let mut settings = LogSettings { level: Level::Info, syslog: true, facility: Facility::Daemon };
+    let Some(mut table) = table else {
+        return Ok(settings);
+    };
+    if let Some(value) = table.string("level")? {
+        settings.level = value.parse(|text| {
+            let known = Level::ALL.into_iter().find(|level| level.word() == text);
+            known.ok_or("is no level: allowed are error, warning, info, debug".into())
+        })?;
+    }
+    settings.syslog = table.boolean("syslog")?.unwrap_or(settings.syslog);
+    if let Some(value) = table.string("facility")? {
+        settings.facility = value.parse(|text| match text {
+            "daemon" => Ok(Facility::Daemon),
+            "user" => Ok(Facility::User),
+            _ => match text.strip_prefix("local").and_then(|n| n.parse().ok()) {
+                Some(n @ 0..=7) => Ok(Facility::Local(n)),
+                _ => Err("is no facility: allowed are daemon, user, local0 to local7".into()),
+            },
+        })?;
+    }
+    Ok(settings)
+}
+
+/// Reads one `[[share]]`; also the place (byte offset) to blame for its mount point.
+fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
+    let endpoint = table.required_string("endpoint", "the file system's DNS name")?;
+    let endpoint = endpoint.parse(endpoint_from)?;
+    let path = match table.string("path")? {
+        None => "/".into(),
+        Some(value) => value.parse(|text| absolute(text).map(|p| p.to_string_lossy().into()))?,
+    };
+    let (mount_point, place) = match table.string("mount_point")? {
+        None => (PathBuf::from(MOUNT_POINT), table.place()),
+        Some(value) => (value.parse(mount_point_from)?, value.place()),
+    };
+    let mode = match table.string("mode")? {
+        None => MODE,
+        Some(value) => value.parse(mode_from)?,
+    };
+    let root_mode = match table.string("root_mode")? {
+        None => None,
+        Some(value) => Some(value.parse(mode_from)?),
+    };
+    let options = match table.string("options")? {
+        None => MountOptions::default(),
+        Some(value) => value.parse(MountOptions::over_defaults)?,
+    };
+    let mut addresses = Vec::new();
+    for value in table.strings("addresses")? {
+        let address = value.parse(|text| {
+            let address = IpAddr::from_str(text);
+            address.map_err(|_| "is no IP address: allowed is one like \"10.0.1.12\"".into())
+        })?;
+        addresses.push(address);
+    }
+    let required = table.boolean("required")?.unwrap_or(true);
+    let share =
+        Share { endpoint, path, mount_point, mode, root_mode, options, addresses, required };
+    Ok((share, place))
+}
+
+fn duration(text: &str, (least, most): (Duration, Duration)) -> Result<Duration, String> {
+    let (low, high) = (humantime::format_duration(least), humantime::format_duration(most));
+    match humantime::parse_duration(text) {
+        Ok(span) if span >= least && span <= most => Ok(span),
+        Ok(_) => Err(format!("cannot be: allowed is {low} to {high}")),
+        Err(_) => Err(format!("is no duration: write it like \"25s\" ({low} to {high})")),
+    }
+}
+
+fn mode_from(text: &str) -> Result<u32, String> {
+    let octal =
+        text.len() >= 3 && text.len() <= 5 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o7777 => Ok(mode),
+        _ => Err("is no mode: allowed are 3 or 4 octal digits, like \"1777\"".into()),
+    }
+}
+
+/// An absolute path, normalised: no `//`, no trailing slash.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    if !text.starts_with('/') {
+        return Err("is not an absolute path: it must begin with \"/\"".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("has a control character in it".into());
+    }
+    if text.len() > 1000 {
+        return Err("is too long: allowed are 1000 bytes".into());
+    }
+    if text.split('/').any(|part| part == ".." || part == ".") {
+        return Err("has \"..\" or \".\" in it: write the path out in full".into());
+    }
+    if text.split('/').any(|part| part.len() > 255) {
+        return Err("has a name of over 255 bytes in it".into());
+    }
+    Ok(Path::new(text).components().collect())
+}
+
+/// Folders that the system itself lives in: a share over one of them would take the desktop down.
+const SYSTEM_FOLDERS: &[&str] = &[
+    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/root", "/run",
+    "/sbin", "/sys", "/tmp", "/usr", "/var",
+];
+
+fn mount_point_from(text: &str) -> Result<PathBuf, String> {
+    let path = absolute(text)?;
+    let inside = |folder: &str| path.starts_with(folder);
+    if SYSTEM_FOLDERS.iter().any(|folder| path == Path::new(folder))
+        || ["/proc", "/sys", "/dev"].into_iter().any(inside)
+    {
+        return Err(
+            "belongs to the system: take a folder of its own, like \"/mnt/efs_share\"".into()
+        );
+    }
+    Ok(path)
+}
+
+fn endpoint_from(text: &str) -> Result<Endpoint, String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = IpAddr::from_str(bare) {
+        return Ok(Endpoint::Address(address));
+    }
+    if let Some((name, _)) = text.split_once(":/") {
+        return Err(format!(
+            "has a path in it: write endpoint = \"{name}\" and put the path into `path`"
+        ));
+    }
+    let id = text.strip_prefix("fs-").unwrap_or("");
+    if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let full = format!("{text}.efs.<region>.amazonaws.com");
+        return Err(format!("is only the file system's id: write its DNS name, \"{full}\""));
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-')
+    };
+    let digits_only = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if name.len() > 253 || digits_only || !name.split('.').all(label) {
+        return Err("is neither a DNS name nor an IP address".into());
+    }
+    Ok(Endpoint::Name(name.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(Path::new("/c.toml"), text).map_err(|e| e.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn one_line_is_enough_and_all_else_has_a_default() {
+        let settings =
+            parse("[[share]]\nendpoint = \"fs-1.efs.eu-west-1.amazonaws.com\"\n").unwrap();
+        assert_eq!(settings.deadline, Duration::from_secs(25));
+        assert_eq!(settings.attempt_timeout, Duration::from_secs(10));
+        assert_eq!(settings.log.level, Level::Info);
+        assert!(settings.log.syslog);
+        let [share] = &settings.shares[..] else { panic!("one share") };
+        assert_eq!(share.source(), "fs-1.efs.eu-west-1.amazonaws.com:/");
+        assert_eq!(share.mount_point, Path::new("/mnt/efs_share"));
+        assert_eq!((share.mode, share.root_mode, share.required), (0o1777, None, true));
+        assert_eq!(share.options, MountOptions::default());
+    }
+
+    #[test]
+    fn the_shipped_example_holds_every_key_with_its_default() {
+        let example = include_str!("../../config.example.toml");
+        let bare = "[[share]]\nendpoint = \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"";
+        assert_eq!(parse(example).unwrap(), parse(bare).unwrap());
+        // Commented-out settings: each one is valid too, and only then is every key there.
+        let uncommented: String = example
+            .lines()
+            .map(|line| match line.strip_prefix("#") {
+                Some(rest) if !rest.starts_with(' ') && !rest.is_empty() => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let whole = parse(&uncommented).unwrap();
+        assert_eq!(whole.shares[0].root_mode, Some(0o1777));
+        for key in TOP_KEYS.iter().chain(LOG_KEYS).chain(SHARE_KEYS) {
+            let shown =
+                |l: &str| l.starts_with(&format!("{key} =")) || l.trim_matches(['[', ']']) == *key;
+            assert!(uncommented.lines().any(shown), "{key} is not in the example");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_near_miss() {
+        assert_eq!(
+            error("[[share]]\nendpiont = \"a\"\n"),
+            "/c.toml:2:1: unknown key \"endpiont\" in [[share]]; did you mean \"endpoint\"?"
+        );
+        assert_eq!(
+            error("# x\ncolour = 1\n[[share]]\nendpoint = \"a\"\n"),
+            "/c.toml:2:1: unknown key \"colour\" in the top level; allowed are deadline, \
+             attempt_timeout, log, share"
+        );
+        assert_eq!(
+            error("[log]\nlevels = 1\n"),
+            "/c.toml:2:1: unknown key \"levels\" in [log]; did you mean \"level\"?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_the_right_one() {
+        let cases = [
+            ("deadline = 25\n", "1:12: deadline must be a string, not the integer 25"),
+            ("share = 3\n", "1:9: share must be one or more [[share]] tables, not the integer 3"),
+            (
+                "[share]\nendpoint = \"a\"\n",
+                "1:1: share must be one or more [[share]] tables, not a table",
+            ),
+            ("log = true\n", "1:7: log must be the table [log], not a boolean"),
+            ("[[share]]\nendpoint = 1.5\n", "2:12: endpoint must be a string, not a float"),
+            (
+                "[[share]]\nendpoint = \"a\"\nrequired = \"yes\"\n",
+                "3:12: required must be true or false, not a string",
+            ),
+            (
+                "[[share]]\nendpoint = \"a\"\nmode = 1777\n",
+                "3:8: mode must be a string, not the integer 1777: write it in quotes, \"1777\"",
+            ),
+            (
+                "[[share]]\nendpoint = \"a\"\naddresses = \"10.0.0.1\"\n",
+                "3:13: addresses must be an array of strings, not a string",
+            ),
+            (
+                "[[share]]\nendpoint = \"a\"\naddresses = [1]\n",
+                "3:14: addresses must be an array of strings, not the integer 1",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert!(error(text).starts_with(&format!("/c.toml:{expected}")), "{}", error(text));
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_refused_with_what_is_allowed() {
+        let share = |line: &str| format!("[[share]]\nendpoint = \"a\"\n{line}\n");
+        let cases = [
+            (
+                share("mount_point = \"mnt\""),
+                "3:15: mount_point \"mnt\" is not an absolute path: it must begin with \"/\"",
+            ),
+            (
+                share("mount_point = \"/mnt/../etc\""),
+                "3:15: mount_point \"/mnt/../etc\" has \"..\" or \".\" in it: write the path out in full",
+            ),
+            (
+                share("mount_point = \"/usr/\""),
+                "3:15: mount_point \"/usr/\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
+            ),
+            (
+                share("mount_point = \"/a\\nb\""),
+                "3:15: mount_point \"/a\\nb\" has a control character in it",
+            ),
+            (
+                share("path = \"x\""),
+                "3:8: path \"x\" is not an absolute path: it must begin with \"/\"",
+            ),
+            (
+                share("path = \"\""),
+                "3:8: path \"\" is not an absolute path: it must begin with \"/\"",
+            ),
+            (
+                share("mode = \"9\""),
+                "3:8: mode \"9\" is no mode: allowed are 3 or 4 octal digits, like \"1777\"",
+            ),
+            (
+                share("root_mode = \"17777\""),
+                "3:13: root_mode \"17777\" is no mode: allowed are 3 or 4 octal digits, like \"1777\"",
+            ),
+            (
+                share("addresses = [\"10.0.0\"]"),
+                "3:14: addresses \"10.0.0\" is no IP address: allowed is one like \"10.0.1.12\"",
+            ),
+            ("deadline = \"0s\"".into(), "1:12: deadline \"0s\" cannot be: allowed is 1s to 10m"),
+            (
+                "deadline = \"-3s\"".into(),
+                "1:12: deadline \"-3s\" is no duration: write it like \"25s\" (1s to 10m)",
+            ),
+            ("deadline = \"1h\"".into(), "1:12: deadline \"1h\" cannot be: allowed is 1s to 10m"),
+            (
+                "deadline = \"5s\"\nattempt_timeout = \"6s\"".into(),
+                "2:19: attempt_timeout \"6s\" is longer than the deadline (5s): make it shorter",
+            ),
+            (
+                "[log]\nlevel = \"loud\"".into(),
+                "2:9: level \"loud\" is no level: allowed are error, warning, info, debug",
+            ),
+            (
+                "[log]\nfacility = \"local8\"".into(),
+                "2:12: facility \"local8\" is no facility: allowed are daemon, user, local0 to local7",
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(error(&text), format!("/c.toml:{expected}"));
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_name_or_an_address_and_common_slips_are_explained() {
+        let with = |endpoint: &str| parse(&format!("[[share]]\nendpoint = \"{endpoint}\"\n"));
+        assert_eq!(with("FS-1.Efs.example.").unwrap().shares[0].source(), "fs-1.efs.example:/");
+        assert_eq!(with("10.0.1.12").unwrap().shares[0].source(), "10.0.1.12:/");
+        assert_eq!(with("2001:db8::1").unwrap().shares[0].source(), "[2001:db8::1]:/");
+        assert_eq!(with("[2001:db8::1]").unwrap().shares[0].source(), "[2001:db8::1]:/");
+        assert_eq!(
+            with("fs-1.example:/").unwrap_err(),
+            "/c.toml:2:12: endpoint \"fs-1.example:/\" has a path in it: write endpoint = \
+             \"fs-1.example\" and put the path into `path`"
+        );
+        assert_eq!(
+            with("fs-0123abcd").unwrap_err(),
+            "/c.toml:2:12: endpoint \"fs-0123abcd\" is only the file system's id: write its DNS \
+             name, \"fs-0123abcd.efs.<region>.amazonaws.com\""
+        );
+        for bad in ["", "a b", "-a", "a..b", "1.2.3", "a/b", &"a".repeat(64), "ü"] {
+            assert!(
+                with(bad).unwrap_err().ends_with("is neither a DNS name nor an IP address"),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn mount_points_that_meet_are_refused_with_the_line_of_the_other() {
+        let two = |a: &str, b: &str| {
+            error(&format!(
+                "[[share]]\nendpoint = \"a\"\nmount_point = \"{a}\"\n[[share]]\nendpoint = \"b\"\nmount_point = \"{b}\"\n"
+            ))
+        };
+        let end = "; give each [[share]] a mount_point of its own";
+        assert_eq!(
+            two("/a/", "//a"),
+            format!("/c.toml:6:15: mount point \"/a\" is given twice, first in line 3{end}")
+        );
+        assert_eq!(
+            two("/a", "/a/b"),
+            format!(
+                "/c.toml:6:15: mount point \"/a/b\" lies inside the mount point of line 3{end}"
+            )
+        );
+        assert_eq!(
+            two("/a/b", "/a"),
+            format!("/c.toml:6:15: mount point \"/a\" holds the mount point of line 3{end}")
+        );
+        assert_eq!(
+            error("[[share]]\nendpoint = \"a\"\n[[share]]\nendpoint = \"b\"\n"),
+            format!(
+                "/c.toml:3:1: mount point \"/mnt/efs_share\" is given twice, first in line 1{end}"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(error("").starts_with("/c.toml:1:1: no [[share]] table"));
+        assert!(error("share = []").starts_with("/c.toml:1:11: no [[share]] table"));
+        assert_eq!(
+            error("[[share]]\npath = \"/\"\n"),
+            "/c.toml:1:1: [[share]] has no endpoint: add endpoint = \"…\", the file system's DNS name"
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_one_line_with_its_place() {
+        let text = error("[[share]]\nendpoint = \"a\n");
+        assert!(text.starts_with("/c.toml:2:"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            error("[[share]]\nendpoint = \"a\"\nendpoint = \"b\"\n")
+                .starts_with("/c.toml:3:1: duplicate key")
+        );
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic() {
+        // Pieces of the grammar in random order: 20,000 documents.
+        let pieces = [
+            "[[share]]",
+            "\n",
+            "endpoint",
+            "=",
+            "\"a\"",
+            "[log]",
+            "level",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "1",
+            "\"\"\"",
+            "'",
+            "#",
+            "\\",
+            "é",
+            ".",
+            "-",
+            "options",
+            "\"ro,vers=4.9\"",
+            " ",
+            "\t",
+        ];
+        let mut seed = 7u64;
+        for _ in 0..20_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                text.push_str(pieces[(seed >> 33) as usize % pieces.len()]);
+            }
+            if let Err(e) = parse(&text) {
+                assert_eq!(e.lines().count(), 1, "{e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Walks a TOML document key by key and says what is wrong in one line: file,
+//! line, column, the key, what it is and what it must be. Knows no key of ours.
+//!
+//! serde would read the same tables in fewer lines, but its errors name Rust
+//! types and cannot point at the value that a later check refuses.
+
+use super::ConfigError;
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A config file's text, for turning byte offsets into lines and columns.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text }
+    }
+
+    /// The error `what` at byte offset `place`. Always one line.
+    pub fn error(&self, place: usize, what: String) -> ConfigError {
+        let before = self.text.get(..place).unwrap_or(self.text);
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let what = what.replace('\n', " ");
+        ConfigError { file: self.file.to_owned(), line: self.line(place), column, what }
+    }
+
+    /// The line of byte offset `place`, counted from 1.
+    pub fn line(&self, place: usize) -> usize {
+        self.text.get(..place).unwrap_or(self.text).matches('\n').count() + 1
+    }
+
+    /// The whole document as a table that may hold `keys`.
+    pub fn document(
+        self,
+        name: &'static str,
+        keys: &'static [&'static str],
+    ) -> Result<Table<'a>, ConfigError> {
+        match DeTable::parse(self.text) {
+            Ok(table) => Table::new(self, name, keys, table.span().start, table.into_inner()),
+            Err(e) => {
+                let place = e.span().map_or(0, |span| span.start);
+                Err(self.error(
+                    place,
+                    format!("not TOML: {}", e.message())
+                        .replace("not TOML: duplicate", "duplicate"),
+                ))
+            }
+        }
+    }
+}
+
+/// A table whose keys are all known.
+pub struct Table<'a> {
+    source: Source<'a>,
+    name: &'static str,
+    place: usize,
+    entries: BTreeMap<String, Spanned<DeValue<'a>>>,
+}
+
+impl<'a> Table<'a> {
+    fn new(
+        source: Source<'a>,
+        name: &'static str,
+        keys: &'static [&'static str],
+        place: usize,
+        entries: DeTable<'a>,
+    ) -> Result<Self, ConfigError> {
+        let unknown = entries
+            .keys()
+            .filter(|key| !keys.contains(&key.get_ref().as_ref()))
+            .min_by_key(|key| key.span().start);
+        if let Some(key) = unknown {
+            let what =
+                format!("unknown key {:?} in {name}; {}", key.get_ref(), hint(key.get_ref(), keys));
+            return Err(source.error(key.span().start, what));
+        }
+        let entries = entries.into_iter().map(|(k, v)| (k.into_inner().into_owned(), v)).collect();
+        Ok(Self { source, name, place, entries })
+    }
+
+    /// Byte offset of the table itself.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The string at `key`.
+    pub fn string(&mut self, key: &'static str) -> Result<Option<Text<'a>>, ConfigError> {
+        self.entries.remove(key).map(|value| text(self.source, key, value, "a string")).transpose()
+    }
+
+    /// The string at `key`, which must be there; `meaning` says what it is.
+    pub fn required_string(
+        &mut self,
+        key: &'static str,
+        meaning: &str,
+    ) -> Result<Text<'a>, ConfigError> {
+        self.string(key)?.ok_or_else(|| {
+            let what = format!("{} has no {key}: add {key} = \"…\", {meaning}", self.name);
+            self.source.error(self.place, what)
+        })
+    }
+
+    /// The strings in the array at `key`; none where it is absent.
+    pub fn strings(&mut self, key: &'static str) -> Result<Vec<Text<'a>>, ConfigError> {
+        let expected = "an array of strings";
+        let Some(value) = self.entries.remove(key) else {
+            return Ok(Vec::new());
+        };
+        let place = value.span().start;
+        match value.into_inner() {
+            DeValue::Array(items) => {
+                items.into_iter().map(|item| text(self.source, key, item, expected)).collect()
+            }
+            other => Err(wrong(self.source, key, place, expected, &other)),
+        }
+    }
+
+    /// The boolean at `key`.
+    pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, ConfigError> {
+        let Some(value) = self.entries.remove(key) else {
+            return Ok(None);
+        };
+        match value.get_ref() {
+            DeValue::Boolean(boolean) => Ok(Some(*boolean)),
+            other => Err(wrong(self.source, key, value.span().start, "true or false", other)),
+        }
+    }
+
+    /// The table at `key`, which may hold `keys`.
+    pub fn table(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        keys: &'static [&'static str],
+    ) -> Result<Option<Table<'a>>, ConfigError> {
+        let Some(value) = self.entries.remove(key) else {
+            return Ok(None);
+        };
+        let place = value.span().start;
+        match value.into_inner() {
+            DeValue::Table(table) => Table::new(self.source, name, keys, place, table).map(Some),
+            other => Err(wrong(self.source, key, place, &format!("the table {name}"), &other)),
+        }
+    }
+
+    /// The tables in the array of tables at `key`, each of which may hold `keys`.
+    pub fn tables(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        keys: &'static [&'static str],
+    ) -> Result<Vec<Table<'a>>, ConfigError> {
+        let expected = format!("one or more {name} tables");
+        let Some(value) = self.entries.remove(key) else {
+            return Ok(Vec::new());
+        };
+        let place = value.span().start;
+        let DeValue::Array(items) = value.get_ref() else {
+            return Err(wrong(self.source, key, place, &expected, value.get_ref()));
+        };
+        let mut tables = Vec::new();
+        for item in items.clone() {
+            let place = item.span().start;
+            tables.push(match item.into_inner() {
+                DeValue::Table(table) => Table::new(self.source, name, keys, place, table)?,
+                other => return Err(wrong(self.source, key, place, &expected, &other)),
+            });
+        }
+        Ok(tables)
+    }
+}
+
+/// A string and where it stands.
+pub struct Text<'a> {
+    source: Source<'a>,
+    key: &'static str,
+    place: usize,
+    text: String,
+}
+
+impl Text<'_> {
+    /// Byte offset of the value.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// What `read` makes of the string; its complaint is put behind the key and the value.
+    pub fn parse<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        read(&self.text).map_err(|complaint| {
+            self.source.error(self.place, format!("{} {:?} {complaint}", self.key, self.text))
+        })
+    }
+}
+
+fn text<'a>(
+    source: Source<'a>,
+    key: &'static str,
+    value: Spanned<DeValue<'a>>,
+    expected: &str,
+) -> Result<Text<'a>, ConfigError> {
+    let place = value.span().start;
+    match value.into_inner() {
+        DeValue::String(text) => Ok(Text { source, key, place, text: text.into_owned() }),
+        other => Err(wrong(source, key, place, expected, &other)),
+    }
+}
+
+fn wrong(
+    source: Source<'_>,
+    key: &str,
+    place: usize,
+    expected: &str,
+    found: &DeValue<'_>,
+) -> ConfigError {
+    let mut what = format!("{key} must be {expected}, not ");
+    match found {
+        DeValue::String(_) => what.push_str("a string"),
+        DeValue::Integer(n) => what.push_str(&format!("the integer {n}")),
+        DeValue::Float(_) => what.push_str("a float"),
+        DeValue::Boolean(_) => what.push_str("a boolean"),
+        DeValue::Datetime(_) => what.push_str("a date"),
+        DeValue::Array(_) => what.push_str("an array"),
+        DeValue::Table(_) => what.push_str("a table"),
+    }
+    if let (DeValue::Integer(n), "a string") = (found, expected) {
+        what.push_str(&format!(": write it in quotes, \"{n}\""));
+    }
+    source.error(place, what)
+}
+
+/// "did you mean …" where one of `known` is near, else the whole list.
+pub fn hint(word: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|k| (distance(word, k), k))
+        .min()
+        .filter(|(far, k)| *far <= 1 + k.len() / 4);
+    match near {
+        Some((_, k)) => format!("did you mean \"{k}\"?"),
+        None => format!("allowed are {}", known.join(", ")),
+    }
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // Three rows of the usual table: two back, one back, and the one being filled.
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
+            let mut best =
+                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
+            if swapped {
+                best = best.min(at(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(0)
+}

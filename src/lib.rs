@@ -1,0 +1,25 @@
+//! The rooms of efs-agent, and who may call whom.
+//!
+//! Imports go down only:
+//!
+//! ```text
+//! main → cli → commands → { share, appstream, report } → { config, log, retry, stop } → sys
+//! ```
+//!
+//! A module never imports from one above it, and `sys` is the only place with
+//! `unsafe` code. What a step needs of the outside world (clock, machine, root
+//! directory, log) is handed to it as an argument, so the same pipeline runs
+//! under a virtual clock in unit tests and on a real kernel.
+
+#![deny(unsafe_code)]
+
+pub mod appstream;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod log;
+pub mod report;
+pub mod retry;
+pub mod share;
+pub mod stop;
+pub mod sys;

@@ -1,0 +1,282 @@
+//! Where lines go: standard output (the S3 session log, or a terminal) and
+//! syslog. A sink never blocks and never fails the run: what cannot be
+//! written is dropped. What the lines say is decided elsewhere.
+
+use crate::config::{Facility, Level};
+use crate::sys;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::SystemTime;
+use syslog::{LogFormat, Logger, Severity};
+
+/// For whom standard output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For a log file: RFC 3339 time, level, text.
+    Stamped,
+    /// For a person at a terminal: the text, with its level where it is a bad one.
+    Plain,
+}
+
+/// The longest line that is written, in bytes: one pipe write of it is never torn, and
+/// syslog daemons take it whole.
+const LONGEST_LINE: usize = 4000;
+
+/// All sinks. Lines may come from several threads; none is torn.
+pub struct Log {
+    sinks: Mutex<Sinks>,
+}
+
+struct Sinks {
+    level: Level,
+    style: Style,
+    out: Box<dyn Write + Send>,
+    syslog: Option<Logger<Datagrams, Untimed>>,
+}
+
+impl Log {
+    /// A log to `out` alone; [`Log::add_syslog`] adds the other sink.
+    pub fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
+        Self { sinks: Mutex::new(Sinks { level: Level::Info, style, out, syslog: None }) }
+    }
+
+    /// A log to standard output.
+    pub fn to_stdout(style: Style) -> Self {
+        Self::new(Box::new(Stdout), style)
+    }
+
+    /// The least level written from now on.
+    pub fn set_level(&self, level: Level) {
+        self.locked(|sinks| sinks.level = level);
+    }
+
+    /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.
+    pub fn add_syslog(&self, socket: &Path, facility: Facility) {
+        let Ok(datagram) = UnixDatagram::unbound() else {
+            return;
+        };
+        if datagram.connect(socket).is_err() {
+            return;
+        }
+        let formatter = Untimed { facility: number(facility), pid: std::process::id() };
+        self.locked(|sinks| sinks.syslog = Some(Logger::new(Datagrams(datagram), formatter)));
+    }
+
+    /// Writes no more to syslog.
+    pub fn drop_syslog(&self) {
+        self.locked(|sinks| sinks.syslog = None);
+    }
+
+    /// Writes one line, at once. Line breaks and other control characters in `text`
+    /// become spaces: a line is an event.
+    pub fn line(&self, level: Level, text: impl Display) {
+        let mut text: String =
+            text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if text.len() > LONGEST_LINE {
+            let cut = (0..=LONGEST_LINE).rev().find(|&at| text.is_char_boundary(at));
+            text.truncate(cut.unwrap_or(0));
+        }
+        self.locked(|sinks| {
+            if level > sinks.level {
+                return;
+            }
+            let line = match sinks.style {
+                Style::Stamped => {
+                    let now = humantime::format_rfc3339_millis(SystemTime::now());
+                    format!("{now} {:<7} {text}\n", level.word())
+                }
+                Style::Plain if level <= Level::Warning => format!("{}: {text}\n", level.word()),
+                Style::Plain => format!("{text}\n"),
+            };
+            let _ = sinks.out.write(line.as_bytes());
+            if let Some(syslog) = &mut sinks.syslog {
+                let _ = match level {
+                    Level::Error => syslog.err(&text),
+                    Level::Warning => syslog.warning(&text),
+                    Level::Info => syslog.info(&text),
+                    Level::Debug => syslog.debug(&text),
+                };
+            }
+        });
+    }
+
+    /// [`Log::line`] at level error.
+    pub fn error(&self, text: impl Display) {
+        self.line(Level::Error, text);
+    }
+
+    /// [`Log::line`] at level warning.
+    pub fn warning(&self, text: impl Display) {
+        self.line(Level::Warning, text);
+    }
+
+    /// [`Log::line`] at level info.
+    pub fn info(&self, text: impl Display) {
+        self.line(Level::Info, text);
+    }
+
+    /// [`Log::line`] at level debug.
+    pub fn debug(&self, text: impl Display) {
+        self.line(Level::Debug, text);
+    }
+
+    fn locked<T>(&self, f: impl FnOnce(&mut Sinks) -> T) -> T {
+        // A poisoned lock means a panic in another thread: the log is still good.
+        f(&mut self.sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+/// Standard output that drops what its reader does not take: a full pipe must not
+/// hold up a session start.
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let stdout = io::stdout();
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+        // A pipe that polls writable takes a line (≤ PIPE_BUF) without blocking.
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(1) => sys::write_stdout(line),
+            _ => Ok(0),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A datagram socket whose sends never block: a syslog daemon that has stopped
+/// reading loses lines, not sessions.
+struct Datagrams(UnixDatagram);
+
+impl Write for Datagrams {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        Ok(sys::send_now(self.0.as_fd(), line)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn number(facility: Facility) -> u8 {
+    match facility {
+        Facility::Daemon => syslog::Facility::LOG_DAEMON as u8,
+        Facility::User => syslog::Facility::LOG_USER as u8,
+        Facility::Local(n) => syslog::Facility::LOG_LOCAL0 as u8 + (n << 3),
+    }
+}
+
+/// `<PRI>efs-agent[pid]: text`, in one write. A host name would cost the identifier, and a
+/// time stamp of ours is replaced by every daemon (and in UTC where it is not), so there is none.
+struct Untimed {
+    facility: u8,
+    pid: u32,
+}
+
+impl<T: Display> LogFormat<T> for Untimed {
+    fn format<W: Write>(&self, w: &mut W, severity: Severity, text: T) -> syslog::Result<()> {
+        let priority = self.facility | severity as u8;
+        let line = format!("<{priority}>efs-agent[{}]: {text}", self.pid);
+        // A line that the daemon does not take is dropped, so the count is of no interest.
+        w.write(line.as_bytes()).map(|_| ()).map_err(syslog::Error::Write)
+    }
+}
+
+#[cfg(test)]
+pub mod test {
+    //! A log that a test can read.
+    use super::*;
+    use std::sync::Arc;
+
+    /// Collects lines.
+    #[derive(Clone, Default)]
+    pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        /// A plain log into a new collector.
+        pub fn log() -> (Log, Lines) {
+            let lines = Lines::default();
+            (Log::new(Box::new(lines.clone()), Style::Plain), lines)
+        }
+
+        /// What was written so far.
+        pub fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stamped_line_has_a_time_a_level_and_the_text() {
+        let lines = Lines::default();
+        let log = Log::new(Box::new(lines.clone()), Style::Stamped);
+        log.info("one\ntwo");
+        let text = lines.text();
+        let (stamp, rest) = text.split_at(24);
+        assert!(humantime::parse_rfc3339(stamp).is_ok(), "{stamp}");
+        assert_eq!(rest, " info    one two\n");
+    }
+
+    #[test]
+    fn a_plain_line_names_only_a_bad_level() {
+        let (log, lines) = Lines::log();
+        log.info("fine");
+        log.warning("odd");
+        log.debug("not written");
+        log.error("bad");
+        assert_eq!(lines.text(), "fine\nwarning: odd\nerror: bad\n");
+    }
+
+    #[test]
+    fn a_syslog_line_is_one_datagram_with_priority_name_and_pid_and_no_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        let (log, _) = Lines::log();
+        log.add_syslog(&path, Facility::Daemon);
+        log.warning("text");
+        let mut buffer = [0; 200];
+        let n = daemon.recv(&mut buffer).unwrap();
+        let expected = format!("<28>efs-agent[{}]: text", std::process::id());
+        assert_eq!(std::str::from_utf8(&buffer[..n]).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_syslog_that_does_not_read_and_one_that_is_absent_cost_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let (log, lines) = Lines::log();
+        log.add_syslog(&path, Facility::Daemon);
+        log.info("no daemon");
+        let _daemon = UnixDatagram::bind(&path).unwrap();
+        log.add_syslog(&path, Facility::Daemon);
+        for _ in 0..2000 {
+            log.info("x"); // a blocking socket stops for good at 278 of these
+        }
+        assert_eq!(lines.text().lines().count(), 2001);
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_cut_at_a_character() {
+        let (log, lines) = Lines::log();
+        log.info("ä".repeat(5000));
+        assert_eq!(lines.text().len(), LONGEST_LINE + 1);
+    }
+}

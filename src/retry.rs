@@ -1,0 +1,110 @@
+//! Time as an argument: the clock, the deadline made from it once, and the
+//! pauses between attempts. Knows nothing of mounts.
+
+use std::time::Duration;
+
+/// The run was told to end (SIGTERM, SIGINT, SIGHUP) while it waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stopped by a signal")]
+pub struct Stopped;
+
+/// The one source of time, and the only thing that sleeps.
+pub trait Clock {
+    /// Time since the clock's own origin; never goes back.
+    fn now(&self) -> Duration;
+
+    /// Lets `pause` go by.
+    ///
+    /// # Errors
+    /// [`Stopped`] as soon as the run is told to end.
+    fn wait(&self, pause: Duration) -> Result<(), Stopped>;
+}
+
+/// An instant that nothing may outlast, made once and handed down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Duration);
+
+impl Deadline {
+    /// The instant `span` from now.
+    pub fn after(clock: &dyn Clock, span: Duration) -> Self {
+        Self(clock.now() + span)
+    }
+
+    /// The earlier of this and the instant `span` from now.
+    pub fn within(self, clock: &dyn Clock, span: Duration) -> Self {
+        self.min(Self::after(clock, span))
+    }
+
+    /// Time left; zero once it has passed.
+    pub fn left(self, clock: &dyn Clock) -> Duration {
+        self.0.saturating_sub(clock.now())
+    }
+
+    /// Whether it has passed.
+    pub fn passed(self, clock: &dyn Clock) -> bool {
+        self.left(clock).is_zero()
+    }
+}
+
+/// The first pause between two attempts, before jitter.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts, before jitter.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pauses that double from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], each cut by a
+/// random share of up to a half: a fleet whose sessions start together does
+/// not come back together.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    next: Duration,
+    random: u64,
+}
+
+impl Backoff {
+    /// Starts anew; `seed` is what makes two instances differ.
+    pub fn new(seed: u64) -> Self {
+        Self { next: FIRST_PAUSE, random: seed | 1 }
+    }
+
+    /// The pause before the next attempt.
+    pub fn pause(&mut self) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(LONGEST_PAUSE);
+        whole - self.jitter(whole / 2)
+    }
+
+    /// A random span below `most`.
+    pub fn jitter(&mut self, most: Duration) -> Duration {
+        // xorshift64: spread is all that is asked of it.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        most.mul_f64((self.random >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_100_ms_to_1_s_and_jitter_takes_at_most_half() {
+        for seed in 0..1000 {
+            let mut backoff = Backoff::new(crate::sys::random() ^ seed);
+            for whole in [100, 200, 400, 800, 1000, 1000, 1000] {
+                let pause = backoff.pause();
+                let whole = Duration::from_millis(whole);
+                assert!(pause <= whole && pause >= whole / 2, "{pause:?} for {whole:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_seeds_do_not_march_in_step() {
+        let pauses = |seed| {
+            let mut backoff = Backoff::new(seed);
+            (0..5).map(|_| backoff.pause()).collect::<Vec<_>>()
+        };
+        assert_ne!(pauses(1), pauses(0x9e37_79b9_7f4a_7c15));
+    }
+}

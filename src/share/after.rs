@@ -1,0 +1,152 @@
+//! What is done and said once a share is mounted: read-ahead, and what the
+//! look at its root means for the people who will use it. Nothing here is fatal.
+
+use crate::appstream::User;
+use crate::config::{Level, Share};
+use crate::share::Mounted;
+use crate::share::worker::{RootReport, WorkerError};
+use nix::errno::Errno;
+use nix::libc;
+use std::fs;
+use std::path::Path;
+
+/// Sets the read-ahead of the mount: 15 times rsize, which is what the kernel itself took
+/// before 5.4 and what amazon-efs-utils sets. Where the kernel has no such file, nothing.
+/// `root` is `/` outside of tests.
+pub fn set_read_ahead(root: &Path, mounted: &Mounted) {
+    let kib = 15 * (mounted.rsize / 1024);
+    let file = root.join("sys/class/bdi").join(&mounted.device).join("read_ahead_kb");
+    if kib > 0 {
+        let open = fs::OpenOptions::new().write(true).open(file);
+        let _ =
+            open.and_then(|mut f| std::io::Write::write_all(&mut f, kib.to_string().as_bytes()));
+    }
+}
+
+/// What a person should know after the look at the share's root.
+pub fn notes(
+    share: &Share,
+    user: Option<&User>,
+    report: Result<RootReport, WorkerError>,
+) -> Vec<(Level, String)> {
+    let at = share.mount_point.display();
+    let warning = |text: String| vec![(Level::Warning, text)];
+    let report = match report {
+        Ok(report) => report,
+        Err(WorkerError::Stopped(_)) => return Vec::new(),
+        Err(e) => {
+            let what = "its root could not be looked at";
+            let mode = if share.root_mode.is_some() { ", and root_mode is not set" } else { "" };
+            return warning(format!("{at} is mounted, but {what}{mode}: {e}"));
+        }
+    };
+    if let Err(errno) = report.opened {
+        return warning(format!("{at} is mounted, but root cannot open it: {errno}"));
+    }
+    let mut notes = Vec::new();
+    if let (Err(errno), Some(mode)) = (report.set, share.root_mode) {
+        let why = match errno {
+            Errno::EPERM | Errno::EACCES => {
+                "the server does not let root change it (squashed root: allow ClientRootAccess in \
+                 the file system policy, or take root_mode out and let an access point set the mode)"
+                    .to_owned()
+            }
+            Errno::EROFS => "the share is read-only".to_owned(),
+            other => other.to_string(),
+        };
+        notes.push((
+            Level::Warning,
+            format!("root_mode {mode:04o} of {at} could not be set: {why}"),
+        ));
+    }
+    let read_only = share.options.flags & libc::MS_RDONLY != 0;
+    if let (Err(errno), Some(user), false) = (report.writable, user, read_only) {
+        let RootReport { uid, gid, mode, .. } = report;
+        let state = format!("its root has mode {mode:04o} and belongs to {uid}:{gid}");
+        let mend = match (errno, share.root_mode) {
+            (Errno::EROFS, _) => "the server exports it read-only",
+            (_, None) => {
+                "set root_mode = \"1777\" in the config, or let an access point set the owner"
+            }
+            (_, Some(_)) => "choose a root_mode that lets others write, such as \"1777\"",
+        };
+        let name = &user.name;
+        notes.push((Level::Warning, format!("{name} cannot write to {at} ({state}): {mend}")));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn share(line: &str) -> Share {
+        let text = format!("[[share]]\nendpoint = \"fs-1.example\"\n{line}\n");
+        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+    }
+
+    fn report(set: Result<(), Errno>, writable: Result<(), Errno>) -> RootReport {
+        RootReport { opened: Ok(()), uid: 0, gid: 0, mode: 0o755, set, writable }
+    }
+
+    fn texts(share: &Share, report: Result<RootReport, WorkerError>) -> Vec<String> {
+        let user = User { name: "as2-streaming-user".into(), uid: 9, gid: 9, groups: vec![] };
+        notes(share, Some(&user), report).into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn a_share_that_users_cannot_write_is_told_with_the_cure() {
+        assert_eq!(
+            texts(&share(""), Ok(report(Ok(()), Err(Errno::EACCES)))),
+            [
+                "as2-streaming-user cannot write to /mnt/efs_share (its root has mode 0755 and belongs \
+              to 0:0): set root_mode = \"1777\" in the config, or let an access point set the owner"
+            ]
+        );
+        assert!(texts(&share(""), Ok(report(Ok(()), Ok(())))).is_empty());
+        let read_only = share("options = \"ro\"");
+        assert!(texts(&read_only, Ok(report(Ok(()), Err(Errno::EROFS)))).is_empty());
+    }
+
+    #[test]
+    fn a_root_mode_that_cannot_be_set_names_the_squashed_root() {
+        let notes = texts(&share("root_mode = \"1777\""), Ok(report(Err(Errno::EPERM), Ok(()))));
+        assert!(notes[0].starts_with(
+            "root_mode 1777 of /mnt/efs_share could not be set: the server does not let root change it"
+        ));
+    }
+
+    #[test]
+    fn a_root_that_could_not_be_looked_at_in_time_is_told() {
+        assert_eq!(
+            texts(&share("root_mode = \"1777\""), Err(WorkerError::CutOff)),
+            [
+                "/mnt/efs_share is mounted, but its root could not be looked at, and root_mode is not \
+              set: cut off when its time was up"
+            ]
+        );
+    }
+
+    #[test]
+    fn read_ahead_is_fifteen_times_rsize_and_a_missing_file_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mounted = Mounted {
+            address: String::new(),
+            version: String::new(),
+            device: "0:45".into(),
+            rsize: 1 << 20,
+            already: false,
+            differs: vec![],
+        };
+        set_read_ahead(dir.path(), &mounted);
+        let folder = dir.path().join("sys/class/bdi/0:45");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("read_ahead_kb"), "").unwrap();
+        set_read_ahead(dir.path(), &mounted);
+        assert_eq!(fs::read_to_string(folder.join("read_ahead_kb")).unwrap(), "15360");
+        mounted.rsize = 0;
+        set_read_ahead(dir.path(), &mounted);
+        assert_eq!(fs::read_to_string(folder.join("read_ahead_kb")).unwrap(), "15360");
+    }
+}

@@ -1,0 +1,354 @@
+//! The one place that explains: a failed step becomes what is wrong, what to
+//! do about it, and whether waiting may help. mount.nfs gives up at once on
+//! several of the errors here that a session start must wait out, because the
+//! network interface is attached while it runs.
+
+use crate::config::{Endpoint, Share};
+use crate::report::Code;
+use crate::share::Failure;
+use crate::share::mount_point::PointError;
+use crate::share::names::{NameError, seconds};
+use crate::share::reach::{Problem, ReachError};
+use crate::share::worker::WorkerError;
+use nix::errno::Errno;
+use std::net::IpAddr;
+
+/// What a failure means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Exit code of a run that ends for it; [`Code::DEADLINE`] means that it may pass.
+    pub code: Code,
+    /// What is wrong; lower case, no full stop.
+    pub sentence: String,
+    /// What an administrator can do.
+    pub cure: String,
+}
+
+impl Cause {
+    /// Whether trying again may help.
+    pub fn is_temporary(&self) -> bool {
+        self.code == Code::DEADLINE
+    }
+}
+
+fn cause(code: Code, sentence: impl Into<String>, cure: impl Into<String>) -> Cause {
+    Cause { code, sentence: sentence.into(), cure: cure.into() }
+}
+
+const SECURITY_GROUP: &str = "the file system's security group must allow NFS (TCP 2049) from the \
+                              fleet's security group";
+const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
+
+/// Explains `failure` of `share`; `kernel` is the running kernel's release.
+pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
+    let at = share.mount_point.display();
+    match failure {
+        Failure::Name(error) => name(error, &share.endpoint),
+        Failure::Reach(error) => reach(error, share),
+        Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
+        Failure::CutOff(address, span) => cause(
+            Code::DEADLINE,
+            format!(
+                "server {address} takes connections on TCP {}, but did not finish the mount within {}",
+                share.options.port,
+                seconds(*span)
+            ),
+            "check that it is an NFS server and not overloaded, and that no firewall, network ACL or \
+             MTU mismatch on the way swallows larger packets",
+        ),
+        Failure::Point(error) => point(error),
+        Failure::Taken { source, fstype } => cause(
+            Code::REFUSED,
+            format!("{at} is taken: {source} ({fstype}) is mounted there"),
+            format!("unmount it (umount {at}), or give the share another mount_point"),
+        ),
+        Failure::ReadOnly => cause(
+            Code::REFUSED,
+            format!("{at} is mounted already, but read-only, and the config wants to write"),
+            format!("unmount it (umount {at}) and run again, or put ro into `options`"),
+        ),
+        Failure::NoTable(errno) => cause(
+            Code::FAULT,
+            format!("/proc/self/mountinfo cannot be read: {errno}"),
+            "mount /proc: without it nothing can tell whether a share is mounted",
+        ),
+        Failure::NotShown => cause(
+            Code::FAULT,
+            format!("mount(2) reported success, but no such mount shows at {at}"),
+            "check whether the folder was renamed or moved during the mount",
+        ),
+        Failure::Odd(returned) => cause(
+            Code::REFUSED,
+            format!("mount(2) returned {returned} and mounted nothing"),
+            "take unusual words out of `options`",
+        ),
+        Failure::Worker(WorkerError::Fork(errno)) => cause(
+            Code::DEADLINE,
+            format!("the process that mounts cannot be started: {errno}"),
+            "check the machine's limits on processes and memory",
+        ),
+        Failure::Worker(error) => cause(
+            Code::DEADLINE,
+            error.to_string(),
+            "check the kernel log (dmesg) for an out-of-memory kill or a fault of the NFS client",
+        ),
+        Failure::NoTime => cause(
+            Code::DEADLINE,
+            format!(
+                "no time was left for it: the shares of {} are mounted one after another",
+                share.endpoint
+            ),
+            "see the lines above for the share before it",
+        ),
+        Failure::Stopped => {
+            cause(Code::DEADLINE, "the run was stopped by a signal", "start it again")
+        }
+    }
+}
+
+fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
+    let wait = "the network interface may not be attached yet; else check that the VPC's DHCP options name a DNS server";
+    let cure = match error {
+        NameError::NoServers(_) | NameError::Unreachable { .. } => format!("{wait}, {BY_ADDRESS}"),
+        NameError::Silent(..) => {
+            format!("check that the fleet's subnets can reach that name server, {BY_ADDRESS}")
+        }
+        NameError::NoSuchName(_) | NameError::NoAddress(_) => format!(
+            "check the spelling of `endpoint`, that the VPC has DNS resolution and DNS hostnames on, and \
+             that the file system has a mount target in the fleet's Availability Zone, {BY_ADDRESS}"
+        ),
+        NameError::Failed(..) => format!("check the VPC's name server, {BY_ADDRESS}"),
+        NameError::Unusable(..) => {
+            format!("check /etc/hosts and the VPC's DNS rules, {BY_ADDRESS}")
+        }
+        NameError::BadName | NameError::Stopped(_) => "check the spelling of `endpoint`".to_owned(),
+    };
+    cause(Code::DEADLINE, format!("{endpoint} does not resolve: {error}"), cure)
+}
+
+fn reach(error: &ReachError, share: &Share) -> Cause {
+    let ReachError::NoneAnswers { tried, .. } = error else {
+        return explain(&Failure::Stopped, share, "");
+    };
+    let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent(_)));
+    let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
+    let cure = if silent {
+        SECURITY_GROUP.to_owned()
+    } else if refused {
+        format!(
+            "check that `endpoint` names an NFS server and that it is running, with TCP {} open",
+            share.options.port
+        )
+    } else {
+        "the network interface may not be attached yet; else check the fleet's subnets and route \
+         tables, and that they lead to the file system's VPC"
+            .to_owned()
+    };
+    cause(Code::DEADLINE, error.to_string(), cure)
+}
+
+fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
+    let path = &share.path;
+    let version = share.options.version();
+    let data = share.options.data(address);
+    match errno {
+        Errno::EACCES => cause(
+            Code::REFUSED,
+            format!("access denied by server {address} for {path} (EACCES)"),
+            "allow this client in the file system policy (elasticfilesystem:ClientMount) or, on \
+             another NFS server, in its exports",
+        ),
+        Errno::EPERM => cause(
+            Code::REFUSED,
+            format!(
+                "server {address} refuses this client (EPERM): it may take only ports below 1024"
+            ),
+            "put resvport into `options`, or export with \"insecure\" on the server",
+        ),
+        Errno::ENOENT => cause(
+            Code::REFUSED,
+            format!("server {address} has no path {path} (ENOENT)"),
+            "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)",
+        ),
+        Errno::ENOTDIR => cause(
+            Code::REFUSED,
+            format!("{path} on server {address} is not a folder (ENOTDIR)"),
+            "correct `path`",
+        ),
+        Errno::EPROTONOSUPPORT => cause(
+            Code::REFUSED,
+            format!("server {address} does not speak NFS {version} (EPROTONOSUPPORT)"),
+            "check `endpoint`, or put another nfsvers= into `options`",
+        ),
+        Errno::ENODEV => cause(
+            Code::REFUSED,
+            format!("this kernel ({kernel}) has no NFS client (ENODEV)"),
+            "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew",
+        ),
+        Errno::EINVAL => cause(
+            Code::REFUSED,
+            format!("this kernel ({kernel}) does not take the mount options {data} (EINVAL)"),
+            "take out of `options` what this kernel may not know (softerr, nconnect, write, …)",
+        ),
+        Errno::ENAMETOOLONG => {
+            cause(Code::REFUSED, format!("{path} is too long (ENAMETOOLONG)"), "correct `path`")
+        }
+        Errno::EBUSY => cause(
+            Code::REFUSED,
+            format!("{} is busy (EBUSY)", share.mount_point.display()),
+            "see what is mounted there (findmnt), or give the share another mount_point",
+        ),
+        Errno::ECONNREFUSED => cause(
+            Code::DEADLINE,
+            format!("server {address} turned the mount's connection down (ECONNREFUSED)"),
+            "check that the NFS server is running",
+        ),
+        Errno::ETIMEDOUT => cause(
+            Code::DEADLINE,
+            format!("server {address} stopped answering during the mount (ETIMEDOUT)"),
+            SECURITY_GROUP,
+        ),
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN => cause(
+            Code::DEADLINE,
+            format!("the way to server {address} was lost during the mount ({errno:?})"),
+            "check the network interface and the route tables",
+        ),
+        Errno::EIO | Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNABORTED | Errno::EPROTO => {
+            cause(
+                Code::DEADLINE,
+                format!(
+                    "server {address} broke the mount off or gave no sensible answer ({errno:?})"
+                ),
+                "check that it is an NFS server, and its log",
+            )
+        }
+        // Shortages, a server in its grace period, and whatever else may pass.
+        other => cause(
+            Code::DEADLINE,
+            format!("mount(2) from {address} failed: {} ({other:?})", other.desc().to_lowercase()),
+            "see the kernel log (dmesg)",
+        ),
+    }
+}
+
+fn point(error: &PointError) -> Cause {
+    let cure = match error {
+        PointError::Symlink(_) => "write the real path as mount_point".to_owned(),
+        PointError::NotAFolder { path, .. } => {
+            format!("remove or rename {}, or give the share another mount_point", path.display())
+        }
+        PointError::Failed { errno: Errno::EROFS, .. } => {
+            "give the share a mount_point on a file system that can be written".to_owned()
+        }
+        PointError::Failed { path, .. } => {
+            format!("look at {}, or give the share another mount_point", path.display())
+        }
+    };
+    cause(Code::REFUSED, error.to_string(), cure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn explained(failure: Failure) -> Cause {
+        let text = "[[share]]\nendpoint = \"fs-1.example\"\npath = \"/home\"\n";
+        let share = Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
+        explain(&failure, &share, "4.18.0-553")
+    }
+
+    fn address() -> IpAddr {
+        "10.0.1.12".parse().unwrap()
+    }
+
+    #[test]
+    fn a_silent_port_2049_names_the_security_group() {
+        let silent = Problem::Silent(Duration::from_secs(3));
+        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), silent)] };
+        let cause = explained(Failure::Reach(error));
+        assert!(cause.is_temporary());
+        assert_eq!(cause.sentence, "TCP 2049 to 10.0.1.12 timed out (nothing came back for 3.0 s)");
+        assert_eq!(
+            cause.cure,
+            "the file system's security group must allow NFS (TCP 2049) from the fleet's security group"
+        );
+    }
+
+    #[test]
+    fn network_errors_that_mount_nfs_holds_permanent_are_waited_out() {
+        for errno in [
+            Errno::ENETUNREACH,
+            Errno::EHOSTUNREACH,
+            Errno::ECONNRESET,
+            Errno::EIO,
+            Errno::ECONNREFUSED,
+            Errno::ETIMEDOUT,
+            Errno::EAGAIN,
+            Errno::ESTALE,
+            Errno::ENOMEM,
+        ] {
+            assert!(explained(Failure::Mount(address(), errno)).is_temporary(), "{errno:?}");
+        }
+        assert!(explained(Failure::Name(NameError::NoSuchName(address()))).is_temporary());
+        assert!(explained(Failure::Name(NameError::NoServers("does not exist"))).is_temporary());
+    }
+
+    #[test]
+    fn what_no_waiting_mends_ends_at_once() {
+        for errno in [
+            Errno::EACCES,
+            Errno::EPERM,
+            Errno::ENOENT,
+            Errno::ENOTDIR,
+            Errno::EPROTONOSUPPORT,
+            Errno::ENODEV,
+            Errno::EINVAL,
+            Errno::EBUSY,
+        ] {
+            assert_eq!(
+                explained(Failure::Mount(address(), errno)).code,
+                Code::REFUSED,
+                "{errno:?}"
+            );
+        }
+        assert_eq!(
+            explained(Failure::Mount(address(), Errno::ENOENT)).sentence,
+            "server 10.0.1.12 has no path /home (ENOENT)"
+        );
+        assert_eq!(
+            explained(Failure::Mount(address(), Errno::ENODEV)).sentence,
+            "this kernel (4.18.0-553) has no NFS client (ENODEV)"
+        );
+        assert_eq!(explained(Failure::NoTable(Errno::ENOENT)).code, Code::FAULT);
+    }
+
+    #[test]
+    fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
+        let mut failures = vec![
+            Failure::NotShown,
+            Failure::NoTime,
+            Failure::ReadOnly,
+            Failure::Odd(1),
+            Failure::Stopped,
+            Failure::Taken { source: "tmpfs".into(), fstype: "tmpfs".into() },
+            Failure::Worker(WorkerError::Died),
+            Failure::Worker(WorkerError::Fork(Errno::EAGAIN)),
+            Failure::CutOff(address(), Duration::from_secs(10)),
+            Failure::Point(PointError::Symlink("/mnt".into())),
+        ];
+        failures.extend((1..134).map(|raw| Failure::Mount(address(), Errno::from_raw(raw))));
+        for failure in failures {
+            let Cause { sentence, cure, .. } = explained(failure.clone());
+            for text in [&sentence, &cure] {
+                assert!(
+                    !text.is_empty() && !text.contains('\n') && !text.contains("  "),
+                    "{failure:?}: {text}"
+                );
+                assert!(!text.ends_with('.'), "{failure:?}: {text}");
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The real machine: each step of a share carried out on this kernel, with
+//! this machine's files. The steps' own modules do the work; here they get
+//! what they need, and the mount table has the last word.
+
+use crate::appstream::User;
+use crate::config::{Level, Share};
+use crate::retry::{Clock, Deadline};
+use crate::share::mount_point::{self, PreparedPoint};
+use crate::share::names::{Found, Resolver};
+use crate::share::plan::MountCall;
+use crate::share::table::{self, Entry, Standing};
+use crate::share::worker::{self, WorkerError};
+use crate::share::{Failure, Machine, Mounted, after, reach};
+use crate::stop::Stop;
+use nix::errno::Errno;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// With configured addresses to fall back on, a silent name server gets this long.
+const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
+
+/// This machine.
+pub struct Linux<'a, C> {
+    /// `/`.
+    pub root: &'a Path,
+    /// The clock of the run.
+    pub clock: &'a C,
+    /// The signals.
+    pub stop: &'a Stop,
+    /// The account that must be able to write, if there is one.
+    pub user: Option<User>,
+}
+
+impl<C: Clock + Sync> Linux<'_, C> {
+    fn table(&self) -> Result<Vec<Entry>, Failure> {
+        let bytes = fs::read(self.root.join("proc/self/mountinfo"));
+        let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
+        bytes.map(|bytes| table::parse(&bytes)).map_err(|e| Failure::NoTable(errno(e)))
+    }
+
+    /// What mount(2) left behind: the share in the mount table, or `else_`.
+    fn shown(&self, share: &Share, else_: Failure) -> Result<Mounted, Failure> {
+        self.mounted(share)?.ok_or(else_)
+    }
+}
+
+impl<C: Clock + Sync> Machine for Linux<'_, C> {
+    type Point = PreparedPoint;
+
+    fn mounted(&self, share: &Share) -> Result<Option<Mounted>, Failure> {
+        let table = self.table()?;
+        let Some(entry) = table::top_at(&table, &share.mount_point) else {
+            return Ok(None);
+        };
+        match table::standing(entry, share) {
+            Standing::Ours(differs) => Ok(Some(Mounted {
+                address: entry.option("addr").unwrap_or("?").to_owned(),
+                version: entry.option("vers").unwrap_or("?").to_owned(),
+                device: entry.device.clone(),
+                rsize: entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0),
+                already: true,
+                differs,
+            })),
+            Standing::ReadOnly => Err(Failure::ReadOnly),
+            Standing::Foreign => {
+                let (source, fstype) = (entry.source.clone(), entry.fstype.clone());
+                Err(Failure::Taken { source, fstype })
+            }
+        }
+    }
+
+    fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
+        mount_point::prepare(self.root, &share.mount_point, share.mode).map_err(Failure::Point)
+    }
+
+    fn discard(&self, point: PreparedPoint) {
+        point.discard();
+    }
+
+    fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure> {
+        let resolver = Resolver { root: self.root, clock: self.clock, stop: self.stop };
+        if share.addresses.is_empty() {
+            return Ok(resolver.resolve(&share.endpoint, until)?);
+        }
+        match resolver.resolve(&share.endpoint, until.within(self.clock, NAME_WITH_FALLBACK)) {
+            Ok(mut found) => {
+                let further = share.addresses.iter().filter(|a| !found.addresses.contains(a));
+                found.addresses.extend(further.copied().collect::<Vec<_>>());
+                Ok(found)
+            }
+            Err(e) => match Failure::from(e) {
+                Failure::Stopped => Err(Failure::Stopped),
+                _ => Ok(Found {
+                    addresses: share.addresses.clone(),
+                    by: crate::share::names::By::Literal,
+                }),
+            },
+        }
+    }
+
+    fn reach(
+        &self,
+        share: &Share,
+        addresses: &[IpAddr],
+        until: Deadline,
+    ) -> Result<IpAddr, Failure> {
+        let port = share.options.port;
+        Ok(reach::first_that_answers(addresses, port, until, self.clock, self.stop)?)
+    }
+
+    fn mount(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        point: &PreparedPoint,
+        until: Deadline,
+    ) -> Result<Mounted, Failure> {
+        let started = self.clock.now();
+        let fresh = |mounted: Mounted| Mounted { already: false, ..mounted };
+        match worker::mount(call, point, until, self.clock, self.stop) {
+            Ok(Ok(0)) => self.shown(share, Failure::NotShown).map(fresh),
+            Ok(Ok(other)) => Err(Failure::Odd(other)),
+            // Another run was quicker.
+            Ok(Err(Errno::EBUSY)) => self.shown(share, Failure::Mount(call.address, Errno::EBUSY)),
+            Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
+            // It may have come through at the last moment.
+            Err(WorkerError::CutOff) => {
+                let span = self.clock.now().saturating_sub(started);
+                self.shown(share, Failure::CutOff(call.address, span)).map(fresh)
+            }
+            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped).map(fresh),
+            Err(error) => self.shown(share, Failure::Worker(error)).map(fresh),
+        }
+    }
+
+    fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {
+        after::set_read_ahead(self.root, mounted);
+        let user = self.user.as_ref();
+        let parent = match mount_point::parent(self.root, &share.mount_point) {
+            Ok(parent) => parent,
+            Err(e) => return vec![(Level::Warning, e.to_string())],
+        };
+        let report = worker::settle(&parent, share.root_mode, user, until, self.clock, self.stop);
+        after::notes(share, user, report)
+    }
+}
+
+/// Whether what we mount is seen by the rest of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// PID 1 is in the same mount namespace.
+    Shared,
+    /// It is not.
+    Private,
+    /// /proc does not tell.
+    Unknown,
+}
+
+/// Compares our mount namespace with PID 1's. `proc` is `/proc` outside of tests.
+pub fn namespace(proc: &Path) -> Namespace {
+    let link = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    if let (Some(ours), Some(first)) = (link("self"), link("1")) {
+        return if ours == first { Namespace::Shared } else { Namespace::Private };
+    }
+    // The links need CAP_SYS_PTRACE, which a hardened unit may lack. Mount ids are unique on
+    // the machine, so tables of two namespaces share none.
+    let ids = |process: &str| {
+        let bytes = fs::read(proc.join(process).join("mountinfo")).ok()?;
+        Some(table::parse(&bytes).into_iter().map(|entry| entry.id).collect::<Vec<_>>())
+    };
+    match (ids("self"), ids("1")) {
+        (Some(ours), Some(first)) if !ours.is_empty() && !first.is_empty() => {
+            if ours.iter().any(|id| first.contains(id)) {
+                Namespace::Shared
+            } else {
+                Namespace::Private
+            }
+        }
+        _ => Namespace::Unknown,
+    }
+}
+
+/// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
+pub fn may_mount(proc: &Path) -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string(proc.join("self/status")).unwrap_or_default();
+    let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let caps = caps.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    caps.is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_namespace_is_told_by_links_or_else_by_mount_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let proc = dir.path();
+        assert_eq!(namespace(proc), Namespace::Unknown);
+        for (process, id) in [("self", 40), ("1", 40)] {
+            fs::create_dir_all(proc.join(process).join("ns")).unwrap();
+            let line = format!("{id} 1 0:1 / / rw - ext4 /dev/a rw\n");
+            fs::write(proc.join(process).join("mountinfo"), line).unwrap();
+        }
+        assert_eq!(namespace(proc), Namespace::Shared);
+        fs::write(proc.join("1/mountinfo"), "22 1 0:1 / / rw - ext4 /dev/a rw\n").unwrap();
+        assert_eq!(namespace(proc), Namespace::Private);
+        std::os::unix::fs::symlink("mnt:[1]", proc.join("self/ns/mnt")).unwrap();
+        std::os::unix::fs::symlink("mnt:[1]", proc.join("1/ns/mnt")).unwrap();
+        assert_eq!(namespace(proc), Namespace::Shared, "the links decide where there are any");
+    }
+
+    #[test]
+    fn the_right_to_mount_is_read_from_the_effective_set() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(may_mount(dir.path()), "unknown is left to mount(2)");
+        fs::create_dir(dir.path().join("self")).unwrap();
+        let status = |caps| {
+            fs::write(dir.path().join("self/status"), format!("Name:\tx\nCapEff:\t{caps}\n"))
+                .unwrap()
+        };
+        status("00000000a80425fb");
+        assert!(!may_mount(dir.path()));
+        status("000001ffffffffff");
+        assert!(may_mount(dir.path()));
+    }
+}

@@ -1,0 +1,172 @@
+//! What a share needs, one step a file. The steps do not know each other's
+//! order: that is `commands::session`, which sees them through [`Machine`].
+
+pub mod after;
+pub mod causes;
+pub mod linux;
+pub mod mount_point;
+pub mod names;
+pub mod plan;
+pub mod reach;
+pub mod table;
+pub mod worker;
+
+use crate::config::{Level, Share};
+use crate::retry::{Deadline, Stopped};
+use mount_point::PointError;
+use names::{Found, NameError};
+use nix::errno::Errno;
+use plan::MountCall;
+use reach::ReachError;
+use std::net::IpAddr;
+use std::time::Duration;
+use worker::WorkerError;
+
+/// What the session asks of the machine it runs on. The real one is [`linux::Linux`];
+/// unit tests script another under a virtual clock.
+pub trait Machine: Sync {
+    /// A mount point that was checked.
+    type Point;
+
+    /// The share, if it is mounted already; something else mounted there is a failure.
+    ///
+    /// # Errors
+    /// [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`].
+    fn mounted(&self, share: &Share) -> Result<Option<Mounted>, Failure>;
+
+    /// Makes or checks the mount point.
+    ///
+    /// # Errors
+    /// [`Failure::Point`].
+    fn prepare(&self, share: &Share) -> Result<Self::Point, Failure>;
+
+    /// Takes back what [`Machine::prepare`] made.
+    fn discard(&self, point: Self::Point);
+
+    /// The addresses to try, in order, before `until`.
+    ///
+    /// # Errors
+    /// [`Failure::Name`].
+    fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure>;
+
+    /// The address that answers on the share's port before `until`.
+    ///
+    /// # Errors
+    /// [`Failure::Reach`].
+    fn reach(
+        &self,
+        share: &Share,
+        addresses: &[IpAddr],
+        until: Deadline,
+    ) -> Result<IpAddr, Failure>;
+
+    /// mount(2), before `until`, and the proof that it shows in the mount table.
+    ///
+    /// # Errors
+    /// All but the above.
+    fn mount(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        point: &Self::Point,
+        until: Deadline,
+    ) -> Result<Mounted, Failure>;
+
+    /// What is left to do once it is mounted, before `until`; tells what a person should know.
+    fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)>;
+}
+
+/// A share that shows in the mount table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// The server's address, as the kernel has it.
+    pub address: String,
+    /// The NFS version in use.
+    pub version: String,
+    /// `major:minor` of the file system.
+    pub device: String,
+    /// The kernel's rsize, in bytes.
+    pub rsize: u32,
+    /// It was there before we asked.
+    pub already: bool,
+    /// In what it differs from the config.
+    pub differs: Vec<String>,
+}
+
+/// Why a step failed. [`causes::explain`] says what that means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The mount table cannot be read.
+    NoTable(Errno),
+    /// Something else is mounted on the mount point.
+    Taken {
+        /// Its source.
+        source: String,
+        /// Its type.
+        fstype: String,
+    },
+    /// The share is mounted, but read-only where the config wants to write.
+    ReadOnly,
+    /// The mount point cannot be one.
+    Point(PointError),
+    /// The endpoint has no address.
+    Name(NameError),
+    /// No address answers.
+    Reach(ReachError),
+    /// mount(2) said no.
+    Mount(IpAddr, Errno),
+    /// mount(2) returned neither 0 nor an error, and mounted nothing.
+    Odd(i32),
+    /// mount(2) returned 0, but the mount table does not show the mount.
+    NotShown,
+    /// mount(2) took too long and was killed.
+    CutOff(IpAddr, Duration),
+    /// The process around mount(2) failed.
+    Worker(WorkerError),
+    /// The deadline had passed before this share's first attempt.
+    NoTime,
+    /// The run was told to end.
+    Stopped,
+}
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(e: NameError) -> Self {
+        match e {
+            NameError::Stopped(_) => Self::Stopped,
+            other => Self::Name(other),
+        }
+    }
+}
+
+impl From<ReachError> for Failure {
+    fn from(e: ReachError) -> Self {
+        match e {
+            ReachError::Stopped(_) => Self::Stopped,
+            other => Self::Reach(other),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether a cheap look (name, TCP) can tell when the cause is gone.
+    pub fn can_be_watched(&self) -> bool {
+        matches!(self, Self::Name(_) | Self::Reach(_))
+    }
+
+    /// Whether it only says that time ran out: an earlier failure says more.
+    pub fn is_by_time(&self) -> bool {
+        match self {
+            Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
+            Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
+                tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent(_)))
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Makes or checks the mount point, through descriptors and without following
+//! a symlink anywhere on the way. Never mounts.
+//!
+//! The last component of the path may be the root of a share whose server is
+//! dead, and looking at that would block: callers ask the mount table first.
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// What is in the way of a mount point.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PointError {
+    /// A path component is a symlink.
+    #[error("{} is a symlink, which efs-agent does not follow", .0.display())]
+    Symlink(PathBuf),
+    /// A path component is a file, a socket, …
+    #[error("{} is {}, not a folder", path.display(), what)]
+    NotAFolder {
+        /// The component.
+        path: PathBuf,
+        /// "a file", ….
+        what: &'static str,
+    },
+    /// It could not be made or looked at.
+    #[error("{} cannot be {verb}: {} ({errno:?})", path.display(), errno.desc())]
+    Failed {
+        /// The component.
+        path: PathBuf,
+        /// "made", "opened".
+        verb: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// The folder that holds the mount point, open, and the mount point's name in it.
+#[derive(Debug)]
+pub struct Parent {
+    /// `O_PATH` descriptor.
+    pub folder: OwnedFd,
+    /// Name of the mount point in it.
+    pub name: CString,
+}
+
+/// "This directory was checked": what mount(2) gets as its target.
+#[derive(Debug)]
+pub struct PreparedPoint {
+    /// For reaching what is mounted on it afterwards.
+    pub parent: Parent,
+    /// `O_PATH` descriptor of the directory itself.
+    pub directory: OwnedFd,
+    /// The folders that we made, outermost first.
+    made: Vec<Parent>,
+}
+
+const FOLDER: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl PreparedPoint {
+    /// Removes the folders that we made, if they are still empty: a failed start leaves none.
+    pub fn discard(self) {
+        drop(self.directory);
+        for made in self.made.iter().rev() {
+            if unlinkat(&made.folder, made.name.as_c_str(), UnlinkatFlags::RemoveDir).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Opens the folder that holds `path`, without touching `path` itself.
+///
+/// # Errors
+/// What is in the way.
+pub fn parent(root: &Path, path: &Path) -> Result<Parent, PointError> {
+    walk(root, path, None).map(|(parent, _)| parent)
+}
+
+/// Opens `path`, made with `mode` (and its parents with 0755) where it is not there.
+///
+/// # Errors
+/// What is in the way; nothing that was made on the way is left behind.
+pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, PointError> {
+    let mut made = Vec::new();
+    let result = walk(root, path, Some(&mut made)).and_then(|(parent, _)| {
+        let name = parent.name.clone();
+        let directory = folder_in(&parent.folder, &name, path, mode, &mut made)?;
+        Ok((parent, directory))
+    });
+    match result {
+        Ok((parent, directory)) => Ok(PreparedPoint { parent, directory, made }),
+        Err(error) => {
+            for one in made.iter().rev() {
+                let _ = unlinkat(&one.folder, one.name.as_c_str(), UnlinkatFlags::RemoveDir);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The parent of `path`, and whether openat2 was what opened it. With `made`, missing folders are made.
+fn walk(
+    root: &Path,
+    path: &Path,
+    made: Option<&mut Vec<Parent>>,
+) -> Result<(Parent, bool), PointError> {
+    let failed = |path: &Path, verb, errno| PointError::Failed { path: path.into(), verb, errno };
+    let name = path.file_name().map(c_name).ok_or(failed(path, "opened", Errno::EINVAL))?;
+    let top = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(root, "opened", errno))?;
+    let folders: PathBuf = path
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .collect();
+    if let Some(folder) = open_in_one_call(&top, &folders) {
+        return Ok((Parent { folder, name }, true));
+    }
+    // Before Linux 5.6, or something is missing or in the way: step by step,
+    // which makes what is missing and finds out which step it is.
+    let mut nothing = Vec::new();
+    let (may_make, made) = match made {
+        Some(made) => (true, made),
+        None => (false, &mut nothing),
+    };
+    let mut folder = top;
+    let mut at = PathBuf::from("/");
+    for part in folders.components() {
+        at.push(part);
+        let part = c_name(part.as_os_str());
+        folder = if may_make {
+            folder_in(&folder, &part, &at, 0o755, made)?
+        } else {
+            open_folder(&folder, &part, &at)?.ok_or(failed(&at, "opened", Errno::ENOENT))?
+        };
+    }
+    Ok((Parent { folder, name }, false))
+}
+
+fn open_in_one_call(top: &OwnedFd, folders: &Path) -> Option<OwnedFd> {
+    if folders.as_os_str().is_empty() {
+        return top.try_clone().ok();
+    }
+    let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    openat2(top, folders, OpenHow::new().flags(FOLDER).resolve(resolve)).ok()
+}
+
+/// Opens the folder `name` in `folder`, or makes it with exactly `mode`, whatever the umask.
+fn folder_in(
+    folder: &OwnedFd,
+    name: &CString,
+    path: &Path,
+    mode: u32,
+    made: &mut Vec<Parent>,
+) -> Result<OwnedFd, PointError> {
+    let failed = |verb, errno| PointError::Failed { path: path.into(), verb, errno };
+    if let Some(found) = open_folder(folder, name, path)? {
+        return Ok(found);
+    }
+    // Closed to all but us until its mode is right.
+    match mkdirat(folder, name.as_c_str(), Mode::S_IRWXU) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => {
+            // Another run was quicker: its folder is as good as an old one.
+            return open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT));
+        }
+        Err(errno) => return Err(failed("made", errno)),
+    }
+    let outer = folder.try_clone().map_err(|_| failed("made", Errno::EMFILE))?;
+    made.push(Parent { folder: outer, name: name.clone() });
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fresh = openat(folder, name.as_c_str(), flags, Mode::empty())
+        .map_err(|errno| failed("opened", errno))?;
+    // What was put in its place meanwhile by a user who can write here is not ours to change.
+    let stat = fstat(&fresh).map_err(|errno| failed("opened", errno))?;
+    if stat.st_uid != nix::unistd::geteuid().as_raw() {
+        return Err(failed("made", Errno::EPERM));
+    }
+    fchmod(&fresh, Mode::from_bits_truncate(mode)).map_err(|errno| failed("made", errno))?;
+    open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT))
+}
+
+/// Opens `name` in `folder` if it is a folder; `None` if there is nothing.
+fn open_folder(
+    folder: &OwnedFd,
+    name: &CString,
+    path: &Path,
+) -> Result<Option<OwnedFd>, PointError> {
+    let failed = |errno| PointError::Failed { path: path.into(), verb: "opened", errno };
+    // Without O_DIRECTORY, so that what is in the way can be named.
+    let flags = FOLDER.difference(OFlag::O_DIRECTORY);
+    let found = match openat(folder, name.as_c_str(), flags, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let kind = fstat(&found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
+    let not_a_folder = |what| Err(PointError::NotAFolder { path: path.into(), what });
+    match SFlag::from_bits_truncate(kind) {
+        SFlag::S_IFDIR => Ok(Some(found)),
+        SFlag::S_IFLNK => Err(PointError::Symlink(path.into())),
+        SFlag::S_IFREG => not_a_folder("a file"),
+        SFlag::S_IFIFO => not_a_folder("a FIFO"),
+        SFlag::S_IFSOCK => not_a_folder("a socket"),
+        _ => not_a_folder("a device"),
+    }
+}
+
+fn c_name(name: &OsStr) -> CString {
+    CString::new(name.as_bytes()).unwrap_or_default()
+}
+
+/// Whether the folder has nothing in it, if that can be told: what is in it is hidden by a mount.
+pub fn is_empty(point: &PreparedPoint) -> Option<bool> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let name = point.parent.name.as_c_str();
+    let mut folder = Dir::openat(&point.parent.folder, name, flags, Mode::empty()).ok()?;
+    let held = |name: &CStr| !matches!(name.to_bytes(), b"." | b"..");
+    Some(!folder.iter().flatten().any(|entry| held(entry.file_name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_mount_point_is_made_with_its_mode_and_its_parents_with_0755_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
+        let point = prepare(dir.path(), Path::new("/mnt/a/share"), 0o1777);
+        nix::sys::stat::umask(old);
+        assert_eq!(mode(&dir.path().join("mnt")), 0o755);
+        assert_eq!(mode(&dir.path().join("mnt/a")), 0o755);
+        assert_eq!(mode(&dir.path().join("mnt/a/share")), 0o1777);
+        point.unwrap().discard();
+        assert!(!dir.path().join("mnt").exists());
+    }
+
+    #[test]
+    fn an_existing_folder_keeps_its_mode_and_is_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("mnt")).unwrap();
+        fs::set_permissions(dir.path().join("mnt"), fs::Permissions::from_mode(0o700)).unwrap();
+        prepare(dir.path(), Path::new("/mnt"), 0o1777).unwrap().discard();
+        assert_eq!(mode(&dir.path().join("mnt")), 0o700);
+        let point = prepare(dir.path(), Path::new("/mnt/share"), 0o1777).unwrap();
+        fs::write(dir.path().join("mnt/share/work"), "x").unwrap();
+        point.discard();
+        assert!(dir.path().join("mnt/share/work").exists());
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_and_nothing_is_left_half_made() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        symlink("real", dir.path().join("link")).unwrap();
+        symlink("nowhere", dir.path().join("dangling")).unwrap();
+        let _socket = std::os::unix::net::UnixDatagram::bind(dir.path().join("socket")).unwrap();
+        let error =
+            |path: &str| prepare(dir.path(), Path::new(path), 0o755).unwrap_err().to_string();
+        assert_eq!(error("/file"), "/file is a file, not a folder");
+        assert_eq!(error("/file/share"), "/file is a file, not a folder");
+        assert_eq!(error("/socket"), "/socket is a socket, not a folder");
+        assert_eq!(error("/link"), "/link is a symlink, which efs-agent does not follow");
+        assert_eq!(error("/link/share"), "/link is a symlink, which efs-agent does not follow");
+        assert_eq!(error("/dangling"), "/dangling is a symlink, which efs-agent does not follow");
+        assert_eq!(fs::read_dir(dir.path().join("real")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_walk_of_old_kernels_finds_the_same_folder_as_openat2() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        let path = Path::new("/a/b/c/share");
+        let (fast, by_openat2) = walk(dir.path(), path, None).unwrap();
+        assert!(by_openat2, "this kernel has openat2");
+        let mut folder = open(dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
+        for name in ["a", "b", "c"] {
+            let name = CString::new(name).unwrap();
+            folder = open_folder(&folder, &name, path).unwrap().unwrap();
+        }
+        let (one, two) = (fstat(&fast.folder).unwrap(), fstat(&folder).unwrap());
+        assert_eq!((one.st_dev, one.st_ino), (two.st_dev, two.st_ino));
+        symlink("a", dir.path().join("s")).unwrap();
+        assert!(walk(dir.path(), Path::new("/s/b/share"), None).is_err());
+        assert!(parent(dir.path(), Path::new("/none/share")).is_err());
+        assert!(!dir.path().join("none").exists());
+    }
+}

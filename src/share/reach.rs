@@ -1,0 +1,211 @@
+//! Finds out which of some addresses answers on its TCP port, before mount(2)
+//! is let loose on it: the kernel's own connection attempts back off for
+//! seconds, and cannot be cut short. Sends nothing on the connection.
+
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::names::seconds;
+use crate::stop::Stop;
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// While nothing answers, a fresh connection is begun this often for each address.
+const FRESH: Duration = Duration::from_millis(200);
+/// A later address gets its first try this much after the one before it.
+const STAGGER: Duration = Duration::from_millis(100);
+/// Connections under way for one address; an older one is given up.
+const MOST: usize = 4;
+
+/// Why no address answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReachError {
+    /// What each address did, in the order they were given.
+    #[error("{}", problems(.port, .tried))]
+    NoneAnswers {
+        /// The TCP port.
+        port: u16,
+        /// Address and problem; never empty.
+        tried: Vec<(IpAddr, Problem)>,
+    },
+    /// The run was told to end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// What one address did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// Nothing came back for this long.
+    Silent(Duration),
+    /// It was turned down, here or on the way.
+    Errno(Errno),
+}
+
+fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
+    let one = |(address, problem): &(IpAddr, Problem)| match problem {
+        Problem::Silent(span) => {
+            format!("TCP {port} to {address} timed out (nothing came back for {})", seconds(*span))
+        }
+        Problem::Errno(Errno::ECONNREFUSED) => {
+            format!("TCP {port} to {address} was refused (nothing listens there)")
+        }
+        Problem::Errno(errno) => {
+            format!("TCP {port} to {address} failed: {} ({errno:?})", errno.desc().to_lowercase())
+        }
+    };
+    tried.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The first of `addresses` that takes a TCP connection on `port` before `until`.
+///
+/// Returns early with the problems if all of them are turned down for certain.
+///
+/// # Errors
+/// See [`ReachError`].
+pub fn first_that_answers(
+    addresses: &[IpAddr],
+    port: u16,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<IpAddr, ReachError> {
+    let started = clock.now();
+    let mut all: Vec<Candidate> = addresses
+        .iter()
+        .zip(0u32..)
+        .map(|(address, n)| Candidate {
+            address: *address,
+            due: started + STAGGER * n,
+            under_way: Vec::new(),
+            problem: None,
+        })
+        .collect();
+    loop {
+        let now = clock.now();
+        for candidate in &mut all {
+            candidate.begin(now, port);
+        }
+        if all.iter().any(|candidate| candidate.problem.is_none()) && !until.passed(clock) {
+            hurry(&mut all, now);
+            let due = all.iter().filter(|c| c.problem.is_none()).map(|c| c.due).min();
+            let pause = due.unwrap_or(now).saturating_sub(now).min(until.left(clock));
+            let fds: Vec<PollFd<'_>> = all
+                .iter()
+                .flat_map(|candidate| &candidate.under_way)
+                .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
+                .collect();
+            let mut ready = stop.poll(&fds, pause)?.into_iter();
+            drop(fds);
+            for candidate in &mut all {
+                if candidate.answered(&mut ready) {
+                    return Ok(candidate.address);
+                }
+            }
+        } else {
+            let silent = Problem::Silent(now.saturating_sub(started));
+            let tried =
+                all.iter().map(|c| (c.address, c.problem.unwrap_or(silent))).collect::<Vec<_>>();
+            return Err(ReachError::NoneAnswers { port, tried });
+        }
+    }
+}
+
+/// Where one address was turned down, the next need not wait for its turn.
+fn hurry(all: &mut [Candidate], now: Duration) {
+    let waiting = all.iter().any(|c| c.problem.is_none() && !c.under_way.is_empty());
+    if !waiting {
+        if let Some(next) = all.iter_mut().find(|c| c.problem.is_none()) {
+            next.due = now;
+        }
+    }
+}
+
+struct Candidate {
+    address: IpAddr,
+    due: Duration,
+    under_way: Vec<TcpStream>,
+    problem: Option<Problem>,
+}
+
+impl Candidate {
+    fn begin(&mut self, now: Duration, port: u16) {
+        if self.problem.is_some() || self.due > now {
+            return;
+        }
+        self.due = now + FRESH;
+        if self.under_way.len() >= MOST {
+            self.under_way.remove(0);
+        }
+        match sys::connect_tcp(SocketAddr::new(self.address, port)) {
+            Ok(stream) => self.under_way.push(stream),
+            // No descriptor or memory to spare: what is under way may still answer.
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS) if !self.under_way.is_empty() => {
+                self.under_way.remove(0);
+            }
+            Err(errno) => self.problem = Some(Problem::Errno(errno)),
+        }
+    }
+
+    /// Takes in one readiness for each connection under way; whether one of them stands.
+    fn answered(&mut self, ready: &mut impl Iterator<Item = bool>) -> bool {
+        let mut stands = false;
+        let mut failed = None;
+        for stream in &self.under_way {
+            if ready.next() != Some(true) {
+                continue;
+            }
+            match stream.take_error() {
+                Ok(None) => stands = true,
+                Ok(Some(e)) | Err(e) => failed = e.raw_os_error(),
+            }
+        }
+        if let (Some(raw), false) = (failed, stands) {
+            self.under_way.clear();
+            self.problem = Some(Problem::Errno(Errno::from_raw(raw)));
+        }
+        stands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stop::SystemClock;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    fn reach(addresses: &[&str], port: u16, window: u64) -> (Result<IpAddr, ReachError>, Duration) {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_millis(window));
+        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let result = first_that_answers(&addresses, port, until, &clock, &stop);
+        (result, clock.now())
+    }
+
+    #[test]
+    fn a_refusal_is_told_at_once_with_each_address() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (result, took) = reach(&["127.0.0.1", "127.0.0.2"], port, 3000);
+        let text = result.unwrap_err().to_string();
+        assert_eq!(
+            text,
+            format!(
+                "TCP {port} to 127.0.0.1 was refused (nothing listens there); \
+                 TCP {port} to 127.0.0.2 was refused (nothing listens there)"
+            )
+        );
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    #[test]
+    fn a_second_address_answers_when_the_first_is_refused() {
+        let server = TcpListener::bind("127.0.0.2:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 3000);
+        assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
+    }
+}

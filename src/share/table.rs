@@ -1,0 +1,214 @@
+//! The mount table: the bytes of /proc/self/mountinfo as entries, and how an
+//! entry stands to a share of the config. Pure: reads no file, touches no mount.
+
+use crate::config::Share;
+use nix::libc;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// One line of mountinfo (proc_pid_mountinfo(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Mount id, unique on the machine.
+    pub id: u32,
+    /// Id of the mount it is on.
+    pub parent: u32,
+    /// `major:minor` of the file system.
+    pub device: String,
+    /// Where it is mounted.
+    pub mount_point: PathBuf,
+    /// Per-mount options: `rw,nosuid`.
+    pub flags: String,
+    /// `nfs4`, `ext4`, ….
+    pub fstype: String,
+    /// `server:/path`, `/dev/sda1`, ….
+    pub source: String,
+    /// Per-file-system options: `rw,vers=4.1,addr=10.0.0.1`.
+    pub options: String,
+}
+
+impl Entry {
+    /// The value of `key=` among the file system's options.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.split(',').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn has(list: &str, word: &str) -> bool {
+        list.split(',').any(|w| w == word)
+    }
+
+    /// Whether nothing can be written through it.
+    pub fn read_only(&self) -> bool {
+        Self::has(&self.flags, "ro") || Self::has(&self.options, "ro")
+    }
+}
+
+/// The entries of a mountinfo file; a line that makes no sense is passed over.
+pub fn parse(mountinfo: &[u8]) -> Vec<Entry> {
+    mountinfo.split(|b| *b == b'\n').filter_map(entry).collect()
+}
+
+fn entry(line: &[u8]) -> Option<Entry> {
+    let mut fields = line.split(|b| *b == b' ');
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let device = text(fields.next()?);
+    let _root = fields.next()?;
+    let mount_point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.next()?)));
+    let flags = text(fields.next()?);
+    // Any number of optional fields, closed by a lone dash.
+    fields.by_ref().find(|field| *field == b"-")?;
+    let fstype = text(fields.next()?);
+    let source = text(&unescape(fields.next()?));
+    let options = text(fields.next()?);
+    Some(Entry { id, parent, device, mount_point, flags, fstype, source, options })
+}
+
+/// The kernel writes space, tab, newline, backslash and `#` as `\ooo`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let code = match (first, tail) {
+            (b'\\', [a, b, c, ..]) => std::str::from_utf8(&[*a, *b, *c])
+                .ok()
+                .and_then(|octal| u8::from_str_radix(octal, 8).ok()),
+            _ => None,
+        };
+        match code {
+            Some(byte) => {
+                out.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+/// The mount that is seen at `path`: of several stacked there, the one that no other is on.
+pub fn top_at<'a>(table: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+    let here: Vec<&Entry> = table.iter().filter(|entry| entry.mount_point == path).collect();
+    here.iter().rev().find(|entry| !here.iter().any(|other| other.parent == entry.id)).copied()
+}
+
+/// How a mount at a share's mount point stands to that share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the share. What differs in ways that do no harm is listed.
+    Ours(Vec<String>),
+    /// It is the share, but can only be read, where the config wants to write.
+    ReadOnly,
+    /// It is something else.
+    Foreign,
+}
+
+/// Compares what is mounted with what is configured.
+pub fn standing(entry: &Entry, share: &Share) -> Standing {
+    if !entry.fstype.starts_with("nfs") || entry.source != share.source() {
+        return Standing::Foreign;
+    }
+    let wants_read_only = share.options.flags & libc::MS_RDONLY != 0;
+    if entry.read_only() && !wants_read_only {
+        return Standing::ReadOnly;
+    }
+    let mut differs = Vec::new();
+    let mut compare = |is: String, wanted: String| {
+        if is != wanted {
+            differs.push(format!("{is} instead of {wanted}"));
+        }
+    };
+    let named = |word: &str, other: &str, there| if there { word.into() } else { other.into() };
+    for (word, other, bit) in [
+        ("ro", "rw", libc::MS_RDONLY),
+        ("nosuid", "suid", libc::MS_NOSUID),
+        ("nodev", "dev", libc::MS_NODEV),
+        ("noexec", "exec", libc::MS_NOEXEC),
+        ("noatime", "atime", libc::MS_NOATIME),
+    ] {
+        let is = Entry::has(&entry.flags, word) || word == "ro" && entry.read_only();
+        compare(named(word, other, is), named(word, other, share.options.flags & bit != 0));
+    }
+    for (word, other) in [("soft", "hard"), ("noresvport", "resvport"), ("noac", "ac")] {
+        let is = Entry::has(&entry.options, word);
+        compare(named(word, other, is), named(word, other, share.options.has(word)));
+    }
+    for (key, wanted) in [
+        ("vers", Some(share.options.version())),
+        ("timeo", share.options.value("timeo")),
+        ("retrans", share.options.value("retrans")),
+    ] {
+        if let (Some(is), Some(wanted)) = (entry.option(key), wanted) {
+            compare(format!("{key}={is}"), format!("{key}={wanted}"));
+        }
+    }
+    Standing::Ours(differs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    const LINES: &str = "\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+35 22 0:31 / /mnt/a\\040b rw,nosuid,nodev,relatime shared:5 master:2 - nfs4 fs-1.example:/ rw,vers=4.1,rsize=1048576,wsize=1048576,namlen=255,hard,noresvport,proto=tcp,timeo=600,retrans=2,sec=sys,clientaddr=10.0.0.2,local_lock=none,addr=10.0.0.1
+garbage
+36 35 0:32 / /mnt/a\\040b rw - tmpfs t\\134x rw
+";
+
+    fn share(options: &str) -> Share {
+        let text = format!(
+            "[[share]]\nendpoint = \"fs-1.example\"\nmount_point = \"/mnt/a b\"\noptions = \"{options}\"\n"
+        );
+        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+    }
+
+    #[test]
+    fn escapes_optional_fields_and_garbage_are_dealt_with() {
+        let table = parse(LINES.as_bytes());
+        assert_eq!(table.len(), 3);
+        assert_eq!(table[1].mount_point, Path::new("/mnt/a b"));
+        assert_eq!(table[1].option("addr"), Some("10.0.0.1"));
+        assert_eq!(table[2].source, "t\\x");
+        assert_eq!(unescape(b"\\04"), b"\\04");
+        assert_eq!(unescape(b"\\999"), b"\\999");
+    }
+
+    #[test]
+    fn the_mount_that_is_seen_is_the_one_nothing_is_on_whatever_the_order() {
+        let mut table = parse(LINES.as_bytes());
+        assert_eq!(top_at(&table, Path::new("/mnt/a b")).unwrap().id, 36);
+        table.reverse();
+        assert_eq!(top_at(&table, Path::new("/mnt/a b")).unwrap().id, 36);
+        assert_eq!(top_at(&table, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn a_mount_is_ours_read_only_or_foreign() {
+        let table = parse(LINES.as_bytes());
+        assert_eq!(standing(&table[1], &share("")), Standing::Ours(vec![]));
+        assert_eq!(standing(&table[2], &share("")), Standing::Foreign);
+        assert_eq!(
+            standing(&table[1], &share("soft,timeo=30,suid,ro")),
+            Standing::Ours(vec![
+                "rw instead of ro".into(),
+                "nosuid instead of suid".into(),
+                "hard instead of soft".into(),
+                "timeo=600 instead of timeo=30".into(),
+            ])
+        );
+        let mut read_only = table[1].clone();
+        read_only.flags = "ro,nosuid,nodev,relatime".into();
+        assert_eq!(standing(&read_only, &share("")), Standing::ReadOnly);
+        assert_eq!(standing(&read_only, &share("ro")), Standing::Ours(vec![]));
+        let mut other = table[1].clone();
+        other.source = "fs-2.example:/".into();
+        assert_eq!(standing(&other, &share("")), Standing::Foreign);
+    }
+}

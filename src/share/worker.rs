@@ -1,0 +1,255 @@
+//! Runs what may block without end, mount(2) and the first look at what it
+//! mounted, in a child that can be killed. Decides nothing: it tells what the
+//! child reported before it ended or was cut off.
+
+use crate::appstream::User;
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::mount_point::{Parent, PreparedPoint};
+use crate::share::plan::MountCall;
+use crate::stop::Stop;
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{AccessFlags, faccessat, fchdir, read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// How long a killed child is waited for: mount(2) lets go within 15 ms of SIGKILL.
+const REAP: Duration = Duration::from_millis(80);
+
+/// Why a child's report is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerError {
+    /// It could not be started.
+    #[error("cannot start a process: {0}")]
+    Fork(Errno),
+    /// Its time was up, and it was killed.
+    #[error("cut off when its time was up")]
+    CutOff,
+    /// It ended without a report (somebody killed it).
+    #[error("the process that mounts was killed")]
+    Died,
+    /// The run was told to end, and it was killed.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// What mount(2) returned: a number that should be 0, or the errno.
+pub type MountReturn = Result<i32, Errno>;
+
+/// What was seen of, and done to, the root of a mounted share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootReport {
+    /// errno of opening it.
+    pub opened: Result<(), Errno>,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Mode, after it was set.
+    pub mode: u32,
+    /// errno of setting the mode; nothing where that was not needed.
+    pub set: Result<(), Errno>,
+    /// Whether the streaming user may write in it; nothing where there is no such user.
+    pub writable: Result<(), Errno>,
+}
+
+/// Carries out `call` on `point`, for at most until `until`.
+///
+/// # Errors
+/// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
+pub fn mount(
+    call: &MountCall,
+    point: &PreparedPoint,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<MountReturn, WorkerError> {
+    let report = run(until, clock, stop, |reply| {
+        // By its descriptor, not by its path: what was checked is what is mounted on.
+        let returned = fchdir(&point.directory)
+            .and_then(|()| sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data));
+        send(reply, [returned.unwrap_or(0), code(returned.map(drop))]);
+    })?;
+    let [returned, errno] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(result(errno).map(|()| returned))
+}
+
+/// Looks at the root of what is mounted as `point`, gives it `mode` if it has another, and
+/// asks the server whether `user` may write there; all for at most until `until`.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn settle(
+    point: &Parent,
+    mode: Option<u32>,
+    user: Option<&User>,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<RootReport, WorkerError> {
+    let report = run(until, clock, stop, |reply| {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = match openat(&point.folder, point.name.as_c_str(), flags, Mode::empty()) {
+            Ok(root) => root,
+            Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0, 0]),
+        };
+        let look = |stat: Result<FileStat, Errno>| {
+            stat.map_or((0, 0, 0), |s| {
+                (s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32)
+            })
+        };
+        let (.., is) = look(fstat(&root));
+        let set = match mode {
+            Some(wanted) if wanted as i32 != is => fchmod(&root, Mode::from_bits_truncate(wanted)),
+            _ => Ok(()),
+        };
+        let (uid, gid, is) = look(fstat(&root));
+        let writable = user.map_or(Ok(()), |user| {
+            sys::become_user(user.uid, user.gid, &user.groups)?;
+            let how = AccessFlags::W_OK | AccessFlags::X_OK;
+            faccessat(&root, c".", how, AtFlags::empty())
+        });
+        send(reply, [0, uid, gid, is, code(set), code(writable)]);
+    })?;
+    let [opened, uid, gid, mode, set, writable] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(RootReport {
+        opened: result(opened),
+        uid: uid as u32,
+        gid: gid as u32,
+        mode: mode as u32,
+        set: result(set),
+        writable: result(writable),
+    })
+}
+
+fn code(result: Result<(), Errno>) -> i32 {
+    result.err().map_or(0, |errno| errno as i32)
+}
+
+fn result(code: i32) -> Result<(), Errno> {
+    if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) }
+}
+
+/// A report is an array of numbers: nothing is allocated in the child.
+fn send<const N: usize>(to: BorrowedFd<'_>, report: [i32; N]) {
+    let mut bytes = [0; 64];
+    for (chunk, number) in bytes.chunks_exact_mut(4).zip(report) {
+        chunk.copy_from_slice(&number.to_ne_bytes());
+    }
+    sys::reply(to, bytes.get(..4 * N).unwrap_or_default());
+}
+
+fn received<const N: usize>(bytes: &[u8]) -> Option<[i32; N]> {
+    let mut report = [0; N];
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    if chunks.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (number, chunk) in report.iter_mut().zip(chunks) {
+        *number = i32::from_ne_bytes(*chunk);
+    }
+    Some(report)
+}
+
+/// Runs `job` in a child and returns the bytes it replied with. However this ends, the child is gone.
+fn run(
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+    job: impl FnOnce(BorrowedFd<'_>),
+) -> Result<Vec<u8>, WorkerError> {
+    if until.passed(clock) {
+        return Err(WorkerError::CutOff);
+    }
+    let child = sys::spawn(job).map_err(WorkerError::Fork)?;
+    let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
+    // Ready means the report or, if the child died, the end of the pipe.
+    let ended = match stop.poll(&fds, until.left(clock)) {
+        Ok(ready) if ready.contains(&true) => Ok(()),
+        Ok(_) => Err(WorkerError::CutOff),
+        Err(stopped) => Err(stopped.into()),
+    };
+    // After its report a child has nothing left to do but exit, which closing
+    // descriptors on a dead server could still hold up.
+    if ended.is_err() {
+        let _ = kill(child.pid, Signal::SIGKILL);
+    }
+    let mut bytes = [0; 64];
+    let n = read(&child.reply, &mut bytes).unwrap_or(0);
+    reap(child.pid);
+    match ended {
+        // What came in just before the kill counts.
+        Err(_) if n > 0 => Ok(bytes.get(..n).unwrap_or_default().to_vec()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(bytes.get(..n).unwrap_or_default().to_vec()),
+    }
+}
+
+/// Waits for a child that is ending; one that does not is killed.
+fn reap(pid: nix::unistd::Pid) {
+    let step = Duration::from_millis(1);
+    let mut waited = Duration::ZERO;
+    while matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_none()) {
+        if waited == REAP / 2 {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        if waited >= REAP {
+            return; // uninterruptible: init will reap it once we are gone
+        }
+        std::thread::sleep(step);
+        waited += step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stop::SystemClock;
+    use nix::unistd::pause;
+    use std::time::Instant;
+
+    fn with<T>(window: u64, f: impl FnOnce(Deadline, &dyn Clock, &Stop) -> T) -> (T, Duration) {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_millis(window));
+        (f(until, &clock, &stop), clock.now())
+    }
+
+    #[test]
+    fn a_report_comes_back_whole() {
+        let (result, _) = with(5000, |u, c, s| run(u, c, s, |reply| send(reply, [1, -2, 3])));
+        assert_eq!(received::<3>(&result.unwrap()), Some([1, -2, 3]));
+        assert_eq!(received::<3>(&[0; 8]), None);
+    }
+
+    #[test]
+    fn a_child_that_blocks_is_cut_off_and_reaped() {
+        let (mut out, side) = std::io::pipe().unwrap();
+        let (result, took) = with(200, |until, clock, stop| {
+            run(until, clock, stop, |_| {
+                sys::reply(side.as_fd(), &std::process::id().to_ne_bytes());
+                loop {
+                    pause();
+                }
+            })
+        });
+        assert_eq!(result, Err(WorkerError::CutOff));
+        assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+        let mut pid = [0; 4];
+        std::io::Read::read_exact(&mut out, &mut pid).unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::from_ne_bytes(pid));
+        assert_eq!(kill(pid, None), Err(Errno::ESRCH), "the child is gone, and no zombie");
+    }
+
+    #[test]
+    fn a_child_that_dies_without_a_report_is_told_from_one_that_reports() {
+        let (result, _) = with(5000, |u, c, s| run(u, c, s, |_| {}));
+        assert_eq!(result, Ok(vec![]));
+        assert_eq!(received::<2>(&[]), None);
+    }
+}

@@ -1,0 +1,26 @@
+#!/bin/bash
+# boot.sh IMAGES KERNEL FOLDER [SECONDS]: boots a throw-away VM, copies FOLDER to /rig in it and runs
+# /rig/main there as root under bash. Its output is ours as it comes; our exit code is its own
+# (125: the VM died or took longer than SECONDS).
+# Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
+set -u
+images=$1 kernel=$2 folder=$3 limit=${4:-900}
+work=$(mktemp -d) || exit 125
+trap 'rm -rf "$work"' EXIT
+tar cf "$work/in.tar" -C "$folder" . && truncate -s %512 "$work/in.tar" || exit 125
+disk() { printf -- '-drive if=none,id=%s,format=raw,file=%s,readonly=on -device virtio-blk-pci,drive=%s ' "$1" "$2" "$1"; }
+# shellcheck disable=SC2046
+timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024 \
+  -nodefaults -no-user-config -nographic -no-reboot -monitor none \
+  -kernel "$images/$kernel.vmlinuz" -initrd "$images/$kernel.initrd" \
+  -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check rcupdate.rcu_expedited=1" \
+  $(disk d0 "$images/rootfs.sqfs") $(disk d1 "$images/$kernel.mods.sqfs") $(disk d2 "$work/in.tar") \
+  -serial "file:$work/console" -serial stdio < /dev/null 2> "$work/qemu.err" |
+  stdbuf -oL tr -d '\r' | stdbuf -oL sed "w $work/out" | stdbuf -oL grep -v '^@@exit '
+code=$(sed -n 's/^@@exit //p' "$work/out" | tail -n 1)
+if [ -z "$code" ]; then
+  echo "the VM ($kernel) died or took over $limit s; its console ends with:"
+  tail -n 30 "$work/console"; cat "$work/qemu.err"
+  exit 125
+fi
+exit "$code"

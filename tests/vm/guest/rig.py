@@ -1,0 +1,314 @@
+"""What the scenarios stand on: the agent under test, a real kernel NFS server in a network namespace of
+its own ("srv", 10.0.0.1 and 10.0.0.3) behind a veth pair, real dnsmasq as its name server, and the
+client side (10.0.0.2), which each scenario finds clean. Asserts about outcomes belong to the scenarios."""
+import contextlib, dataclasses, glob, json, os, re, shutil, signal, socket, subprocess, threading, time
+
+AGENT = "/usr/sbin/efs-agent"
+CONFIG = "/etc/efs-agent/config.toml"
+POINT = "/mnt/efs_share"
+NAME = "fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com"
+SERVER, SECOND, CLIENT, DEAD = "10.0.0.1", "10.0.0.3", "10.0.0.2", "10.0.0.99"
+USER = "as2-streaming-user"
+EXPORTS = "/export *(rw,sync,fsid=0,no_root_squash,insecure,no_subtree_check,crossmnt)\n"
+DNS_HOSTS = "/run/dns.hosts"
+
+SCENARIOS = []
+
+
+def scenario(name):
+    """Marks a function as a test; its name is what the test report shows."""
+    def mark(function):
+        SCENARIOS.append((name, function))
+        return function
+    return mark
+
+
+class Failed(AssertionError):
+    pass
+
+
+def check(condition, text):
+    if not condition:
+        raise Failed(text)
+
+
+def sh(command, check_=True):
+    """Runs a shell command; its output."""
+    done = subprocess.run(command, shell=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if check_ and done.returncode:
+        raise RuntimeError(f"{command}: exit {done.returncode}: {done.stdout}")
+    return done.stdout
+
+
+def srv(command, check_=True):
+    """A command in the server's network (the mount namespace is shared)."""
+    return sh(f"nsenter --net=/run/netns/srv -- {command}", check_)
+
+
+# ---- the machine, set up once a boot ----
+
+def set_up():
+    sh("modprobe -a nfsv4 nfsd veth")
+    sh("sysctl -qw kernel.hung_task_timeout_secs=0", check_=False)
+    sh("ip netns add srv; ip link add vc type veth peer name vs; ip link set vs netns srv;"
+       f"ip addr add {CLIENT}/24 dev vc; ip link set vc up")
+    srv(f"sh -c 'ip addr add {SERVER}/24 dev vs; ip addr add {SECOND}/24 dev vs; ip link set vs up; ip link set lo up'")
+    os.makedirs("/export", exist_ok=True)
+    sh("mount -t tmpfs -o mode=0755 tmpfs /export")
+    for folder in ("/proc/fs/nfsd", "/var/lib/nfs/v4recovery", "/etc/efs-agent", "/opt/appstream/SessionScripts"):
+        os.makedirs(folder, exist_ok=True)
+    if not os.path.lexists("/etc/mtab"):
+        os.symlink("/proc/self/mounts", "/etc/mtab")  # without it rpc.mountd dies of SIGSEGV
+    srv("mount -t nfsd nfsd /proc/fs/nfsd")
+    # As EFS has it; a small machine would otherwise offer 128 KiB.
+    write("/proc/fs/nfsd/max_block_size", "1048576")
+    exports(EXPORTS)
+    srv("rpc.nfsd -N 3 -G 10 -L 10 4")
+    srv("rpc.mountd -N 2 -N 3")
+    shutil.copy("/rig/efs-agent", AGENT)
+    os.chmod(AGENT, 0o755)
+    clean()
+
+
+def exports(text):
+    write("/etc/exports", text)
+    srv("exportfs -ra")
+
+
+def nfsd(on):
+    srv("rpc.nfsd -N 3 -G 10 -L 10 4" if on else "rpc.nfsd 0")
+
+
+_dns = None
+
+
+def dns(hosts):
+    """The name server at SERVER answers for these names (address, name pairs); None: there is no name server."""
+    global _dns
+    if hosts is None:
+        if _dns:
+            _dns.kill()
+            _dns.wait()
+        _dns = None
+        return
+    write(DNS_HOSTS, "".join(f"{address} {name}\n" for address, name in hosts))
+    if _dns:
+        _dns.send_signal(signal.SIGHUP)  # reads the hosts again, drops its cache
+        time.sleep(0.1)
+        return
+    _dns = subprocess.Popen(
+        ["nsenter", "--net=/run/netns/srv", "--", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+         "--no-resolv", "--no-hosts", f"--addn-hosts={DNS_HOSTS}", "--local=/#/", "--user=root", "--pid-file",
+         f"--listen-address={SERVER}", "--bind-interfaces", "--no-daemon"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        if f"{SERVER}:53 " in srv("cat /proc/net/udp | awk '{print $2}' | sed 's/0100000A:0035/10.0.0.1:53 /'"):
+            return
+        time.sleep(0.05)
+    raise RuntimeError("dnsmasq does not come up")
+
+
+def clean():
+    """The state that each scenario starts from; raises if an earlier one left a process behind."""
+    left = [pid for pid in agents()]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    nft_flush()
+    sh(f"ip link set vc up; ip route flush {SERVER}/32; ip route flush {SECOND}/32; true", check_=False)
+    if "nfsd" not in sh("cat /proc/fs/nfsd/threads 2>/dev/null | sed 's/^[1-9].*/nfsd/'"):
+        nfsd(True)
+    if open("/etc/exports").read() != EXPORTS:
+        exports(EXPORTS)
+    for entry in reversed(mounts()):
+        if entry["point"].startswith("/mnt"):
+            sh(f"umount -f '{entry['point']}' || umount -l '{entry['point']}'", check_=False)
+    for path in glob.glob("/mnt/*"):
+        os.unlink(path) if os.path.islink(path) or not os.path.isdir(path) else shutil.rmtree(path)
+    for path in glob.glob("/export/*"):
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    os.chmod("/export", 0o755)
+    os.chown("/export", 0, 0)
+    os.makedirs("/export/home")
+    os.chmod("/export/home", 0o1777)
+    write("/etc/resolv.conf", f"nameserver {SERVER}\n")
+    write("/etc/hosts", "127.0.0.1 localhost\n")
+    dns([(SERVER, NAME)])
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("/usr/sbin/efs-agent.toml")
+    config()
+    if left:
+        raise Failed(f"processes of an earlier scenario still ran: {left}")
+
+
+def nft(rule):
+    """Adds a rule to what comes into the client from the server (hook ingress of packets for us)."""
+    sh("nft add table inet t; nft 'add chain inet t in { type filter hook input priority 0; }';"
+       "nft 'add chain inet t out { type filter hook output priority 0; }'")
+    sh(f"nft 'add rule inet t {rule}'")
+
+
+def nft_flush():
+    sh("nft delete table inet t", check_=False)
+
+
+# ---- the agent under test ----
+
+@dataclasses.dataclass
+class Result:
+    code: int
+    out: str
+    seconds: float
+
+    @property
+    def last(self):
+        return self.out.rstrip("\n").rsplit("\n", 1)[-1]
+
+
+def config(endpoint=NAME, head="", file=CONFIG, **keys):
+    """Writes a config with one share; a key's value is TOML."""
+    lines = [head, "[[share]]", f'endpoint = "{endpoint}"'] + [f"{key} = {value}" for key, value in keys.items()]
+    write(file, "\n".join(lines) + "\n")
+
+
+def start(*arguments, wrap=()):
+    """Starts the agent; [`end`] waits for it."""
+    process = subprocess.Popen([*wrap, AGENT, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, cwd="/", env={"PATH": "/usr/bin"})
+    process.began = time.monotonic()
+    return process
+
+
+def end(process, limit=60):
+    out, err = process.communicate(timeout=limit)
+    seconds = time.monotonic() - process.began
+    print(f"--- {' '.join(process.args)}: exit {process.returncode} after {seconds:.2f} s\n{out}", end="")
+    check(err == "", f"nothing may go to standard error, which AppStream drops: {err!r}")
+    return Result(process.returncode, out, seconds)
+
+
+def agent(*arguments, **keys):
+    return end(start(*arguments, **keys))
+
+
+def agents():
+    """Processes of the agent, zombies too."""
+    found = []
+    for status in glob.glob("/proc/[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if open(status).readline().split()[1] == "efs-agent":
+                found.append(int(status.split("/")[2]))
+    return found
+
+
+# ---- what can be seen ----
+
+def mounts():
+    entries = []
+    for line in open("/proc/self/mountinfo"):
+        fields = line.split()
+        dash = fields.index("-")
+        entries.append(dict(point=fields[4], flags=fields[5].split(","), type=fields[dash + 1],
+                            source=fields[dash + 2], options=fields[dash + 3].split(","), device=fields[2]))
+    return entries
+
+
+def mounted(point=POINT):
+    return [entry for entry in mounts() if entry["point"] == point]
+
+
+def expect(result, code, *words, within=None, at_least=None):
+    check(result.code == code, f"exit code {result.code} instead of {code}")
+    for word in words:
+        check(re.search(word, result.out), f"not in the output: {word}")
+    if within is not None:
+        check(result.seconds <= within, f"took {result.seconds:.2f} s instead of at most {within}")
+    if at_least is not None:
+        check(result.seconds >= at_least, f"took {result.seconds:.2f} s instead of at least {at_least}")
+
+
+def expect_mounted(point=POINT, source=f"{NAME}:/", address=SERVER):
+    found = mounted(point)
+    check(len(found) == 1, f"{len(found)} mounts at {point} instead of one: {found}")
+    check(found[0]["type"] == "nfs4" and found[0]["source"] == source, f"mounted is {found[0]}")
+    for word in (f"addr={address}", "vers=4.1"):
+        check(word in found[0]["options"], f"{word} is not in {found[0]['options']}")
+    return found[0]
+
+
+def expect_clean(point=POINT):
+    """A machine as before: no mount, no folder, no process."""
+    check(not mounted(point), f"mounted: {mounted(point)}")
+    check(not os.path.lexists(point), f"{point} was left behind")
+    check(not agents(), f"processes were left behind: {agents()}")
+
+
+def as_user(command):
+    """A command as the streaming user; its output."""
+    done = subprocess.run(["sh", "-c", command], user=1001, group=1001, extra_groups=[], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/")
+    return done.returncode, done.stdout
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def after(seconds, action):
+    """Does something later, while the agent runs; when it was done, on the monotonic clock, is in `.at`."""
+    def later():
+        time.sleep(seconds)
+        action()
+        thread.at = time.monotonic()
+    thread = threading.Thread(target=later)
+    thread.start()
+    return thread
+
+
+# ---- AppStream's side ----
+
+SESSION = {"SessionStart": {"Executables": [
+    {"Context": "system", "Filename": AGENT, "Arguments": "", "S3LogEnabled": True},
+    {"Context": "user", "Filename": "/rig/user-session", "Arguments": "", "S3LogEnabled": True}], "WaitingTime": 30},
+    "SessionTermination": {"Executables": [], "WaitingTime": 30}}
+
+
+def session(config_json=SESSION, user_script="df -h /mnt/efs_share"):
+    """A session start as AppStream makes it: events, the system log and the user's log."""
+    write("/opt/appstream/SessionScripts/config.json", json.dumps(config_json))
+    write("/rig/user-session", f"#!/bin/sh\nexec 2>&1\n{user_script}\n")
+    os.chmod("/rig/user-session", 0o755)
+    shutil.rmtree("/var/log/appstream", ignore_errors=True)
+    out = sh("python3 /rig/appstream.py start")
+    events = [json.loads(line) for line in out.splitlines()]
+
+    def log(context):
+        with contextlib.suppress(FileNotFoundError):
+            return open(f"/var/log/appstream/SessionScripts/start_{context}.log").read()
+        return ""
+    print(f"--- session start\n{out}--- system log\n{log('system')}--- user log\n{log('user')}", end="")
+    return events, log("system"), log("user")
+
+
+class Syslog:
+    """A fake syslog daemon: /dev/log as a datagram socket whose lines a test can read."""
+
+    def __enter__(self):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink("/dev/log")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind("/dev/log")
+        self.socket.setblocking(False)
+        return self
+
+    def lines(self):
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self.socket.recv(8192).decode())
+        return found
+
+    def __exit__(self, *_):
+        self.socket.close()
+        os.unlink("/dev/log")

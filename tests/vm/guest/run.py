@@ -1,0 +1,30 @@
+"""Runs the scenarios and tells of each in lines that the harness on the host reads:
+`@@begin NAME`, its log, `@@end ok|failed SECONDS NAME`."""
+import os, time, traceback
+import rig
+import scenarios_session, scenarios_faults  # noqa: F401  (they register themselves)
+
+wanted = None
+if os.path.exists("/rig/wanted"):
+    wanted = set(open("/rig/wanted").read().splitlines())
+rig.set_up()
+for name, function in rig.SCENARIOS:
+    if wanted is not None and name not in wanted:
+        continue
+    print(f"@@begin {name}", flush=True)
+    began, outcome = time.monotonic(), "ok"
+    try:
+        rig.clean()
+        function()
+        if rig.agents():
+            raise rig.Failed(f"processes were left behind: {rig.agents()}")
+    except rig.Failed as error:
+        outcome = "failed"
+        print(f"FAILED: {error}")
+        traceback.print_exc(limit=-2)
+    except Exception:
+        outcome = "failed"
+        traceback.print_exc()
+    if outcome == "failed":
+        print("--- mounts\n" + rig.sh("grep -e nfs -e /mnt /proc/self/mountinfo; dmesg | tail -n 5; true"))
+    print(f"@@end {outcome} {time.monotonic() - began:.1f} {name}", flush=True)

@@ -1,0 +1,353 @@
+"""What a session start says and leaves behind when something is broken: exit code, sentence, time, mounts."""
+import os, random, signal, socket, time
+from rig import *
+
+GROUP = "the file system's security group must allow NFS \\(TCP 2049\\) from the fleet's security group"
+
+
+@scenario("a black hole ends at the deadline with the security group named, and leaves nothing")
+def _():
+    nft("out tcp dport 2049 drop")
+    config(head='deadline = "8s"')
+    result = agent()
+    print(f"figure: {result.seconds - 8:.3f} s past the deadline")
+    expect(result, 75, rf"attempt 1: TCP 2049 to {SERVER} timed out", at_least=7.9, within=9)
+    check(re.search(rf"error   cannot mount {NAME}:/ on /mnt/efs_share: TCP 2049 to {SERVER} timed out \(nothing came back "
+                    rf"for 3\.0 s\); after \d attempts in 8\.\d+ s; to mend it: {GROUP} \(exit 75\)$", result.last), result.last)
+    expect_clean()
+
+
+@scenario("a server that falls silent in mid-mount is cut off, tried again and given up at the deadline")
+def _():
+    nft("in tcp sport 2049 quota over 600 bytes drop")
+    config(head='deadline = "9s"\nattempt_timeout = "3s"')
+    result = agent()
+    print(f"figure: {result.seconds - 9:.3f} s past the deadline")
+    expect(result, 75, rf"attempt 1: server {SERVER} takes connections on TCP 2049, but did not finish the mount within 3\.0 s",
+           r"after \d attempts in 9\.\d+ s; to mend it: check that it is an NFS server", at_least=8.9, within=10)
+    nft_flush()
+    expect_clean()
+
+
+@scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt")
+def _():
+    nft("in tcp sport 2049 quota over 600 bytes drop")
+    config(head='attempt_timeout = "3s"')
+    process = start()
+    after(4, nft_flush)
+    expect(end(process), 0, "attempt 1: server", "attempt [23], in")
+    expect_mounted()
+
+
+@scenario("a wrong path is refused at once")
+def _():
+    config(path='"/none"')
+    result = agent()
+    expect(result, 69, rf"error   cannot mount {NAME}:/none on /mnt/efs_share: server {SERVER} has no path /none \(ENOENT\); "
+                       r"after 1 attempt in \d\.\d{3} s; to mend it: correct `path`, or make that folder .* \(exit 69\)\n$", within=5)
+    expect_clean()
+
+
+@scenario("a path that is a file is refused at once")
+def _():
+    write("/export/file", "")
+    config(path='"/file"')
+    expect(agent(), 69, rf"/file on server {SERVER} is not a folder \(ENOTDIR\)")
+    expect_clean()
+
+
+@scenario("a denied export is refused at once")
+def _():
+    exports(EXPORTS.replace("*", "192.168.77.77"))
+    result = agent()
+    expect(result, 69, rf"access denied by server {SERVER} for / \(EACCES\).* to mend it: allow this client in the file system policy",
+           within=5)
+    expect_clean()
+
+
+@scenario("a second address is taken when the first is dead")
+def _():
+    dns([(DEAD, NAME)])
+    config(addresses=f'["{SECOND}"]')
+    result = agent()
+    expect(result, 0, rf"from {SECOND}", within=3)
+    expect_mounted(address=SECOND)
+
+
+@scenario("a second address is taken when the first refuses, both in DNS")
+def _():
+    srv(f"sh -c 'nft add table inet t; nft add chain inet t in \"{{ type filter hook input priority 0; }}\"; "
+        f"nft add rule inet t in ip daddr {SERVER} tcp dport 2049 reject with tcp reset'")
+    try:
+        dns([(SERVER, NAME), (SECOND, NAME)])
+        expect(agent(), 0, rf"from {SECOND}")
+        expect_mounted(address=SECOND)
+    finally:
+        srv("nft delete table inet t")
+
+
+@scenario("a configured address is taken when the name does not resolve")
+def _():
+    for names in ([], None):
+        dns(names)
+        config(addresses=f'["{SECOND}"]')
+        expect(agent(), 0, rf"from {SECOND}", within=5)
+        expect_mounted(address=SECOND)
+        sh(f"umount {POINT}")
+
+
+@scenario("--once tells a person of success")
+def _():
+    result = agent("--once")
+    lines = result.out.splitlines()
+    expect(result, 0)
+    check(lines[0].startswith("efs-agent ") and lines[0].endswith(": config /etc/efs-agent/config.toml, 1 share, deadline 25s"), lines)
+    check(lines[1] == f"{NAME}: {SERVER} (name server {SERVER}) answers on TCP 2049", lines)
+    check(lines[-1].startswith(f"mounted {NAME}:/ on /mnt/efs_share from {SERVER}"), lines)
+    expect_mounted()
+
+
+def once(code, sentence, within=5):
+    result = agent("--once")
+    expect(result, code, within=within)
+    error = [line for line in result.out.splitlines() if line.startswith("error: ")]
+    check(len(error) == 1 and re.search(sentence, error[0]), f"not in {error}: {sentence}")
+    check("  to mend it: " in result.out and f"  exit {code}" in result.last, result.out)
+    expect_clean()
+
+
+@scenario("--once makes one attempt against a black hole")
+def _():
+    nft("out tcp dport 2049 drop")
+    once(75, rf"TCP 2049 to {SERVER} timed out \(nothing came back for 3\.0 s\); after 1 attempt")
+
+
+@scenario("--once makes one attempt against a server that is down")
+def _():
+    nfsd(False)
+    once(75, rf"TCP 2049 to {SERVER} was refused")
+
+
+@scenario("--once makes one attempt against a name that does not resolve")
+def _():
+    dns([])
+    once(75, r"does not resolve: .* no such name \(NXDOMAIN\); after 1 attempt")
+
+
+@scenario("--once makes one attempt against a name server that is silent")
+def _():
+    nft("out udp dport 53 drop")
+    once(75, rf"does not resolve: (no answer from name server {SERVER} within 3\.\d s|name server {SERVER} cannot be reached)")
+
+
+@scenario("--once tells of a wrong path")
+def _():
+    config(path='"/none"')
+    once(69, "has no path /none")
+
+
+@scenario("--once tells of a denied export")
+def _():
+    exports(EXPORTS.replace("*", "192.168.77.77"))
+    once(69, "access denied by server")
+
+
+@scenario("--once finds the second address")
+def _():
+    dns([(DEAD, NAME)])
+    config(addresses=f'["{SECOND}"]')
+    expect(agent("--once"), 0, rf"{SECOND} .*answers on TCP 2049", rf"from {SECOND}")
+
+
+@scenario("what is in the way of the mount point is named")
+def _():
+    write(POINT, "")
+    expect(agent(), 69, r"/mnt/efs_share is a file, not a folder; after .*; to mend it: remove or rename /mnt/efs_share")
+    os.unlink(POINT)
+    os.makedirs("/mnt/real")
+    os.symlink("/mnt/real", POINT)
+    expect(agent(), 69, "/mnt/efs_share is a symlink, which efs-agent does not follow")
+    os.unlink(POINT)
+    os.symlink("/mnt/real", "/mnt/link")
+    config(mount_point='"/mnt/link/share"')
+    expect(agent(), 69, "/mnt/link is a symlink")
+    check(os.listdir("/mnt/real") == [], "something was made behind the symlink")
+    check(not [m for m in mounts() if m["type"] == "nfs4"], "something was mounted")
+
+
+@scenario("a foreign mount on the mount point is named and left alone")
+def _():
+    os.mkdir(POINT)
+    sh(f"mount -t tmpfs mine {POINT}")
+    expect(agent(), 69, r"/mnt/efs_share is taken: mine \(tmpfs\) is mounted there; .*umount /mnt/efs_share")
+    check([m["source"] for m in mounted()] == ["mine"], mounted())
+    sh(f"umount {POINT}; mount -t nfs4 -o vers=4.1 {SECOND}:/ {POINT}")
+    expect(agent(), 69, rf"is taken: {SECOND}:/ \(nfs4\) is mounted there")
+    check([m["source"] for m in mounted()] == [f"{SECOND}:/"], mounted())
+
+
+@scenario("the share mounted read-only by someone else is not called a success")
+def _():
+    config(options='"ro"')
+    expect(agent(), 0)
+    config()
+    expect(agent(), 69, "is mounted already, but read-only, and the config wants to write")
+
+
+@scenario("the share mounted with other options is a success with a warning")
+def _():
+    config(options='"soft,timeo=100,suid"')
+    expect(agent(), 0)
+    config()
+    expect(agent(), 0, "/mnt/efs_share is mounted with suid instead of nosuid, soft instead of hard, timeo=100 instead of timeo=600",
+           "already mounted")
+
+
+@scenario("a private mount namespace is an error that names its reason")
+def _():
+    result = agent(wrap=["unshare", "-m"])
+    expect(result, 70, r"nobody would see the mounts: .* PrivateTmp=, ProtectSystem=", r"\(exit 70\)\n$")
+    expect_clean()
+    expect(agent("--allow-private-namespace", wrap=["unshare", "-m"]), 0, f"mounted {NAME}:/")
+    check(not mounted(), "seen outside")
+
+
+@scenario("a process without the right to mount is told so")
+def _():
+    result = agent(wrap=["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"])
+    expect(result, 77, r"root may not mount here \(CAP_SYS_ADMIN is missing\)")
+    result = agent(wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"])
+    expect(result, 77, r"only root can mount: use sudo \(exit 77\)\n$")
+    expect_clean()
+
+
+@scenario("a hardened unit's capabilities are enough")
+def _():
+    caps = "-all,+sys_admin"
+    expect(agent(wrap=["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}"]), 0)
+    expect_mounted()
+
+
+@scenario("each kind of config error has its place, what is allowed, exit 78, and touches nothing")
+def _():
+    good = f'[[share]]\nendpoint = "{NAME}"\n'
+    for text, words in (
+            (good + "endpiont = 1\n", r'config.toml:3:1: unknown key "endpiont" in \[\[share\]\]; did you mean "endpoint"\?'),
+            ("deadline = 25\n" + good, r"config.toml:1:12: deadline must be a string, not the integer 25"),
+            ('deadline = "0s"\n' + good, r'config.toml:1:12: deadline "0s" cannot be: allowed is 1s to 10m'),
+            (good + 'mount_point = "mnt"\n', r'config.toml:3:15: mount_point "mnt" is not an absolute path'),
+            (good + 'mount_point = "/mnt/../x"\n', r'config.toml:3:15: mount_point "/mnt/../x" has "\.\."'),
+            (good + good, r'config.toml:3:1: mount point "/mnt/efs_share" is given twice, first in line 1'),
+            (good + 'options = "hrad"\n', r'options "hrad" cannot be: unknown option "hrad"; did you mean "hard"\?'),
+            ('[[share]]\nendpoint = "fs-1\n', r"config.toml:2:\d+: not TOML: "),
+            ("", r"config.toml:1:1: no \[\[share\]\] table")):
+        write(CONFIG, text)
+        result = agent()
+        expect(result, 78, words, r"\(exit 78\)\n$", within=3)
+        check(len(result.out.splitlines()) == 1, result.out)
+    os.unlink(CONFIG)
+    expect(agent(), 78, "no config file: looked for /usr/sbin/efs-agent.toml and /etc/efs-agent/config.toml; copy config.example.toml")
+    expect(agent("--config", "/none"), 78, "config file /none does not exist")
+    expect_clean()
+
+
+@scenario("a config that others can change is not read: exit 77")
+def _():
+    os.chmod(CONFIG, 0o666)
+    try:
+        expect(agent(), 77, r"config.toml has mode 0666: .*chmod go-w /etc/efs-agent/config.toml\) \(exit 77\)\n$")
+        os.chmod(CONFIG, 0o644)
+        os.chown("/etc/efs-agent", 1001, 0)
+        expect(agent(), 77, "/etc/efs-agent belongs to user 1001")
+    finally:
+        os.chmod(CONFIG, 0o644)
+        os.chown("/etc/efs-agent", 0, 0)
+    expect_clean()
+
+
+@scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left")
+def _():
+    for number, name, how in ((signal.SIGTERM, "SIGTERM", "out tcp dport 2049 drop"),
+                              (signal.SIGINT, "SIGINT", "in tcp sport 2049 quota over 600 bytes drop")):
+        nft(how)
+        process = start()
+        time.sleep(2)
+        process.send_signal(number)
+        sent = time.monotonic()
+        result = end(process)
+        took = process.began + result.seconds - sent
+        print(f"figure: ended {took:.3f} s after the signal")
+        check(took < 1, f"ended {took:.2f} s after the signal")
+        expect(result, 128 + number, rf"error   stopped by {name}: cannot mount {NAME}:/ on /mnt/efs_share: the run was stopped")
+        nft_flush()
+        expect_clean()
+
+
+@scenario("SIGTERM at any instant leaves the whole mount or none, and no process")
+def _():
+    random.seed(4)
+    outcomes = set()
+    for _ in range(25):
+        process = start()
+        time.sleep(random.random() * 0.25)
+        process.terminate()
+        process.communicate(timeout=10)
+        time.sleep(0.02)
+        check(not agents(), "a process was left")
+        outcomes.add((process.returncode, len(mounted())))
+        sh(f"umount {POINT}; rmdir {POINT} 2>/dev/null; true", check_=False)
+    print("outcomes (exit code, mounts):", sorted(outcomes))
+    # -15: before the signals were collected.
+    check(outcomes <= {(0, 1), (143, 0), (143, 1), (-15, 0)}, outcomes)
+
+
+@scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind")
+def _():
+    nft("in tcp sport 2049 quota over 600 bytes drop")
+    config(head='deadline = "60s"\nattempt_timeout = "4s"')
+    short = {"sessionstart": {"executables": [{"context": "system", "filename": AGENT}], "waitingtime": 7}}
+    events, log, _ = session(short)
+    check("waitingTime (7 s)" in events[0]["error"], events)
+    check(re.search(r"attempt 1: .* did not finish the mount within 4\.0 s; 5\d\.\d s left", log), log)
+    time.sleep(0.2)
+    check(not agents() and not mounted(), "something was left behind")
+
+
+@scenario("a non-zero exit is reported by the runner and the session goes on")
+def _():
+    config(path='"/none"')
+    events, log, user = session(user_script="echo the desktop is there")
+    check([e["event"] for e in events] == ["error", "exit"] and events[0]["code"] == 69, events)
+    check("has no path /none" in log and user == "the desktop is there\n", log)
+
+
+@scenario("a syslog that does not read, a full pipe and a closed standard output cost nothing")
+def _():
+    with Syslog():
+        for number in range(400):  # fills the daemon's queue
+            with contextlib.suppress(BlockingIOError):
+                sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                sender.setblocking(False)
+                sender.sendto(b"x", "/dev/log")
+        expect(agent(), 0, within=5)
+    sh(f"umount {POINT}")
+    read, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, b"x" * 65536)
+    for out in (full, None):
+        close = (lambda: os.close(1)) if out is None else None
+        process = subprocess.Popen([AGENT], stdin=subprocess.DEVNULL, stdout=out, preexec_fn=close)
+        check(process.wait(timeout=10) == 0, f"exit {process.returncode}")
+        expect_mounted()
+        sh(f"umount {POINT}")
+    os.close(read)
+    os.close(full)
+
+
+@scenario("an unknown flag is one line and exit 64")
+def _():
+    result = agent("--onec")
+    expect(result, 64)
+    check(re.fullmatch(r"\S+ error   unknown option '--onec'; try 'efs-agent --help' \(exit 64\)\n", result.out), result.out)

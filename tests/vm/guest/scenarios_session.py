@@ -1,0 +1,278 @@
+"""What a session start does when all is well, or becomes so."""
+import os, time
+from rig import *
+
+
+@scenario("a first mount is seen by the streaming user in df -h")
+def _():
+    events, log, user = session(user_script="df -h /mnt/efs_share; id -un")
+    check([e["event"] for e in events] == ["exit", "exit"], f"events: {events}")
+    lines = log.splitlines()
+    check(len(lines) == 3, f"first line, the users' warning and the outcome: {lines}")
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
+    check(re.fullmatch(stamp + r"info    efs-agent \d+\.\d+\.\d+: config /etc/efs-agent/config.toml, 1 share, deadline 25s",
+                       lines[0]), lines[0])
+    check(re.fullmatch(stamp + rf"info    mounted {NAME}:/ on /mnt/efs_share from {SERVER}, NFS 4\.1, attempt 1, "
+                       r"in \d\.\d{3} s \(exit 0\)", lines[-1]), lines[-1])
+    check(f"{NAME}:/" in user and "/mnt/efs_share" in user and USER in user, user)
+    entry = expect_mounted()
+    check({"nosuid", "nodev"} <= set(entry["flags"]), entry["flags"])
+    for word in ("hard", "timeo=600", "retrans=2", "noresvport", "rsize=1048576", "wsize=1048576"):
+        check(word in entry["options"], f"{word} is not in {entry['options']}")
+
+
+@scenario("a file that one session writes is there in the next")
+def _():
+    config(root_mode='"1777"')
+    session(user_script="echo yesterday > /mnt/efs_share/work && ls -l /mnt/efs_share/work")
+    sh(f"umount {POINT} && rmdir {POINT}")
+    _, _, user = session(user_script="cat /mnt/efs_share/work && rm /mnt/efs_share/work")
+    check(user == "yesterday\n", user)
+
+
+@scenario("a second run finds the share mounted and does nothing")
+def _():
+    agent()
+    before = mounts()
+    result = agent()
+    expect(result, 0, rf"already mounted: {NAME}:/ on /mnt/efs_share, from {SERVER}, NFS 4\.1; nothing was done \(exit 0\)\n$")
+    check(mounts() == before, "the mount table changed")
+
+
+@scenario("two runs at the same time make one mount and both succeed")
+def _():
+    for _ in range(6):
+        both = [end(p) for p in [start(), start()]]
+        for result in both:
+            expect(result, 0)
+        expect_mounted()
+        sh(f"umount {POINT}; rmdir {POINT}")
+
+
+@scenario("the read-ahead is 15 times rsize")
+def _():
+    agent()
+    device = expect_mounted()["device"]
+    check(open(f"/sys/class/bdi/{device}/read_ahead_kb").read() == "15360\n", "read_ahead_kb")
+
+
+@scenario("without root_mode a line says that users cannot write, and how to mend it")
+def _():
+    result = agent()
+    expect(result, 0, rf"warning {USER} cannot write to /mnt/efs_share \(its root has mode 0755 and belongs to 0:0\): "
+                      r'set root_mode = "1777" in the config')
+    check(as_user(f"touch {POINT}/x")[0] != 0, "the user could write")
+
+
+@scenario("root_mode makes the share writable by the streaming user, also on a second run")
+def _():
+    agent()
+    config(root_mode='"1777"')
+    for _ in range(2):
+        result = agent()
+        expect(result, 0)
+        check("cannot write" not in result.out, result.out)
+        check(os.stat(POINT).st_mode & 0o7777 == 0o1777, oct(os.stat(POINT).st_mode))
+        check(as_user(f"touch {POINT}/x")[0] == 0, "the user cannot write")
+
+
+@scenario("a root that the server squashes leaves root_mode unset, and says why")
+def _():
+    exports(EXPORTS.replace("no_root_squash", "root_squash"))
+    config(root_mode='"1777"')
+    result = agent()
+    expect(result, 0, r"root_mode 1777 of /mnt/efs_share could not be set: the server does not let root change it \(squashed root")
+
+
+@scenario("a mount point is made with its parents, 1777 whatever the umask, and only what is new")
+def _():
+    os.makedirs("/mnt/old", mode=0o750)
+    os.chmod("/mnt/old", 0o750)
+    config(mount_point='"/mnt/old/a/b"')
+    write("/run/masked", f"umask 077; exec {AGENT}")
+    expect(agent(wrap=["sh", "/run/masked"]), 0)
+    expect_mounted("/mnt/old/a/b")
+    sh("umount /mnt/old/a/b")
+    modes = [oct(os.stat(p).st_mode & 0o7777) for p in ("/mnt/old", "/mnt/old/a", "/mnt/old/a/b")]
+    check(modes == ["0o750", "0o755", "0o1777"], modes)
+
+
+@scenario("an existing mount point keeps its mode, and stays when the mount fails")
+def _():
+    os.mkdir(POINT)
+    os.chmod(POINT, 0o700)
+    config(path='"/none"')
+    expect(agent(), 69)
+    check(os.stat(POINT).st_mode & 0o7777 == 0o700, "mode changed")
+
+
+@scenario("generic options become mount flags and NFS options reach the kernel")
+def _():
+    config(options='"ro,noexec,noatime,suid,soft,timeo=100,_netdev"')
+    expect(agent(), 0)
+    entry = expect_mounted()
+    check({"ro", "noexec", "noatime", "nodev"} <= set(entry["flags"]), entry["flags"])
+    check("nosuid" not in entry["flags"], entry["flags"])
+    check({"soft", "timeo=100"} <= set(entry["options"]), entry["options"])
+
+
+@scenario("an address as endpoint needs no name server")
+def _():
+    dns(None)
+    config(endpoint=SERVER, path='"/home"')
+    expect(agent(), 0, rf"mounted {SERVER}:/home on /mnt/efs_share from {SERVER}")
+    expect_mounted(source=f"{SERVER}:/home")
+
+
+@scenario("a name in /etc/hosts needs no name server")
+def _():
+    dns(None)
+    write("/etc/hosts", f"127.0.0.1 localhost\n{SECOND} {NAME}\n")
+    expect(agent(), 0)
+    expect_mounted(address=SECOND)
+
+
+@scenario("lines go to syslog with the right identifier, pid and level")
+def _():
+    with Syslog() as syslog:
+        process = start()
+        end(process)
+        lines = syslog.lines()
+    print("\n".join(lines))
+    check(all(line.split(">", 1)[1].startswith(f"efs-agent[{process.pid}]: ") for line in lines), lines)
+    check(lines[0].startswith("<30>") and "deadline 25s" in lines[0], lines[0])
+    check(lines[1].startswith("<28>") and "cannot write" in lines[1], lines[1])
+    check(lines[-1].startswith("<30>") and f"mounted {NAME}:/" in lines[-1], lines[-1])
+    with Syslog() as syslog:
+        config(head='[log]\nsyslog = false\n')
+        end(start())
+        check(syslog.lines() == [], "syslog = false")
+
+
+@scenario("nothing but the binary is needed on the image: no shell, no libraries, no nfs-utils")
+def _():
+    # A root with the agent, its config and /proc only; PID 1's mount namespace, as in a session.
+    root = "/mnt/bare"
+    for folder in ("usr/sbin", "etc/efs-agent", "proc", "mnt"):
+        os.makedirs(f"{root}/{folder}")
+    sh(f"mount --bind {root} {root}; cp {AGENT} {root}/usr/sbin/; cp {CONFIG} {root}/etc/efs-agent/;"
+       f"cp /etc/resolv.conf {root}/etc/; mount -t proc proc {root}/proc")
+    try:
+        expect(agent(wrap=["chroot", root]), 0, rf"mounted {NAME}:/ on /mnt/efs_share")
+        expect_mounted(f"{root}/mnt/efs_share")
+    finally:
+        sh(f"umount {root}/mnt/efs_share; umount {root}/proc; umount {root}")
+
+
+@scenario("the config beside the executable comes before the installed one")
+def _():
+    config(endpoint="none.example")
+    config(file="/usr/sbin/efs-agent.toml")
+    expect(agent(), 0, "config /usr/sbin/efs-agent.toml,")
+
+
+@scenario("several shares come up side by side; paths of one server one after another")
+def _():
+    os.makedirs("/export/data")
+    other = "fs-2.efs.eu-west-1.amazonaws.com"
+    dns([(SERVER, NAME), (SECOND, other)])
+    write(CONFIG, f'''[[share]]
+endpoint = "{NAME}"
+path = "/home"
+mount_point = "/mnt/a/home"
+[[share]]
+endpoint = "{NAME}"
+path = "/data"
+mount_point = "/mnt/a/data"
+[[share]]
+endpoint = "{other}"
+path = "/home"
+mount_point = "/mnt/b"
+''')
+    result = agent()
+    expect(result, 0, r"3 of 3 shares mounted \(exit 0\)\n$")
+    expect_mounted("/mnt/a/home", f"{NAME}:/home")
+    expect_mounted("/mnt/a/data", f"{NAME}:/data")
+    check(len(mounted("/mnt/b")) == 1, "the third share")
+
+
+@scenario("a dead server does not hold up the share of a good one; optional and dead is said, exit 0")
+def _():
+    for required, code in (("true", 75), ("false", 0)):
+        write(CONFIG, f'''deadline = "6s"
+[[share]]
+endpoint = "{DEAD}"
+mount_point = "/mnt/dead"
+required = {required}
+[[share]]
+endpoint = "{NAME}"
+mount_point = "/mnt/good"
+''')
+        process = start()
+        for _ in range(40):
+            time.sleep(0.1)
+            if mounted("/mnt/good"):
+                break
+        check(mounted("/mnt/good") and process.poll() is None, "the good share was not there before the other's deadline")
+        expect(end(process), code, "cannot mount (optional share )?" + DEAD, r"1 of 2 shares mounted; not there: /mnt/dead",
+               within=7)
+        expect_clean("/mnt/dead")
+        sh("umount /mnt/good")
+
+
+# ---- becomes well while the agent waits ----
+
+def recovered(process, came):
+    """The share was mounted soon after its server, name or way `came` (loose here: the machines are noisy)."""
+    result = end(process)
+    lag = process.began + result.seconds - came.at
+    print(f"figure: recovered {lag:.2f} s after the cause was gone")
+    expect(result, 0)
+    check(0 < lag < 2, f"recovered {lag:.2f} s after the cause was gone")
+    return result
+
+
+@scenario("a server that comes up 5 s after the start is waited for")
+def _():
+    nfsd(False)
+    process = start()
+    result = recovered(process, after(5, lambda: nfsd(True)))
+    expect(result, 0, rf"warning {NAME}:/: attempt 1: TCP 2049 to {SERVER} was refused \(nothing listens there\); 2\d\.\d s left")
+    expect_mounted()
+
+
+@scenario("a name that resolves only after 4 s is waited for")
+def _():
+    dns([])
+    process = start()
+    result = recovered(process, after(4, lambda: dns([(SERVER, NAME)])))
+    expect(result, 0, rf"attempt 1: {NAME} does not resolve: name server {SERVER} says that there is no such name \(NXDOMAIN\)")
+    expect_mounted()
+
+
+@scenario("a security group that opens after 5 s is waited for")
+def _():
+    nft("out tcp dport 2049 drop")
+    process = start()
+    recovered(process, after(5, nft_flush))
+    expect_mounted()
+
+
+@scenario("an interface that gets its address after 4 s is waited for")
+def _():
+    sh(f"ip addr del {CLIENT}/24 dev vc")
+    process = start()
+    came = after(4, lambda: sh(f"ip addr add {CLIENT}/24 dev vc"))
+    try:
+        result = recovered(process, came)
+    finally:
+        came.join()
+    expect(result, 0, r"does not resolve: name server .* cannot be reached: Network is unreachable")
+
+
+@scenario("a resolv.conf that is written after 3 s is read")
+def _():
+    os.unlink("/etc/resolv.conf")
+    process = start()
+    result = recovered(process, after(3, lambda: write("/etc/resolv.conf", f"nameserver {SERVER}\n")))
+    expect(result, 0, "does not resolve: /etc/resolv.conf does not exist")

@@ -1,0 +1,99 @@
+#!/bin/bash
+# Builds the VM images in a cache folder named by a hash of this recipe, once, from Debian's
+# package registry alone; prints the folder's path on standard output, progress on standard error.
+# What the guest does with them is no business of this file.
+#
+#   rootfs.sqfs             Debian 12 with the kernel NFS server's tools, Python and network tools
+#   5.10.* and 6.12.*       Debian's cloud kernels: vmlinuz, initrd, mods.sqfs
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+say() { printf 'vm image: %s\n' "$*" >&2; }
+
+recipe=$(cat "$here/image.sh" "$here/init" | sha256sum | cut -c1-16)
+cache=${EFS_AGENT_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/efs-agent-vm}
+done=$cache/$recipe
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+if [ -e "$done/complete" ]; then echo "$done"; exit; fi
+
+[ "$(id -u)" = 0 ] || { say "must be root: packages are installed and a system tree is made"; exit 1; }
+export DEBIAN_FRONTEND=noninteractive
+need=(qemu-system-x86 busybox-static cpio squashfs-tools kmod lz4 xz-utils mmdebstrap debian-archive-keyring)
+missing=()
+for p in "${need[@]}"; do dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p"); done
+if [ ${#missing[@]} -gt 0 ]; then
+  say "installing ${missing[*]}"
+  apt-get update -qq >&2
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+work=$cache/work
+rm -rf "$work"
+mkdir -p "$work"/{apt/lists/partial,apt/cache/archives/partial,debs,out}
+cd "$work"
+
+# An apt of its own over the mirrors that this machine's apt uses, so that the suites do not depend on it.
+mirror() { apt-get indextargets --format '$(REPO_URI)' | sort -u | grep -m1 "$1" || true; }
+main=$(mirror '/debian/*$'); security=$(mirror '/debian-security/*$')
+[ -n "$main" ] || { apt-get update -qq >&2; main=$(mirror '/debian/*$'); security=$(mirror '/debian-security/*$'); }
+[ -n "$main" ] && [ -n "$security" ] || { say "apt on this machine knows no Debian mirror"; exit 1; }
+key=/usr/share/keyrings/debian-archive-keyring.gpg
+for suite in bullseye bookworm; do
+  echo "deb [signed-by=$key] $main $suite main"
+  echo "deb [signed-by=$key] $security $suite-security main"
+done > apt/sources.list
+apt_opts=(-o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+  -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
+say "fetching the kernels (5.10 and 6.12)"
+apt-get "${apt_opts[@]}" update -qq >&2
+# Package names of kernels carry their ABI: take the newest that is there.
+newest() { apt-cache "${apt_opts[@]}" pkgnames "linux-image-$1" | grep -E "^linux-image-$1[0-9.+a-z-]*-cloud-amd64\$" | sort -V | tail -n 1; }
+k510=$(newest 5.10.0-); k612=$(newest 6.12.)
+[ -n "$k510" ] && [ -n "$k612" ] || { say "kernels 5.10 and 6.12 are not to be found: '$k510' '$k612'"; exit 1; }
+(cd debs && apt-get "${apt_opts[@]}" download -qq "$k510" "$k612")
+
+kernel() { # NAME DEB: vmlinuz, modules, and an initrd that finds the disks
+  local name=$1 deb=$2 tree=$work/k/$1 version initrd=$work/initrd-$1
+  mkdir -p "$tree"; dpkg -x "$deb" "$tree"
+  version=$(ls "$tree/lib/modules")
+  cp "$tree"/boot/vmlinuz-* "out/$name.vmlinuz"
+  depmod -b "$tree" "$version"
+  mksquashfs "$tree/lib/modules" "out/$name.mods.sqfs" -comp lz4 -no-xattrs -noappend -quiet -no-progress \
+    -e "$version/kernel/drivers/gpu" "$version/kernel/sound" "$version/kernel/drivers/media" \
+    "$version/kernel/drivers/infiniband" "$version/kernel/drivers/net/wireless" >&2
+  mkdir -p "$initrd"/{bin,lib,dev,proc,sys,ro,rw,new}
+  cp /bin/busybox "$initrd/bin/"
+  for tool in sh mount mkdir tar sleep insmod switch_root cat; do ln -s busybox "$initrd/bin/$tool"; done
+  : > "$initrd/modules"
+  for module in virtio_pci virtio_blk squashfs overlay; do
+    modprobe -d "$tree" -S "$version" --show-depends $module 2>/dev/null | awk '$1 == "insmod" { print $2 }'
+  done | while read -r file; do
+    base=$(basename "$file" .xz)
+    grep -qx "$base" "$initrd/modules" && continue
+    case $file in *.xz) xz -dc "$file" > "$initrd/lib/$base" ;; *) cp "$file" "$initrd/lib/$base" ;; esac
+    echo "$base" >> "$initrd/modules"
+  done
+  install -m 0755 "$here/init" "$initrd/init"
+  (cd "$initrd" && find . | cpio -o -H newc --quiet) | lz4 -l -9 -c > "out/$name.initrd"
+}
+say "packing the kernels"
+kernel 5.10 debs/"$k510"_*.deb
+kernel 6.12 debs/"$k612"_*.deb
+
+say "making the guest's root file system (about a minute)"
+mmdebstrap --quiet --variant=minbase --skip=check/empty \
+  --include=nfs-common,nfs-kernel-server,python3,iproute2,nftables,strace,procps,kmod,util-linux,dnsmasq-base,netbase,tcpdump \
+  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+  --customize-hook='chroot "$1" useradd -m -u 1001 as2-streaming-user' \
+  bookworm "$work/rootfs" \
+  "deb [signed-by=$key] $main bookworm main" "deb [signed-by=$key] $security bookworm-security main" >&2
+mksquashfs "$work/rootfs" out/rootfs.sqfs -comp lz4 -no-xattrs -noappend -quiet -no-progress -e boot var/cache var/lib/apt >&2
+
+touch out/complete
+rm -rf "$done"; mv out "$done"
+cd /; rm -rf "$work"
+# One image is kept: an older recipe's is of no use any more.
+find "$cache" -mindepth 1 -maxdepth 1 -type d ! -name "$recipe" -exec rm -rf {} +
+say "done: $(du -sh "$done" | cut -f1) in $done"
+echo "$done"
