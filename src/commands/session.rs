@@ -271,9 +271,8 @@ impl<M: Machine> Run<'_, M> {
                 return Err(cause);
             }
             let left = seconds(self.deadline.left(self.clock));
-            let source = share.source();
-            let sentence = &cause.sentence;
-            self.log.warning(format_args!("{source}: attempt {attempts}: {sentence}; {left} left"));
+            let (at, sentence) = (share.mount_point.display(), &cause.sentence);
+            self.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
             if self.pause(share, &failure, &mut backoff).is_err() {
                 return Err(self.explain(&Failure::Stopped, share));
             }
@@ -544,7 +543,7 @@ mod tests {
             last.ends_with("; to mend it: the file system's security group must allow NFS (TCP 2049) from the fleet's security group (exit 75)"),
             "{last}"
         );
-        assert!(text.starts_with("warning: fs-1.example:/: attempt 1: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s); 22.0 s left\n"), "{text}");
+        assert!(text.starts_with("warning: /mnt/efs_share: attempt 1: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s); 22.0 s left\n"), "{text}");
     }
 
     #[test]

@@ -40,9 +40,40 @@ impl<C: Clock + Sync> Linux<'_, C> {
         bytes.map(|bytes| table::parse(&bytes)).map_err(|e| Failure::NoTable(errno(e)))
     }
 
-    /// What mount(2) left behind: the share in the mount table, or `else_`.
+    /// The mount that is seen at the share's mount point, if it is the share's. `fresh`: mount(2) has
+    /// just put it there, so a server of another name can only be the same server.
+    fn find(&self, share: &Share, fresh: bool) -> Result<Option<Mounted>, Failure> {
+        let table = self.table()?;
+        let Some(entry) = table::top_at(&table, &share.mount_point) else {
+            return Ok(None);
+        };
+        let address = entry.option("addr").unwrap_or("?").to_owned();
+        let taken =
+            || Failure::Taken { source: entry.source.clone(), fstype: entry.fstype.clone() };
+        let differs = match table::standing(entry, share) {
+            Standing::Ours(differs) => differs,
+            Standing::ReadOnly => return Err(Failure::ReadOnly),
+            Standing::Foreign => return Err(taken()),
+            Standing::OtherName(differs) if fresh => differs,
+            Standing::OtherName(mut differs) => {
+                let until = Deadline::after(self.clock, NAME_WITH_FALLBACK);
+                let addresses = self.resolve(share, until).map(|found| found.addresses);
+                if !addresses.is_ok_and(|a| a.iter().any(|a| a.to_string() == address)) {
+                    return Err(taken());
+                }
+                differs.push(format!("name {} instead of {}", entry.source, share.source()));
+                differs
+            }
+        };
+        let version = entry.option("vers").unwrap_or("?").to_owned();
+        let rsize = entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let device = entry.device.clone();
+        Ok(Some(Mounted { address, version, device, rsize, already: !fresh, differs }))
+    }
+
+    /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
     fn shown(&self, share: &Share, else_: Failure) -> Result<Mounted, Failure> {
-        self.mounted(share)?.ok_or(else_)
+        self.find(share, true)?.ok_or(else_)
     }
 }
 
@@ -50,25 +81,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     type Point = PreparedPoint;
 
     fn mounted(&self, share: &Share) -> Result<Option<Mounted>, Failure> {
-        let table = self.table()?;
-        let Some(entry) = table::top_at(&table, &share.mount_point) else {
-            return Ok(None);
-        };
-        match table::standing(entry, share) {
-            Standing::Ours(differs) => Ok(Some(Mounted {
-                address: entry.option("addr").unwrap_or("?").to_owned(),
-                version: entry.option("vers").unwrap_or("?").to_owned(),
-                device: entry.device.clone(),
-                rsize: entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0),
-                already: true,
-                differs,
-            })),
-            Standing::ReadOnly => Err(Failure::ReadOnly),
-            Standing::Foreign => {
-                let (source, fstype) = (entry.source.clone(), entry.fstype.clone());
-                Err(Failure::Taken { source, fstype })
-            }
-        }
+        self.find(share, false)
     }
 
     fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
@@ -118,20 +131,21 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         until: Deadline,
     ) -> Result<Mounted, Failure> {
         let started = self.clock.now();
-        let fresh = |mounted: Mounted| Mounted { already: false, ..mounted };
         match worker::mount(call, point, until, self.clock, self.stop) {
-            Ok(Ok(0)) => self.shown(share, Failure::NotShown).map(fresh),
+            Ok(Ok(0)) => self.shown(share, Failure::NotShown),
             Ok(Ok(other)) => Err(Failure::Odd(other)),
             // Another run was quicker.
-            Ok(Err(Errno::EBUSY)) => self.shown(share, Failure::Mount(call.address, Errno::EBUSY)),
+            Ok(Err(Errno::EBUSY)) => {
+                self.find(share, false)?.ok_or(Failure::Mount(call.address, Errno::EBUSY))
+            }
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
                 let span = self.clock.now().saturating_sub(started);
-                self.shown(share, Failure::CutOff(call.address, span)).map(fresh)
+                self.shown(share, Failure::CutOff(call.address, span))
             }
-            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped).map(fresh),
-            Err(error) => self.shown(share, Failure::Worker(error)).map(fresh),
+            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped),
+            Err(error) => self.shown(share, Failure::Worker(error)),
         }
     }
 
@@ -160,11 +174,15 @@ pub enum Namespace {
 
 /// Compares our mount namespace with PID 1's. `proc` is `/proc` outside of tests.
 pub fn namespace(proc: &Path) -> Namespace {
-    let link = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    // Without the right to read it, some kernels give an empty link rather than an error.
+    let link = |process: &str| {
+        let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
+        (!target.as_os_str().is_empty()).then_some(target)
+    };
     if let (Some(ours), Some(first)) = (link("self"), link("1")) {
         return if ours == first { Namespace::Shared } else { Namespace::Private };
     }
-    // The links need CAP_SYS_PTRACE, which a hardened unit may lack. Mount ids are unique on
+    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
     // the machine, so tables of two namespaces share none.
     let ids = |process: &str| {
         let bytes = fs::read(proc.join(process).join("mountinfo")).ok()?;

@@ -104,13 +104,17 @@ pub enum Standing {
     Ours(Vec<String>),
     /// It is the share, but can only be read, where the config wants to write.
     ReadOnly,
+    /// It is the share's path on a server of another name: the share, if the address is one of
+    /// the share's too (the kernel shows the first name under which it met a server).
+    OtherName(Vec<String>),
     /// It is something else.
     Foreign,
 }
 
 /// Compares what is mounted with what is configured.
 pub fn standing(entry: &Entry, share: &Share) -> Standing {
-    if !entry.fstype.starts_with("nfs") || entry.source != share.source() {
+    let path_matches = entry.source.ends_with(&format!(":{}", share.path));
+    if !entry.fstype.starts_with("nfs") || !path_matches {
         return Standing::Foreign;
     }
     let wants_read_only = share.options.flags & libc::MS_RDONLY != 0;
@@ -147,7 +151,11 @@ pub fn standing(entry: &Entry, share: &Share) -> Standing {
             compare(format!("{key}={is}"), format!("{key}={wanted}"));
         }
     }
-    Standing::Ours(differs)
+    if entry.source == share.source() {
+        Standing::Ours(differs)
+    } else {
+        Standing::OtherName(differs)
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +217,8 @@ garbage
         assert_eq!(standing(&read_only, &share("ro")), Standing::Ours(vec![]));
         let mut other = table[1].clone();
         other.source = "fs-2.example:/".into();
+        assert_eq!(standing(&other, &share("")), Standing::OtherName(vec![]));
+        other.source = "fs-1.example:/home".into();
         assert_eq!(standing(&other, &share("")), Standing::Foreign);
     }
 }

@@ -48,11 +48,14 @@ def srv(command, check_=True):
 # ---- the machine, set up once a boot ----
 
 def set_up():
+    os.chmod("/rig", 0o755)  # the streaming user runs its side of a session from there
     sh("modprobe -a nfsv4 nfsd veth")
     sh("sysctl -qw kernel.hung_task_timeout_secs=0", check_=False)
+    sh("modprobe nf_conntrack")
     sh("ip netns add srv; ip link add vc type veth peer name vs; ip link set vs netns srv;"
        f"ip addr add {CLIENT}/24 dev vc; ip link set vc up")
     srv(f"sh -c 'ip addr add {SERVER}/24 dev vs; ip addr add {SECOND}/24 dev vs; ip link set vs up; ip link set lo up'")
+    srv("sysctl -qw net.netfilter.nf_conntrack_acct=1")
     os.makedirs("/export", exist_ok=True)
     sh("mount -t tmpfs -o mode=0755 tmpfs /export")
     for folder in ("/proc/fs/nfsd", "/var/lib/nfs/v4recovery", "/etc/efs-agent", "/opt/appstream/SessionScripts"):
@@ -141,15 +144,14 @@ def clean():
         raise Failed(f"processes of an earlier scenario still ran: {left}")
 
 
-def nft(rule):
-    """Adds a rule to what comes into the client from the server (hook ingress of packets for us)."""
-    sh("nft add table inet t; nft 'add chain inet t in { type filter hook input priority 0; }';"
-       "nft 'add chain inet t out { type filter hook output priority 0; }'")
-    sh(f"nft 'add rule inet t {rule}'")
+def srv_nft(rule):
+    """Adds a rule to what comes in at the server: what a security group or a dead path does."""
+    srv("sh -c 'nft add table inet t; nft add chain inet t in \"{ type filter hook input priority 0; }\"; "
+        f"nft add rule inet t in \"{rule}\"'")
 
 
 def nft_flush():
-    sh("nft delete table inet t", check_=False)
+    srv("nft delete table inet t", check_=False)
 
 
 # ---- the agent under test ----
@@ -174,7 +176,7 @@ def config(endpoint=NAME, head="", file=CONFIG, **keys):
 def start(*arguments, wrap=()):
     """Starts the agent; [`end`] waits for it."""
     process = subprocess.Popen([*wrap, AGENT, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, cwd="/", env={"PATH": "/usr/bin"})
+                               stderr=subprocess.PIPE, text=True, cwd="/", env={"PATH": "/usr/sbin:/usr/bin"})
     process.began = time.monotonic()
     return process
 
@@ -274,7 +276,7 @@ SESSION = {"SessionStart": {"Executables": [
     "SessionTermination": {"Executables": [], "WaitingTime": 30}}
 
 
-def session(config_json=SESSION, user_script="df -h /mnt/efs_share"):
+def session(config_json=SESSION, user_script="df -h /mnt/efs_share", quiet=False):
     """A session start as AppStream makes it: events, the system log and the user's log."""
     write("/opt/appstream/SessionScripts/config.json", json.dumps(config_json))
     write("/rig/user-session", f"#!/bin/sh\nexec 2>&1\n{user_script}\n")
@@ -287,7 +289,8 @@ def session(config_json=SESSION, user_script="df -h /mnt/efs_share"):
         with contextlib.suppress(FileNotFoundError):
             return open(f"/var/log/appstream/SessionScripts/start_{context}.log").read()
         return ""
-    print(f"--- session start\n{out}--- system log\n{log('system')}--- user log\n{log('user')}", end="")
+    if not quiet:
+        print(f"--- session start\n{out}--- system log\n{log('system')}--- user log\n{log('user')}", end="")
     return events, log("system"), log("user")
 
 

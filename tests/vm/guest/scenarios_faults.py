@@ -7,31 +7,31 @@ GROUP = "the file system's security group must allow NFS \\(TCP 2049\\) from the
 
 @scenario("a black hole ends at the deadline with the security group named, and leaves nothing")
 def _():
-    nft("out tcp dport 2049 drop")
+    srv_nft("tcp dport 2049 drop")
     config(head='deadline = "8s"')
     result = agent()
     print(f"figure: {result.seconds - 8:.3f} s past the deadline")
     expect(result, 75, rf"attempt 1: TCP 2049 to {SERVER} timed out", at_least=7.9, within=9)
     check(re.search(rf"error   cannot mount {NAME}:/ on /mnt/efs_share: TCP 2049 to {SERVER} timed out \(nothing came back "
-                    rf"for 3\.0 s\); after \d attempts in 8\.\d+ s; to mend it: {GROUP} \(exit 75\)$", result.last), result.last)
+                    rf"for 3\.0 s\); after \d attempts in [78]\.\d+ s; to mend it: {GROUP} \(exit 75\)$", result.last), result.last)
     expect_clean()
 
 
 @scenario("a server that falls silent in mid-mount is cut off, tried again and given up at the deadline")
 def _():
-    nft("in tcp sport 2049 quota over 600 bytes drop")
+    srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='deadline = "9s"\nattempt_timeout = "3s"')
     result = agent()
     print(f"figure: {result.seconds - 9:.3f} s past the deadline")
     expect(result, 75, rf"attempt 1: server {SERVER} takes connections on TCP 2049, but did not finish the mount within 3\.0 s",
-           r"after \d attempts in 9\.\d+ s; to mend it: check that it is an NFS server", at_least=8.9, within=10)
+           r"after \d attempts in [89]\.\d+ s; to mend it: check that it is an NFS server", at_least=8.9, within=10)
     nft_flush()
     expect_clean()
 
 
 @scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt")
 def _():
-    nft("in tcp sport 2049 quota over 600 bytes drop")
+    srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='attempt_timeout = "3s"')
     process = start()
     after(4, nft_flush)
@@ -76,14 +76,10 @@ def _():
 
 @scenario("a second address is taken when the first refuses, both in DNS")
 def _():
-    srv(f"sh -c 'nft add table inet t; nft add chain inet t in \"{{ type filter hook input priority 0; }}\"; "
-        f"nft add rule inet t in ip daddr {SERVER} tcp dport 2049 reject with tcp reset'")
-    try:
-        dns([(SERVER, NAME), (SECOND, NAME)])
-        expect(agent(), 0, rf"from {SECOND}")
-        expect_mounted(address=SECOND)
-    finally:
-        srv("nft delete table inet t")
+    srv_nft(f"ip daddr {SERVER} tcp dport 2049 reject with tcp reset")
+    dns([(SERVER, NAME), (SECOND, NAME)])
+    expect(agent(), 0, rf"from {SECOND}")
+    expect_mounted(address=SECOND)
 
 
 @scenario("a configured address is taken when the name does not resolve")
@@ -118,7 +114,7 @@ def once(code, sentence, within=5):
 
 @scenario("--once makes one attempt against a black hole")
 def _():
-    nft("out tcp dport 2049 drop")
+    srv_nft("tcp dport 2049 drop")
     once(75, rf"TCP 2049 to {SERVER} timed out \(nothing came back for 3\.0 s\); after 1 attempt")
 
 
@@ -136,8 +132,8 @@ def _():
 
 @scenario("--once makes one attempt against a name server that is silent")
 def _():
-    nft("out udp dport 53 drop")
-    once(75, rf"does not resolve: (no answer from name server {SERVER} within 3\.\d s|name server {SERVER} cannot be reached)")
+    srv_nft("udp dport 53 drop")
+    once(75, rf"does not resolve: no answer from name server {SERVER} within 3\.\d s")
 
 
 @scenario("--once tells of a wrong path")
@@ -267,9 +263,9 @@ def _():
 
 @scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left")
 def _():
-    for number, name, how in ((signal.SIGTERM, "SIGTERM", "out tcp dport 2049 drop"),
-                              (signal.SIGINT, "SIGINT", "in tcp sport 2049 quota over 600 bytes drop")):
-        nft(how)
+    for number, name, how in ((signal.SIGTERM, "SIGTERM", "tcp dport 2049 drop"),
+                              (signal.SIGINT, "SIGINT", "tcp dport 2049 ct original bytes > 600 drop")):
+        srv_nft(how)
         process = start()
         time.sleep(2)
         process.send_signal(number)
@@ -303,7 +299,7 @@ def _():
 
 @scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind")
 def _():
-    nft("in tcp sport 2049 quota over 600 bytes drop")
+    srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='deadline = "60s"\nattempt_timeout = "4s"')
     short = {"sessionstart": {"executables": [{"context": "system", "filename": AGENT}], "waitingtime": 7}}
     events, log, _ = session(short)

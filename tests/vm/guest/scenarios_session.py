@@ -139,6 +139,7 @@ def _():
         end(process)
         lines = syslog.lines()
     print("\n".join(lines))
+    lines = [line for line in lines if "mountd" not in line and "dnsmasq" not in line]  # the rig's own
     check(all(line.split(">", 1)[1].startswith(f"efs-agent[{process.pid}]: ") for line in lines), lines)
     check(lines[0].startswith("<30>") and "deadline 25s" in lines[0], lines[0])
     check(lines[1].startswith("<28>") and "cannot write" in lines[1], lines[1])
@@ -146,7 +147,7 @@ def _():
     with Syslog() as syslog:
         config(head='[log]\nsyslog = false\n')
         end(start())
-        check(syslog.lines() == [], "syslog = false")
+        check(not [line for line in syslog.lines() if "efs-agent" in line], "syslog = false")
 
 
 @scenario("nothing but the binary is needed on the image: no shell, no libraries, no nfs-utils")
@@ -191,9 +192,9 @@ mount_point = "/mnt/b"
 ''')
     result = agent()
     expect(result, 0, r"3 of 3 shares mounted \(exit 0\)\n$")
-    expect_mounted("/mnt/a/home", f"{NAME}:/home")
-    expect_mounted("/mnt/a/data", f"{NAME}:/data")
-    check(len(mounted("/mnt/b")) == 1, "the third share")
+    # Both names are of one server, and the kernel shows the name under which it met it first.
+    sources = {point: [m["source"].split(":")[1] for m in mounted(point)] for point in ("/mnt/a/home", "/mnt/a/data", "/mnt/b")}
+    check(sources == {"/mnt/a/home": ["/home"], "/mnt/a/data": ["/data"], "/mnt/b": ["/home"]}, sources)
 
 
 @scenario("a dead server does not hold up the share of a good one; optional and dead is said, exit 0")
@@ -225,10 +226,11 @@ mount_point = "/mnt/good"
 def recovered(process, came):
     """The share was mounted soon after its server, name or way `came` (loose here: the machines are noisy)."""
     result = end(process)
+    came.join()
     lag = process.began + result.seconds - came.at
     print(f"figure: recovered {lag:.2f} s after the cause was gone")
     expect(result, 0)
-    check(0 < lag < 2, f"recovered {lag:.2f} s after the cause was gone")
+    check(-0.5 < lag < 2, f"recovered {lag:.2f} s after the cause was gone")
     return result
 
 
@@ -237,7 +239,7 @@ def _():
     nfsd(False)
     process = start()
     result = recovered(process, after(5, lambda: nfsd(True)))
-    expect(result, 0, rf"warning {NAME}:/: attempt 1: TCP 2049 to {SERVER} was refused \(nothing listens there\); 2\d\.\d s left")
+    expect(result, 0, rf"warning /mnt/efs_share: attempt 1: TCP 2049 to {SERVER} was refused \(nothing listens there\); 2\d\.\d s left")
     expect_mounted()
 
 
@@ -252,7 +254,7 @@ def _():
 
 @scenario("a security group that opens after 5 s is waited for")
 def _():
-    nft("out tcp dport 2049 drop")
+    srv_nft("tcp dport 2049 drop")
     process = start()
     recovered(process, after(5, nft_flush))
     expect_mounted()

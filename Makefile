@@ -1,0 +1,50 @@
+# What people do with this project. `make help` lists it.
+# Each of `demo` and `test` does all of its own set-up on a fresh Debian machine with Rust, make and root.
+
+MUSL := x86_64-unknown-linux-musl
+GNU  := x86_64-unknown-linux-gnu
+BIN  := target/release-static/efs-agent
+export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
+
+.PHONY: help build test unit vm-test demo lint clean
+
+help:
+	@echo 'make build    the static binary: $(BIN)'
+	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
+	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 5 minutes)'
+	@echo 'make unit     the tests that need no VM'
+	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
+	@echo 'make lint     rustfmt and clippy'
+	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
+
+# musl where rustup has the target; else static glibc, which is right too since no name service of libc is used.
+build:
+	@mkdir -p $(dir $(BIN))
+	@if rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; then \
+	  cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; \
+	else \
+	  echo 'build: the target $(MUSL) cannot be had: linking glibc statically instead'; \
+	  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(GNU) \
+	    && cp target/$(GNU)/release/efs-agent $(BIN).new; \
+	fi
+	@mv $(BIN).new $(BIN)
+	@tests/static.sh $(BIN)
+
+unit: build
+	cargo test --locked --lib --test cli
+
+vm-test: build
+	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+
+test: build
+	@tests/all.sh
+
+demo: build
+	@tests/vm/demo.sh
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+clean:
+	cargo clean

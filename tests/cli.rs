@@ -1,0 +1,139 @@
+//! The whole program as a process, for all that needs no mount: the command line, the config file,
+//! exit codes and the exact words. Needs root, like the program.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn agent() -> Command {
+    let binary = std::env::var_os("EFS_AGENT_BIN").map(PathBuf::from);
+    let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_efs-agent").into()));
+    command.env_clear().current_dir("/");
+    command
+}
+
+/// A folder in which a config can be trusted: every folder above it belongs to root alone.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("efs-agent-test-").tempdir_in("/run").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Exit code and standard output; nothing may go to standard error, which AppStream drops.
+fn ended(output: Output) -> (i32, String) {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn run(args: &[&str]) -> (i32, String) {
+    ended(agent().args(args).output().unwrap())
+}
+
+/// The text of a stamped line.
+fn text(line: &str) -> &str {
+    assert!(humantime::parse_rfc3339(&line[..24]).is_ok(), "{line}");
+    &line[25..]
+}
+
+#[test]
+fn version_and_help_go_to_standard_output_with_exit_0() {
+    assert_eq!(run(&["--version"]), (0, format!("efs-agent {}\n", env!("CARGO_PKG_VERSION"))));
+    let (code, help) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for word in ["--once", "--config PATH", "--allow-private-namespace", "Exit codes: 0 all required"] {
+        assert!(help.contains(word), "{word} is not in the help");
+    }
+    assert!(help.lines().all(|line| line.len() <= 80), "help fits a terminal");
+}
+
+#[test]
+fn an_unknown_flag_is_one_line_and_exit_64() {
+    let (code, out) = run(&["--frobnicate"]);
+    assert_eq!(code, 64);
+    assert_eq!(
+        text(&out),
+        "error   unknown option '--frobnicate'; try 'efs-agent --help' (exit 64)\n"
+    );
+}
+
+#[test]
+fn a_config_error_is_one_line_with_its_place_and_exit_78() {
+    let folder = folder();
+    let path = folder.path().join("c.toml");
+    fs::write(&path, "[[share]]\nendpiont = \"fs-1.example\"\n").unwrap();
+    let path = path.to_str().unwrap();
+    let (code, out) = run(&["--config", path]);
+    assert_eq!(code, 78);
+    assert_eq!(
+        text(&out),
+        format!(
+            "error   {path}:2:1: unknown key \"endpiont\" in [[share]]; did you mean \"endpoint\"? (exit 78)\n"
+        )
+    );
+    let (code, out) = run(&["--once", "--config", path]);
+    assert_eq!(code, 78);
+    assert!(out.starts_with(&format!("error: {path}:2:1: unknown key")), "{out}");
+}
+
+#[test]
+fn a_config_path_may_be_relative() {
+    let folder = folder();
+    fs::write(folder.path().join("c.toml"), "x").unwrap();
+    let output = agent().current_dir(&folder).args(["--config", "c.toml"]).output().unwrap();
+    let (code, out) = ended(output);
+    assert_eq!(code, 78);
+    assert!(out.contains(&format!("{}/c.toml:1:", folder.path().display())), "{out}");
+}
+
+#[test]
+fn a_config_that_others_can_change_is_exit_77_with_the_command_that_mends_it() {
+    let folder = folder();
+    let path = folder.path().join("c.toml");
+    fs::write(&path, "secret words").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
+    let (code, out) = run(&["--config", path.to_str().unwrap()]);
+    assert_eq!(code, 77);
+    assert!(out.contains("has mode 0646: "), "{out}");
+    assert!(out.contains(&format!("(chmod go-w {}) (exit 77)\n", path.display())), "{out}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    chown(folder.path(), Some(4242), None).unwrap();
+    let (code, out) = run(&["--config", path.to_str().unwrap()]);
+    assert_eq!(code, 77);
+    assert!(out.contains("belongs to user 4242: "), "{out}");
+    assert!(!out.contains("secret"), "nothing of it is read");
+}
+
+#[test]
+fn the_config_beside_the_executable_is_found_first() {
+    let folder = folder();
+    let copy = folder.path().join("efs-agent");
+    let binary = agent().get_program().to_owned();
+    fs::copy(binary, &copy).unwrap();
+    fs::write(folder.path().join("efs-agent.toml"), "beside = 1\n").unwrap();
+    let (code, out) = ended(Command::new(&copy).env_clear().output().unwrap());
+    assert_eq!(code, 78);
+    assert!(out.contains("efs-agent.toml:1:1: unknown key \"beside\""), "{out}");
+}
+
+#[test]
+fn without_root_it_says_so_and_exits_77() {
+    let folder = folder();
+    let copy = folder.path().join("efs-agent");
+    fs::copy(agent().get_program(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    use std::os::unix::process::CommandExt;
+    let output = Command::new(&copy).uid(65534).gid(65534).env_clear().output().unwrap();
+    let (code, out) = ended(output);
+    assert_eq!(code, 77);
+    assert_eq!(text(&out), "error   only root can mount: use sudo (exit 77)\n");
+}
+
+#[test]
+fn the_environment_changes_nothing() {
+    let hostile = ["LD_PRELOAD", "TMPDIR", "HOME", "RES_OPTIONS", "LOCALDOMAIN", "RUST_LOG", "NOTIFY_SOCKET"];
+    let plain = run(&["--config", "/none"]);
+    let output = agent().args(["--config", "/none"]).envs(hostile.map(|k| (k, "/dev/null"))).output();
+    let (code, out) = ended(output.unwrap());
+    assert_eq!((code, text(&out)), (plain.0, text(&plain.1)));
+}
