@@ -1,6 +1,8 @@
 //! The whole program as a process, for all that needs no mount: the command line, the config file,
 //! exit codes and the exact words. Needs root, like the program.
 
+#![allow(clippy::unwrap_used)] // a test file that clippy does not know as one
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
@@ -41,7 +43,9 @@ fn version_and_help_go_to_standard_output_with_exit_0() {
     assert_eq!(run(&["--version"]), (0, format!("efs-agent {}\n", env!("CARGO_PKG_VERSION"))));
     let (code, help) = run(&["--help"]);
     assert_eq!(code, 0);
-    for word in ["--once", "--config PATH", "--allow-private-namespace", "Exit codes: 0 all required"] {
+    for word in
+        ["--once", "--config PATH", "--allow-private-namespace", "Exit codes: 0 all required"]
+    {
         assert!(help.contains(word), "{word} is not in the help");
     }
     assert!(help.lines().all(|line| line.len() <= 80), "help fits a terminal");
@@ -131,9 +135,11 @@ fn without_root_it_says_so_and_exits_77() {
 
 #[test]
 fn the_environment_changes_nothing() {
-    let hostile = ["LD_PRELOAD", "TMPDIR", "HOME", "RES_OPTIONS", "LOCALDOMAIN", "RUST_LOG", "NOTIFY_SOCKET"];
+    let hostile =
+        ["LD_PRELOAD", "TMPDIR", "HOME", "RES_OPTIONS", "LOCALDOMAIN", "RUST_LOG", "NOTIFY_SOCKET"];
     let plain = run(&["--config", "/none"]);
-    let output = agent().args(["--config", "/none"]).envs(hostile.map(|k| (k, "/dev/null"))).output();
+    let output =
+        agent().args(["--config", "/none"]).envs(hostile.map(|k| (k, "/dev/null"))).output();
     let (code, out) = ended(output.unwrap());
     assert_eq!((code, text(&out)), (plain.0, text(&plain.1)));
 }

@@ -284,14 +284,14 @@ impl Resolver<'_> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
-            if let Some((size, body)) = bytes.split_first_chunk::<2>() {
-                if let Some(whole) = body.get(..usize::from(u16::from_be_bytes(*size))) {
-                    let asked = Packet::parse(query).ok();
-                    let question = asked.as_ref().and_then(|p| p.questions.first());
-                    return Ok(
-                        question.and_then(|q| answer(whole, None, &q.qname.to_string(), q.qtype))
-                    );
-                }
+            if let Some((size, body)) = bytes.split_first_chunk::<2>()
+                && let Some(whole) = body.get(..usize::from(u16::from_be_bytes(*size)))
+            {
+                let asked = Packet::parse(query).ok();
+                let question = asked.as_ref().and_then(|p| p.questions.first());
+                return Ok(
+                    question.and_then(|q| answer(whole, None, &q.qname.to_string(), q.qtype))
+                );
             }
             if !wait(&stream, PollFlags::POLLIN)? {
                 return Ok(None);

@@ -116,10 +116,8 @@ pub fn first_that_answers(
 /// Where one address was turned down, the next need not wait for its turn.
 fn hurry(all: &mut [Candidate], now: Duration) {
     let waiting = all.iter().any(|c| c.problem.is_none() && !c.under_way.is_empty());
-    if !waiting {
-        if let Some(next) = all.iter_mut().find(|c| c.problem.is_none()) {
-            next.due = now;
-        }
+    if !waiting && let Some(next) = all.iter_mut().find(|c| c.problem.is_none()) {
+        next.due = now;
     }
 }
 

@@ -66,8 +66,7 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let mut vms = Vec::new();
     for kernel in KERNELS {
         let named = |scenario: &String| format!("{kernel}: {scenario}");
-        let mine: Vec<String> =
-            scenarios.iter().filter(|s| wanted(&named(s))).cloned().collect();
+        let mine: Vec<String> = scenarios.iter().filter(|s| wanted(&named(s))).cloned().collect();
         for scenario in &scenarios {
             let (board, test) = (Arc::clone(&board), named(scenario));
             let name = test.clone();
@@ -109,7 +108,8 @@ fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
     for file in files.split(',') {
         let text = fs::read_to_string(guest.join(format!("{}.py", file.trim())))?;
-        let name = |line: &str| line.strip_prefix("@scenario(\"")?.strip_suffix("\")").map(str::to_owned);
+        let name =
+            |line: &str| line.strip_prefix("@scenario(\"")?.strip_suffix("\")").map(str::to_owned);
         names.extend(text.lines().filter_map(name));
     }
     if names.is_empty() { Err("there are no scenarios".into()) } else { Ok(names) }
@@ -178,7 +178,8 @@ fn boot_and_read(
             for figure in log.lines().filter(|line| line.starts_with("figure: ")) {
                 println!("{kernel}: {scenario}: {}", figure.trim_start_matches("figure: "));
             }
-            let outcome = if outcome == "ok" { Ok(()) } else { Err(format!("after {took} s\n{log}")) };
+            let outcome =
+                if outcome == "ok" { Ok(()) } else { Err(format!("after {took} s\n{log}")) };
             board.put(format!("{kernel}: {scenario}"), outcome);
             log.clear();
         } else {
