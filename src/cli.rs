@@ -51,6 +51,13 @@ Usage: efs-agent [--once] [--config PATH]
                        Go on although no other process will see the mounts.
   --help, --version    Print this, or the version.
 
+The smallest config, which root must own:
+
+  [[share]]
+  endpoint = \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"
+
+All that is said goes to standard output, which is what AppStream keeps.
+
 Exit codes: 0 all required shares are mounted; 64 wrong usage; 69 refused for
 good; 70 fault of efs-agent, or a mount that nobody would see; 75 deadline
 passed; 77 not root, or a config file that others can change; 78 wrong config;
@@ -72,11 +79,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Long("once") => session.once = true,
             Long("allow-private-namespace") => session.allow_private_namespace = true,
             Long("config") => {
-                let path = parser.value().map_err(|_| usage("--config needs a path".into()))?;
+                let path = parser.value().ok().filter(|path| !path.is_empty());
+                let path = path.ok_or_else(|| usage("--config needs a path".into()))?;
                 session.config = Some(path.into());
             }
             Long(other) => return Err(usage(format!("unknown option '--{other}'"))),
-            Short(other) => return Err(usage(format!("unknown option '-{other}'"))),
+            Short(other) => {
+                return Err(usage(format!(
+                    "unknown option '-{other}' (options have two dashes, as in --once)"
+                )));
+            }
             Value(word) => return Err(usage(format!("unknown argument {word:?}"))),
         }
     }
@@ -109,9 +121,13 @@ mod tests {
     fn what_is_unknown_is_named_in_one_line() {
         let end = "; try 'efs-agent --help'";
         assert_eq!(parsed(&["--onec"]), Err(format!("unknown option '--onec'{end}")));
-        assert_eq!(parsed(&["-x"]), Err(format!("unknown option '-x'{end}")));
+        assert_eq!(
+            parsed(&["-once"]),
+            Err(format!("unknown option '-o' (options have two dashes, as in --once){end}"))
+        );
         assert_eq!(parsed(&["mount"]), Err(format!("unknown argument \"mount\"{end}")));
         assert_eq!(parsed(&["--config"]), Err(format!("--config needs a path{end}")));
+        assert_eq!(parsed(&["--config="]), Err(format!("--config needs a path{end}")));
         assert!(parsed(&["--once=1"]).is_err());
         assert_eq!(parsed(&["a\nb"]).unwrap_err().lines().count(), 1);
     }

@@ -72,12 +72,12 @@ impl Outcome {
             }
             Err(Cause { sentence, .. }) => {
                 let tries = match attempts {
-                    0 => format!("after {took}"),
-                    1 => format!("after 1 attempt in {took}"),
-                    n => format!("after {n} attempts in {took}"),
+                    0 => String::new(),
+                    1 => format!("; after 1 attempt in {took}"),
+                    n => format!("; after {n} attempts in {took}"),
                 };
                 let optional = if share.required { "" } else { "optional share " };
-                format!("cannot mount {optional}{share}: {sentence}; {tries}")
+                format!("cannot mount {optional}{share}: {sentence}{tries}")
             }
         }
     }
@@ -131,13 +131,16 @@ impl Report {
             .outcomes
             .iter()
             .filter(|outcome| outcome.result.is_err())
-            .map(|outcome| outcome.share.mount_point.display().to_string())
+            .map(|outcome| {
+                let optional = if outcome.share.required { "" } else { " (optional)" };
+                format!("{}{optional}", outcome.share.mount_point.display())
+            })
             .collect();
         let counts = format!("{} of {} shares mounted", self.mounted(), self.outcomes.len());
         if missing.is_empty() {
             counts
         } else {
-            format!("{counts}; not there: {}", missing.join(", "))
+            format!("{counts}; not there, for the reasons above: {}", missing.join(", "))
         }
     }
 }
@@ -193,6 +196,9 @@ mod tests {
         );
         let outcomes = vec![outcome(true, None), outcome(true, Some(Code::REFUSED))];
         let report = Report { outcomes, stopped_by: None };
-        assert_eq!(report.summary(), "1 of 2 shares mounted; not there: /mnt/efs_share");
+        assert_eq!(
+            report.summary(),
+            "1 of 2 shares mounted; not there, for the reasons above: /mnt/efs_share"
+        );
     }
 }

@@ -5,13 +5,13 @@
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
 use crate::config::file::{self, FileError};
-use crate::config::{Endpoint, Facility, LogSettings, Settings, Share};
+use crate::config::{Endpoint, Facility, Level, LogSettings, Settings, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline};
 use crate::share::causes::{Cause, explain};
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
-use crate::share::names::seconds;
+use crate::share::names::{By, seconds};
 use crate::share::{Failure, Machine, Mounted, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
@@ -48,7 +48,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = settings(root, args)?;
-    apply(&settings.log, log);
+    apply(&settings.log, args.once, log);
     let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
     log.info(format_args!(
         "{VERSION}: config {}, {}, deadline {}",
@@ -64,7 +64,8 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     if namespace(proc) == Namespace::Private && !args.allow_private_namespace {
         let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
-                    ReadOnlyPaths= and their like: take these out (or give --allow-private-namespace)";
+                    ReadOnlyPaths= and their like (take these out); so do unshare and containers. If it is \
+                    meant so, give --allow-private-namespace";
         return Err((Code::FAULT, text.into()));
     }
     let user = appstream::streaming_user(root);
@@ -92,8 +93,8 @@ fn settings(root: &Path, args: &SessionArgs) -> Result<(PathBuf, Settings), (Cod
     let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| match e {
         FileError::Untrusted { .. } => (Code::PERMISSION, e.to_string()),
         FileError::None(_) => {
-            let hint =
-                "copy config.example.toml to /etc/efs-agent/config.toml and set the endpoint";
+            let hint = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
+                        endpoint = \"<DNS name of the file system>\"";
             (Code::CONFIG, format!("{e}; {hint}"))
         }
         _ => (Code::CONFIG, e.to_string()),
@@ -102,8 +103,9 @@ fn settings(root: &Path, args: &SessionArgs) -> Result<(PathBuf, Settings), (Cod
     Ok((path, settings))
 }
 
-fn apply(settings: &LogSettings, log: &Log) {
-    log.set_level(settings.level);
+fn apply(settings: &LogSettings, once: bool, log: &Log) {
+    // A person who tries a config is told all of it.
+    log.set_level(if once { settings.level.max(Level::Info) } else { settings.level });
     if !settings.syslog {
         log.drop_syslog();
     } else if settings.facility != Facility::Daemon {
@@ -136,7 +138,9 @@ fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>,
     };
     let signal = stopped.and_then(|n| nix::sys::signal::Signal::try_from(n).ok());
     let line = match signal {
-        Some(signal) => format!("stopped by {signal}: {}", outcome.line()),
+        Some(signal) => {
+            outcome.line().replacen("stopped by a signal", &format!("stopped by {signal}"), 1)
+        }
         None => outcome.line(),
     };
     let write = |text: String| {
@@ -146,9 +150,12 @@ fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>,
         write(line);
         log.info(format_args!("  to mend it: {cure}"));
         if let Some(code) = code {
-            let again =
-                if code == Code::DEADLINE { "; a session start would go on trying" } else { "" };
-            log.info(format_args!("  exit {}{again}", code.0));
+            let more = match code {
+                Code::DEADLINE => ": a session start would try again until its deadline",
+                Code::OK => ": the share is optional",
+                _ => "",
+            };
+            log.info(format_args!("  exit {}{more}", code.0));
         }
     } else {
         write(format!("{line}; to mend it: {cure}{exit}"));
@@ -232,11 +239,11 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn mount_new(&self, share: &Share, attempts: &mut u32) -> Result<Mounted, Cause> {
-        let point = match self.machine.prepare(share) {
+        let mut point = match self.machine.prepare(share) {
             Ok(point) => point,
             Err(failure) => return Err(self.explain(&failure, share)),
         };
-        let result = self.until_mounted(share, &point, attempts);
+        let result = self.until_mounted(share, &mut point, attempts);
         if result.is_err() {
             self.machine.discard(point);
         }
@@ -247,7 +254,7 @@ impl<M: Machine> Run<'_, M> {
     fn until_mounted(
         &self,
         share: &Share,
-        point: &M::Point,
+        point: &mut M::Point,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
         let mut backoff = Backoff::new(sys::random());
@@ -263,18 +270,26 @@ impl<M: Machine> Run<'_, M> {
             };
             // An attempt that the deadline cut short says less than a whole one.
             if self.deadline.passed(self.clock) && failure.is_by_time() {
-                failure = before.unwrap_or(failure);
+                failure = before.take().unwrap_or(failure);
             }
             let cause = self.explain(&failure, share);
             let last = self.once || self.deadline.passed(self.clock);
-            if failure == Failure::Stopped || last || !cause.is_temporary() {
+            if let Failure::Stopped(_) = failure {
+                return Err(self.explain(&Failure::Stopped(before.map(Box::new)), share));
+            }
+            if last || !cause.is_temporary() {
                 return Err(cause);
             }
             let left = seconds(self.deadline.left(self.clock));
             let (at, sentence) = (share.mount_point.display(), &cause.sentence);
             self.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
             if self.pause(share, &failure, &mut backoff).is_err() {
-                return Err(self.explain(&Failure::Stopped, share));
+                let stopped = Failure::Stopped(Some(Box::new(failure)));
+                return Err(self.explain(&stopped, share));
+            }
+            if failure == Failure::PointGone {
+                *point =
+                    self.machine.prepare(share).map_err(|failure| self.explain(&failure, share))?;
             }
             before = Some(failure);
         }
@@ -292,7 +307,13 @@ impl<M: Machine> Run<'_, M> {
     fn locate(&self, share: &Share, window: Duration) -> Result<std::net::IpAddr, Failure> {
         let found = self.machine.resolve(share, self.deadline.within(self.clock, window))?;
         let until = self.deadline.within(self.clock, window);
-        let address = self.machine.reach(share, &found.addresses, until)?;
+        let address =
+            self.machine.reach(share, &found.addresses, until).map_err(|failure| {
+                match (failure, &found.by) {
+                    (Failure::Reach(e), By::Listed(why)) => Failure::ReachListed(why.clone(), e),
+                    (other, _) => other,
+                }
+            })?;
         let (port, by) = (share.options.port, found.by);
         let text = format!("{}: {address} ({by}) answers on TCP {port}", share.endpoint);
         if self.once {
@@ -344,11 +365,10 @@ impl<M: Machine> Run<'_, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Level;
     use crate::log::test::Lines;
     use crate::retry::Stopped;
     use crate::share::mount_point::PointError;
-    use crate::share::names::{By, Found, NameError};
+    use crate::share::names::{Found, NameError};
     use crate::share::plan::MountCall;
     use crate::share::reach::{Problem, ReachError};
     use nix::errno::Errno;
@@ -421,6 +441,7 @@ mod tests {
         }
 
         fn prepare(&self, _: &Share) -> Result<(), Failure> {
+            self.see("prepare");
             self.prepare.clone().map_or(Ok(()), |e| Err(Failure::Point(e)))
         }
 
@@ -540,7 +561,7 @@ mod tests {
             "{last}"
         );
         assert!(
-            last.ends_with("; to mend it: the file system's security group must allow NFS (TCP 2049) from the fleet's security group (exit 75)"),
+            last.ends_with("; to mend it: the file system's security group must allow NFS (TCP 2049) from the fleet's security group (on an image builder: from the image builder's) (exit 75)"),
             "{last}"
         );
         assert!(text.starts_with("warning: /mnt/efs_share: attempt 1: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s); 22.0 s left\n"), "{text}");
@@ -579,6 +600,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_point_that_another_run_removed_is_made_again() {
+        let machine =
+            FakeMachine { mounts: Mutex::new(vec![Failure::PointGone]), ..Default::default() };
+        let (report, _) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(machine.times("prepare").len(), 2);
+    }
+
+    #[test]
     fn once_makes_one_attempt_and_speaks_to_a_person() {
         let machine = FakeMachine { name_from: Duration::MAX / 2, ..Default::default() };
         let (report, text) = start_on(&machine, ONE, true);
@@ -591,7 +621,7 @@ mod tests {
              server 10.0.0.2 says that there is no such name (NXDOMAIN); after 1 attempt in 0.000 s"
         );
         assert!(lines[1].starts_with("  to mend it: check the spelling"), "{text}");
-        assert_eq!(lines[2], "  exit 75; a session start would go on trying");
+        assert_eq!(lines[2], "  exit 75: a session start would try again until its deadline");
     }
 
     #[test]

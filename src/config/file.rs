@@ -88,7 +88,7 @@ fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
         top.map_err(|e| unusable(format!("cannot be reached: {}", e.desc())))?;
     let mut at = PathBuf::from("/");
     // The first fault on the way; it counts only if there is a file at the end.
-    let mut fault = trust(&folder, &at).err();
+    let mut fault = trust(&folder, &at, false).err();
     let names: Vec<_> = path
         .components()
         .filter_map(|part| match part {
@@ -112,7 +112,7 @@ fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
                 return Err(unusable(format!("cannot be reached: {}: {}", at.display(), e.desc())));
             }
         };
-        fault = fault.or(trust(&folder, &at).err());
+        fault = fault.or(trust(&folder, &at, false).err());
     }
     at.push(name);
     // O_NONBLOCK: a FIFO in its place must not hold us up.
@@ -124,10 +124,12 @@ fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
     let file = match openat(&folder, *name, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::ENOENT) => return Ok(None),
-        Err(Errno::ELOOP) => return Err(unusable("is a symlink: name the file itself".into())),
+        Err(Errno::ELOOP) => {
+            return Err(unusable("is a symlink: put the file itself in its place".into()));
+        }
         Err(e) => return Err(unusable(format!("cannot be opened: {}", e.desc()))),
     };
-    match fault.or(trust(&file, &at).err()) {
+    match fault.or(trust(&file, &at, true).err()) {
         Some(fault) => Err(fault),
         None => Ok(Some(File::from(file))),
     }
@@ -137,22 +139,24 @@ fn not_a_folder(at: &Path) -> String {
     format!("cannot be reached: {} is a symlink or no folder; write its real path", at.display())
 }
 
-fn trust(fd: &OwnedFd, path: &Path) -> Result<(), FileError> {
-    let untrusted = |why: String, mend: String| {
-        Err(FileError::Untrusted {
-            path: path.to_owned(),
-            why,
-            mend: format!("{mend} {}", path.display()),
-        })
+fn trust(fd: &OwnedFd, path: &Path, is_file: bool) -> Result<(), FileError> {
+    // Changing a folder that other things live in, such as /tmp or a home, would do harm.
+    let ours = is_file || path.starts_with("/etc/efs-agent");
+    let untrusted = |why: String, command: &str| {
+        let mend = if ours {
+            format!("{command} {}", path.display())
+        } else {
+            format!("put it into /etc/efs-agent rather than below {}", path.display())
+        };
+        Err(FileError::Untrusted { path: path.to_owned(), why, mend })
     };
     match fstat(fd) {
-        Err(e) => untrusted(format!("cannot be examined ({})", e.desc()), "ls -ld".into()),
+        Err(e) => untrusted(format!("cannot be examined ({})", e.desc()), "ls -ld"),
         Ok(stat) if stat.st_uid != ROOT => {
-            untrusted(format!("belongs to user {}", stat.st_uid), "chown root:root".into())
+            untrusted(format!("belongs to user {}", stat.st_uid), "chown root:root")
         }
         Ok(stat) if stat.st_mode & 0o022 != 0 => {
-            let mode = stat.st_mode & 0o7777;
-            untrusted(format!("has mode {mode:04o}"), "chmod go-w".into())
+            untrusted(format!("has mode {:04o}", stat.st_mode & 0o7777), "chmod go-w")
         }
         Ok(_) => Ok(()),
     }
@@ -260,7 +264,7 @@ mod tests {
         mode(&dir.path().join("etc"), 0o1777);
         assert_eq!(
             error(dir.path(), INSTALLED),
-            format!("/etc has mode 1777{RULE} (chmod go-w /etc)")
+            format!("/etc has mode 1777{RULE} (put it into /etc/efs-agent rather than below /etc)")
         );
     }
 
@@ -275,7 +279,7 @@ mod tests {
         let cases = [
             (
                 "/etc/efs-agent/link",
-                "config file /etc/efs-agent/link is a symlink: name the file itself",
+                "config file /etc/efs-agent/link is a symlink: put the file itself in its place",
             ),
             (
                 "/etc/other/config.toml",

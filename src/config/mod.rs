@@ -194,9 +194,13 @@ impl Settings {
         for mut table in top.tables("share", "[[share]]", SHARE_KEYS)? {
             let (share, place) = share(&mut table)?;
             let clash = shares.iter().zip(&lines).find_map(|(other, line): (&Share, _)| {
-                clash(&share.mount_point, &other.mount_point).map(|how| {
-                    format!("mount point {} {how} line {line}", quote(&share.mount_point))
-                })
+                let how = clash(&share.mount_point, &other.mount_point)?;
+                let default =
+                    if share.mount_point == Path::new(MOUNT_POINT) { " (the default)" } else { "" };
+                Some(format!(
+                    "mount point {}{default} {how} line {line}",
+                    quote(&share.mount_point)
+                ))
             });
             if let Some(clash) = clash {
                 let hint = "give each [[share]] a mount_point of its own";
@@ -237,7 +241,8 @@ fn log_settings(table: Option<Table<'_>>) -> Result<LogSettings, ConfigError> {
     if let Some(value) = table.string("level")? {
         settings.level = value.parse(|text| {
             let known = Level::ALL.into_iter().find(|level| level.word() == text);
-            known.ok_or("is no level: allowed are error, warning, info, debug".into())
+            known
+                .ok_or("is no level: allowed are error, warning, info, debug, in lower case".into())
         })?;
     }
     settings.syslog = table.boolean("syslog")?.unwrap_or(settings.syslog);
@@ -303,7 +308,7 @@ fn duration(text: &str, (least, most): (Duration, Duration)) -> Result<Duration,
 
 fn mode_from(text: &str) -> Result<u32, String> {
     let octal =
-        text.len() >= 3 && text.len() <= 5 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        text.len() >= 3 && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     match u32::from_str_radix(text, 8) {
         Ok(mode) if octal && mode <= 0o7777 => Ok(mode),
         _ => Err("is no mode: allowed are 3 or 4 octal digits, like \"1777\"".into()),
@@ -331,16 +336,32 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Folders that the system itself lives in: a share over one of them would take the desktop down.
-const SYSTEM_FOLDERS: &[&str] = &[
-    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/root", "/run",
-    "/sbin", "/sys", "/tmp", "/usr", "/var",
+const SYSTEM_FOLDERS: &[&str] =
+    &["/", "/home", "/opt", "/root", "/run", "/tmp", "/var", "/var/lib", "/var/log", "/var/tmp"];
+/// The same, with all that is below them.
+const SYSTEM_TREES: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/opt/appstream",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr",
 ];
 
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     let path = absolute(text)?;
-    let inside = |folder: &str| path.starts_with(folder);
+    if text.contains(['$', '~']) {
+        return Err(
+            "has \"$\" or \"~\" in it, which is not expanded: write the path out in full".into()
+        );
+    }
     if SYSTEM_FOLDERS.iter().any(|folder| path == Path::new(folder))
-        || ["/proc", "/sys", "/dev"].into_iter().any(inside)
+        || SYSTEM_TREES.iter().any(|folder| path.starts_with(folder))
     {
         return Err(
             "belongs to the system: take a folder of its own, like \"/mnt/efs_share\"".into()
@@ -354,16 +375,6 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if let Ok(address) = IpAddr::from_str(bare) {
         return Ok(Endpoint::Address(address));
     }
-    if let Some((name, _)) = text.split_once(":/") {
-        return Err(format!(
-            "has a path in it: write endpoint = \"{name}\" and put the path into `path`"
-        ));
-    }
-    let id = text.strip_prefix("fs-").unwrap_or("");
-    if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        let full = format!("{text}.efs.<region>.amazonaws.com");
-        return Err(format!("is only the file system's id: write its DNS name, \"{full}\""));
-    }
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -371,9 +382,57 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     };
     let digits_only = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if name.len() > 253 || digits_only || !name.split('.').all(label) {
-        return Err("is neither a DNS name nor an IP address".into());
+        return Err(not_an_endpoint(text));
+    }
+    let is_id = |prefix: &str| {
+        let id = name.strip_prefix(prefix).unwrap_or("");
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    if is_id("fs-") {
+        return Err(only_an_id(name));
+    }
+    if name.starts_with("fsap-") {
+        return Err(
+            "is an access point, which this version cannot mount: write the file system's DNS name"
+                .into(),
+        );
     }
     Ok(Endpoint::Name(name.to_ascii_lowercase()))
+}
+
+fn only_an_id(id: &str) -> String {
+    format!("is only the file system's id: write its DNS name, \"{id}.efs.<region>.amazonaws.com\"")
+}
+
+/// What is wrong with a text that people paste for an endpoint.
+fn not_an_endpoint(text: &str) -> String {
+    // A DNS name of EFS somewhere in it (a mount command, a URL, a name with a path or a port)?
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'));
+    for word in words {
+        if word.starts_with("fs-") && word.contains(".amazonaws.com") {
+            return format!(
+                "has more in it than the DNS name: write endpoint = \"{word}\" and put the path into `path`"
+            );
+        }
+        let id = word.strip_prefix("fs-").unwrap_or("");
+        if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return only_an_id(word);
+        }
+    }
+    let why = if text.is_empty() {
+        ": it is empty"
+    } else if text.contains(char::is_whitespace) {
+        ": there is a blank in it"
+    } else if text.contains("://") {
+        ": leave off what stands before the name, up to \"//\", and put the path into `path`"
+    } else if text.contains('/') {
+        ": put the path into `path`"
+    } else if text.contains(':') {
+        ": put the port into `options`, as port=…"
+    } else {
+        ""
+    };
+    format!("is neither a DNS name nor an IP address{why}")
 }
 
 #[cfg(test)]
@@ -527,7 +586,7 @@ mod tests {
             ),
             (
                 "[log]\nlevel = \"loud\"".into(),
-                "2:9: level \"loud\" is no level: allowed are error, warning, info, debug",
+                "2:9: level \"loud\" is no level: allowed are error, warning, info, debug, in lower case",
             ),
             (
                 "[log]\nfacility = \"local8\"".into(),
@@ -546,17 +605,40 @@ mod tests {
         assert_eq!(with("10.0.1.12").unwrap().shares[0].source(), "10.0.1.12:/");
         assert_eq!(with("2001:db8::1").unwrap().shares[0].source(), "[2001:db8::1]:/");
         assert_eq!(with("[2001:db8::1]").unwrap().shares[0].source(), "[2001:db8::1]:/");
-        assert_eq!(
-            with("fs-1.example:/").unwrap_err(),
-            "/c.toml:2:12: endpoint \"fs-1.example:/\" has a path in it: write endpoint = \
-             \"fs-1.example\" and put the path into `path`"
-        );
+        let fs = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
+        for pasted in [
+            format!("{fs}:/"),
+            format!("{fs}:2049"),
+            format!("https://{fs}/"),
+            format!("{fs} "),
+            format!("sudo mount -t nfs4 -o nfsvers=4.1,hard {fs}:/ efs"),
+        ] {
+            let expected = format!(
+                "has more in it than the DNS name: write endpoint = \"{fs}\" and put the path into `path`"
+            );
+            assert!(with(&pasted).unwrap_err().ends_with(&expected), "{pasted}");
+        }
+        for (bad, why) in [
+            ("", ": it is empty"),
+            ("a b", ": there is a blank in it"),
+            ("nfs.example:/x", ": put the path into `path`"),
+            (
+                "nfs://nfs.example/x",
+                ": leave off what stands before the name, up to \"//\", and put the path into `path`",
+            ),
+            ("nfs.example:2049", ": put the port into `options`, as port=…"),
+        ] {
+            let e = with(bad).unwrap_err();
+            assert!(e.ends_with(&format!("is neither a DNS name nor an IP address{why}")), "{e}");
+        }
+        assert!(with("fs-0123abcd:/").unwrap_err().contains("is only the file system's id"));
+        assert!(with("fsap-0123abcd").unwrap_err().contains("is an access point"));
         assert_eq!(
             with("fs-0123abcd").unwrap_err(),
             "/c.toml:2:12: endpoint \"fs-0123abcd\" is only the file system's id: write its DNS \
              name, \"fs-0123abcd.efs.<region>.amazonaws.com\""
         );
-        for bad in ["", "a b", "-a", "a..b", "1.2.3", "a/b", &"a".repeat(64), "ü"] {
+        for bad in ["-a", "a..b", "1.2.3", &"a".repeat(64), "ü"] {
             assert!(
                 with(bad).unwrap_err().ends_with("is neither a DNS name nor an IP address"),
                 "{bad}"
@@ -589,7 +671,7 @@ mod tests {
         assert_eq!(
             error("[[share]]\nendpoint = \"a\"\n[[share]]\nendpoint = \"b\"\n"),
             format!(
-                "/c.toml:3:1: mount point \"/mnt/efs_share\" is given twice, first in line 1{end}"
+                "/c.toml:3:1: mount point \"/mnt/efs_share\" (the default) is given twice, first in line 1{end}"
             )
         );
     }
@@ -606,6 +688,33 @@ mod tests {
 
     #[test]
     fn broken_toml_is_one_line_with_its_place() {
+        let share = |line: &str| error(&format!("[[share]]\n{line}\n"));
+        for unquoted in [
+            "endpoint = fs-1.example",
+            "endpoint = nfs.example",
+            "endpoint = 127.0.0.1",
+            "endpoint = 10.0.0.1 # x",
+        ] {
+            assert_eq!(
+                share(unquoted),
+                "/c.toml:2:1: endpoint needs double quotes around its value: endpoint = \"…\"",
+            );
+        }
+        assert_eq!(
+            share("root_mode = 0755"),
+            "/c.toml:2:1: root_mode needs double quotes around its value: root_mode = \"…\""
+        );
+        assert_eq!(
+            share("required = False"),
+            "/c.toml:2:1: required must be true or false, in lower case"
+        );
+        assert_eq!(
+            share("endpoint = “a”"),
+            "/c.toml:2:12: typographic quotes: write straight ones (\")"
+        );
+        for yaml in ["endpoint: \"a\"", "endpoint \"a\"", "endpoint: a"] {
+            assert_eq!(share(yaml), "/c.toml:2:1: not of the form key = value: endpoint = \"…\"");
+        }
         let text = error("[[share]]\nendpoint = \"a\n");
         assert!(text.starts_with("/c.toml:2:"), "{text}");
         assert_eq!(text.lines().count(), 1);

@@ -155,6 +155,10 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["sloppy"], "would hide a wrong option: take it out"),
     (&["udp", "rdma"], "is not NFS over TCP, which is all that efs-agent speaks"),
     (
+        &["uid", "gid", "umask", "fmask", "dmask", "file_mode", "dir_mode", "mode"],
+        "is no NFS option: owners and modes are the server's; see `root_mode`",
+    ),
+    (
         &["user", "users", "owner", "group"],
         "lets users mount, which only root does here: take it out",
     ),
@@ -201,7 +205,7 @@ impl MountOptions {
             Some((key, value)) => (key, Some(value)),
         };
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
-            return Err(format!("cannot be: \"{key}\" {why}"));
+            return Err(format!("is not possible: \"{key}\" {why}"));
         }
         if IGNORED.contains(&key) || key.starts_with("x-") || key == "comment" {
             self.ignored.push(word.to_owned());
@@ -212,15 +216,14 @@ impl MountOptions {
             return Ok(());
         }
         if FLAGS.iter().any(|(k, ..)| *k == key) {
-            return Err(format!("cannot be: \"{key}\" takes no value"));
+            return Err(format!("is not possible: \"{key}\" takes no value"));
         }
         match (key, value) {
             ("port", Some(port)) => {
-                self.port = port
-                    .parse()
-                    .ok()
-                    .filter(|port| *port != 0)
-                    .ok_or_else(|| format!("cannot be: {word:?} is no port (1 to 65535)"))?;
+                self.port =
+                    port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+                        format!("is not possible: {word:?} is no port (1 to 65535)")
+                    })?;
                 return Ok(());
             }
             ("minorversion", Some(minor)) => return self.set_version(&format!("4.{minor}"), word),
@@ -228,11 +231,16 @@ impl MountOptions {
             ("nfsvers" | "vers", Some(version)) => return self.set_version(version, word),
             _ => {}
         }
+        if key.contains(char::is_whitespace) {
+            return Err(format!(
+                "is not possible: {key:?} has a blank in it: options are separated by commas alone"
+            ));
+        }
         let known = KEYS.iter().find(|(k, ..)| *k == key);
         let Some((_, group, kind)) = known else {
-            return Err(format!("cannot be: unknown option \"{key}\"{}", near(key)));
+            return Err(format!("is not possible: unknown option \"{key}\"{}", near(key)));
         };
-        check(key, *kind, value).map_err(|what| format!("cannot be: {what}"))?;
+        check(key, *kind, value).map_err(|what| format!("is not possible: {what}"))?;
         self.replace(group, word);
         Ok(())
     }
@@ -240,7 +248,7 @@ impl MountOptions {
     fn set_version(&mut self, version: &str, word: &str) -> Result<(), String> {
         if !["4.0", "4.1", "4.2"].contains(&version) {
             return Err(format!(
-                "cannot be: {word:?} is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
+                "is not possible: {word:?} is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
             ));
         }
         self.replace("nfsvers", &format!("nfsvers={version}"));
@@ -277,7 +285,8 @@ fn near(key: &str) -> String {
     let all: Vec<&str> = KEYS
         .iter()
         .map(|(k, ..)| *k)
-        .chain(FLAGS.iter().map(|(k, ..)| *k))
+        // Never a hint towards less safety.
+        .chain(FLAGS.iter().map(|(k, ..)| *k).filter(|k| !["suid", "dev"].contains(k)))
         .chain(OWN_KEYS.iter().copied())
         .collect();
     let hint = hint(key, &all);
@@ -346,24 +355,35 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_named() {
-        assert_eq!(error("rsize=1k"), "cannot be: \"rsize\" takes a number from 1024 to 1048576");
-        assert_eq!(error("hrad"), "cannot be: unknown option \"hrad\"; did you mean \"hard\"?");
+        assert_eq!(
+            error("rsize=1k"),
+            "is not possible: \"rsize\" takes a number from 1024 to 1048576"
+        );
+        assert_eq!(
+            error("hrad"),
+            "is not possible: unknown option \"hrad\"; did you mean \"hard\"?"
+        );
         assert_eq!(
             error("frobnicate"),
-            "cannot be: unknown option \"frobnicate\": it is no option of the kernel's NFS client"
+            "is not possible: unknown option \"frobnicate\": it is no option of the kernel's NFS client"
         );
-        assert_eq!(error("sec=krb5"), "cannot be: \"sec\" takes sys");
+        assert_eq!(error("sec=krb5"), "is not possible: \"sec\" takes sys");
         assert_eq!(
             error("vers=3"),
-            "cannot be: \"vers=3\" is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
+            "is not possible: \"vers=3\" is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
         );
         assert_eq!(
             error("addr=1.2.3.4"),
-            "cannot be: \"addr\" is set by efs-agent: list further addresses in `addresses`"
+            "is not possible: \"addr\" is set by efs-agent: list further addresses in `addresses`"
         );
         assert!(error("tls").contains("amazon-efs-utils"));
-        assert_eq!(error("port=0"), "cannot be: \"port=0\" is no port (1 to 65535)");
-        assert_eq!(error("hard=1"), "cannot be: \"hard\" takes no value");
-        assert_eq!(error("nosuid=1"), "cannot be: \"nosuid\" takes no value");
+        assert_eq!(error("port=0"), "is not possible: \"port=0\" is no port (1 to 65535)");
+        assert!(
+            error("uid=1000")
+                .contains("\"uid\" is no NFS option: owners and modes are the server's")
+        );
+        assert!(error("_netdev 0 0").contains("has a blank in it"));
+        assert_eq!(error("hard=1"), "is not possible: \"hard\" takes no value");
+        assert_eq!(error("nosuid=1"), "is not possible: \"nosuid\" takes no value");
     }
 }

@@ -45,13 +45,44 @@ impl<'a> Source<'a> {
             Ok(table) => Table::new(self, name, keys, table.span().start, table.into_inner()),
             Err(e) => {
                 let place = e.span().map_or(0, |span| span.start);
-                Err(self.error(
-                    place,
-                    format!("not TOML: {}", e.message())
-                        .replace("not TOML: duplicate", "duplicate"),
-                ))
+                Err(self.slip(place).unwrap_or_else(|| {
+                    let message = e.message();
+                    let what = match message.strip_prefix("duplicate key") {
+                        Some(_) => message.to_owned(),
+                        None => format!("not TOML: {message}"),
+                    };
+                    self.error(place, what)
+                }))
             }
         }
+    }
+
+    /// The slips that people make most, where TOML's own message would not help them.
+    fn slip(self, place: usize) -> Option<ConfigError> {
+        let start = self.text.get(..place)?.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.text.get(start..)?.lines().next()?;
+        let typographic = |c| matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»');
+        if let Some((at, _)) = line.split('#').next()?.char_indices().find(|(_, c)| typographic(*c))
+        {
+            return Some(
+                self.error(start + at, "typographic quotes: write straight ones (\")".into()),
+            );
+        }
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let key = line.trim_start().split(|c| !word(c)).next().filter(|key| !key.is_empty())?;
+        let rest = line.trim_start().get(key.len()..)?.trim_start();
+        let what = match rest.strip_prefix('=').map(str::trim_start) {
+            None if rest.is_empty() || rest.starts_with(['.', '-']) => return None,
+            None => format!("not of the form key = value: {key} = \"…\""),
+            Some(value) if value.starts_with("True") || value.starts_with("False") => {
+                format!("{key} must be true or false, in lower case")
+            }
+            Some(value) if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') => {
+                format!("{key} needs double quotes around its value: {key} = \"…\"")
+            }
+            Some(_) => return None,
+        };
+        Some(self.error(start, what))
     }
 }
 
@@ -229,7 +260,9 @@ fn wrong(
         DeValue::Table(_) => what.push_str("a table"),
     }
     if let (DeValue::Integer(n), "a string") = (found, expected) {
-        what.push_str(&format!(": write it in quotes, \"{n}\""));
+        let digits = n.to_string();
+        let digits = digits.strip_prefix("0o").unwrap_or(&digits);
+        what.push_str(&format!(": write it in quotes, \"{digits}\""));
     }
     source.error(place, what)
 }

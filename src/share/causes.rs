@@ -36,7 +36,7 @@ fn cause(code: Code, sentence: impl Into<String>, cure: impl Into<String>) -> Ca
 }
 
 const SECURITY_GROUP: &str = "the file system's security group must allow NFS (TCP 2049) from the \
-                              fleet's security group";
+                              fleet's security group (on an image builder: from the image builder's)";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
@@ -45,6 +45,14 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     match failure {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
+        Failure::ReachListed(why, error) => {
+            let Cause { code, sentence, cure } = reach(error, share);
+            let listed = format!(
+                "{} does not resolve ({why}), and of `addresses`: {sentence}",
+                share.endpoint
+            );
+            cause(code, listed, cure)
+        }
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
         Failure::CutOff(address, span) => cause(
             Code::DEADLINE,
@@ -57,6 +65,11 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
              MTU mismatch on the way swallows larger packets",
         ),
         Failure::Point(error) => point(error),
+        Failure::PointGone => cause(
+            Code::DEADLINE,
+            format!("{at} was removed while it was being mounted on"),
+            "check whether another run of efs-agent or a clean-up script removes it",
+        ),
         Failure::Taken { source, fstype } => cause(
             Code::REFUSED,
             format!("{at} is taken: {source} ({fstype}) is mounted there"),
@@ -100,8 +113,19 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             "see the lines above for the share before it",
         ),
-        Failure::Stopped => {
-            cause(Code::DEADLINE, "the run was stopped by a signal", "start it again")
+        Failure::Stopped(before) => stopped(before.as_deref(), share, kernel),
+    }
+}
+
+/// A run that was ended from outside: what it was waiting for is what matters.
+fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
+    let hint = "if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
+    match before.map(|before| explain(before, share, kernel)) {
+        None => cause(Code::DEADLINE, "stopped by a signal before it was mounted", hint),
+        Some(Cause { sentence, cure, .. }) => {
+            let sentence =
+                format!("stopped by a signal before it was mounted; until then: {sentence}");
+            cause(Code::DEADLINE, sentence, format!("{cure}; {hint}"))
         }
     }
 }
@@ -111,11 +135,16 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
     let cure = match error {
         NameError::NoServers(_) | NameError::Unreachable { .. } => format!("{wait}, {BY_ADDRESS}"),
         NameError::Silent(..) => {
-            format!("check that the fleet's subnets can reach that name server, {BY_ADDRESS}")
+            format!("check that this machine's subnet can reach that name server, {BY_ADDRESS}")
+        }
+        NameError::NoSuchName(_) | NameError::NoAddress(_) if !is_of_aws(endpoint) => {
+            format!(
+                "check the spelling of `endpoint`, and that this machine's DNS knows the name, {BY_ADDRESS}"
+            )
         }
         NameError::NoSuchName(_) | NameError::NoAddress(_) => format!(
             "check the spelling of `endpoint`, that the VPC has DNS resolution and DNS hostnames on, and \
-             that the file system has a mount target in the fleet's Availability Zone, {BY_ADDRESS}"
+             that the file system has a mount target in this machine's Availability Zone, {BY_ADDRESS}"
         ),
         NameError::Failed(..) => format!("check the VPC's name server, {BY_ADDRESS}"),
         NameError::Unusable(..) => {
@@ -126,9 +155,15 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
     cause(Code::DEADLINE, format!("{endpoint} does not resolve: {error}"), cure)
 }
 
+fn is_of_aws(endpoint: &Endpoint) -> bool {
+    let suffix =
+        |name: &str| name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
+    matches!(endpoint, Endpoint::Name(name) if suffix(name))
+}
+
 fn reach(error: &ReachError, share: &Share) -> Cause {
     let ReachError::NoneAnswers { tried, .. } = error else {
-        return explain(&Failure::Stopped, share, "");
+        return stopped(None, share, "");
     };
     let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent(_)));
     let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
@@ -140,7 +175,7 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
             share.options.port
         )
     } else {
-        "the network interface may not be attached yet; else check the fleet's subnets and route \
+        "the network interface may not be attached yet; else check this machine's subnet and route \
          tables, and that they lead to the file system's VPC"
             .to_owned()
     };
@@ -273,7 +308,7 @@ mod tests {
         assert_eq!(cause.sentence, "TCP 2049 to 10.0.1.12 timed out (nothing came back for 3.0 s)");
         assert_eq!(
             cause.cure,
-            "the file system's security group must allow NFS (TCP 2049) from the fleet's security group"
+            "the file system's security group must allow NFS (TCP 2049) from the fleet's security group (on an image builder: from the image builder's)"
         );
     }
 
@@ -329,10 +364,11 @@ mod tests {
     fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
         let mut failures = vec![
             Failure::NotShown,
+            Failure::PointGone,
             Failure::NoTime,
             Failure::ReadOnly,
             Failure::Odd(1),
-            Failure::Stopped,
+            Failure::Stopped(None),
             Failure::Taken { source: "tmpfs".into(), fstype: "tmpfs".into() },
             Failure::Worker(WorkerError::Died),
             Failure::Worker(WorkerError::Fork(Errno::EAGAIN)),

@@ -6,7 +6,7 @@ use crate::appstream::User;
 use crate::config::{Level, Share};
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PreparedPoint};
-use crate::share::names::{Found, Resolver};
+use crate::share::names::{By, Found, NameError, Resolver};
 use crate::share::plan::MountCall;
 use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, WorkerError};
@@ -103,13 +103,8 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 found.addresses.extend(further.copied().collect::<Vec<_>>());
                 Ok(found)
             }
-            Err(e) => match Failure::from(e) {
-                Failure::Stopped => Err(Failure::Stopped),
-                _ => Ok(Found {
-                    addresses: share.addresses.clone(),
-                    by: crate::share::names::By::Literal,
-                }),
-            },
+            Err(NameError::Stopped(stopped)) => Err(stopped.into()),
+            Err(e) => Ok(Found { addresses: share.addresses.clone(), by: By::Listed(e) }),
         }
     }
 
@@ -138,13 +133,14 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             Ok(Err(Errno::EBUSY)) => {
                 self.find(share, false)?.ok_or(Failure::Mount(call.address, Errno::EBUSY))
             }
+            Ok(Err(Errno::ENOENT)) if point.is_gone() => Err(Failure::PointGone),
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
                 let span = self.clock.now().saturating_sub(started);
                 self.shown(share, Failure::CutOff(call.address, span))
             }
-            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped),
+            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped(None)),
             Err(error) => self.shown(share, Failure::Worker(error)),
         }
     }

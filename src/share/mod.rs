@@ -109,10 +109,14 @@ pub enum Failure {
     ReadOnly,
     /// The mount point cannot be one.
     Point(PointError),
+    /// The mount point was removed after it was checked (by another run that failed, most likely).
+    PointGone,
     /// The endpoint has no address.
     Name(NameError),
     /// No address answers.
     Reach(ReachError),
+    /// The name does not resolve, and none of the configured addresses answers.
+    ReachListed(NameError, ReachError),
     /// mount(2) said no.
     Mount(IpAddr, Errno),
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
@@ -125,20 +129,20 @@ pub enum Failure {
     Worker(WorkerError),
     /// The deadline had passed before this share's first attempt.
     NoTime,
-    /// The run was told to end.
-    Stopped,
+    /// The run was told to end; what the last attempt failed for.
+    Stopped(Option<Box<Failure>>),
 }
 
 impl From<Stopped> for Failure {
     fn from(_: Stopped) -> Self {
-        Self::Stopped
+        Self::Stopped(None)
     }
 }
 
 impl From<NameError> for Failure {
     fn from(e: NameError) -> Self {
         match e {
-            NameError::Stopped(_) => Self::Stopped,
+            NameError::Stopped(stopped) => stopped.into(),
             other => Self::Name(other),
         }
     }
@@ -147,7 +151,7 @@ impl From<NameError> for Failure {
 impl From<ReachError> for Failure {
     fn from(e: ReachError) -> Self {
         match e {
-            ReachError::Stopped(_) => Self::Stopped,
+            ReachError::Stopped(stopped) => stopped.into(),
             other => Self::Reach(other),
         }
     }
@@ -156,14 +160,15 @@ impl From<ReachError> for Failure {
 impl Failure {
     /// Whether a cheap look (name, TCP) can tell when the cause is gone.
     pub fn can_be_watched(&self) -> bool {
-        matches!(self, Self::Name(_) | Self::Reach(_))
+        matches!(self, Self::Name(_) | Self::Reach(_) | Self::ReachListed(..))
     }
 
     /// Whether it only says that time ran out: an earlier failure says more.
     pub fn is_by_time(&self) -> bool {
         match self {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
-            Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
+            Self::Reach(ReachError::NoneAnswers { tried, .. })
+            | Self::ReachListed(_, ReachError::NoneAnswers { tried, .. }) => {
                 tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent(_)))
             }
             _ => false,

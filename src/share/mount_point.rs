@@ -64,6 +64,11 @@ const FOLDER: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl PreparedPoint {
+    /// Whether the directory has been removed since it was checked.
+    pub fn is_gone(&self) -> bool {
+        fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
     /// Removes the folders that we made, if they are still empty: a failed start leaves none.
     pub fn discard(self) {
         drop(self.directory);
@@ -246,7 +251,11 @@ mod tests {
         assert_eq!(mode(&dir.path().join("mnt")), 0o755);
         assert_eq!(mode(&dir.path().join("mnt/a")), 0o755);
         assert_eq!(mode(&dir.path().join("mnt/a/share")), 0o1777);
-        point.unwrap().discard();
+        let point = point.unwrap();
+        assert!(!point.is_gone());
+        let other = prepare(dir.path(), Path::new("/mnt/a/share"), 0o1777).unwrap();
+        point.discard();
+        assert!(other.is_gone());
         assert!(!dir.path().join("mnt").exists());
     }
 

@@ -37,7 +37,7 @@ pub struct Found {
 }
 
 /// Where addresses come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
     /// The endpoint is an address.
     Literal,
@@ -45,12 +45,17 @@ pub enum By {
     Hosts,
     /// The name server at this address.
     Server(IpAddr),
+    /// The config's `addresses`, because the name gave none.
+    Listed(NameError),
 }
 
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Literal => f.write_str("the config"),
+            Self::Literal => f.write_str("as configured"),
+            Self::Listed(why) => {
+                write!(f, "from `addresses`, since the name does not resolve: {why}")
+            }
             Self::Hosts => f.write_str("/etc/hosts"),
             Self::Server(server) => write!(f, "name server {server}"),
         }
@@ -67,7 +72,7 @@ pub enum NameError {
     #[error("no answer from name server {} within {}", join(.0), seconds(*.1))]
     Silent(Vec<IpAddr>, Duration),
     /// The query could not be sent, or was rejected on the way.
-    #[error("name server {server} cannot be reached: {} ({errno:?})", errno.desc())]
+    #[error("name server {server} cannot be reached: {} ({errno:?})", errno.desc().to_lowercase())]
     Unreachable {
         /// The name server.
         server: IpAddr,
@@ -85,7 +90,7 @@ pub enum NameError {
     Failed(IpAddr, &'static str),
     /// Answered with an address that no server can have.
     #[error("{0} says {1}, which cannot be a server's address")]
-    Unusable(By, IpAddr),
+    Unusable(Box<By>, IpAddr),
     /// The name cannot be put into a query.
     #[error("the name is too long for DNS")]
     BadName,
@@ -450,7 +455,7 @@ fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     let first = addresses.first().copied();
     let addresses: Vec<IpAddr> = addresses.into_iter().filter(|a| !bad(a)).collect();
     match first {
-        Some(first) if addresses.is_empty() => Err(NameError::Unusable(by, first)),
+        Some(first) if addresses.is_empty() => Err(NameError::Unusable(by.into(), first)),
         _ => Ok(Found { addresses, by }),
     }
 }
@@ -652,7 +657,7 @@ mod tests {
         let found = |address: &str, by| Found { addresses: vec![address.parse().unwrap()], by };
         let dns = By::Server("10.0.0.2".parse().unwrap());
         assert_eq!(
-            usable(found("0.0.0.0", dns), true).unwrap_err().to_string(),
+            usable(found("0.0.0.0", dns.clone()), true).unwrap_err().to_string(),
             "name server 10.0.0.2 says 0.0.0.0, which cannot be a server's address"
         );
         assert!(usable(found("127.0.0.1", dns), true).is_err());

@@ -215,7 +215,7 @@ mount_point = "/mnt/good"
             if mounted("/mnt/good"):
                 break
         check(mounted("/mnt/good") and process.poll() is None, "the good share was not there before the other's deadline")
-        expect(end(process), code, "cannot mount (optional share )?" + DEAD, r"1 of 2 shares mounted; not there: /mnt/dead",
+        expect(end(process), code, "cannot mount (optional share )?" + DEAD, r"1 of 2 shares mounted; not there, for the reasons above: /mnt/dead",
                within=7)
         expect_clean("/mnt/dead")
         sh("umount /mnt/good")
@@ -269,7 +269,7 @@ def _():
         result = recovered(process, came)
     finally:
         came.join()
-    expect(result, 0, r"does not resolve: name server .* cannot be reached: Network is unreachable")
+    expect(result, 0, r"does not resolve: name server .* cannot be reached: network is unreachable")
 
 
 @scenario("a resolv.conf that is written after 3 s is read")
@@ -278,3 +278,14 @@ def _():
     process = start()
     result = recovered(process, after(3, lambda: write("/etc/resolv.conf", f"nameserver {SERVER}\n")))
     expect(result, 0, "does not resolve: /etc/resolv.conf does not exist")
+
+
+@scenario("a mount point that is removed while the agent waits is made again")
+def _():
+    nfsd(False)
+    process = start()
+    time.sleep(2)
+    os.rmdir(POINT)
+    nfsd(True)
+    expect(end(process), 0, "/mnt/efs_share was removed while it was being mounted on")
+    expect_mounted()
