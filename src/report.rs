@@ -3,7 +3,7 @@
 
 use crate::config::Share;
 use crate::share::Mounted;
-use crate::share::causes::Cause;
+use crate::share::causes::{Cause, Class};
 use crate::share::names::seconds;
 use std::time::Duration;
 
@@ -26,6 +26,15 @@ impl Code {
     pub const PERMISSION: Self = Self(77);
     /// The config file is wrong or missing.
     pub const CONFIG: Self = Self(78);
+
+    /// Of a run that ends for a cause of this class.
+    fn of(class: Class) -> Self {
+        match class {
+            Class::Temporary => Self::DEADLINE,
+            Class::Permanent => Self::REFUSED,
+            Class::Fault => Self::FAULT,
+        }
+    }
 
     /// Ended by a signal: 128 and its number, as shells have it.
     pub fn signal(number: i32) -> Self {
@@ -111,7 +120,7 @@ impl Report {
     pub fn code(&self) -> Code {
         let failed = self.outcomes.iter().filter(|outcome| outcome.share.required);
         let worst = failed
-            .filter_map(|outcome| outcome.result.as_ref().err().map(|cause| cause.code))
+            .filter_map(|outcome| outcome.result.as_ref().err().map(|cause| Code::of(cause.class)))
             .max_by_key(|code| code.weight());
         match (worst, self.stopped_by) {
             (None, _) => Code::OK,
@@ -151,7 +160,7 @@ mod tests {
     use crate::config::Settings;
     use std::path::Path;
 
-    fn outcome(required: bool, code: Option<Code>) -> Outcome {
+    fn outcome(required: bool, class: Option<Class>) -> Outcome {
         let text = format!("[[share]]\nendpoint = \"fs-1.example\"\nrequired = {required}\n");
         let share = Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0);
         let mounted = Mounted {
@@ -162,8 +171,9 @@ mod tests {
             already: false,
             differs: vec![],
         };
-        let cause = |code| Cause { code, sentence: "it is broken".into(), cure: "mend it".into() };
-        let result = code.map_or(Ok(mounted), |code| Err(cause(code)));
+        let cause =
+            |class| Cause { class, sentence: "it is broken".into(), cure: "mend it".into() };
+        let result = class.map_or(Ok(mounted), |class| Err(cause(class)));
         Outcome { share, result, attempts: 2, took: Duration::from_millis(1234) }
     }
 
@@ -173,9 +183,9 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_of_the_required_share_that_needs_a_person_most() {
-        let (up, late) = (outcome(true, None), outcome(true, Some(Code::DEADLINE)));
-        let refused = outcome(true, Some(Code::REFUSED));
-        let optional = outcome(false, Some(Code::REFUSED));
+        let (up, late) = (outcome(true, None), outcome(true, Some(Class::Temporary)));
+        let refused = outcome(true, Some(Class::Permanent));
+        let optional = outcome(false, Some(Class::Permanent));
         assert_eq!(code(vec![up.clone(), optional.clone()], None), Code::OK);
         assert_eq!(code(vec![late.clone(), up.clone(), optional], None), Code::DEADLINE);
         assert_eq!(code(vec![late.clone(), refused], None), Code::REFUSED);
@@ -190,11 +200,11 @@ mod tests {
             "mounted fs-1.example:/ on /mnt/efs_share from 10.0.0.1, NFS 4.1, attempt 2, in 1.234 s"
         );
         assert_eq!(
-            outcome(false, Some(Code::REFUSED)).line(),
+            outcome(false, Some(Class::Permanent)).line(),
             "cannot mount optional share fs-1.example:/ on /mnt/efs_share: it is broken; after 2 \
              attempts in 1.234 s"
         );
-        let outcomes = vec![outcome(true, None), outcome(true, Some(Code::REFUSED))];
+        let outcomes = vec![outcome(true, None), outcome(true, Some(Class::Permanent))];
         let report = Report { outcomes, stopped_by: None };
         assert_eq!(
             report.summary(),

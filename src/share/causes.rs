@@ -4,7 +4,6 @@
 //! network interface is attached while it runs.
 
 use crate::config::{Endpoint, Share};
-use crate::report::Code;
 use crate::share::Failure;
 use crate::share::mount_point::PointError;
 use crate::share::names::{NameError, seconds};
@@ -13,11 +12,22 @@ use crate::share::worker::WorkerError;
 use nix::errno::Errno;
 use std::net::IpAddr;
 
+/// What kind of an end a cause is; `report` turns it into an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It may pass: try again until the deadline.
+    Temporary,
+    /// Only a person can mend it.
+    Permanent,
+    /// A fault of ours or of the machine's, not of the share's.
+    Fault,
+}
+
 /// What a failure means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Exit code of a run that ends for it; [`Code::DEADLINE`] means that it may pass.
-    pub code: Code,
+    /// Whether waiting may help.
+    pub class: Class,
     /// What is wrong; lower case, no full stop.
     pub sentence: String,
     /// What an administrator can do.
@@ -27,12 +37,12 @@ pub struct Cause {
 impl Cause {
     /// Whether trying again may help.
     pub fn is_temporary(&self) -> bool {
-        self.code == Code::DEADLINE
+        self.class == Class::Temporary
     }
 }
 
-fn cause(code: Code, sentence: impl Into<String>, cure: impl Into<String>) -> Cause {
-    Cause { code, sentence: sentence.into(), cure: cure.into() }
+fn cause(class: Class, sentence: impl Into<String>, cure: impl Into<String>) -> Cause {
+    Cause { class, sentence: sentence.into(), cure: cure.into() }
 }
 
 const SECURITY_GROUP: &str = "the file system's security group must allow NFS (TCP 2049) from the \
@@ -46,16 +56,16 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
         Failure::ReachListed(why, error) => {
-            let Cause { code, sentence, cure } = reach(error, share);
+            let Cause { class, sentence, cure } = reach(error, share);
             let listed = format!(
                 "{} does not resolve ({why}), and of `addresses`: {sentence}",
                 share.endpoint
             );
-            cause(code, listed, cure)
+            cause(class, listed, cure)
         }
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
         Failure::CutOff(address, span) => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!(
                 "server {address} takes connections on TCP {}, but did not finish the mount within {}",
                 share.options.port,
@@ -66,47 +76,47 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         ),
         Failure::Point(error) => point(error),
         Failure::PointGone => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("{at} was removed while it was being mounted on"),
             "check whether another run of efs-agent or a clean-up script removes it",
         ),
         Failure::Taken { source, fstype } => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("{at} is taken: {source} ({fstype}) is mounted there"),
             format!("unmount it (umount {at}), or give the share another mount_point"),
         ),
         Failure::ReadOnly => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("{at} is mounted already, but read-only, and the config wants to write"),
             format!("unmount it (umount {at}) and run again, or put ro into `options`"),
         ),
         Failure::NoTable(errno) => cause(
-            Code::FAULT,
+            Class::Fault,
             format!("/proc/self/mountinfo cannot be read: {errno}"),
             "mount /proc: without it nothing can tell whether a share is mounted",
         ),
         Failure::NotShown => cause(
-            Code::FAULT,
+            Class::Fault,
             format!("mount(2) reported success, but no such mount shows at {at}"),
             "check whether the folder was renamed or moved during the mount",
         ),
         Failure::Odd(returned) => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("mount(2) returned {returned} and mounted nothing"),
             "take unusual words out of `options`",
         ),
         Failure::Worker(WorkerError::Fork(errno)) => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("the process that mounts cannot be started: {errno}"),
             "check the machine's limits on processes and memory",
         ),
         Failure::Worker(error) => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             error.to_string(),
             "check the kernel log (dmesg) for an out-of-memory kill or a fault of the NFS client",
         ),
         Failure::NoTime => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!(
                 "no time was left for it: the shares of {} are mounted one after another",
                 share.endpoint
@@ -121,11 +131,11 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
 fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
     let hint = "if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
     match before.map(|before| explain(before, share, kernel)) {
-        None => cause(Code::DEADLINE, "stopped by a signal before it was mounted", hint),
+        None => cause(Class::Temporary, "stopped by a signal before it was mounted", hint),
         Some(Cause { sentence, cure, .. }) => {
             let sentence =
                 format!("stopped by a signal before it was mounted; until then: {sentence}");
-            cause(Code::DEADLINE, sentence, format!("{cure}; {hint}"))
+            cause(Class::Temporary, sentence, format!("{cure}; {hint}"))
         }
     }
 }
@@ -152,7 +162,7 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
         }
         NameError::BadName | NameError::Stopped(_) => "check the spelling of `endpoint`".to_owned(),
     };
-    cause(Code::DEADLINE, format!("{endpoint} does not resolve: {error}"), cure)
+    cause(Class::Temporary, format!("{endpoint} does not resolve: {error}"), cure)
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
@@ -179,7 +189,7 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
          tables, and that they lead to the file system's VPC"
             .to_owned()
     };
-    cause(Code::DEADLINE, error.to_string(), cure)
+    cause(Class::Temporary, error.to_string(), cure)
 }
 
 fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
@@ -188,69 +198,69 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
     let data = share.options.data(address);
     match errno {
         Errno::EACCES => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("access denied by server {address} for {path} (EACCES)"),
             "allow this client in the file system policy (elasticfilesystem:ClientMount) or, on \
              another NFS server, in its exports",
         ),
         Errno::EPERM => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!(
                 "server {address} refuses this client (EPERM): it may take only ports below 1024"
             ),
             "put resvport into `options`, or export with \"insecure\" on the server",
         ),
         Errno::ENOENT => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("server {address} has no path {path} (ENOENT)"),
             "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)",
         ),
         Errno::ENOTDIR => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("{path} on server {address} is not a folder (ENOTDIR)"),
             "correct `path`",
         ),
         Errno::EPROTONOSUPPORT => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("server {address} does not speak NFS {version} (EPROTONOSUPPORT)"),
             "check `endpoint`, or put another nfsvers= into `options`",
         ),
         Errno::ENODEV => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("this kernel ({kernel}) has no NFS client (ENODEV)"),
             "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew",
         ),
         Errno::EINVAL => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("this kernel ({kernel}) does not take the mount options {data} (EINVAL)"),
             "take out of `options` what this kernel may not know (softerr, nconnect, write, …)",
         ),
         Errno::ENAMETOOLONG => {
-            cause(Code::REFUSED, format!("{path} is too long (ENAMETOOLONG)"), "correct `path`")
+            cause(Class::Permanent, format!("{path} is too long (ENAMETOOLONG)"), "correct `path`")
         }
         Errno::EBUSY => cause(
-            Code::REFUSED,
+            Class::Permanent,
             format!("{} is busy (EBUSY)", share.mount_point.display()),
             "see what is mounted there (findmnt), or give the share another mount_point",
         ),
         Errno::ECONNREFUSED => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("server {address} turned the mount's connection down (ECONNREFUSED)"),
             "check that the NFS server is running",
         ),
         Errno::ETIMEDOUT => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("server {address} stopped answering during the mount (ETIMEDOUT)"),
             SECURITY_GROUP,
         ),
         Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("the way to server {address} was lost during the mount ({errno:?})"),
             "check the network interface and the route tables",
         ),
         Errno::EIO | Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNABORTED | Errno::EPROTO => {
             cause(
-                Code::DEADLINE,
+                Class::Temporary,
                 format!(
                     "server {address} broke the mount off or gave no sensible answer ({errno:?})"
                 ),
@@ -259,7 +269,7 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         }
         // Shortages, a server in its grace period, and whatever else may pass.
         other => cause(
-            Code::DEADLINE,
+            Class::Temporary,
             format!("mount(2) from {address} failed: {} ({other:?})", other.desc().to_lowercase()),
             "see the kernel log (dmesg)",
         ),
@@ -279,7 +289,7 @@ fn point(error: &PointError) -> Cause {
             format!("look at {}, or give the share another mount_point", path.display())
         }
     };
-    cause(Code::REFUSED, error.to_string(), cure)
+    cause(Class::Permanent, error.to_string(), cure)
 }
 
 #[cfg(test)]
@@ -344,8 +354,8 @@ mod tests {
             Errno::EBUSY,
         ] {
             assert_eq!(
-                explained(Failure::Mount(address(), errno)).code,
-                Code::REFUSED,
+                explained(Failure::Mount(address(), errno)).class,
+                Class::Permanent,
                 "{errno:?}"
             );
         }
@@ -357,7 +367,7 @@ mod tests {
             explained(Failure::Mount(address(), Errno::ENODEV)).sentence,
             "this kernel (4.18.0-553) has no NFS client (ENODEV)"
         );
-        assert_eq!(explained(Failure::NoTable(Errno::ENOENT)).code, Code::FAULT);
+        assert_eq!(explained(Failure::NoTable(Errno::ENOENT)).class, Class::Fault);
     }
 
     #[test]
