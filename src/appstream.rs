@@ -22,9 +22,10 @@ pub struct User {
 
 /// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
 pub fn streaming_user(root: &Path) -> Option<User> {
-    let passwd = fs::read_to_string(root.join("etc/passwd")).ok()?;
-    let group = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
-    user(STREAMING_USER, &passwd, &group)
+    // One byte that is not UTF-8, in somebody's full name, must not hide the account.
+    let passwd = fs::read(root.join("etc/passwd")).ok()?;
+    let group = fs::read(root.join("etc/group")).unwrap_or_default();
+    user(STREAMING_USER, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
 }
 
 fn user(name: &str, passwd: &str, group: &str) -> Option<User> {

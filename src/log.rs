@@ -4,10 +4,15 @@
 
 use crate::config::{Facility, Level};
 use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use std::fmt::Display;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Mutex;
@@ -47,7 +52,7 @@ impl Log {
 
     /// A log to standard output.
     pub fn to_stdout(style: Style) -> Self {
-        Self::new(Box::new(Stdout), style)
+        Self::new(Box::new(Stdout::open()), style)
     }
 
     /// The least level written from now on.
@@ -131,17 +136,38 @@ impl Log {
     }
 }
 
-/// Standard output that drops what its reader does not take: a full pipe must not
-/// hold up a session start.
-struct Stdout;
+/// Standard output that drops what its reader does not take: neither a full pipe nor a
+/// terminal that was stopped may hold up a session start.
+struct Stdout {
+    /// The same pipe or terminal, opened anew without blocking. To set that on descriptor 1 itself
+    /// would set it for whoever shares it with us.
+    own: Option<File>,
+}
+
+impl Stdout {
+    fn open() -> Self {
+        let kind = fstat(io::stdout()).map(|stat| stat.st_mode & SFlag::S_IFMT.bits());
+        let blocks = [SFlag::S_IFIFO.bits(), SFlag::S_IFCHR.bits()];
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let own = kind.is_ok_and(|kind| blocks.contains(&kind)).then(|| {
+            OpenOptions::new().write(true).custom_flags(flags.bits()).open("/proc/self/fd/1").ok()
+        });
+        Self { own: own.flatten() }
+    }
+}
 
 impl Write for Stdout {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(own) = &mut self.own {
+            return own.write(line);
+        }
         let stdout = io::stdout();
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-        // A pipe that polls writable takes a line (≤ PIPE_BUF) without blocking.
         match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(1) => sys::write_stdout(line),
+            Ok(1) => match sys::send_now(stdout.as_fd(), line) {
+                Err(Errno::ENOTSOCK) => sys::write_stdout(line),
+                sent => Ok(sent?),
+            },
             _ => Ok(0),
         }
     }

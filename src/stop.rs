@@ -26,8 +26,11 @@ impl Stop {
     /// The errno of the signal calls.
     pub fn install() -> Result<Self, Errno> {
         let mut set = SigSet::empty();
+        // What our starter has told us to ignore stays ignored.
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            set.add(signal);
+            if !sys::is_ignored(signal) {
+                set.add(signal);
+            }
         }
         sys::set_signals(&set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -50,8 +53,11 @@ impl Stop {
             let millis = left.as_micros().div_ceil(1000);
             match poll(&mut all, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
                 Err(Errno::EINTR) => {}
-                // No memory for a poll: as if nothing had come.
-                Err(_) => return Ok(vec![false; fds.len()]),
+                // No memory for a poll: as if nothing had come, but never a busy loop.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(10).min(left));
+                    return Ok(vec![false; fds.len()]);
+                }
                 Ok(_) => break,
             }
         }

@@ -51,13 +51,7 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     match Errno::result(unsafe { libc::fork() })? {
         0 => {
             let _abort = AbortOnUnwind;
-            // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-                if libc::getppid() != parent.as_raw() {
-                    libc::_exit(1); // the parent died before the line above took effect
-                }
-            }
+            die_with(parent);
             let _ = nix::sys::signal::sigprocmask(
                 SigmaskHow::SIG_SETMASK,
                 Some(&SigSet::empty()),
@@ -111,12 +105,15 @@ pub fn mount(
 
 /// Turns this (single-threaded, forked) process into `uid`:`gid` with `groups`, for good.
 ///
+/// The kernel forgets [`die_with`] at this, so it is said again.
+///
 /// The raw system calls are used because libc's wrappers signal all threads of
 /// the process, which is wrong in a fork of a threaded one.
 ///
 /// # Errors
 /// The errno of the first call that failed; the process must then be ended.
 pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    let parent = nix::unistd::getppid();
     // SAFETY: setgroups reads `groups.len()` ids from a slice of that length;
     // the other calls take no pointer.
     unsafe {
@@ -124,20 +121,47 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
         Errno::result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
         Errno::result(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
+    die_with(parent);
     Ok(())
 }
 
-/// Sets what was inherited and must not be trusted: SIGCHLD back to its
-/// default (ignored, children would be reaped behind our back), and the signal
-/// mask to exactly `blocked`.
+/// Sets what was inherited and must not be trusted: SIGCHLD back to its default (ignored,
+/// children would be reaped behind our back), SIGXFSZ to ignored (a write past a size limit is an
+/// error, not our end), and the signal mask to exactly `blocked`.
 ///
 /// # Errors
 /// The errno of sigaction(2) or sigprocmask(2).
 pub fn set_signals(blocked: &SigSet) -> Result<(), Errno> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs the default disposition, so no handler code can run.
-    unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default)? };
+    let action = |handler| SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs dispositions without a handler, so no code of ours can run in one.
+    unsafe {
+        nix::sys::signal::sigaction(Signal::SIGCHLD, &action(SigHandler::SigDfl))?;
+        nix::sys::signal::sigaction(Signal::SIGXFSZ, &action(SigHandler::SigIgn))?;
+    }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(blocked), None)
+}
+
+/// Whether whoever started us had `signal` ignored (nohup does that with SIGHUP).
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: all-zero bytes are a valid sigaction, and the kernel only writes into it.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as libc::c_int, std::ptr::null(), &raw mut old) == 0
+            && old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Ends this child with its parent, the process `parent`; at once if that has gone already.
+pub fn die_with(parent: Pid) {
+    // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+        // 0: the parent is outside of our PID namespace (unshare --pid).
+        let now = libc::getppid();
+        if now != parent.as_raw() && now != 0 {
+            libc::_exit(1);
+        }
+    }
 }
 
 /// Closes every descriptor above standard error that was left open by whoever started us.
@@ -195,12 +219,24 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 /// # Errors
 /// The errno of socket(2) or connect(2); EINPROGRESS is no error.
 pub fn connect_tcp(address: std::net::SocketAddr) -> Result<std::net::TcpStream, Errno> {
+    connect(address, libc::SOCK_STREAM).map(Into::into)
+}
+
+/// A non-blocking UDP socket that was never open to any sender but `address`.
+///
+/// # Errors
+/// The errno of socket(2) or connect(2).
+pub fn connect_udp(address: std::net::SocketAddr) -> Result<std::net::UdpSocket, Errno> {
+    connect(address, libc::SOCK_DGRAM).map(Into::into)
+}
+
+fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes no pointer.
     let fd = Errno::result(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: `fd` was just opened and nobody else owns it.
-    let stream = unsafe { std::net::TcpStream::from_raw_fd(fd) };
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let result = match address {
         std::net::SocketAddr::V4(v4) => {
             // SAFETY: all-zero bytes are a valid sockaddr_in.
@@ -223,7 +259,7 @@ pub fn connect_tcp(address: std::net::SocketAddr) -> Result<std::net::TcpStream,
         }
     };
     match Errno::result(result) {
-        Ok(_) | Err(Errno::EINPROGRESS) => Ok(stream),
+        Ok(_) | Err(Errno::EINPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
 }
@@ -234,7 +270,7 @@ pub fn reply(to: BorrowedFd<'_>, bytes: &[u8]) {
     let _ = unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Standard output as an unbuffered file that is not closed when dropped.
+/// Writes to standard output, once.
 ///
 /// # Errors
 /// What write(2) says.

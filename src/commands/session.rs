@@ -15,6 +15,7 @@ use crate::share::names::{By, seconds};
 use crate::share::{Failure, Machine, Mounted, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -226,7 +227,7 @@ impl<M: Machine> Run<'_, M> {
             let words = share.options.ignored.join(", ");
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
-        let result = match self.machine.mounted(&share) {
+        let result = match self.machine.mounted(&share, self.deadline) {
             Ok(Some(mounted)) => Ok(mounted),
             Ok(None) => self.mount_new(&share, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
@@ -259,12 +260,14 @@ impl<M: Machine> Run<'_, M> {
     ) -> Result<Mounted, Cause> {
         let mut backoff = Backoff::new(sys::random());
         let mut before: Option<Failure> = None;
+        // Addresses that took a connection and did not mount: tried last from then on.
+        let mut failed: Vec<IpAddr> = Vec::new();
         loop {
             if self.deadline.passed(self.clock) {
                 return Err(self.explain(&before.unwrap_or(Failure::NoTime), share));
             }
             *attempts += 1;
-            let mut failure = match self.attempt(share, point) {
+            let mut failure = match self.attempt(share, point, &failed) {
                 Ok(mounted) => return Ok(mounted),
                 Err(failure) => failure,
             };
@@ -291,21 +294,37 @@ impl<M: Machine> Run<'_, M> {
                 *point =
                     self.machine.prepare(share).map_err(|failure| self.explain(&failure, share))?;
             }
+            if let Some(address) = failure.failed_address() {
+                failed.retain(|other| *other != address);
+                failed.push(address);
+            }
             before = Some(failure);
         }
     }
 
     /// One try: name, address that answers, mount(2).
-    fn attempt(&self, share: &Share, point: &M::Point) -> Result<Mounted, Failure> {
-        let address = self.locate(share, LOCATE)?;
+    fn attempt(
+        &self,
+        share: &Share,
+        point: &M::Point,
+        failed: &[IpAddr],
+    ) -> Result<Mounted, Failure> {
+        let address = self.locate(share, LOCATE, failed)?;
         let call = plan::mount_call(share, address);
         let until = self.deadline.within(self.clock, self.attempt_timeout);
         self.machine.mount(share, &call, point, until)
     }
 
-    /// The share's address that answers, found within `window` for the name and again for it.
-    fn locate(&self, share: &Share, window: Duration) -> Result<std::net::IpAddr, Failure> {
-        let found = self.machine.resolve(share, self.deadline.within(self.clock, window))?;
+    /// The share's address that answers, found within `window` for the name and again for it;
+    /// of several, those that `failed` before come last, the latest at the end.
+    fn locate(
+        &self,
+        share: &Share,
+        window: Duration,
+        failed: &[IpAddr],
+    ) -> Result<IpAddr, Failure> {
+        let mut found = self.machine.resolve(share, self.deadline.within(self.clock, window))?;
+        found.addresses.sort_by_key(|a| failed.iter().position(|f| f == a).map_or(0, |n| n + 1));
         let until = self.deadline.within(self.clock, window);
         let address =
             self.machine.reach(share, &found.addresses, until).map_err(|failure| {
@@ -338,7 +357,7 @@ impl<M: Machine> Run<'_, M> {
         while !end.passed(self.clock) {
             let step = BETWEEN - backoff.jitter(BETWEEN / 2);
             self.clock.wait(step.min(end.left(self.clock)))?;
-            if !end.passed(self.clock) && self.locate(share, GLANCE).is_ok() {
+            if !end.passed(self.clock) && self.locate(share, GLANCE, &[]).is_ok() {
                 break;
             }
         }
@@ -372,7 +391,6 @@ mod tests {
     use crate::share::plan::MountCall;
     use crate::share::reach::{Problem, ReachError};
     use nix::errno::Errno;
-    use std::net::IpAddr;
     use std::sync::Mutex;
 
     /// A clock whose waits take no time.
@@ -403,6 +421,10 @@ mod tests {
         /// What mount(2) answers, in turn; then success.
         mounts: Mutex<Vec<Failure>>,
         already: bool,
+        /// More addresses than the one.
+        more: Vec<IpAddr>,
+        /// The address of each mount(2).
+        mounted_from: Mutex<Vec<IpAddr>>,
         prepare: Option<PointError>,
         /// Times of the steps, for looking at.
         seen: Mutex<Vec<(&'static str, Duration)>>,
@@ -436,7 +458,7 @@ mod tests {
     impl Machine for FakeMachine {
         type Point = ();
 
-        fn mounted(&self, _: &Share) -> Result<Option<Mounted>, Failure> {
+        fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
             Ok(self.already.then(|| Self::mounted(true)))
         }
 
@@ -454,7 +476,9 @@ mod tests {
             if self.see("resolve") < self.name_from {
                 return Err(Failure::Name(NameError::NoSuchName(server)));
             }
-            Ok(Found { addresses: vec!["10.0.0.1".parse().unwrap()], by: By::Server(server) })
+            let mut addresses = vec!["10.0.0.1".parse().unwrap()];
+            addresses.extend(&self.more);
+            Ok(Found { addresses, by: By::Server(server) })
         }
 
         fn reach(
@@ -477,11 +501,12 @@ mod tests {
         fn mount(
             &self,
             _: &Share,
-            _: &MountCall,
+            call: &MountCall,
             (): &(),
             _: Deadline,
         ) -> Result<Mounted, Failure> {
             self.see("mount");
+            self.mounted_from.lock().unwrap().push(call.address);
             let mut script = self.mounts.lock().unwrap();
             if script.is_empty() { Ok(Self::mounted(false)) } else { Err(script.remove(0)) }
         }
@@ -606,6 +631,18 @@ mod tests {
         let (report, _) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::OK);
         assert_eq!(machine.times("prepare").len(), 2);
+    }
+
+    #[test]
+    fn an_address_that_takes_connections_but_does_not_mount_gives_way_to_the_next() {
+        let (first, second) = ("10.0.0.1".parse().unwrap(), "10.0.0.3".parse().unwrap());
+        let script =
+            vec![Failure::CutOff(first, seconds_of(10.0)), Failure::Mount(second, Errno::EIO)];
+        let machine =
+            FakeMachine { more: vec![second], mounts: Mutex::new(script), ..Default::default() };
+        let (report, _) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(*machine.mounted_from.lock().unwrap(), [first, second, first]);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const MOUNT_POINT: &str = "/mnt/efs_share";
 pub const MODE: u32 = 0o1777;
 
 const DEADLINE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// A start reads its config before its deadline counts for anything: no list without end.
+const MOST_SHARES: usize = 64;
+const MOST_ADDRESSES: usize = 64;
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
 
 /// A config file's meaning, checked.
@@ -192,6 +195,10 @@ impl Settings {
         let mut shares = Vec::new();
         let mut lines: Vec<usize> = Vec::new();
         for mut table in top.tables("share", "[[share]]", SHARE_KEYS)? {
+            if shares.len() == MOST_SHARES {
+                let what = format!("more than {MOST_SHARES} [[share]] tables");
+                return Err(source.error(table.place(), what));
+            }
             let (share, place) = share(&mut table)?;
             let clash = shares.iter().zip(&lines).find_map(|(other, line): (&Share, _)| {
                 let how = clash(&share.mount_point, &other.mount_point)?;
@@ -289,6 +296,9 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
             let address = IpAddr::from_str(text);
             address.map_err(|_| "is no IP address: allowed is one like \"10.0.1.12\"".into())
         })?;
+        if addresses.len() == MOST_ADDRESSES {
+            return value.parse(|_| Err(format!("is one too many: allowed are {MOST_ADDRESSES}")));
+        }
         addresses.push(address);
     }
     let required = table.boolean("required")?.unwrap_or(true);

@@ -97,8 +97,6 @@ const KEYS: &[(&str, &str, Value)] = &[
     ("noacl", "acl", Value::None),
     ("fsc", "fsc", Value::Optional),
     ("nofsc", "fsc", Value::None),
-    ("sharecache", "sharecache", Value::None),
-    ("nosharecache", "sharecache", Value::None),
     ("migration", "migration", Value::None),
     ("nomigration", "migration", Value::None),
     ("lock", "lock", Value::None),
@@ -152,6 +150,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         "is an option of amazon-efs-utils' mount helper, and this version of efs-agent has no encryption, \
          IAM or access points: a plain NFS mount is all it does",
     ),
+    (&["nosharecache"], "would let two runs mount one over the other: take it out"),
     (&["sloppy"], "would hide a wrong option: take it out"),
     (&["udp", "rdma"], "is not NFS over TCP, which is all that efs-agent speaks"),
     (
@@ -227,7 +226,8 @@ impl MountOptions {
                 return Ok(());
             }
             ("minorversion", Some(minor)) => return self.set_version(&format!("4.{minor}"), word),
-            ("nfsvers" | "vers", Some("4")) => return Ok(()), // the best we speak, as mount.nfs has it
+            // The best that EFS speaks, as mount.nfs has it.
+            ("nfsvers" | "vers", Some("4")) => return self.set_version("4.1", word),
             ("nfsvers" | "vers", Some(version)) => return self.set_version(version, word),
             _ => {}
         }
@@ -240,8 +240,8 @@ impl MountOptions {
         let Some((_, group, kind)) = known else {
             return Err(format!("is not possible: unknown option \"{key}\"{}", near(key)));
         };
-        check(key, *kind, value).map_err(|what| format!("is not possible: {what}"))?;
-        self.replace(group, word);
+        let value = check(key, *kind, value).map_err(|what| format!("is not possible: {what}"))?;
+        self.replace(group, &value.map_or(key.to_owned(), |value| format!("{key}={value}")));
         Ok(())
     }
 
@@ -268,15 +268,21 @@ impl MountOptions {
     }
 }
 
-fn check(key: &str, kind: Value, value: Option<&str>) -> Result<(), String> {
+/// The value as the kernel gets it: numbers in plain decimal, since it takes a leading 0 for octal.
+fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match (kind, value) {
-        (Value::None, None) | (Value::Optional, _) => Ok(()),
+        (Value::None | Value::Optional, None) => Ok(None),
         (Value::None, Some(_)) => Err(format!("\"{key}\" takes no value")),
+        (Value::Optional, Some(v)) if !v.is_empty() && v.len() <= 64 && v.chars().all(word) => {
+            Ok(Some(v.to_owned()))
+        }
+        (Value::Optional, _) => Err(format!("\"{key}\" takes a word of letters and digits")),
         (Value::Number(least, most), value) => match value.and_then(|v| v.parse::<u64>().ok()) {
-            Some(n) if n >= least && n <= most => Ok(()),
+            Some(n) if n >= least && n <= most => Ok(Some(n.to_string())),
             _ => Err(format!("\"{key}\" takes a number from {least} to {most}")),
         },
-        (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(()),
+        (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
         (Value::OneOf(words), _) => Err(format!("\"{key}\" takes {}", words.join(", "))),
     }
 }

@@ -33,7 +33,6 @@ pub fn notes(
     let warning = |text: String| vec![(Level::Warning, text)];
     let report = match report {
         Ok(report) => report,
-        Err(WorkerError::Stopped(_)) => return Vec::new(),
         Err(e) => {
             let what = "its root could not be looked at";
             let mode = if share.root_mode.is_some() { ", and root_mode is not set" } else { "" };
@@ -42,6 +41,11 @@ pub fn notes(
     };
     if let Err(errno) = report.opened {
         return warning(format!("{at} is mounted, but root cannot open it: {errno}"));
+    }
+    if !report.is_the_share {
+        return warning(format!(
+            "{at} is mounted, but something else was put over it: see findmnt {at}"
+        ));
     }
     let mut notes = Vec::new();
     if let (Err(errno), Some(mode)) = (report.set, share.root_mode) {
@@ -86,8 +90,27 @@ mod tests {
         Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
     }
 
+    fn mounted() -> Mounted {
+        Mounted {
+            address: String::new(),
+            version: String::new(),
+            device: "0:45".into(),
+            rsize: 1 << 20,
+            already: false,
+            differs: vec![],
+        }
+    }
+
     fn report(set: Result<(), Errno>, writable: Result<(), Errno>) -> RootReport {
-        RootReport { opened: Ok(()), uid: 0, gid: 0, mode: 0o755, set, writable }
+        RootReport {
+            opened: Ok(()),
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            is_the_share: true,
+            set,
+            writable,
+        }
     }
 
     fn texts(share: &Share, report: Result<RootReport, WorkerError>) -> Vec<String> {
@@ -118,6 +141,24 @@ mod tests {
     }
 
     #[test]
+    fn a_run_stopped_before_the_last_step_says_what_is_not_done() {
+        let stopped = Err(WorkerError::Stopped(crate::retry::Stopped));
+        assert_eq!(
+            texts(&share("root_mode = \"1777\""), stopped),
+            [
+                "/mnt/efs_share is mounted, but its root could not be looked at, and root_mode is not \
+              set: stopped by a signal"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_root_that_is_not_the_shares_is_told() {
+        let other = RootReport { is_the_share: false, ..report(Ok(()), Ok(())) };
+        assert!(texts(&share(""), Ok(other))[0].contains("something else was put over it"));
+    }
+
+    #[test]
     fn a_root_that_could_not_be_looked_at_in_time_is_told() {
         assert_eq!(
             texts(&share("root_mode = \"1777\""), Err(WorkerError::CutOff)),
@@ -131,14 +172,7 @@ mod tests {
     #[test]
     fn read_ahead_is_fifteen_times_rsize_and_a_missing_file_is_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut mounted = Mounted {
-            address: String::new(),
-            version: String::new(),
-            device: "0:45".into(),
-            rsize: 1 << 20,
-            already: false,
-            differs: vec![],
-        };
+        let mut mounted = mounted();
         set_read_ahead(dir.path(), &mounted);
         let folder = dir.path().join("sys/class/bdi/0:45");
         fs::create_dir_all(&folder).unwrap();

@@ -282,6 +282,14 @@ fn point(error: &PointError) -> Cause {
         PointError::NotAFolder { path, .. } => {
             format!("remove or rename {}, or give the share another mount_point", path.display())
         }
+        PointError::UnsafeParent { path, parent } => format!(
+            "make it in the image (sudo mkdir {}), or give {} to root alone",
+            path.display(),
+            parent.display()
+        ),
+        PointError::Remote { .. } => {
+            "give the share a mount_point on a local file system".to_owned()
+        }
         PointError::Failed { errno: Errno::EROFS, .. } => {
             "give the share a mount_point on a file system that can be written".to_owned()
         }
@@ -289,7 +297,13 @@ fn point(error: &PointError) -> Cause {
             format!("look at {}, or give the share another mount_point", path.display())
         }
     };
-    cause(Class::Permanent, error.to_string(), cure)
+    // A shortage may pass.
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+    let class = match error {
+        PointError::Failed { errno, .. } if short.contains(errno) => Class::Temporary,
+        _ => Class::Permanent,
+    };
+    cause(class, error.to_string(), cure)
 }
 
 #[cfg(test)]

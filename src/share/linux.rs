@@ -5,7 +5,7 @@
 use crate::appstream::User;
 use crate::config::{Level, Share};
 use crate::retry::{Clock, Deadline};
-use crate::share::mount_point::{self, PreparedPoint};
+use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver};
 use crate::share::plan::MountCall;
 use crate::share::table::{self, Entry, Standing};
@@ -13,6 +13,7 @@ use crate::share::worker::{self, WorkerError};
 use crate::share::{Failure, Machine, Mounted, after, reach};
 use crate::stop::Stop;
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -42,7 +43,12 @@ impl<C: Clock + Sync> Linux<'_, C> {
 
     /// The mount that is seen at the share's mount point, if it is the share's. `fresh`: mount(2) has
     /// just put it there, so a server of another name can only be the same server.
-    fn find(&self, share: &Share, fresh: bool) -> Result<Option<Mounted>, Failure> {
+    fn find(
+        &self,
+        share: &Share,
+        fresh: bool,
+        until: Deadline,
+    ) -> Result<Option<Mounted>, Failure> {
         let table = self.table()?;
         let Some(entry) = table::top_at(&table, &share.mount_point) else {
             return Ok(None);
@@ -56,9 +62,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Standing::Foreign => return Err(taken()),
             Standing::OtherName(differs) if fresh => differs,
             Standing::OtherName(mut differs) => {
-                let until = Deadline::after(self.clock, NAME_WITH_FALLBACK);
-                let addresses = self.resolve(share, until).map(|found| found.addresses);
-                if !addresses.is_ok_and(|a| a.iter().any(|a| a.to_string() == address)) {
+                let until = until.within(self.clock, NAME_WITH_FALLBACK);
+                let addresses = self.resolve(share, until)?.addresses;
+                if !addresses.iter().any(|a| a.to_string() == address) {
                     return Err(taken());
                 }
                 differs.push(format!("name {} instead of {}", entry.source, share.source()));
@@ -72,16 +78,40 @@ impl<C: Clock + Sync> Linux<'_, C> {
     }
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
-    fn shown(&self, share: &Share, else_: Failure) -> Result<Mounted, Failure> {
-        self.find(share, true)?.ok_or(else_)
+    fn shown(&self, share: &Share, until: Deadline, else_: Failure) -> Result<Mounted, Failure> {
+        self.find(share, true, until)?.ok_or(else_)
+    }
+
+    /// A mount that came to be where nobody looks for it (the folder was moved while we mounted on
+    /// it) is taken away again: the one of our source that `before` does not hold.
+    fn take_away(&self, share: &Share, before: &[Entry]) {
+        let table = self.table().unwrap_or_default();
+        let new = |entry: &&Entry| !before.iter().any(|old| old.id == entry.id);
+        for entry in table.iter().filter(new).filter(|entry| entry.source == share.source()) {
+            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+            let _ = umount2(&entry.mount_point, flags);
+        }
+    }
+
+    /// Whether the mount point can be looked at without asking a server that may be dead.
+    fn check_local(&self, share: &Share) -> Result<(), Failure> {
+        let table = self.table()?;
+        match table::remote_above(&table, &share.mount_point) {
+            None => Ok(()),
+            Some(entry) => Err(Failure::Point(PointError::Remote {
+                path: share.mount_point.clone(),
+                remote: format!("{} ({})", entry.source, entry.fstype),
+            })),
+        }
     }
 }
 
 impl<C: Clock + Sync> Machine for Linux<'_, C> {
     type Point = PreparedPoint;
 
-    fn mounted(&self, share: &Share) -> Result<Option<Mounted>, Failure> {
-        self.find(share, false)
+    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+        self.check_local(share)?;
+        self.find(share, false, until)
     }
 
     fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
@@ -125,24 +155,33 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         point: &PreparedPoint,
         until: Deadline,
     ) -> Result<Mounted, Failure> {
+        if until.passed(self.clock) {
+            return Err(Failure::NoTime);
+        }
+        let before = self.table()?;
         let started = self.clock.now();
-        match worker::mount(call, point, until, self.clock, self.stop) {
-            Ok(Ok(0)) => self.shown(share, Failure::NotShown),
+        let result = match worker::mount(call, point, until, self.clock, self.stop) {
+            Ok(Ok(0)) => self.shown(share, until, Failure::NotShown),
             Ok(Ok(other)) => Err(Failure::Odd(other)),
             // Another run was quicker.
             Ok(Err(Errno::EBUSY)) => {
-                self.find(share, false)?.ok_or(Failure::Mount(call.address, Errno::EBUSY))
+                let busy = Failure::Mount(call.address, Errno::EBUSY);
+                self.find(share, false, until)?.ok_or(busy)
             }
             Ok(Err(Errno::ENOENT)) if point.is_gone() => Err(Failure::PointGone),
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
                 let span = self.clock.now().saturating_sub(started);
-                self.shown(share, Failure::CutOff(call.address, span))
+                self.shown(share, until, Failure::CutOff(call.address, span))
             }
-            Err(WorkerError::Stopped(_)) => self.shown(share, Failure::Stopped(None)),
-            Err(error) => self.shown(share, Failure::Worker(error)),
+            Err(WorkerError::Stopped(_)) => self.shown(share, until, Failure::Stopped(None)),
+            Err(error) => self.shown(share, until, Failure::Worker(error)),
+        };
+        if result == Err(Failure::NotShown) {
+            self.take_away(share, &before);
         }
+        result
     }
 
     fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {
@@ -152,7 +191,8 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             Ok(parent) => parent,
             Err(e) => return vec![(Level::Warning, e.to_string())],
         };
-        let report = worker::settle(&parent, share.root_mode, user, until, self.clock, self.stop);
+        let (device, mode) = (&mounted.device, share.root_mode);
+        let report = worker::settle(&parent, device, mode, user, until, self.clock, self.stop);
         after::notes(share, user, report)
     }
 }

@@ -31,8 +31,9 @@ pub trait Machine: Sync {
     /// The share, if it is mounted already; something else mounted there is a failure.
     ///
     /// # Errors
-    /// [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`].
-    fn mounted(&self, share: &Share) -> Result<Option<Mounted>, Failure>;
+    /// [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`]; [`Failure::Name`] where the
+    /// name must be asked for, before `until`, to tell one server from another.
+    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
     /// Makes or checks the mount point.
     ///
@@ -161,6 +162,15 @@ impl Failure {
     /// Whether a cheap look (name, TCP) can tell when the cause is gone.
     pub fn can_be_watched(&self) -> bool {
         matches!(self, Self::Name(_) | Self::Reach(_) | Self::ReachListed(..))
+    }
+
+    /// The server's address that took a connection and then failed, in a way that may pass:
+    /// another address may do better.
+    pub fn failed_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Mount(address, _) | Self::CutOff(address, _) => Some(*address),
+            _ => None,
+        }
     }
 
     /// Whether it only says that time ran out: an earlier failure says more.

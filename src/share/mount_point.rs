@@ -28,6 +28,22 @@ pub enum PointError {
         /// "a file", ….
         what: &'static str,
     },
+    /// It would have to be made where others could put something else in its place.
+    #[error("{} cannot be made safely: others than root can write to {}", path.display(), parent.display())]
+    UnsafeParent {
+        /// What was to be made.
+        path: PathBuf,
+        /// The folder it would be in.
+        parent: PathBuf,
+    },
+    /// It is on a file system whose server may be dead: to look at it could block for ever.
+    #[error("{} lies on {remote}, and a mount point on a remote file system can hang", path.display())]
+    Remote {
+        /// The mount point.
+        path: PathBuf,
+        /// Source and type of the file system.
+        remote: String,
+    },
     /// It could not be made or looked at.
     #[error("{} cannot be {verb}: {} ({errno:?})", path.display(), errno.desc())]
     Failed {
@@ -170,6 +186,14 @@ fn folder_in(
     if let Some(found) = open_folder(folder, name, path)? {
         return Ok(found);
     }
+    // Who can rename in here could swap the new folder for another of root's before its mode is set.
+    let stat = fstat(folder).map_err(|errno| failed("made", errno))?;
+    let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
+    let ours = stat.st_uid == nix::unistd::geteuid().as_raw();
+    if !ours || stat.st_mode & 0o022 != 0 && !sticky {
+        let parent = path.parent().unwrap_or(path).to_owned();
+        return Err(PointError::UnsafeParent { path: path.into(), parent });
+    }
     // Closed to all but us until its mode is right.
     match mkdirat(folder, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) => {}
@@ -184,11 +208,6 @@ fn folder_in(
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fresh = openat(folder, name.as_c_str(), flags, Mode::empty())
         .map_err(|errno| failed("opened", errno))?;
-    // What was put in its place meanwhile by a user who can write here is not ours to change.
-    let stat = fstat(&fresh).map_err(|errno| failed("opened", errno))?;
-    if stat.st_uid != nix::unistd::geteuid().as_raw() {
-        return Err(failed("made", Errno::EPERM));
-    }
     fchmod(&fresh, Mode::from_bits_truncate(mode)).map_err(|errno| failed("made", errno))?;
     open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT))
 }
@@ -289,6 +308,36 @@ mod tests {
         assert_eq!(error("/link/share"), "/link is a symlink, which efs-agent does not follow");
         assert_eq!(error("/dangling"), "/dangling is a symlink, which efs-agent does not follow");
         assert_eq!(fs::read_dir(dir.path().join("real")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_made_where_others_could_swap_it_unless_the_sticky_bit_forbids() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("shared");
+        fs::create_dir(&folder).unwrap();
+        let made = || prepare(dir.path(), Path::new("/shared/point"), 0o1777);
+        for (owner, mode, safe) in
+            [(0, 0o755, true), (0, 0o1777, true), (0, 0o777, false), (1000, 0o755, false)]
+        {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(owner), None).unwrap();
+            match made() {
+                Ok(point) => {
+                    assert!(safe, "{mode:o}");
+                    point.discard();
+                }
+                Err(e) => {
+                    assert!(!safe, "{mode:o}: {e}");
+                    assert_eq!(
+                        e.to_string(),
+                        "/shared/point cannot be made safely: others than root can write to /shared"
+                    );
+                }
+            }
+        }
+        // One that is there already is taken: nothing is changed in it.
+        fs::create_dir(folder.join("point")).unwrap();
+        assert!(made().is_ok());
     }
 
     #[test]

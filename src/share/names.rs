@@ -22,6 +22,9 @@ use std::time::Duration;
 /// How long one query waits before the next is sent, to the next server in turn.
 /// Earlier ones are still listened for.
 const QUERY: Duration = Duration::from_millis(300);
+/// How long a truncated answer is asked for again over TCP.
+const TCP: Duration = Duration::from_millis(600);
+const TRUNCATED: &str = "with a truncated answer, and does not give it over TCP";
 /// As many name servers as libc takes from resolv.conf.
 const MOST_SERVERS: usize = 3;
 const MOST_ALIASES: usize = 8;
@@ -132,14 +135,17 @@ impl Resolver<'_> {
             }
             Endpoint::Name(name) => name,
         };
-        let hosts = fs::read_to_string(self.root.join("etc/hosts")).unwrap_or_default();
+        let hosts = read_lossy(&self.root.join("etc/hosts")).unwrap_or_default();
         let addresses = in_hosts(&hosts, name);
         if !addresses.is_empty() {
             return usable(Found { addresses, by: By::Hosts }, false);
         }
-        let conf = match fs::read_to_string(self.root.join("etc/resolv.conf")) {
+        let conf = match read_lossy(&self.root.join("etc/resolv.conf")) {
             Ok(text) => ResolvConf::parse(&text),
-            Err(_) => return Err(NameError::NoServers("does not exist")),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(NameError::NoServers("does not exist"));
+            }
+            Err(_) => return Err(NameError::NoServers("cannot be read")),
         };
         if conf.servers.is_empty() {
             return Err(NameError::NoServers("names no name server"));
@@ -148,11 +154,16 @@ impl Resolver<'_> {
         for candidate in conf.candidates(name) {
             match self.look_up(&conf.servers, &candidate, until) {
                 Ok(found) => return usable(found, true),
-                // What the name itself got says more than what a search domain got.
-                Err(e @ (NameError::NoSuchName(_) | NameError::NoAddress(_))) => {
+                Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
+                // No time is left for another candidate.
+                Err(e @ (NameError::Silent(..) | NameError::Unreachable { .. })) => {
+                    return Err(first.unwrap_or(e));
+                }
+                // What the name itself got says more than what a search domain made of it got.
+                Err(e) if candidate == *name => first = Some(e),
+                Err(e) => {
                     first.get_or_insert(e);
                 }
-                Err(e) => return Err(first.unwrap_or(e)),
             }
         }
         Err(first.unwrap_or(NameError::BadName))
@@ -241,7 +252,9 @@ impl Resolver<'_> {
                     };
                     let answer = match server.receive(id, name, kind) {
                         Some(Answer::Truncated) => {
-                            self.ask_by_tcp(server.address, &query, until)?
+                            let until = until.within(self.clock, TCP);
+                            let whole = self.ask_by_tcp(server.address, &query, until)?;
+                            whole.or(Some(Answer::Failed(TRUNCATED)))
                         }
                         other => other,
                     };
@@ -329,25 +342,15 @@ impl Asked {
 
     /// A connected socket takes datagrams from this server alone, and hears of ICMP errors.
     fn send(&mut self, query: &[u8]) {
-        let sent = match &self.socket {
-            Some(socket) => socket.send(query),
-            None => self.open().and_then(|socket| self.socket.insert(socket).send(query)),
-        };
-        if let Err(e) = sent {
+        if self.socket.is_none() {
+            match sys::connect_udp(self.address) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(errno) => return self.broken(&errno.into()),
+            }
+        }
+        if let Some(Err(e)) = self.socket.as_ref().map(|socket| socket.send(query)) {
             self.broken(&e);
         }
-    }
-
-    fn open(&self) -> std::io::Result<UdpSocket> {
-        let any: SocketAddr = if self.address.is_ipv4() {
-            SocketAddr::from(([0; 4], 0))
-        } else {
-            SocketAddr::from(([0u16; 8], 0))
-        };
-        let socket = UdpSocket::bind(any)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(self.address)?;
-        Ok(socket)
     }
 
     fn broken(&mut self, error: &std::io::Error) {
@@ -446,6 +449,8 @@ fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answ
 /// what sinkholes and half-started resolvers answer.
 fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     let Found { addresses, by } = found;
+    // ::ffff:127.0.0.1 is 127.0.0.1.
+    let addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
     let bad = |address: &IpAddr| {
         address.is_unspecified()
             || address.is_multicast()
@@ -472,6 +477,11 @@ fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
         .collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses
+}
+
+/// A system file's text, whatever a byte of it in a comment may be.
+fn read_lossy(path: &Path) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// What we take from resolv.conf.
@@ -603,6 +613,76 @@ mod tests {
         assert!(answer(&good, Some(7), &upper, QTYPE::TYPE(TYPE::A)).is_some());
     }
 
+    /// A name server on loopback that answers each query over UDP as `say` has it.
+    fn server(at: &str, say: fn(&mut Packet<'static>)) -> SocketAddr {
+        let socket = UdpSocket::bind((at, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+                let asked = Packet::parse(&buffer[..n]).unwrap();
+                let mut bytes = reply(say);
+                bytes[..2].copy_from_slice(&asked.id().to_be_bytes());
+                socket.send_to(&bytes, from).unwrap();
+            }
+        });
+        address
+    }
+
+    fn look_up(servers: &[SocketAddr]) -> (Result<Found, NameError>, Duration) {
+        let stop = Stop::install().unwrap();
+        let clock = crate::stop::SystemClock::new(std::time::Instant::now(), &stop);
+        let resolver = Resolver { root: Path::new("/"), clock: &clock, stop: &stop };
+        let until = Deadline::after(&clock, Duration::from_secs(2));
+        (resolver.look_up(servers, NAME, until), clock.now())
+    }
+
+    fn good(p: &mut Packet<'static>) {
+        p.answers.push(a(NAME, 7));
+    }
+
+    #[test]
+    fn a_server_that_is_silent_refuses_fails_or_truncates_gives_way_to_the_next() {
+        let good = server("127.0.0.1", good);
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mute = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let fails = server("127.0.0.1", |p| *p.rcode_mut() = RCODE::ServerFailure);
+        let refuses = server("127.0.0.1", |p| *p.rcode_mut() = RCODE::Refused);
+        let truncates = server("127.0.0.1", |p| p.set_flags(PacketFlag::TRUNCATION));
+        let tcp = std::net::TcpListener::bind(truncates).unwrap();
+        for bad in [silent, mute.local_addr().unwrap(), fails, refuses, truncates] {
+            let (found, took) = look_up(&[bad, good]);
+            assert_eq!(found.unwrap().addresses, ["10.0.1.7".parse::<IpAddr>().unwrap()]);
+            assert!(took < Duration::from_secs(3), "{took:?}");
+        }
+        drop(tcp);
+        assert_eq!(look_up(&[fails]).0, Err(NameError::Failed(fails.ip(), "SERVFAIL")));
+        assert_eq!(look_up(&[truncates]).0, Err(NameError::Failed(fails.ip(), TRUNCATED)));
+        assert!(matches!(look_up(&[silent]).0, Err(NameError::Unreachable { .. })));
+        let (result, took) = look_up(&[mute.local_addr().unwrap()]);
+        assert!(matches!(result, Err(NameError::Silent(..))));
+        assert!(took >= Duration::from_secs(2), "{took:?}");
+    }
+
+    #[test]
+    fn a_truncated_answer_is_asked_for_again_over_tcp() {
+        let truncates = server("127.0.0.1", |p| p.set_flags(PacketFlag::TRUNCATION));
+        let tcp = std::net::TcpListener::bind(truncates).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = tcp.accept().unwrap();
+            let mut query = [0; 512];
+            let n = stream.read(&mut query).unwrap();
+            assert_eq!(usize::from(u16::from_be_bytes([query[0], query[1]])), n - 2);
+            let bytes = reply(good);
+            let whole = [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat();
+            // In two pieces, the cut in the length itself.
+            stream.write_all(&whole[..1]).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            stream.write_all(&whole[1..]).unwrap();
+        });
+        assert_eq!(look_up(&[truncates]).0.unwrap().by, By::Server(truncates.ip()));
+    }
+
     #[test]
     fn no_message_makes_the_reader_panic() {
         let good = reply(|p| {
@@ -660,7 +740,8 @@ mod tests {
             usable(found("0.0.0.0", dns.clone()), true).unwrap_err().to_string(),
             "name server 10.0.0.2 says 0.0.0.0, which cannot be a server's address"
         );
-        assert!(usable(found("127.0.0.1", dns), true).is_err());
+        assert!(usable(found("127.0.0.1", dns.clone()), true).is_err());
+        assert!(usable(found("::ffff:127.0.0.1", dns), true).is_err());
         assert!(usable(found("127.0.0.1", By::Hosts), false).is_ok());
         assert!(usable(found("224.0.0.1", By::Hosts), false).is_err());
     }

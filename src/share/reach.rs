@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// While nothing answers, a fresh connection is begun this often for each address.
 const FRESH: Duration = Duration::from_millis(200);
-/// A later address gets its first try this much after the one before it.
+/// A later address gets its first try this much after the one before it, or sooner where there
+/// are many: half of the time there is must do for all of them to have begun.
 const STAGGER: Duration = Duration::from_millis(100);
 /// Connections under way for one address; an older one is given up.
 const MOST: usize = 4;
@@ -73,12 +74,13 @@ pub fn first_that_answers(
     stop: &Stop,
 ) -> Result<IpAddr, ReachError> {
     let started = clock.now();
+    let stagger = STAGGER.min(until.left(clock) / 2 / (addresses.len().max(1) as u32));
     let mut all: Vec<Candidate> = addresses
         .iter()
         .zip(0u32..)
         .map(|(address, n)| Candidate {
             address: *address,
-            due: started + STAGGER * n,
+            due: started + stagger * n,
             under_way: Vec::new(),
             problem: None,
         })
@@ -90,7 +92,7 @@ pub fn first_that_answers(
         }
         if all.iter().any(|candidate| candidate.problem.is_none()) && !until.passed(clock) {
             hurry(&mut all, now);
-            let due = all.iter().filter(|c| c.problem.is_none()).map(|c| c.due).min();
+            let due = all.iter().map(|candidate| candidate.due).min();
             let pause = due.unwrap_or(now).saturating_sub(now).min(until.left(clock));
             let fds: Vec<PollFd<'_>> = all
                 .iter()
@@ -130,7 +132,8 @@ struct Candidate {
 
 impl Candidate {
     fn begin(&mut self, now: Duration, port: u16) {
-        if self.problem.is_some() || self.due > now {
+        // One that was turned down is asked again too, so long as others keep us waiting.
+        if self.due > now {
             return;
         }
         self.due = now + FRESH;
@@ -197,6 +200,25 @@ mod tests {
             )
         );
         assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    #[test]
+    fn a_port_that_opens_is_seen_while_another_address_is_silent() {
+        // A full backlog of a listener that accepts nothing is as silent as a dropped SYN.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        nix::sys::socket::listen(&silent, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let _full: Vec<_> =
+            (0..3).map(|_| sys::connect_tcp(silent.local_addr().unwrap()).unwrap()).collect();
+        let opens = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(700));
+            (TcpListener::bind(("127.0.0.2", port)).unwrap(), Instant::now())
+        });
+        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 10_000);
+        let seen = Instant::now();
+        assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
+        let (_listener, opened) = opens.join().unwrap();
+        assert!(seen.duration_since(opened) < Duration::from_secs(1));
     }
 
     #[test]

@@ -91,10 +91,45 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The mount that is seen at `path`: of several stacked there, the one that no other is on.
+/// The mounts on the way from the root to `path`, outermost first: of each, whether it is on `path`
+/// itself. A mount that a later one hides is not among them.
+fn on_the_way<'a>(table: &'a [Entry], path: &Path) -> Vec<(&'a Entry, bool)> {
+    let mut prefixes: Vec<&Path> = path.ancestors().collect();
+    prefixes.reverse();
+    let mut way: Vec<(&Entry, bool)> = Vec::new();
+    for prefix in prefixes {
+        // Stacked mounts: each is on the one before it.
+        loop {
+            let current = way.last().map(|(entry, _)| *entry);
+            let is_next = |entry: &&Entry| match current {
+                Some(current) => entry.parent == current.id && entry.id != current.id,
+                // The outermost: its parent is itself or not in the table.
+                None => entry.parent == entry.id || !table.iter().any(|e| e.id == entry.parent),
+            };
+            let next = table.iter().rev().filter(|e| e.mount_point == prefix).find(is_next);
+            match next {
+                Some(entry) if way.len() <= table.len() => way.push((entry, prefix == path)),
+                _ => break,
+            }
+        }
+    }
+    way
+}
+
+/// The mount that is seen at `path`, if one is on it.
 pub fn top_at<'a>(table: &'a [Entry], path: &Path) -> Option<&'a Entry> {
-    let here: Vec<&Entry> = table.iter().filter(|entry| entry.mount_point == path).collect();
-    here.iter().rev().find(|entry| !here.iter().any(|other| other.parent == entry.id)).copied()
+    on_the_way(table, path).last().filter(|(_, on_it)| *on_it).map(|(entry, _)| *entry)
+}
+
+/// A mount above `path` whose server may be dead, so that only to look at `path` could block for ever.
+pub fn remote_above<'a>(table: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+    let remote = |fstype: &str| {
+        ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs", "9p", "lustre", "glusterfs"]
+            .contains(&fstype)
+            || fstype.starts_with("fuse")
+    };
+    let way = on_the_way(table, path);
+    way.into_iter().filter(|(_, on_it)| !on_it).map(|(entry, _)| entry).find(|e| remote(&e.fstype))
 }
 
 /// How a mount at a share's mount point stands to that share.
@@ -170,6 +205,12 @@ garbage
 36 35 0:32 / /mnt/a\\040b rw - tmpfs t\\134x rw
 ";
 
+    const HIDDEN: &str = "\
+22 1 254:0 / / rw - ext4 /dev/vda1 rw
+35 22 0:31 / /mnt/s rw - nfs4 fs-1.example:/ rw,vers=4.1,addr=10.0.0.1
+36 22 0:32 / /mnt rw - tmpfs over rw
+";
+
     fn share(options: &str) -> Share {
         let text = format!(
             "[[share]]\nendpoint = \"fs-1.example\"\nmount_point = \"/mnt/a b\"\noptions = \"{options}\"\n"
@@ -195,6 +236,24 @@ garbage
         table.reverse();
         assert_eq!(top_at(&table, Path::new("/mnt/a b")).unwrap().id, 36);
         assert_eq!(top_at(&table, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn a_mount_below_a_folder_that_was_mounted_over_is_not_seen() {
+        let table = parse(HIDDEN.as_bytes());
+        assert_eq!(top_at(&table, Path::new("/mnt/s")), None);
+        assert_eq!(top_at(&table, Path::new("/mnt")).unwrap().id, 36);
+        // In a chroot the outermost mounts hang on one that is not shown.
+        let chroot = parse(&HIDDEN.as_bytes()[HIDDEN.find("35").unwrap()..]);
+        assert_eq!(top_at(&chroot[..1], Path::new("/mnt/s")).unwrap().id, 35);
+    }
+
+    #[test]
+    fn a_remote_file_system_above_a_path_is_found_and_one_on_it_is_not_above() {
+        let table = parse(LINES.as_bytes());
+        assert_eq!(remote_above(&table[..2], Path::new("/mnt/a b/c")).unwrap().id, 35);
+        assert_eq!(remote_above(&table[..2], Path::new("/mnt/a b")), None);
+        assert_eq!(remote_above(&table, Path::new("/mnt/other")), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{AccessFlags, faccessat, fchdir, read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,6 +52,8 @@ pub struct RootReport {
     pub gid: u32,
     /// Mode, after it was set.
     pub mode: u32,
+    /// Whether it is on the file system that was mounted, and not on one put over it.
+    pub is_the_share: bool,
     /// errno of setting the mode; nothing where that was not needed.
     pub set: Result<(), Errno>,
     /// Whether the streaming user may write in it; nothing where there is no such user.
@@ -86,6 +88,7 @@ pub fn mount(
 /// See [`WorkerError`].
 pub fn settle(
     point: &Parent,
+    device: &str,
     mode: Option<u32>,
     user: Option<&User>,
     until: Deadline,
@@ -96,35 +99,46 @@ pub fn settle(
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = match openat(&point.folder, point.name.as_c_str(), flags, Mode::empty()) {
             Ok(root) => root,
-            Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0, 0]),
+            Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0, 0, 0]),
         };
-        let look = |stat: Result<FileStat, Errno>| {
-            stat.map_or((0, 0, 0), |s| {
-                (s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32)
-            })
-        };
-        let (.., is) = look(fstat(&root));
+        let mode_of = |s: &FileStat| s.st_mode & 0o7777;
+        let looked = fstat(&root);
+        let is_the_share = looked.is_ok_and(|s| {
+            numbers(device) == Some((major(s.st_dev) as u32, minor(s.st_dev) as u32))
+        });
+        let is = looked.as_ref().map_or(0, mode_of);
         let set = match mode {
-            Some(wanted) if wanted as i32 != is => fchmod(&root, Mode::from_bits_truncate(wanted)),
+            // Something else was put over the share: not ours to change.
+            _ if !is_the_share => Ok(()),
+            Some(wanted) if wanted != is => fchmod(&root, Mode::from_bits_truncate(wanted)),
             _ => Ok(()),
         };
-        let (uid, gid, is) = look(fstat(&root));
+        let (uid, gid, is) = fstat(&root)
+            .map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, mode_of(&s) as i32));
         let writable = user.map_or(Ok(()), |user| {
             sys::become_user(user.uid, user.gid, &user.groups)?;
             let how = AccessFlags::W_OK | AccessFlags::X_OK;
             faccessat(&root, c".", how, AtFlags::empty())
         });
-        send(reply, [0, uid, gid, is, code(set), code(writable)]);
+        send(reply, [0, uid, gid, is, i32::from(is_the_share), code(set), code(writable)]);
     })?;
-    let [opened, uid, gid, mode, set, writable] = received(&report).ok_or(WorkerError::Died)?;
+    let [opened, uid, gid, mode, is_the_share, set, writable] =
+        received(&report).ok_or(WorkerError::Died)?;
     Ok(RootReport {
         opened: result(opened),
         uid: uid as u32,
         gid: gid as u32,
         mode: mode as u32,
+        is_the_share: is_the_share != 0,
         set: result(set),
         writable: result(writable),
     })
+}
+
+/// `major:minor` as in mountinfo.
+fn numbers(device: &str) -> Option<(u32, u32)> {
+    let (major, minor) = device.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn code(result: Result<(), Errno>) -> i32 {
@@ -163,9 +177,6 @@ fn run(
     stop: &Stop,
     job: impl FnOnce(BorrowedFd<'_>),
 ) -> Result<Vec<u8>, WorkerError> {
-    if until.passed(clock) {
-        return Err(WorkerError::CutOff);
-    }
     let child = sys::spawn(job).map_err(WorkerError::Fork)?;
     let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
     // Ready means the report or, if the child died, the end of the pipe.

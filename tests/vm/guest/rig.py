@@ -49,7 +49,7 @@ def srv(command, check_=True):
 
 def set_up():
     os.chmod("/rig", 0o755)  # the streaming user runs its side of a session from there
-    sh("modprobe -a nfsv4 nfsd veth")
+    sh("modprobe -a nfsv4 nfsd veth sch_netem")
     sh("sysctl -qw kernel.hung_task_timeout_secs=0", check_=False)
     sh("modprobe nf_conntrack")
     sh("ip netns add srv; ip link add vc type veth peer name vs; ip link set vs netns srv;"
@@ -125,7 +125,7 @@ def clean():
         exports(EXPORTS)
     for entry in reversed(mounts()):
         if entry["point"].startswith("/mnt"):
-            sh(f"umount -f '{entry['point']}' || umount -l '{entry['point']}'", check_=False)
+            sh(f"timeout 3 umount -f '{entry['point']}' || umount -l '{entry['point']}'", check_=False)
     for path in glob.glob("/mnt/*"):
         os.unlink(path) if os.path.islink(path) or not os.path.isdir(path) else shutil.rmtree(path)
     for path in glob.glob("/export/*"):
@@ -292,6 +292,42 @@ def session(config_json=SESSION, user_script="df -h /mnt/efs_share", quiet=False
     if not quiet:
         print(f"--- session start\n{out}--- system log\n{log('system')}--- user log\n{log('user')}", end="")
     return events, log("system"), log("user")
+
+
+class Listener:
+    """A TCP port in the server's network that takes connections and never says a word."""
+    script = ("import socket, sys, time; s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64); "
+              "print(flush=True); time.sleep(1000)")
+
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen(
+            ["nsenter", "--net=/run/netns/srv", "--", "python3", "-c", self.script, *map(str, arguments)],
+            stdout=subprocess.PIPE)
+        self.process.stdout.readline()  # it listens
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+class Relay(Listener):
+    """A TCP port in the server's network that passes everything on to another."""
+    script = """
+import socket, sys, threading
+def copy(a, b):
+    while data := a.recv(65536): b.sendall(data)
+    b.shutdown(socket.SHUT_WR)
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print(flush=True)
+while True:
+    client, _ = listener.accept()
+    try: server = socket.create_connection((sys.argv[3], int(sys.argv[4])))
+    except OSError: client.close(); continue
+    for pair in ((client, server), (server, client)): threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
 
 
 class Syslog:

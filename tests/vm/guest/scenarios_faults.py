@@ -349,3 +349,62 @@ def _():
     result = agent("--onec")
     expect(result, 64)
     check(re.fullmatch(r"\S+ error   unknown option '--onec'; try 'efs-agent --help' \(exit 64\)\n", result.out), result.out)
+
+
+@scenario("a share hidden by a later mount over its parent is not called mounted, and the other folder is left alone")
+def _():
+    config(root_mode='"1777"')
+    expect(agent(), 0)
+    sh("mount -t tmpfs -o mode=0755 over /mnt && mkdir -m 0755 /mnt/efs_share")
+    try:
+        expect(agent(), 0, f"mounted {NAME}:/ on")
+        check(mounted()[-1]["type"] == "nfs4" and sh(f"stat -f -c %T {POINT}") == "nfs\n", "the share is not what is seen")
+        sh(f"umount {POINT}")
+        check(os.stat(POINT).st_mode & 0o7777 == 0o755, "the folder under it was changed")
+    finally:
+        sh("umount -R /mnt", check_=False)
+
+
+@scenario("a mount point below a remote file system is refused without touching it")
+def _():
+    expect(agent(), 0)
+    srv_nft("tcp dport 2049 drop")  # a dead server: whoever looks at the mount blocks
+    config(mount_point='"/mnt/efs_share/sub/x"')
+    expect(agent(), 69, rf"/mnt/efs_share/sub/x lies on {NAME}:/ \(nfs4\), and a mount point on a remote file system can hang", within=3)
+
+
+@scenario("an address that takes connections but never answers gives way to the next")
+def _():
+    with Listener(SERVER, 2050):
+        config(endpoint=SERVER, addresses=f'["{SECOND}"]', head='attempt_timeout = "3s"', options='"port=2050"')
+        with Relay(SECOND, 2050, SECOND, 2049):
+            expect(agent(), 0, rf"attempt 1: server {SERVER} takes connections on TCP 2050, but did not finish the mount within 3\.0 s",
+                   rf"from {SECOND}, NFS 4\.1, attempt 2")
+            sh(f"umount {POINT}")
+
+
+@scenario("a mount point that is moved away during the mount keeps no mount")
+def _():
+    os.mkdir(POINT)
+    srv("tc qdisc add dev vs root netem delay 150ms")
+    try:
+        process = start()
+        time.sleep(1.5)
+        os.rename(POINT, "/mnt/moved")
+        expect(end(process), 70, "mount\\(2\\) reported success, but no such mount shows at /mnt/efs_share")
+        check(not mounted("/mnt/moved"), mounts())
+    finally:
+        srv("tc qdisc del dev vs root")
+        sh("rmdir /mnt/moved", check_=False)
+
+
+@scenario("where others can write, no mount point is made")
+def _():
+    os.makedirs("/mnt/open", exist_ok=True)
+    os.chmod("/mnt/open", 0o777)
+    config(mount_point='"/mnt/open/share"')
+    expect(agent(), 69, "/mnt/open/share cannot be made safely: others than root can write to /mnt/open")
+    check(os.listdir("/mnt/open") == [], "something was made")
+    os.chmod("/mnt/open", 0o1777)
+    expect(agent(), 0)
+    expect_mounted("/mnt/open/share")
