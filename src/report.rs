@@ -170,6 +170,7 @@ mod tests {
             rsize: 0,
             already: false,
             differs: vec![],
+            hides: false,
         };
         let cause =
             |class| Cause { class, sentence: "it is broken".into(), cure: "mend it".into() };

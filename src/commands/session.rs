@@ -25,6 +25,8 @@ const LOCATE: Duration = Duration::from_secs(3);
 const GLANCE: Duration = Duration::from_millis(150);
 /// … with about this much between two looks, so that what has come good is seen in 0.3 s.
 const BETWEEN: Duration = Duration::from_millis(60);
+/// How long the server of a share that is mounted already gets to answer one question.
+const ALIVE: Duration = Duration::from_millis(1500);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -228,7 +230,7 @@ impl<M: Machine> Run<'_, M> {
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
         let result = match self.machine.mounted(&share, self.deadline) {
-            Ok(Some(mounted)) => Ok(mounted),
+            Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, &mut attempts),
             Ok(None) => self.mount_new(&share, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
         };
@@ -237,6 +239,48 @@ impl<M: Machine> Run<'_, M> {
         }
         let took = self.clock.now().saturating_sub(started);
         Outcome { share, result, attempts, took }
+    }
+
+    /// A share that is mounted already stays, if its server answers. If it does not, but another of
+    /// the share's addresses does, the dead mount is of an earlier network and is replaced. If none
+    /// does, the mount is left alone: the kernel takes it up again by itself once the server is back.
+    fn keep_or_replace(
+        &self,
+        share: &Share,
+        mounted: Mounted,
+        attempts: &mut u32,
+    ) -> Result<Mounted, Cause> {
+        let fail = |failure: Failure| self.explain(&failure, share);
+        loop {
+            let until = self.deadline.within(self.clock, ALIVE);
+            if self.machine.responds(share, &mounted, until).map_err(fail)? {
+                return Ok(mounted);
+            }
+            let dead = Failure::Dead(mounted.address.clone());
+            *attempts += 1;
+            match self.locate(share, ALIVE, &[]) {
+                Ok(address) if address.to_string() != mounted.address => {
+                    let (at, old) = (share.mount_point.display(), &mounted.address);
+                    self.log.warning(format_args!(
+                        "{at} is mounted from {old}, which does not answer: replaced by {address}"
+                    ));
+                    let until = self.deadline.within(self.clock, ALIVE);
+                    self.machine.detach(share, &mounted, until).map_err(fail)?;
+                    return self.mount_new(share, attempts);
+                }
+                Err(stopped @ Failure::Stopped(_)) => return Err(fail(stopped)),
+                _ => {}
+            }
+            if self.once || self.deadline.passed(self.clock) {
+                return Err(fail(dead));
+            }
+            let cause = self.explain(&dead, share);
+            let (at, left) = (share.mount_point.display(), seconds(self.deadline.left(self.clock)));
+            self.log
+                .warning(format_args!("{at}: attempt {attempts}: {}; {left} left", cause.sentence));
+            let stopped = |_| fail(Failure::Stopped(Some(Box::new(dead.clone()))));
+            self.clock.wait(BETWEEN.min(self.deadline.left(self.clock))).map_err(stopped)?;
+        }
     }
 
     fn mount_new(&self, share: &Share, attempts: &mut u32) -> Result<Mounted, Cause> {
@@ -370,6 +414,12 @@ impl<M: Machine> Run<'_, M> {
             let hint = "unmount it and run again to have what the config says";
             self.log.warning(format_args!("{at} is mounted with {differs}: {hint}"));
         }
+        if mounted.hides {
+            let at = share.mount_point.display();
+            let hint = "look at it with the share unmounted";
+            self.log
+                .warning(format_args!("{at} is not empty: the share hides what is in it ({hint})"));
+        }
         let until = self.deadline.within(self.clock, self.attempt_timeout);
         for (level, text) in self.machine.settle(share, mounted, until) {
             self.log.line(level, text);
@@ -421,6 +471,10 @@ mod tests {
         /// What mount(2) answers, in turn; then success.
         mounts: Mutex<Vec<Failure>>,
         already: bool,
+        /// When the server of what is mounted already answers.
+        alive_from: Duration,
+        /// The address that it is mounted from.
+        old_address: Option<String>,
         /// More addresses than the one.
         more: Vec<IpAddr>,
         /// The address of each mount(2).
@@ -451,6 +505,7 @@ mod tests {
                 rsize: 0,
                 already,
                 differs: vec![],
+                hides: false,
             }
         }
     }
@@ -459,7 +514,19 @@ mod tests {
         type Point = ();
 
         fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
-            Ok(self.already.then(|| Self::mounted(true)))
+            let address = self.old_address.clone().unwrap_or("10.0.0.1".into());
+            Ok(self.already.then(|| Mounted { address, ..Self::mounted(true) }))
+        }
+
+        fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<bool, Failure> {
+            let alive = self.see("responds") >= self.alive_from;
+            let _ = if alive { Ok(()) } else { self.clock.wait(until.left(&self.clock)) };
+            Ok(alive)
+        }
+
+        fn detach(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<(), Failure> {
+            self.see("detach");
+            Ok(())
         }
 
         fn prepare(&self, _: &Share) -> Result<(), Failure> {
@@ -557,6 +624,45 @@ mod tests {
         assert!(text.starts_with("already mounted: fs-1.example:/ on /mnt/efs_share"), "{text}");
         assert!(machine.times("mount").is_empty());
         assert_eq!(machine.times("settle").len(), 1);
+    }
+
+    #[test]
+    fn a_dead_mount_is_replaced_if_another_address_answers_and_left_alone_if_none_does() {
+        let never = Duration::MAX / 2;
+        let machine = FakeMachine {
+            already: true,
+            alive_from: never,
+            old_address: Some("10.0.0.9".into()),
+            ..Default::default()
+        };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.starts_with("warning: /mnt/efs_share is mounted from 10.0.0.9, which does not answer: replaced by 10.0.0.1\nmounted "), "{text}");
+        assert_eq!(machine.times("detach").len(), 1);
+
+        let machine = FakeMachine {
+            already: true,
+            alive_from: never,
+            port_from: never,
+            ..Default::default()
+        };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert!(machine.clock.now() <= seconds_of(25.0), "{:?}", machine.clock.now());
+        assert!(
+            text.lines()
+                .last()
+                .unwrap()
+                .contains("is mounted already, but its server 10.0.0.1 does not answer"),
+            "{text}"
+        );
+        assert!(machine.times("detach").is_empty());
+
+        let alive_from = seconds_of(4.0);
+        let machine = FakeMachine { already: true, alive_from, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.lines().last().unwrap().starts_with("already mounted"), "{text}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn notes(
                  the file system policy, or take root_mode out and let an access point set the mode)"
                     .to_owned()
             }
-            Errno::EROFS => "the share is read-only".to_owned(),
+            Errno::EROFS => "the server exports it read-only".to_owned(),
             other => other.to_string(),
         };
         notes.push((
@@ -98,6 +98,7 @@ mod tests {
             rsize: 1 << 20,
             already: false,
             differs: vec![],
+            hides: false,
         }
     }
 

@@ -47,6 +47,8 @@ fn cause(class: Class, sentence: impl Into<String>, cure: impl Into<String>) -> 
 
 const SECURITY_GROUP: &str = "the file system's security group must allow NFS (TCP 2049) from the \
                               fleet's security group (on an image builder: from the image builder's)";
+const NO_CLIENT: &str =
+    "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
@@ -64,6 +66,13 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             cause(class, listed, cure)
         }
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
+        Failure::NoModule => cause(
+            Class::Permanent,
+            format!(
+                "this kernel ({kernel}) has no NFS client for version 4: its module nfsv4 cannot be loaded"
+            ),
+            NO_CLIENT,
+        ),
         Failure::CutOff(address, span) => cause(
             Class::Temporary,
             format!(
@@ -84,6 +93,13 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             Class::Permanent,
             format!("{at} is taken: {source} ({fstype}) is mounted there"),
             format!("unmount it (umount {at}), or give the share another mount_point"),
+        ),
+        Failure::Dead(address) => cause(
+            Class::Temporary,
+            format!("{at} is mounted already, but its server {address} does not answer"),
+            format!(
+                "check that server and {SECURITY_GROUP}; umount -l {at} takes the dead mount away"
+            ),
         ),
         Failure::ReadOnly => cause(
             Class::Permanent,
@@ -228,7 +244,7 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::ENODEV => cause(
             Class::Permanent,
             format!("this kernel ({kernel}) has no NFS client (ENODEV)"),
-            "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew",
+            NO_CLIENT,
         ),
         Errno::EINVAL => cause(
             Class::Permanent,
@@ -389,6 +405,8 @@ mod tests {
         let mut failures = vec![
             Failure::NotShown,
             Failure::PointGone,
+            Failure::NoModule,
+            Failure::Dead("10.0.1.12".into()),
             Failure::NoTime,
             Failure::ReadOnly,
             Failure::Odd(1),

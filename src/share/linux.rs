@@ -14,13 +14,18 @@ use crate::share::{Failure, Machine, Mounted, after, reach};
 use crate::stop::Stop;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use std::ffi::CString;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
 const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take over a mount that is being detached.
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// This machine.
 pub struct Linux<'a, C> {
@@ -74,7 +79,15 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let version = entry.option("vers").unwrap_or("?").to_owned();
         let rsize = entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0);
         let device = entry.device.clone();
-        Ok(Some(Mounted { address, version, device, rsize, already: !fresh, differs }))
+        Ok(Some(Mounted {
+            address,
+            version,
+            device,
+            rsize,
+            already: !fresh,
+            differs,
+            hides: false,
+        }))
     }
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
@@ -112,6 +125,32 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
         self.check_local(share)?;
         self.find(share, false, until)
+    }
+
+    fn responds(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<bool, Failure> {
+        let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
+        match worker::settle(&parent, &mounted.device, None, None, until, self.clock, self.stop) {
+            Ok(_) => Ok(true),
+            Err(WorkerError::Stopped(stopped)) => Err(stopped.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn detach(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<(), Failure> {
+        let dead = || Failure::Dead(mounted.address.clone());
+        let path = CString::new(share.mount_point.as_os_str().as_bytes()).map_err(|_| dead())?;
+        // The mount is off the table at once, but the call then waits for the server to say good-bye.
+        let patience = until.within(self.clock, FAREWELL);
+        if let Err(WorkerError::Stopped(stopped)) =
+            worker::detach(&path, patience, self.clock, self.stop)
+        {
+            return Err(stopped.into());
+        }
+        let still = |entry: &Entry| entry.device == mounted.device;
+        match table::top_at(&self.table()?, &share.mount_point) {
+            Some(entry) if still(entry) => Err(dead()),
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
@@ -159,6 +198,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             return Err(Failure::NoTime);
         }
         let before = self.table()?;
+        let hides = mount_point::is_empty(point) == Some(false);
         let started = self.clock.now();
         let result = match worker::mount(call, point, until, self.clock, self.stop) {
             Ok(Ok(0)) => self.shown(share, until, Failure::NotShown),
@@ -169,6 +209,10 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 self.find(share, false, until)?.ok_or(busy)
             }
             Ok(Err(Errno::ENOENT)) if point.is_gone() => Err(Failure::PointGone),
+            // What the kernel says of a server without 4.1, it says of its own missing module too.
+            Ok(Err(Errno::EPROTONOSUPPORT)) if !self.root.join("sys/module/nfsv4").exists() => {
+                Err(Failure::NoModule)
+            }
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
@@ -181,7 +225,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         if result == Err(Failure::NotShown) {
             self.take_away(share, &before);
         }
-        result
+        result.map(|mounted| Mounted { hides: hides && !mounted.already, ..mounted })
     }
 
     fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {

@@ -35,6 +35,19 @@ pub trait Machine: Sync {
     /// name must be asked for, before `until`, to tell one server from another.
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
+    /// Whether the server of a mounted share answers before `until`. Does not touch the mount in a way
+    /// that could block the caller.
+    ///
+    /// # Errors
+    /// [`Failure::Stopped`].
+    fn responds(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<bool, Failure>;
+
+    /// Takes away a mount whose server is dead.
+    ///
+    /// # Errors
+    /// [`Failure::Dead`].
+    fn detach(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<(), Failure>;
+
     /// Makes or checks the mount point.
     ///
     /// # Errors
@@ -92,6 +105,8 @@ pub struct Mounted {
     pub already: bool,
     /// In what it differs from the config.
     pub differs: Vec<String>,
+    /// Files were in the folder that it was mounted on, and cannot be seen now.
+    pub hides: bool,
 }
 
 /// Why a step failed. [`causes::explain`] says what that means.
@@ -108,6 +123,8 @@ pub enum Failure {
     },
     /// The share is mounted, but read-only where the config wants to write.
     ReadOnly,
+    /// The share is mounted, but its server (at this address) does not answer.
+    Dead(String),
     /// The mount point cannot be one.
     Point(PointError),
     /// The mount point was removed after it was checked (by another run that failed, most likely).
@@ -120,6 +137,8 @@ pub enum Failure {
     ReachListed(NameError, ReachError),
     /// mount(2) said no.
     Mount(IpAddr, Errno),
+    /// The kernel's NFS client is there, but its module for version 4 cannot be loaded.
+    NoModule,
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
     Odd(i32),
     /// mount(2) returned 0, but the mount table does not show the mount.

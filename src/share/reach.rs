@@ -54,7 +54,15 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
             format!("TCP {port} to {address} was refused (nothing listens there)")
         }
         Problem::Errno(errno) => {
-            format!("TCP {port} to {address} failed: {} ({errno:?})", errno.desc().to_lowercase())
+            let why = match errno {
+                Errno::ENETUNREACH => "there is no route to it",
+                Errno::EHOSTUNREACH => "no way to it was found",
+                // connect(2) has no other use for it here.
+                Errno::EINVAL => "a blackhole route leads to it",
+                Errno::EACCES => "a route or firewall rule forbids it",
+                other => other.desc(),
+            };
+            format!("TCP {port} to {address} failed: {why} ({errno:?})")
         }
     };
     tried.iter().map(one).collect::<Vec<_>>().join("; ")

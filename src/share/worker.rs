@@ -10,11 +10,13 @@ use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{AccessFlags, faccessat, fchdir, read};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -147,6 +149,25 @@ fn code(result: Result<(), Errno>) -> i32 {
 
 fn result(code: i32) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) }
+}
+
+/// Detaches the mount that is seen at `path` (MNT_DETACH), which asks no server but could, on some
+/// kernel, wait for one; so for at most until `until`.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn detach(
+    path: &CStr,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Result<(), Errno>, WorkerError> {
+    let report = run(until, clock, stop, |reply| {
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        send(reply, [code(umount2(path, flags))]);
+    })?;
+    let [errno] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(result(errno))
 }
 
 /// A report is an array of numbers: nothing is allocated in the child.

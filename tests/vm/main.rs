@@ -108,8 +108,11 @@ fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
     for file in files.split(',') {
         let text = fs::read_to_string(guest.join(format!("{}.py", file.trim())))?;
-        let name =
-            |line: &str| line.strip_prefix("@scenario(\"")?.strip_suffix("\")").map(str::to_owned);
+        // `@scenario("name")` above a function, or `row("name", …` in the matrix.
+        let name = |line: &str| {
+            let rest = line.strip_prefix("@scenario(\"").or(line.strip_prefix("row(\""))?;
+            rest.split_once('"').map(|(name, _)| name.to_owned())
+        };
         names.extend(text.lines().filter_map(name));
     }
     if names.is_empty() { Err("there are no scenarios".into()) } else { Ok(names) }

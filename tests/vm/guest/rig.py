@@ -294,6 +294,39 @@ def session(config_json=SESSION, user_script="df -h /mnt/efs_share", quiet=False
     return events, log("system"), log("user")
 
 
+class Server:
+    """A further NFS server of its own name, as another file system of EFS would be: number N at 10.0.1.N,
+    in network, mount and host name spaces of its own, all of them on one bridge."""
+
+    def __init__(self, number):
+        self.number, self.address, self.net = number, f"10.0.1.{number}", f"srv{number}"
+        if not os.path.exists("/sys/class/net/br1"):
+            sh("ip link add br1 type bridge; ip addr add 10.0.1.254/24 dev br1; ip link set br1 up")
+        n = number
+        sh(f"ip netns add {self.net}; ip link add v{n} type veth peer name p{n}; ip link set p{n} netns {self.net};"
+           f"ip link set v{n} master br1 up")
+        self.run(f"ip addr add {self.address}/24 dev p{n}; ip link set p{n} up; ip link set lo up")
+        self.holder = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{self.net}", "--", "unshare", "--mount", "--uts", "--", "sh", "-c",
+             f"hostname nfs{n}; umount /proc/fs/nfsd; mount -t nfsd nfsd /proc/fs/nfsd && exportfs -ra && "
+             "rpc.nfsd -N 3 -G 10 -L 10 1 && rpc.mountd -F -N 2 -N 3 & echo; wait"], stdout=subprocess.PIPE)
+        for _ in range(200):
+            if "0801" in self.run("cat /proc/net/tcp"):  # it listens on port 2049
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"server {n} does not come up")
+
+    def run(self, command):
+        return sh(f"nsenter --net=/run/netns/{self.net} -- sh -c '{command}'")
+
+    def end(self):
+        sh(f"pkill -P {self.holder.pid}; true")
+        self.run("ip link set lo down; true")
+        sh(f"echo 0 > /dev/null; ip link del v{self.number}; ip netns del {self.net}; true")
+        self.holder.kill()
+        self.holder.wait()
+
+
 class Listener:
     """A TCP port in the server's network that takes connections and never says a word."""
     script = ("import socket, sys, time; s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64); "
@@ -327,6 +360,85 @@ while True:
     try: server = socket.create_connection((sys.argv[3], int(sys.argv[4])))
     except OSError: client.close(); continue
     for pair in ((client, server), (server, client)): threading.Thread(target=copy, args=pair, daemon=True).start()
+"""
+
+
+class Chatter(Listener):
+    """A TCP port in the server's network that answers whatever comes with a line that is not NFS."""
+    script = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
+print(flush=True)
+while True:
+    client, _ = listener.accept()
+    try:
+        client.recv(4096)
+        client.sendall(b"HTTP/1.1 400 Bad Request\\r\\nConnection: close\\r\\n\\r\\n")
+    except OSError: pass
+    client.close()
+"""
+
+
+class FakeDns(Listener):
+    """A fake name server that misbehaves as told: `FakeDns(mode, address of the good server, its name)`."""
+    script = """
+import os, socket, struct, sys, threading, time
+mode, good, known = sys.argv[1:4]
+DEAD, V6_DEAD = "10.0.0.99", "fd00:dead::1"
+began = time.monotonic()
+def wire(name): return b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\\0"
+def record(owner, kind, data): return owner + struct.pack("!HHIH", kind, 1, 60, len(data)) + data
+def a(address, owner=b"\\xc0\\x0c"): return record(owner, 1, socket.inet_aton(address))
+def cname(owner, target): return record(owner, 5, wire(target))
+def split(query):
+    at = 12
+    while query[at]: at += query[at] + 1
+    return query[12:at + 1], struct.unpack("!H", query[at + 1:at + 3])[0], query[12:at + 5]
+def reply(query, answers=(), rcode=0, flags=0x8180, ident=None):
+    header = (ident or query[:2]) + struct.pack("!HHHHH", flags | rcode, 1, len(answers), 0, 0)
+    return header + split(query)[2] + b"".join(answers)
+seen = 0
+def answers(query):
+    global seen
+    seen += 1
+    name, kind, _ = split(query)
+    yes = reply(query, [a(good)] if kind == 1 else [])
+    owner = b"\\xc0\\x0c"
+    if mode == "slow": time.sleep(2); return [yes]
+    if mode == "lost": return [yes] if seen > 1 else []
+    if mode == "servfail": return [reply(query, rcode=2)]
+    if mode == "refused": return [reply(query, rcode=5)]
+    if mode == "refuse-aaaa": return [reply(query, rcode=5)] if kind == 28 else [yes]
+    if mode == "nx-then-good": return [yes] if time.monotonic() > began + 3 else [reply(query, rcode=3)]
+    if mode.startswith("truncated"): return [reply(query, flags=0x8380)]
+    if mode == "cname": return [reply(query, [cname(owner, "b.example"), cname(wire("b.example"), "c.example"), a(good, wire("c.example"))])]
+    if mode == "cname-only": return [reply(query, [cname(owner, "b.example")])] if name != wire("b.example") else [yes]
+    if mode == "cname-loop": return [reply(query, [cname(owner, "b.example")])] if name != wire("b.example") else [reply(query, [cname(owner, known)])]
+    if mode == "dead-first": return [reply(query, [a(DEAD), a(good)])]
+    if mode == "dead-aaaa": return [reply(query, [record(owner, 28, socket.inet_pton(socket.AF_INET6, V6_DEAD))])] if kind == 28 else [yes]
+    if mode == "zero": return [reply(query, [a("0.0.0.0")])]
+    if mode == "loopback": return [reply(query, [a("127.0.0.1")])]
+    if mode == "nodata": return [reply(query)]
+    junk = [os.urandom(n) for n in (0, 1, 11, 12, 40, 500)] + [reply(query, [a(DEAD)], ident=b"\\0\\0"), query, yes[:-3]]
+    return junk + ([yes] if mode == "garbage" else [])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((good, 53))
+if mode == "truncated":
+    tcp = socket.create_server((good, 53))
+    def serve():
+        while True:
+            client, _ = tcp.accept()
+            query = client.recv(4096)[2:]
+            whole = reply(query, [a(good)])
+            client.sendall(struct.pack("!H", len(whole)) + whole)
+            client.close()
+    threading.Thread(target=serve, daemon=True).start()
+print(flush=True)
+while True:
+    query, peer = udp.recvfrom(4096)
+    def send(query=query, peer=peer):
+        for packet in answers(query): udp.sendto(packet, peer)
+    threading.Thread(target=send, daemon=True).start()
 """
 
 

@@ -408,3 +408,157 @@ def _():
     os.chmod("/mnt/open", 0o1777)
     expect(agent(), 0)
     expect_mounted("/mnt/open/share")
+
+
+@scenario("killed at random instants, it leaves the whole mount or none, and the next run is clean")
+def _():
+    random.seed(9)
+    kills = int(os.environ.get("KILLS", "50"))
+    outcomes = {}
+    for _ in range(kills):
+        process = start()
+        time.sleep(random.random() * 0.12)
+        process.kill()
+        process.communicate(timeout=10)
+        for _ in range(100):  # the children die with their parent, at once
+            if not agents():
+                break
+            time.sleep(0.01)
+        check(not agents(), f"processes were left behind: {agents()}")
+        found = mounted()
+        check(len(found) <= 1, f"mounted twice: {found}")
+        outcomes[len(found)] = outcomes.get(len(found), 0) + 1
+        done = subprocess.run([AGENT], stdout=subprocess.PIPE, text=True)
+        check(done.returncode == 0 and len(mounted()) == 1, f"the next run: exit {done.returncode}: {done.stdout}")
+        sh(f"umount {POINT} && rmdir {POINT}")
+    print(f"figure: {kills} kills, mounts left by them: {outcomes}")
+
+
+@scenario("a clock that is stepped by an hour while it waits changes nothing")
+def _():
+    nfsd(False)
+    process = start()
+    time.sleep(1.5)
+    sh("date -s '+1 hour'")
+    time.sleep(0.5)
+    sh("date -s '-2 hours'")
+    nfsd(True)
+    expect(end(process), 0, within=6)
+    expect_mounted()
+
+
+@scenario("few descriptors, little memory, a small stack and a file size of nothing are enough")
+def _():
+    for limit in ("--nofile=12", "--as=16777216", "--stack=65536", "--fsize=0"):
+        expect(agent(wrap=["prlimit", limit]), 0)
+        expect_mounted()
+        sh(f"umount {POINT}")
+
+
+@scenario("a full disk behind standard output costs the log and nothing else")
+def _():
+    with open("/dev/full", "w") as full:
+        process = subprocess.Popen([AGENT], stdin=subprocess.DEVNULL, stdout=full)
+        check(process.wait(timeout=10) == 0, f"exit {process.returncode}")
+    expect_mounted()
+
+
+@scenario("without /proc it says that nothing can be told, and mounts nothing")
+def _():
+    root = "/mnt/bare"
+    for folder in ("usr/sbin", "etc/efs-agent", "proc", "mnt"):
+        os.makedirs(f"{root}/{folder}")
+    sh(f"cp {AGENT} {root}/usr/sbin/; cp {CONFIG} {root}/etc/efs-agent/; cp /etc/resolv.conf {root}/etc/")
+    expect(agent(wrap=["chroot", root]), 70, r"/proc/self/mountinfo cannot be read", r"mount /proc.* \(exit 70\)\n$")
+    check(not [m for m in mounts() if m["type"] == "nfs4"], "something was mounted")
+
+
+@scenario("a local user who made the mount point, or swaps it for a symlink, gains nothing")
+def _():
+    os.makedirs("/mnt/open")
+    os.chmod("/mnt/open", 0o1777)
+    as_user("mkdir -m 0777 /mnt/open/share")
+    config(mount_point='"/mnt/open/share"')
+    expect(agent(), 0)
+    check(len(mounted("/mnt/open/share")) == 1, "not mounted")
+    sh("umount /mnt/open/share; rmdir /mnt/open/share")
+    # Without the sticky bit's protection: the user swaps folder and symlink as fast as possible.
+    os.chmod("/mnt/open", 0o777)
+    os.makedirs("/mnt/secret")
+    swap = subprocess.Popen(["sh", "-c", "cd /mnt/open; mkdir share; ln -s /mnt/secret link; "
+                             "while :; do mv -T share hold 2>/dev/null; mv -T link share; mv -T share link; mv -T hold share; done"],
+                            user=1001, group=1001, extra_groups=[], stderr=subprocess.DEVNULL)
+    try:
+        codes = set()
+        for _ in range(20):
+            process = start()
+            process.communicate(timeout=40)
+            codes.add(process.returncode)
+            check(not mounted("/mnt/secret"), "the symlink was followed")
+            for entry in mounts():
+                if entry["point"].startswith("/mnt/open"):
+                    sh(f"umount -l '{entry['point']}'", check_=False)
+        print("exit codes:", sorted(codes))
+        check(codes <= {0, 69, 70}, codes)
+    finally:
+        swap.kill()
+        swap.wait()
+
+
+@scenario("a config that a user's group may write is not read")
+def _():
+    os.chown(CONFIG, 0, 1001)
+    os.chmod(CONFIG, 0o664)
+    try:
+        expect(agent(), 77, "has mode 0664")
+    finally:
+        os.chown(CONFIG, 0, 0)
+        os.chmod(CONFIG, 0o644)
+
+
+@scenario("16 shares on 16 servers take at most twice the time of one; a dead mount is replaced from another server")
+def _():
+    servers = [Server(number) for number in range(1, 17)]
+    try:
+        def timed(count):
+            write(CONFIG, "".join(f'[[share]]\nendpoint = "{s.address}"\nmount_point = "/mnt/s{s.number}"\n' for s in servers[:count]))
+            took = []
+            for _ in range(3):
+                result = agent()
+                expect(result, 0, rf"{count} of {count} shares mounted" if count > 1 else "mounted")
+                took.append(result.seconds)
+                for s in servers[:count]:
+                    check(len(mounted(f"/mnt/s{s.number}")) == 1, f"{s.address} is not mounted")
+                    sh(f"umount /mnt/s{s.number}")
+            return sorted(took)[1]
+        one, sixteen = timed(1), timed(16)
+        print(f"figure: one share {one:.3f} s, sixteen {sixteen:.3f} s (one emulated processor), ratio {sixteen / one:.1f}")
+        # The tight bound is for a real machine: this one has a single emulated processor for all servers too.
+        check(sixteen < one * 2 + 2, f"{sixteen:.2f} s for sixteen, {one:.2f} s for one")
+        # A dead mount of an earlier run: the name moves from the first server to the second, the first is gone.
+        dns([(servers[0].address, NAME)])
+        config()
+        expect(agent(), 0, f"from {servers[0].address}")
+        sh("ip link set v1 down")
+        dns([(servers[1].address, NAME)])
+        result = agent()
+        expect(result, 0, rf"/mnt/efs_share is mounted from 10\.0\.1\.1, which does not answer: replaced by 10\.0\.1\.2",
+               r"mounted .* from 10\.0\.1\.2", within=8)
+        check(sh(f"timeout 5 stat -f -c %T {POINT}") == "nfs\n", "the share does not answer")
+        expect_mounted(address="10.0.1.2")
+    finally:
+        for entry in reversed(mounts()):
+            if entry["point"].startswith("/mnt/"):
+                sh(f"umount -l '{entry['point']}'", check_=False)
+        for server in servers:
+            server.end()
+
+
+@scenario("a dead mount whose server stays away is left alone and named at the deadline")
+def _():
+    expect(agent(), 0)
+    srv_nft("tcp dport 2049 drop")
+    config(head='deadline = "5s"')
+    expect(agent(), 75, rf"/mnt/efs_share is mounted already, but its server {SERVER} does not answer; .*umount -l /mnt/efs_share", within=6)
+    nft_flush()
+    expect(agent(), 0, "already mounted")
