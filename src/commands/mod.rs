@@ -2,6 +2,8 @@
 //! the command line to it.
 
 pub mod session;
+#[cfg(test)]
+mod simulation;
 
 use crate::cli::{self, Command};
 use crate::config::Facility;

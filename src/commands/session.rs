@@ -8,7 +8,7 @@ use crate::config::file::{self, FileError};
 use crate::config::{Endpoint, Facility, Level, LogSettings, Settings, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
-use crate::retry::{Backoff, Clock, Deadline};
+use crate::retry::{Backoff, Clock, Deadline, Stopped};
 use crate::share::causes::{Cause, explain};
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
 use crate::share::names::{By, seconds};
@@ -166,20 +166,20 @@ fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>,
 }
 
 /// What all shares of a run have in common.
-struct Run<'a, M> {
-    machine: &'a M,
-    clock: &'a (dyn Clock + Sync),
-    log: &'a Log,
-    deadline: Deadline,
-    attempt_timeout: Duration,
-    once: bool,
-    kernel: String,
+pub(super) struct Run<'a, M> {
+    pub(super) machine: &'a M,
+    pub(super) clock: &'a (dyn Clock + Sync),
+    pub(super) log: &'a Log,
+    pub(super) deadline: Deadline,
+    pub(super) attempt_timeout: Duration,
+    pub(super) once: bool,
+    pub(super) kernel: String,
 }
 
 impl<M: Machine> Run<'_, M> {
     /// All shares: different servers side by side, the shares of one server one after another
     /// (mounts of one server at the same time can fail in the kernel's trunking discovery).
-    fn all(&self, shares: Vec<Share>) -> Vec<Outcome> {
+    pub(super) fn all(&self, shares: Vec<Share>) -> Vec<Outcome> {
         let several = shares.len() > 1;
         let mut servers: Vec<(Endpoint, Vec<(usize, Share)>)> = Vec::new();
         for (place, share) in shares.into_iter().enumerate() {
@@ -306,12 +306,14 @@ impl<M: Machine> Run<'_, M> {
         let mut before: Option<Failure> = None;
         // Addresses that took a connection and did not mount: tried last from then on.
         let mut failed: Vec<IpAddr> = Vec::new();
+        // The address that a look between two attempts found: no need to knock twice.
+        let mut seen: Option<IpAddr> = None;
         loop {
             if self.deadline.passed(self.clock) {
                 return Err(self.explain(&before.unwrap_or(Failure::NoTime), share));
             }
             *attempts += 1;
-            let mut failure = match self.attempt(share, point, &failed) {
+            let mut failure = match self.attempt(share, point, seen.take(), &failed) {
                 Ok(mounted) => return Ok(mounted),
                 Err(failure) => failure,
             };
@@ -330,9 +332,12 @@ impl<M: Machine> Run<'_, M> {
             let left = seconds(self.deadline.left(self.clock));
             let (at, sentence) = (share.mount_point.display(), &cause.sentence);
             self.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
-            if self.pause(share, &failure, &mut backoff).is_err() {
-                let stopped = Failure::Stopped(Some(Box::new(failure)));
-                return Err(self.explain(&stopped, share));
+            match self.pause(share, &failure, &failed, &mut backoff) {
+                Ok(address) => seen = address,
+                Err(_) => {
+                    let stopped = Failure::Stopped(Some(Box::new(failure)));
+                    return Err(self.explain(&stopped, share));
+                }
             }
             if failure == Failure::PointGone {
                 *point =
@@ -351,9 +356,13 @@ impl<M: Machine> Run<'_, M> {
         &self,
         share: &Share,
         point: &M::Point,
+        seen: Option<IpAddr>,
         failed: &[IpAddr],
     ) -> Result<Mounted, Failure> {
-        let address = self.locate(share, LOCATE, failed)?;
+        let address = match seen {
+            Some(address) => address,
+            None => self.locate(share, LOCATE, failed)?,
+        };
         let call = plan::mount_call(share, address);
         let until = self.deadline.within(self.clock, self.attempt_timeout);
         self.machine.mount(share, &call, point, until)
@@ -387,25 +396,30 @@ impl<M: Machine> Run<'_, M> {
         Ok(address)
     }
 
-    /// The pause before the next attempt; shorter as soon as a name or a port has come good.
+    /// The pause before the next attempt; shorter as soon as a name or a port has come good, and
+    /// then with the address that did.
     fn pause(
         &self,
         share: &Share,
         failure: &Failure,
+        failed: &[IpAddr],
         backoff: &mut Backoff,
-    ) -> Result<(), crate::retry::Stopped> {
+    ) -> Result<Option<IpAddr>, Stopped> {
         let end = self.deadline.within(self.clock, backoff.pause());
         if !failure.can_be_watched() {
-            return self.clock.wait(end.left(self.clock));
+            self.clock.wait(end.left(self.clock))?;
+            return Ok(None);
         }
         while !end.passed(self.clock) {
             let step = BETWEEN - backoff.jitter(BETWEEN / 2);
             self.clock.wait(step.min(end.left(self.clock)))?;
-            if !end.passed(self.clock) && self.locate(share, GLANCE, &[]).is_ok() {
-                break;
+            if !end.passed(self.clock)
+                && let Ok(address) = self.locate(share, GLANCE, failed)
+            {
+                return Ok(Some(address));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn settle(&self, share: &Share, mounted: &Mounted) {
@@ -435,7 +449,6 @@ impl<M: Machine> Run<'_, M> {
 mod tests {
     use super::*;
     use crate::log::test::Lines;
-    use crate::retry::Stopped;
     use crate::share::mount_point::PointError;
     use crate::share::names::{Found, NameError};
     use crate::share::plan::MountCall;

@@ -289,3 +289,34 @@ def _():
     nfsd(True)
     expect(end(process), 0, "/mnt/efs_share was removed while it was being mounted on")
     expect_mounted()
+
+
+@scenario("100 instances at the same moment on one server are all mounted")
+def _():
+    # Each in a network and a host name of its own; the mount namespace is shared, as it must be.
+    count = 100
+    sh("sysctl -qw net.ipv4.ip_forward=1")
+    srv(f"ip route add 10.2.0.0/16 via {CLIENT}")
+    try:
+        write("/run/batch", "".join(
+            f"netns add i{n}\nlink add h{n} type veth peer name e0 netns i{n}\n"
+            f"addr add 10.2.{n}.1/30 dev h{n}\nlink set h{n} up\n" for n in range(count)))
+        sh("ip -batch /run/batch")
+        for n in range(count):
+            write("/run/batch", f"addr add 10.2.{n}.2/30 dev e0\nlink set e0 up\nroute add default via 10.2.{n}.1\n")
+            sh(f"ip -n i{n} -batch /run/batch")
+            config(head='deadline = "60s"', file=f"/etc/efs-agent/i{n}.toml", mount_point=f'"/mnt/i{n}"')
+        processes = [start("--config", f"/etc/efs-agent/i{n}.toml",
+                           wrap=["unshare", "--uts", "sh", "-c", f'hostname i{n}; exec nsenter --net=/run/netns/i{n} -- "$@"', "sh"])
+                     for n in range(count)]
+        outs = [process.communicate(timeout=90)[0] for process in processes]
+        bad = [(p.returncode, out) for p, out in zip(processes, outs) if p.returncode]
+        check(not bad, f"{len(bad)} of {count} failed, the first: {bad[:1]}")
+        check(sum(len(mounted(f"/mnt/i{n}")) for n in range(count)) == count, "mounts are missing")
+        took = sorted(float(re.search(r"in ([0-9.]+) s \(exit 0\)", out).group(1)) for out in outs)
+        print(f"figure: 100 mounted, the first in {took[0]:.2f} s, the median {took[50]:.2f} s, the last {took[-1]:.2f} s")
+    finally:
+        sh("umount /mnt/i* 2>/dev/null; rm -f /etc/efs-agent/i*.toml", check_=False)
+        write("/run/batch", "".join(f"netns del i{n}\n" for n in range(count)))
+        sh("ip -force -batch /run/batch", check_=False)
+        srv("ip route del 10.2.0.0/16", check_=False)

@@ -1,0 +1,253 @@
+//! A fleet whose sessions start at the same instant, against a server that admits only some
+//! connections a second: the real session code under one virtual clock. Each instance is a thread,
+//! and only the one whose time has come runs, so a run is the same each time but for its jitter.
+
+use super::session::Run;
+use crate::config::{Level, Settings, Share};
+use crate::log::{Log, Style};
+use crate::report::Report;
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::names::{By, Found};
+use crate::share::plan::MountCall;
+use crate::share::reach::{Problem, ReachError};
+use crate::share::{Failure, Machine, Mounted};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// As `share::reach` has it.
+const FRESH: Duration = Duration::from_millis(200);
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+/// Virtual time, who waits for which instant, and the server.
+struct World {
+    now: Duration,
+    waiting: BinaryHeap<Reverse<(Duration, usize)>>,
+    /// Whose turn it is.
+    turn: Option<usize>,
+    /// Connections that the server admits a second.
+    rate: f64,
+    /// Connections that it would admit now.
+    tokens: f64,
+    filled: Duration,
+    /// Connections begun in each second.
+    begun: Vec<u32>,
+}
+
+impl World {
+    /// A connection is begun; whether the server takes it.
+    fn connect(&mut self) -> bool {
+        let second = self.now.as_secs() as usize;
+        self.begun.resize(self.begun.len().max(second + 1), 0);
+        self.begun[second] += 1;
+        let gained = (self.now - self.filled).as_secs_f64() * self.rate;
+        self.tokens = (self.tokens + gained).min(self.rate / 10.0);
+        self.filled = self.now;
+        let admitted = self.tokens >= 1.0;
+        if admitted {
+            self.tokens -= 1.0;
+        }
+        admitted
+    }
+
+    /// Gives the turn to whoever's time comes next.
+    fn next(&mut self) {
+        self.turn = self.waiting.pop().map(|Reverse((at, who))| {
+            self.now = self.now.max(at);
+            who
+        });
+    }
+}
+
+struct Shared {
+    world: Mutex<World>,
+    /// One for each instance: no other is woken.
+    turns: Vec<Condvar>,
+}
+
+#[derive(Clone)]
+struct Instance {
+    shared: Arc<Shared>,
+    id: usize,
+}
+
+impl Instance {
+    fn hand_over(&self, world: &mut World) {
+        world.next();
+        if let Some(next) = world.turn {
+            self.shared.turns[next].notify_one();
+        }
+    }
+}
+
+impl Clock for Instance {
+    fn now(&self) -> Duration {
+        self.shared.world.lock().unwrap().now
+    }
+
+    fn wait(&self, pause: Duration) -> Result<(), Stopped> {
+        let mut world = self.shared.world.lock().unwrap();
+        let at = world.now + pause;
+        world.waiting.push(Reverse((at, self.id)));
+        self.hand_over(&mut world);
+        while world.turn != Some(self.id) {
+            world = self.shared.turns[self.id].wait(world).unwrap();
+        }
+        Ok(())
+    }
+}
+
+impl Machine for Instance {
+    type Point = ();
+
+    fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
+        Ok(None)
+    }
+
+    fn responds(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<bool, Failure> {
+        Ok(true)
+    }
+
+    fn detach(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn prepare(&self, _: &Share) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn discard(&self, (): ()) {}
+
+    fn resolve(&self, _: &Share, _: Deadline) -> Result<Found, Failure> {
+        Ok(Found { addresses: vec![ADDRESS], by: By::Literal })
+    }
+
+    /// A fresh connection every 200 ms, as `share::reach` begins them.
+    fn reach(&self, _: &Share, _: &[IpAddr], until: Deadline) -> Result<IpAddr, Failure> {
+        let began = self.now();
+        loop {
+            if self.shared.world.lock().unwrap().connect() {
+                return Ok(ADDRESS);
+            }
+            let left = until.left(self);
+            if left < FRESH {
+                self.wait(left)?;
+                let tried = vec![(ADDRESS, Problem::Silent(self.now() - began))];
+                return Err(Failure::Reach(ReachError::NoneAnswers { port: 2049, tried }));
+            }
+            self.wait(FRESH)?;
+        }
+    }
+
+    /// The kernel's own connection: a second admission, asked for after 0, 1, 3, 7 s.
+    fn mount(
+        &self,
+        _: &Share,
+        _: &MountCall,
+        (): &(),
+        until: Deadline,
+    ) -> Result<Mounted, Failure> {
+        let mut pause = Duration::from_secs(1);
+        while !self.shared.world.lock().unwrap().connect() {
+            let left = until.left(self);
+            if left < pause {
+                self.wait(left)?;
+                return Err(Failure::CutOff(ADDRESS, left));
+            }
+            self.wait(pause)?;
+            pause *= 2;
+        }
+        Ok(Mounted {
+            address: ADDRESS.to_string(),
+            version: "4.1".into(),
+            device: "0:40".into(),
+            rsize: 0,
+            already: false,
+            differs: vec![],
+            hides: false,
+        })
+    }
+
+    fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Vec<(Level, String)> {
+        Vec::new()
+    }
+}
+
+/// Mounts `instances` at once; how many came up, when the last did, and the connections begun in
+/// each second.
+fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
+    let world = World {
+        now: Duration::ZERO,
+        waiting: (0..instances).map(|id| Reverse((Duration::ZERO, id))).collect(),
+        turn: None,
+        rate,
+        tokens: 0.0,
+        filled: Duration::ZERO,
+        begun: Vec::new(),
+    };
+    let turns = (0..instances).map(|_| Condvar::new()).collect();
+    let shared = Arc::new(Shared { world: Mutex::new(world), turns });
+    let start = |id: usize| {
+        let me = Instance { shared: Arc::clone(&shared), id };
+        move || {
+            {
+                let mut world = me.shared.world.lock().unwrap();
+                while world.turn != Some(me.id) {
+                    world = me.shared.turns[me.id].wait(world).unwrap();
+                }
+            }
+            let config = "[[share]]\nendpoint = \"fs-1.example\"\n";
+            let settings = Settings::parse(Path::new("c"), config).unwrap();
+            let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
+            let run = Run {
+                machine: &me,
+                clock: &me,
+                log: &log,
+                deadline: Deadline::after(&me, settings.deadline),
+                attempt_timeout: settings.attempt_timeout,
+                once: false,
+                kernel: "5.10".into(),
+            };
+            let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
+            let took = me.now();
+            me.hand_over(&mut me.shared.world.lock().unwrap());
+            (report.mounted(), took)
+        }
+    };
+    let threads: Vec<_> = (0..instances)
+        .map(|id| std::thread::Builder::new().stack_size(128 * 1024).spawn(start(id)).unwrap())
+        .collect();
+    {
+        let mut world = shared.world.lock().unwrap();
+        world.next();
+        shared.turns[world.turn.unwrap()].notify_one();
+    }
+    let ended: Vec<(usize, Duration)> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    let up = ended.iter().map(|(up, _)| up).sum();
+    let last = ended.iter().map(|(_, took)| *took).max().unwrap();
+    let begun = shared.world.lock().unwrap().begun.clone();
+    (up, last, begun)
+}
+
+#[test]
+fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_rate() {
+    // FLEET=10000 is the full number; a tenth of it takes a tenth of the time.
+    let instances: usize = std::env::var("FLEET").map_or(1000, |n| n.parse().unwrap());
+    // Two connections an instance (the look and the mount) take 14 s of this at the least.
+    let rate = instances as f64 / 7.0;
+    let (up, last, begun) = fleet(instances, rate);
+    let peak = begun.iter().max().copied().unwrap();
+    println!(
+        "{instances} instances, {rate:.0} connections admitted a second: {up} mounted, the last after \
+         {:.1} s; connections begun a second, at the most {peak} ({:.1} an instance); by second {begun:?}",
+        last.as_secs_f64(),
+        f64::from(peak) / instances as f64,
+    );
+    assert_eq!(up, instances, "all inside the deadline");
+    assert!(last <= Duration::from_secs(25), "{last:?}");
+    // A fresh connection every 200 ms and what the kernel begins of its own.
+    assert!(f64::from(peak) <= 7.0 * instances as f64, "{peak}");
+}
