@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 use syslog::{LogFormat, Logger, Severity};
@@ -62,14 +62,9 @@ impl Log {
 
     /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.
     pub fn add_syslog(&self, socket: &Path, facility: Facility) {
-        let Ok(datagram) = UnixDatagram::unbound() else {
-            return;
-        };
-        if datagram.connect(socket).is_err() {
-            return;
-        }
+        let datagrams = Datagrams(socket.to_owned());
         let formatter = Untimed { facility: number(facility), pid: std::process::id() };
-        self.locked(|sinks| sinks.syslog = Some(Logger::new(Datagrams(datagram), formatter)));
+        self.locked(|sinks| sinks.syslog = Some(Logger::new(datagrams, formatter)));
     }
 
     /// Writes no more to syslog.
@@ -139,17 +134,16 @@ impl Log {
 /// Standard output that drops what its reader does not take: neither a full pipe nor a
 /// terminal that was stopped may hold up a session start.
 struct Stdout {
-    /// The same pipe or terminal, opened anew without blocking. To set that on descriptor 1 itself
-    /// would set it for whoever shares it with us.
+    /// A terminal, opened anew without blocking: that it polls writable promises one byte, not a
+    /// line. To set that on descriptor 1 itself would set it for whoever shares it with us.
     own: Option<File>,
 }
 
 impl Stdout {
     fn open() -> Self {
         let kind = fstat(io::stdout()).map(|stat| stat.st_mode & SFlag::S_IFMT.bits());
-        let blocks = [SFlag::S_IFIFO.bits(), SFlag::S_IFCHR.bits()];
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let own = kind.is_ok_and(|kind| blocks.contains(&kind)).then(|| {
+        let own = kind.is_ok_and(|kind| kind == SFlag::S_IFCHR.bits()).then(|| {
             OpenOptions::new().write(true).custom_flags(flags.bits()).open("/proc/self/fd/1").ok()
         });
         Self { own: own.flatten() }
@@ -163,6 +157,7 @@ impl Write for Stdout {
         }
         let stdout = io::stdout();
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+        // A pipe that polls writable takes a line (≤ PIPE_BUF) whole.
         match poll(&mut fds, PollTimeout::ZERO) {
             Ok(1) => match sys::send_now(stdout.as_fd(), line) {
                 Err(Errno::ENOTSOCK) => sys::write_stdout(line),
@@ -177,13 +172,16 @@ impl Write for Stdout {
     }
 }
 
-/// A datagram socket whose sends never block: a syslog daemon that has stopped
-/// reading loses lines, not sessions.
-struct Datagrams(UnixDatagram);
+/// A datagram for each line, sent without ever blocking: a syslog daemon that has stopped reading
+/// loses lines, not sessions, and one that starts late gets those from then on. No descriptor is
+/// held between lines: a run must do with very few.
+struct Datagrams(PathBuf);
 
 impl Write for Datagrams {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        Ok(sys::send_now(self.0.as_fd(), line)?)
+        let socket = UnixDatagram::unbound()?;
+        socket.connect(&self.0)?;
+        Ok(sys::send_now(socket.as_fd(), line)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -57,6 +57,7 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
                 Some(&SigSet::empty()),
                 None,
             );
+            drop(reply); // the parent's end: a child must do with few descriptors too
             job(write.as_fd());
             // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
             unsafe { libc::_exit(0) }

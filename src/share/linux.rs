@@ -208,12 +208,13 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 let busy = Failure::Mount(call.address, Errno::EBUSY);
                 self.find(share, false, until)?.ok_or(busy)
             }
-            Ok(Err(Errno::ENOENT)) if point.is_gone() => Err(Failure::PointGone),
             // What the kernel says of a server without 4.1, it says of its own missing module too.
             Ok(Err(Errno::EPROTONOSUPPORT)) if !self.root.join("sys/module/nfsv4").exists() => {
                 Err(Failure::NoModule)
             }
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
+            // Made anew, it is either good or what is in the way is named.
+            Err(WorkerError::Target(_)) => Err(Failure::PointGone),
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
                 let span = self.clock.now().saturating_sub(started);

@@ -13,6 +13,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 /// What is in the way of a mount point.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,19 +60,18 @@ pub enum PointError {
 /// The folder that holds the mount point, open, and the mount point's name in it.
 #[derive(Debug)]
 pub struct Parent {
-    /// `O_PATH` descriptor.
-    pub folder: OwnedFd,
+    /// `O_PATH` descriptor; shared, since a run must do with very few.
+    pub folder: Rc<OwnedFd>,
     /// Name of the mount point in it.
     pub name: CString,
 }
 
-/// "This directory was checked": what mount(2) gets as its target.
+/// "This directory was checked": what the process that mounts opens as its target, without
+/// following a symlink, in the folder that was checked.
 #[derive(Debug)]
 pub struct PreparedPoint {
-    /// For reaching what is mounted on it afterwards.
+    /// The checked folder, and the name in it.
     pub parent: Parent,
-    /// `O_PATH` descriptor of the directory itself.
-    pub directory: OwnedFd,
     /// The folders that we made, outermost first.
     made: Vec<Parent>,
 }
@@ -80,16 +80,10 @@ const FOLDER: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl PreparedPoint {
-    /// Whether the directory has been removed since it was checked.
-    pub fn is_gone(&self) -> bool {
-        fstat(&self.directory).is_ok_and(|stat| stat.st_nlink == 0)
-    }
-
     /// Removes the folders that we made, if they are still empty: a failed start leaves none.
     pub fn discard(self) {
-        drop(self.directory);
         for made in self.made.iter().rev() {
-            if unlinkat(&made.folder, made.name.as_c_str(), UnlinkatFlags::RemoveDir).is_err() {
+            if unlinkat(&*made.folder, made.name.as_c_str(), UnlinkatFlags::RemoveDir).is_err() {
                 return;
             }
         }
@@ -112,14 +106,14 @@ pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, Poi
     let mut made = Vec::new();
     let result = walk(root, path, Some(&mut made)).and_then(|(parent, _)| {
         let name = parent.name.clone();
-        let directory = folder_in(&parent.folder, &name, path, mode, &mut made)?;
-        Ok((parent, directory))
+        folder_in(&parent.folder, &name, path, mode, &mut made)?;
+        Ok(parent)
     });
     match result {
-        Ok((parent, directory)) => Ok(PreparedPoint { parent, directory, made }),
+        Ok(parent) => Ok(PreparedPoint { parent, made }),
         Err(error) => {
             for one in made.iter().rev() {
-                let _ = unlinkat(&one.folder, one.name.as_c_str(), UnlinkatFlags::RemoveDir);
+                let _ = unlinkat(&*one.folder, one.name.as_c_str(), UnlinkatFlags::RemoveDir);
             }
             Err(error)
         }
@@ -135,6 +129,7 @@ fn walk(
     let failed = |path: &Path, verb, errno| PointError::Failed { path: path.into(), verb, errno };
     let name = path.file_name().map(c_name).ok_or(failed(path, "opened", Errno::EINVAL))?;
     let top = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map(Rc::new)
         .map_err(|errno| failed(root, "opened", errno))?;
     let folders: PathBuf = path
         .parent()
@@ -157,26 +152,26 @@ fn walk(
     for part in folders.components() {
         at.push(part);
         let part = c_name(part.as_os_str());
-        folder = if may_make {
+        folder = Rc::new(if may_make {
             folder_in(&folder, &part, &at, 0o755, made)?
         } else {
             open_folder(&folder, &part, &at)?.ok_or(failed(&at, "opened", Errno::ENOENT))?
-        };
+        });
     }
     Ok((Parent { folder, name }, false))
 }
 
-fn open_in_one_call(top: &OwnedFd, folders: &Path) -> Option<OwnedFd> {
+fn open_in_one_call(top: &Rc<OwnedFd>, folders: &Path) -> Option<Rc<OwnedFd>> {
     if folders.as_os_str().is_empty() {
-        return top.try_clone().ok();
+        return Some(Rc::clone(top));
     }
     let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(top, folders, OpenHow::new().flags(FOLDER).resolve(resolve)).ok()
+    openat2(&**top, folders, OpenHow::new().flags(FOLDER).resolve(resolve)).map(Rc::new).ok()
 }
 
 /// Opens the folder `name` in `folder`, or makes it with exactly `mode`, whatever the umask.
 fn folder_in(
-    folder: &OwnedFd,
+    folder: &Rc<OwnedFd>,
     name: &CString,
     path: &Path,
     mode: u32,
@@ -187,7 +182,7 @@ fn folder_in(
         return Ok(found);
     }
     // Who can rename in here could swap the new folder for another of root's before its mode is set.
-    let stat = fstat(folder).map_err(|errno| failed("made", errno))?;
+    let stat = fstat(&**folder).map_err(|errno| failed("made", errno))?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
     let ours = stat.st_uid == nix::unistd::geteuid().as_raw();
     if !ours || stat.st_mode & 0o022 != 0 && !sticky {
@@ -195,7 +190,7 @@ fn folder_in(
         return Err(PointError::UnsafeParent { path: path.into(), parent });
     }
     // Closed to all but us until its mode is right.
-    match mkdirat(folder, name.as_c_str(), Mode::S_IRWXU) {
+    match mkdirat(&**folder, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) => {}
         Err(Errno::EEXIST) => {
             // Another run was quicker: its folder is as good as an old one.
@@ -203,10 +198,9 @@ fn folder_in(
         }
         Err(errno) => return Err(failed("made", errno)),
     }
-    let outer = folder.try_clone().map_err(|_| failed("made", Errno::EMFILE))?;
-    made.push(Parent { folder: outer, name: name.clone() });
+    made.push(Parent { folder: Rc::clone(folder), name: name.clone() });
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fresh = openat(folder, name.as_c_str(), flags, Mode::empty())
+    let fresh = openat(&**folder, name.as_c_str(), flags, Mode::empty())
         .map_err(|errno| failed("opened", errno))?;
     fchmod(&fresh, Mode::from_bits_truncate(mode)).map_err(|errno| failed("made", errno))?;
     open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT))
@@ -246,7 +240,7 @@ fn c_name(name: &OsStr) -> CString {
 pub fn is_empty(point: &PreparedPoint) -> Option<bool> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let name = point.parent.name.as_c_str();
-    let mut folder = Dir::openat(&point.parent.folder, name, flags, Mode::empty()).ok()?;
+    let mut folder = Dir::openat(&*point.parent.folder, name, flags, Mode::empty()).ok()?;
     let held = |name: &CStr| !matches!(name.to_bytes(), b"." | b"..");
     Some(!folder.iter().flatten().any(|entry| held(entry.file_name())))
 }
@@ -270,11 +264,7 @@ mod tests {
         assert_eq!(mode(&dir.path().join("mnt")), 0o755);
         assert_eq!(mode(&dir.path().join("mnt/a")), 0o755);
         assert_eq!(mode(&dir.path().join("mnt/a/share")), 0o1777);
-        let point = point.unwrap();
-        assert!(!point.is_gone());
-        let other = prepare(dir.path(), Path::new("/mnt/a/share"), 0o1777).unwrap();
-        point.discard();
-        assert!(other.is_gone());
+        point.unwrap().discard();
         assert!(!dir.path().join("mnt").exists());
     }
 
@@ -352,7 +342,7 @@ mod tests {
             let name = CString::new(name).unwrap();
             folder = open_folder(&folder, &name, path).unwrap().unwrap();
         }
-        let (one, two) = (fstat(&fast.folder).unwrap(), fstat(&folder).unwrap());
+        let (one, two) = (fstat(&*fast.folder).unwrap(), fstat(&folder).unwrap());
         assert_eq!((one.st_dev, one.st_ino), (two.st_dev, two.st_ino));
         symlink("a", dir.path().join("s")).unwrap();
         assert!(walk(dir.path(), Path::new("/s/b/share"), None).is_err());

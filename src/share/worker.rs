@@ -32,6 +32,9 @@ pub enum WorkerError {
     /// Its time was up, and it was killed.
     #[error("cut off when its time was up")]
     CutOff,
+    /// The mount point is not there, or no folder, any more.
+    #[error("the mount point cannot be opened: {0}")]
+    Target(Errno),
     /// It ended without a report (somebody killed it).
     #[error("the process that mounts was killed")]
     Died,
@@ -74,12 +77,23 @@ pub fn mount(
     stop: &Stop,
 ) -> Result<MountReturn, WorkerError> {
     let report = run(until, clock, stop, |reply| {
-        // By its descriptor, not by its path: what was checked is what is mounted on.
-        let returned = fchdir(&point.directory)
-            .and_then(|()| sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data));
-        send(reply, [returned.unwrap_or(0), code(returned.map(drop))]);
+        // By its descriptor, not by its path: what is opened here, in the folder that was checked
+        // and without following a symlink, is what is mounted on.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let parent = &*point.parent.folder;
+        let target = openat(parent, point.parent.name.as_c_str(), flags, Mode::empty());
+        let target = match target.and_then(|target| fchdir(&target).map(|()| target)) {
+            Ok(target) => target,
+            Err(errno) => return send(reply, [errno as i32, 0, 0]),
+        };
+        let returned = sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data);
+        // ENOENT may also mean that the target was removed just now.
+        let gone = returned == Err(Errno::ENOENT) && fstat(&target).is_ok_and(|s| s.st_nlink == 0);
+        let opened = if gone { Errno::ENOENT as i32 } else { 0 };
+        send(reply, [opened, returned.unwrap_or(0), code(returned.map(drop))]);
     })?;
-    let [returned, errno] = received(&report).ok_or(WorkerError::Died)?;
+    let [opened, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
+    result(opened).map_err(WorkerError::Target)?;
     Ok(result(errno).map(|()| returned))
 }
 
@@ -99,7 +113,7 @@ pub fn settle(
 ) -> Result<RootReport, WorkerError> {
     let report = run(until, clock, stop, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let root = match openat(&point.folder, point.name.as_c_str(), flags, Mode::empty()) {
+        let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
             Ok(root) => root,
             Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0, 0, 0]),
         };

@@ -447,9 +447,9 @@ def _():
     expect_mounted()
 
 
-@scenario("few descriptors, little memory, a small stack and a file size of nothing are enough")
+@scenario("4 free descriptors, 16 MB, a small stack and a file size of nothing are enough")
 def _():
-    for limit in ("--nofile=12", "--as=16777216", "--stack=65536", "--fsize=0"):
+    for limit in ("--nofile=7", "--as=16777216", "--stack=65536", "--fsize=0"):
         expect(agent(wrap=["prlimit", limit]), 0)
         expect_mounted()
         sh(f"umount {POINT}")
