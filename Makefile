@@ -6,7 +6,7 @@ GNU  := x86_64-unknown-linux-gnu
 BIN  := target/release-static/efs-agent
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help build test unit vm-test demo lint clean
+.PHONY: help build test unit vm-test faults demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 5 minutes)'
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
+	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
 	@echo 'make lint     rustfmt and clippy'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
@@ -35,6 +36,9 @@ unit: build
 
 vm-test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+
+faults: build
+	cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
 
 test: build
 	@tests/all.sh

@@ -146,6 +146,13 @@ fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>,
         }
         None => outcome.line(),
     };
+    let cure = match signal {
+        Some(nix::sys::signal::Signal::SIGTERM) => {
+            let hint = "if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
+            format!("{cure}; {hint}")
+        }
+        _ => cure.to_owned(),
+    };
     let write = |text: String| {
         if outcome.share.required { log.error(text) } else { log.warning(text) }
     };

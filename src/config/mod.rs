@@ -173,7 +173,7 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let source = Source::new(file, text);
+        let source = Source::new(file, text, belongs);
         let mut top = source.document("the top level", TOP_KEYS)?;
         let deadline = match top.string("deadline")? {
             None => DEADLINE,
@@ -221,6 +221,19 @@ impl Settings {
             return Err(source.error(text.len(), what.into()));
         }
         Ok(Self { deadline, attempt_timeout, log, shares })
+    }
+}
+
+/// Where a key of ours belongs, for whoever put it into another table.
+fn belongs(key: &str) -> Option<&'static str> {
+    if TOP_KEYS.iter().take(2).any(|k| *k == key) {
+        Some("at the top of the file, above the first [[share]] and [log]")
+    } else if LOG_KEYS.contains(&key) {
+        Some("below a line [log]")
+    } else if SHARE_KEYS.contains(&key) {
+        Some("below a line [[share]]")
+    } else {
+        None
     }
 }
 
@@ -401,6 +414,13 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if is_id("fs-") {
         return Err(only_an_id(name));
     }
+    let of_aws = name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
+    if of_aws && name.starts_with("fs-") && !name.contains(".efs.") {
+        return Err("lacks \".efs\": an EFS name is like \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"".into());
+    }
+    if name.starts_with("file-system-id.") {
+        return Err(PLACEHOLDER.into());
+    }
     if name.starts_with("fsap-") {
         return Err(
             "is an access point, which this version cannot mount: write the file system's DNS name"
@@ -414,8 +434,14 @@ fn only_an_id(id: &str) -> String {
     format!("is only the file system's id: write its DNS name, \"{id}.efs.<region>.amazonaws.com\"")
 }
 
+const PLACEHOLDER: &str =
+    "has a placeholder in it: put your own file system's id and region in its place";
+
 /// What is wrong with a text that people paste for an endpoint.
 fn not_an_endpoint(text: &str) -> String {
+    if text.contains('<') {
+        return PLACEHOLDER.into();
+    }
     // A DNS name of EFS somewhere in it (a mount command, a URL, a name with a path or a port)?
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'));
     for word in words {
@@ -508,6 +534,23 @@ mod tests {
         assert_eq!(
             error("[log]\nlevels = 1\n"),
             "/c.toml:2:1: unknown key \"levels\" in [log]; did you mean \"level\"?"
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_table_is_told_where_it_belongs() {
+        let share = "[[share]]\nendpoint = \"a\"\n";
+        assert_eq!(
+            error(&format!("{share}deadline = \"20s\"\n")),
+            "/c.toml:3:1: key \"deadline\" does not belong in [[share]], but at the top of the file, above the first [[share]] and [log]"
+        );
+        assert_eq!(
+            error(&format!("{share}level = \"info\"\n")),
+            "/c.toml:3:1: key \"level\" does not belong in [[share]], but below a line [log]"
+        );
+        assert_eq!(
+            error("endpoint = \"a\"\n"),
+            "/c.toml:1:1: key \"endpoint\" does not belong in the top level, but below a line [[share]]"
         );
     }
 
@@ -642,6 +685,12 @@ mod tests {
             assert!(e.ends_with(&format!("is neither a DNS name nor an IP address{why}")), "{e}");
         }
         assert!(with("fs-0123abcd:/").unwrap_err().contains("is only the file system's id"));
+        assert!(
+            with("fs-0123abcd.eu-west-1.amazonaws.com").unwrap_err().contains("lacks \".efs\"")
+        );
+        assert!(
+            with("fs-0123abcd.efs.<region>.amazonaws.com").unwrap_err().contains("a placeholder")
+        );
         assert!(with("fsap-0123abcd").unwrap_err().contains("is an access point"));
         assert_eq!(
             with("fs-0123abcd").unwrap_err(),
@@ -716,7 +765,12 @@ mod tests {
         );
         assert_eq!(
             share("required = False"),
-            "/c.toml:2:1: required must be true or false, in lower case"
+            "/c.toml:2:1: required must be true or false, in lower case and without quotes"
+        );
+        assert_eq!(share("required = no"), share("required = False"));
+        assert_eq!(
+            share("addresses = [10.0.1.12]"),
+            "/c.toml:2:1: addresses needs double quotes around each value: addresses = [\"…\"]"
         );
         assert_eq!(
             share("endpoint = “a”"),

@@ -158,6 +158,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         "is no NFS option: owners and modes are the server's; see `root_mode`",
     ),
     (
+        &["context", "fscontext", "defcontext", "rootcontext", "seclabel"],
+        "is an SELinux option, which this version does not pass on",
+    ),
+    (
         &["user", "users", "owner", "group"],
         "lets users mount, which only root does here: take it out",
     ),
@@ -231,9 +235,9 @@ impl MountOptions {
             ("nfsvers" | "vers", Some(version)) => return self.set_version(version, word),
             _ => {}
         }
-        if key.contains(char::is_whitespace) {
+        if word.contains(char::is_whitespace) {
             return Err(format!(
-                "is not possible: {key:?} has a blank in it: options are separated by commas alone"
+                "is not possible: {word:?} has a blank in it: options are separated by commas alone"
             ));
         }
         let known = KEYS.iter().find(|(k, ..)| *k == key);

@@ -15,11 +15,13 @@ use toml::de::{DeTable, DeValue};
 pub struct Source<'a> {
     file: &'a Path,
     text: &'a str,
+    /// Where a key belongs that was found in a wrong table.
+    belongs: fn(&str) -> Option<&'static str>,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text }
+    pub fn new(file: &'a Path, text: &'a str, belongs: fn(&str) -> Option<&'static str>) -> Self {
+        Self { file, text, belongs }
     }
 
     /// The error `what` at byte offset `place`. Always one line.
@@ -74,11 +76,22 @@ impl<'a> Source<'a> {
         let what = match rest.strip_prefix('=').map(str::trim_start) {
             None if rest.is_empty() || rest.starts_with(['.', '-']) => return None,
             None => format!("not of the form key = value: {key} = \"…\""),
-            Some(value) if value.starts_with("True") || value.starts_with("False") => {
-                format!("{key} must be true or false, in lower case")
+            Some(value)
+                if ["True", "False", "yes", "no", "on", "off"]
+                    .contains(&value.split(|c| !word(c)).next().unwrap_or("")) =>
+            {
+                format!("{key} must be true or false, in lower case and without quotes")
             }
             Some(value) if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') => {
                 format!("{key} needs double quotes around its value: {key} = \"…\"")
+            }
+            Some(value)
+                if value.starts_with('[')
+                    && value
+                        .trim_start_matches(['[', ' '])
+                        .starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                format!("{key} needs double quotes around each value: {key} = [\"…\"]")
             }
             Some(_) => return None,
         };
@@ -107,8 +120,11 @@ impl<'a> Table<'a> {
             .filter(|key| !keys.contains(&key.get_ref().as_ref()))
             .min_by_key(|key| key.span().start);
         if let Some(key) = unknown {
-            let what =
-                format!("unknown key {:?} in {name}; {}", key.get_ref(), hint(key.get_ref(), keys));
+            let word = key.get_ref();
+            let what = match (source.belongs)(word) {
+                Some(place) => format!("key {word:?} does not belong in {name}, but {place}"),
+                None => format!("unknown key {word:?} in {name}; {}", hint(word, keys)),
+            };
             return Err(source.error(key.span().start, what));
         }
         let entries = entries.into_iter().map(|(k, v)| (k.into_inner().into_owned(), v)).collect();

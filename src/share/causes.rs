@@ -145,13 +145,14 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
 
 /// A run that was ended from outside: what it was waiting for is what matters.
 fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
-    let hint = "if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
     match before.map(|before| explain(before, share, kernel)) {
-        None => cause(Class::Temporary, "stopped by a signal before it was mounted", hint),
+        None => {
+            cause(Class::Temporary, "stopped by a signal before it was mounted", "start it again")
+        }
         Some(Cause { sentence, cure, .. }) => {
             let sentence =
                 format!("stopped by a signal before it was mounted; until then: {sentence}");
-            cause(Class::Temporary, sentence, format!("{cure}; {hint}"))
+            cause(Class::Temporary, sentence, cure)
         }
     }
 }

@@ -2,7 +2,8 @@
 //! (`guest/scenarios_*.py`) as a test of its own. What the scenarios do is the guest's business;
 //! here lives only the way from the VM's output to the test report.
 //!
-//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words.
+//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words. What
+//! the rows of the fault matrix came to is left in target/faults.json.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ const LIMIT: &str = "1200";
 #[derive(Default)]
 struct Board {
     ended: Mutex<HashMap<String, Result<(), String>>>,
+    /// What the matrix tells of each row, as JSON.
+    rows: Mutex<Vec<String>>,
     news: Condvar,
 }
 
@@ -96,7 +99,14 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
             });
         }
     }
-    Ok(libtest_mimic::run(arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(arguments, trials);
+    let rows = board.rows.lock().unwrap_or_else(|e| e.into_inner());
+    if !rows.is_empty() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/faults.json");
+        fs::write(&file, format!("[\n{}\n]\n", rows.join(",\n")))?;
+        println!("{} rows of the fault matrix are told of in {}", rows.len(), file.display());
+    }
+    Ok(conclusion.exit_code())
 }
 
 /// The names in `@scenario("…")`, in the order in which the guest runs them.
@@ -110,8 +120,11 @@ fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
         let text = fs::read_to_string(guest.join(format!("{}.py", file.trim())))?;
         // `@scenario("name")` above a function, or `row("name", …` in the matrix.
         let name = |line: &str| {
-            let rest = line.strip_prefix("@scenario(\"").or(line.strip_prefix("row(\""))?;
-            rest.split_once('"').map(|(name, _)| name.to_owned())
+            let (kind, rest) = match line.strip_prefix("@scenario(\"") {
+                Some(rest) => ("", rest),
+                None => ("fault: ", line.strip_prefix("row(\"")?),
+            };
+            rest.split_once('"').map(|(name, _)| format!("{kind}{name}"))
         };
         names.extend(text.lines().filter_map(name));
     }
@@ -171,7 +184,10 @@ fn boot_and_read(
     let mut log = String::new();
     for line in BufReader::new(out).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
-        if line.starts_with("@@begin ") {
+        if let Some(row) = line.strip_prefix("@@row {") {
+            let row = format!("{{\"kernel\": \"{kernel}\", {row}");
+            board.rows.lock().unwrap_or_else(|e| e.into_inner()).push(row);
+        } else if line.starts_with("@@begin ") {
             log.clear();
         } else if let Some((outcome, rest)) =
             line.strip_prefix("@@end ").and_then(|rest| rest.split_once(' '))

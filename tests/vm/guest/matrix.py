@@ -1,7 +1,7 @@
 """The fault matrix: what is broken, and what the agent must make of it. A row names the fault, how it
 comes about, and the outcome demanded: exit code, words, time and what is left. How a row is carried
 out stands at the end; faults that need more than that are scenarios in scenarios_faults.py."""
-import contextlib, ctypes, dataclasses, os, time
+import contextlib, ctypes, dataclasses, json, os, time
 from rig import *
 
 ROWS = []
@@ -234,13 +234,17 @@ def carry_out(one):
         stack.callback(lambda: sh(f"timeout 3 umount -f {point} || umount -l {point}", check_=False) if mounted(point) else None)
         config(endpoint, head, **keys)
         one.given(stack)
+        told = dict(row=one.name, demanded=dict(code=one.code, says=one.says), clean=False)
+        stack.callback(lambda: print("@@row " + json.dumps(told)))
         process = start()
         came = after(*one.cured) if one.cured else None
         result = end(process)
+        told.update(given=dict(code=result.code, last=result.last), seconds=round(result.seconds, 3))
         if came:
             came.join()
             lag = process.began + result.seconds - came.at
             print(f"figure: recovered in {lag:.2f} s")
+            told["recovered_in"] = round(lag, 3)
             check(lag < 2, f"recovered only {lag:.2f} s after the fault was gone")
         expect(result, one.code, *one.says, within=(one.within or one.deadline) + 1)
         if one.code == 0:
@@ -250,9 +254,11 @@ def carry_out(one):
             check(" to mend it: " in result.last and result.last.endswith(f"(exit {one.code})"), f"the last line: {result.last}")
             if one.code == 75:
                 print(f"figure: {result.seconds - one.deadline:.3f} s past the deadline")
+                told["past_deadline"] = round(result.seconds - one.deadline, 3)
                 check(result.seconds >= one.deadline - 0.1, "gave up before the deadline")
         check(not agents(), f"processes were left behind: {agents()}")
+        told["clean"] = True
 
 
 for one in ROWS:
-    SCENARIOS.append((one.name, lambda one=one: carry_out(one)))
+    SCENARIOS.append((f"fault: {one.name}", lambda one=one: carry_out(one)))
