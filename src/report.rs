@@ -163,15 +163,7 @@ mod tests {
     fn outcome(required: bool, class: Option<Class>) -> Outcome {
         let text = format!("[[share]]\nendpoint = \"fs-1.example\"\nrequired = {required}\n");
         let share = Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0);
-        let mounted = Mounted {
-            address: "10.0.0.1".into(),
-            version: "4.1".into(),
-            device: "0:40".into(),
-            rsize: 0,
-            already: false,
-            differs: vec![],
-            hides: false,
-        };
+        let mounted = Mounted::fake(false);
         let cause =
             |class| Cause { class, sentence: "it is broken".into(), cure: "mend it".into() };
         let result = class.map_or(Ok(mounted), |class| Err(cause(class)));

@@ -516,18 +516,6 @@ mod tests {
             let seen = self.seen.lock().unwrap();
             seen.iter().filter(|(w, _)| *w == what).map(|(_, t)| *t).collect()
         }
-
-        fn mounted(already: bool) -> Mounted {
-            Mounted {
-                address: "10.0.0.1".into(),
-                version: "4.1".into(),
-                device: "0:40".into(),
-                rsize: 0,
-                already,
-                differs: vec![],
-                hides: false,
-            }
-        }
     }
 
     impl Machine for FakeMachine {
@@ -535,7 +523,7 @@ mod tests {
 
         fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
             let address = self.old_address.clone().unwrap_or("10.0.0.1".into());
-            Ok(self.already.then(|| Mounted { address, ..Self::mounted(true) }))
+            Ok(self.already.then(|| Mounted { address, ..Mounted::fake(true) }))
         }
 
         fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<bool, Failure> {
@@ -595,7 +583,7 @@ mod tests {
             self.see("mount");
             self.mounted_from.lock().unwrap().push(call.address);
             let mut script = self.mounts.lock().unwrap();
-            if script.is_empty() { Ok(Self::mounted(false)) } else { Err(script.remove(0)) }
+            if script.is_empty() { Ok(Mounted::fake(false)) } else { Err(script.remove(0)) }
         }
 
         fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Vec<(Level, String)> {

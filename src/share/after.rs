@@ -90,18 +90,6 @@ mod tests {
         Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
     }
 
-    fn mounted() -> Mounted {
-        Mounted {
-            address: String::new(),
-            version: String::new(),
-            device: "0:45".into(),
-            rsize: 1 << 20,
-            already: false,
-            differs: vec![],
-            hides: false,
-        }
-    }
-
     fn report(set: Result<(), Errno>, writable: Result<(), Errno>) -> RootReport {
         RootReport {
             opened: Ok(()),
@@ -173,7 +161,7 @@ mod tests {
     #[test]
     fn read_ahead_is_fifteen_times_rsize_and_a_missing_file_is_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let mut mounted = mounted();
+        let mut mounted = Mounted::fake(false);
         set_read_ahead(dir.path(), &mounted);
         let folder = dir.path().join("sys/class/bdi/0:45");
         fs::create_dir_all(&folder).unwrap();

@@ -109,6 +109,22 @@ pub struct Mounted {
     pub hides: bool,
 }
 
+#[cfg(test)]
+impl Mounted {
+    /// A share mounted from 10.0.0.1, as a scripted machine has it.
+    pub fn fake(already: bool) -> Self {
+        Self {
+            address: "10.0.0.1".into(),
+            version: "4.1".into(),
+            device: "0:45".into(),
+            rsize: 1 << 20,
+            already,
+            differs: vec![],
+            hides: false,
+        }
+    }
+}
+
 /// Why a step failed. [`causes::explain`] says what that means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {

@@ -79,7 +79,7 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
             vms.push((kernel, mine));
         }
     }
-    // Trials only wait; as many threads as trials keep either VM from holding up the other's report.
+    // Trials only wait for what the VMs say, and these run beside them.
     arguments.test_threads = Some(2);
     if !vms.is_empty() {
         let images = images(&here)?;

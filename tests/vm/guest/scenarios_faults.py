@@ -155,6 +155,15 @@ def _():
     expect(agent("--once"), 0, rf"{SECOND} .*answers on TCP 2049", rf"from {SECOND}")
 
 
+@scenario("--once sets root_mode, and a second time finds the share mounted")
+def _():
+    config(root_mode='"1777"')
+    expect(agent("--once"), 0, "attempt 1, in")
+    check(as_user(f"touch {POINT}/x")[0] == 0, "the user cannot write")
+    expect(agent("--once"), 0, rf"already mounted: {NAME}:/ on /mnt/efs_share, from {SERVER}")
+    expect_mounted()
+
+
 @scenario("what is in the way of the mount point is named")
 def _():
     write(POINT, "")
