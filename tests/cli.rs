@@ -22,6 +22,17 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
+/// A copy of the program in `folder`. Another process writes it: a descriptor of ours that is open for
+/// writing would be inherited by whatever another test's thread forks at that moment, and until that
+/// one calls exec, ours fails with ETXTBSY.
+fn copy(folder: &tempfile::TempDir) -> PathBuf {
+    let copy = folder.path().join("efs-agent");
+    let mut install = Command::new("install");
+    install.args(["-m", "0755"]).arg(agent().get_program()).arg(&copy);
+    assert!(install.status().unwrap().success());
+    copy
+}
+
 /// Exit code and standard output; nothing may go to standard error, which AppStream drops.
 fn ended(output: Output) -> (i32, String) {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -111,9 +122,7 @@ fn a_config_that_others_can_change_is_exit_77_with_the_command_that_mends_it() {
 #[test]
 fn the_config_beside_the_executable_is_found_first() {
     let folder = folder();
-    let copy = folder.path().join("efs-agent");
-    let binary = agent().get_program().to_owned();
-    fs::copy(binary, &copy).unwrap();
+    let copy = copy(&folder);
     fs::write(folder.path().join("efs-agent.toml"), "beside = 1\n").unwrap();
     let (code, out) = ended(Command::new(&copy).env_clear().output().unwrap());
     assert_eq!(code, 78);
@@ -123,9 +132,7 @@ fn the_config_beside_the_executable_is_found_first() {
 #[test]
 fn without_root_it_says_so_and_exits_77() {
     let folder = folder();
-    let copy = folder.path().join("efs-agent");
-    fs::copy(agent().get_program(), &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = copy(&folder);
     use std::os::unix::process::CommandExt;
     let output = Command::new(&copy).uid(65534).gid(65534).env_clear().output().unwrap();
     let (code, out) = ended(output);
