@@ -566,7 +566,7 @@ mod tests {
             let left = until.left(&self.clock);
             if now + left < self.port_from {
                 let _ = self.clock.wait(left);
-                let tried = vec![(addresses[0], Problem::Silent(left))];
+                let tried = vec![(addresses[0], Problem::Silent { span: left, from: None })];
                 return Err(Failure::Reach(ReachError::NoneAnswers { port: 2049, tried }));
             }
             let _ = self.clock.wait(self.port_from.saturating_sub(now));

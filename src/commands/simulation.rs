@@ -135,7 +135,8 @@ impl Machine for Instance {
             let left = until.left(self);
             if left < FRESH {
                 self.wait(left)?;
-                let tried = vec![(ADDRESS, Problem::Silent(self.now() - began))];
+                let tried =
+                    vec![(ADDRESS, Problem::Silent { span: self.now() - began, from: None })];
                 return Err(Failure::Reach(ReachError::NoneAnswers { port: 2049, tried }));
             }
             self.wait(FRESH)?;

@@ -7,10 +7,11 @@ use crate::config::{Endpoint, Share};
 use crate::share::Failure;
 use crate::share::mount_point::PointError;
 use crate::share::names::{NameError, seconds};
+use crate::share::probe::Heard;
 use crate::share::reach::{Problem, ReachError};
 use crate::share::worker::WorkerError;
 use nix::errno::Errno;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What kind of an end a cause is; `report` turns it into an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             "check that it is an NFS server and not overloaded, and that no firewall, network ACL or \
              MTU mismatch on the way swallows larger packets",
         ),
+        Failure::Probed(failure, heard) => probed(failure, *heard, share, kernel),
         Failure::Point(error) => point(error),
         Failure::PointGone => cause(
             Class::Temporary,
@@ -192,9 +194,19 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
     let ReachError::NoneAnswers { tried, .. } = error else {
         return stopped(None, share, "");
     };
-    let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent(_)));
+    let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent { .. }));
+    let astray = tried.iter().find_map(|(_, problem)| match problem {
+        Problem::Silent { from: Some(IpAddr::V4(from)), .. } if is_management(from) => Some(from),
+        _ => None,
+    });
     let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
-    let cure = if silent {
+    let cure = if let Some(from) = astray {
+        format!(
+            "{from} is of AppStream's management network, which does not lead to your VPC: the \
+             fleet's own network interface may not be attached yet; else check that the fleet's \
+             subnets are in the file system's VPC, or have a route to it"
+        )
+    } else if silent {
         SECURITY_GROUP.to_owned()
     } else if refused {
         format!(
@@ -207,6 +219,56 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
             .to_owned()
     };
     cause(Class::Temporary, error.to_string(), cure)
+}
+
+/// AppStream's own network, 198.19.0.0/16, which each instance has beside the one in the customer's VPC.
+fn is_management(from: &Ipv4Addr) -> bool {
+    matches!(from.octets(), [198, 19, ..])
+}
+
+/// A mount that did not come about, and what the server made of an NFS NULL call right after.
+fn probed(failure: &Failure, heard: Heard, share: &Share, kernel: &str) -> Cause {
+    let Some(address) = failure.failed_address() else {
+        return explain(failure, share, kernel);
+    };
+    let port = share.options.port;
+    let another = format!(
+        "check `endpoint`, and that the NFS server listens on TCP {port} (`options` can name another port)"
+    );
+    let (sentence, cure) = match (heard, failure) {
+        (Heard::Nfs, Failure::CutOff(_, span)) => (
+            format!(
+                "server {address} answers an NFS NULL call, but did not finish the mount within {}",
+                seconds(*span)
+            ),
+            format!(
+                "look for a firewall, network ACL or MTU mismatch on the way that swallows larger \
+                 packets (ping -M do -s 1472 {address}), and at the server's load"
+            ),
+        ),
+        (Heard::Nfs, _) => {
+            let Cause { sentence, cure, .. } = explain(failure, share, kernel);
+            (format!("{sentence}, though it answers an NFS NULL call"), cure)
+        }
+        (Heard::OtherRpc, _) => {
+            (format!("server {address} has no NFS version 4 on TCP {port}"), another)
+        }
+        (Heard::NotRpc, _) => {
+            (format!("what answers on TCP {port} of {address} is not an NFS server"), another)
+        }
+        (Heard::Closed, _) => (
+            format!("{address} takes connections on TCP {port} and closes them without an answer"),
+            format!("{another}; a proxy or firewall that ends connections does the same"),
+        ),
+        (Heard::Nothing, _) => (
+            format!(
+                "server {address} takes connections on TCP {port}, but answers nothing, not even an \
+                 NFS NULL call"
+            ),
+            format!("{another}, and that it is not hung"),
+        ),
+    };
+    cause(Class::Temporary, sentence, cure)
 }
 
 fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
@@ -342,15 +404,56 @@ mod tests {
 
     #[test]
     fn a_silent_port_2049_names_the_security_group() {
-        let silent = Problem::Silent(Duration::from_secs(3));
+        let from = Some("10.0.3.4".parse().unwrap());
+        let silent = Problem::Silent { span: Duration::from_secs(3), from };
         let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), silent)] };
         let cause = explained(Failure::Reach(error));
         assert!(cause.is_temporary());
-        assert_eq!(cause.sentence, "TCP 2049 to 10.0.1.12 timed out (nothing came back for 3.0 s)");
+        assert_eq!(
+            cause.sentence,
+            "TCP 2049 to 10.0.1.12 from 10.0.3.4 timed out (nothing came back for 3.0 s)"
+        );
         assert_eq!(
             cause.cure,
             "the file system's security group must allow NFS (TCP 2049) from the fleet's security group (on an image builder: from the image builder's)"
         );
+    }
+
+    #[test]
+    fn a_silence_on_the_way_out_of_appstreams_own_network_names_that_network() {
+        let from = Some("198.19.7.8".parse().unwrap());
+        let silent = Problem::Silent { span: Duration::from_secs(3), from };
+        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), silent)] };
+        let cure = explained(Failure::Reach(error)).cure;
+        assert!(cure.starts_with("198.19.7.8 is of AppStream's management network, "), "{cure}");
+    }
+
+    #[test]
+    fn what_a_null_call_told_decides_between_a_hung_server_none_at_all_and_lost_packets() {
+        let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
+        let broken = Failure::Mount(address(), Errno::EIO);
+        for (failure, heard, sentence) in [
+            (
+                &cut_off,
+                Heard::Nfs,
+                "server 10.0.1.12 answers an NFS NULL call, but did not finish the mount within 10.0 s",
+            ),
+            (
+                &cut_off,
+                Heard::Nothing,
+                "server 10.0.1.12 takes connections on TCP 2049, but answers nothing, not even an NFS NULL call",
+            ),
+            (&broken, Heard::NotRpc, "what answers on TCP 2049 of 10.0.1.12 is not an NFS server"),
+            (
+                &broken,
+                Heard::Nfs,
+                "server 10.0.1.12 broke the mount off or gave no sensible answer (EIO), though it answers an NFS NULL call",
+            ),
+        ] {
+            let cause = explained(Failure::Probed(failure.clone().into(), heard));
+            assert!(cause.is_temporary());
+            assert_eq!(cause.sentence, sentence);
+        }
     }
 
     #[test]
@@ -418,6 +521,10 @@ mod tests {
             Failure::CutOff(address(), Duration::from_secs(10)),
             Failure::Point(PointError::Symlink("/mnt".into())),
         ];
+        let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
+        for heard in [Heard::Nfs, Heard::OtherRpc, Heard::NotRpc, Heard::Closed, Heard::Nothing] {
+            failures.push(Failure::Probed(cut_off.clone().into(), heard));
+        }
         failures.extend((1..134).map(|raw| Failure::Mount(address(), Errno::from_raw(raw))));
         for failure in failures {
             let Cause { sentence, cure, .. } = explained(failure.clone());

@@ -8,15 +8,19 @@ use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver};
 use crate::share::plan::MountCall;
+use crate::share::probe::{self, Heard};
+use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, WorkerError};
 use crate::share::{Failure, Machine, Mounted, after, reach};
 use crate::stop::Stop;
+use crate::sys;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use std::ffi::CString;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +30,11 @@ const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take over a mount that is being detached.
 const FAREWELL: Duration = Duration::from_millis(300);
+
+/// How long a server that does not finish a mount gets to answer a NULL call.
+const NULL_CALL: Duration = Duration::from_secs(1);
+/// Less than this is no time to answer in.
+const TOO_SHORT: Duration = Duration::from_millis(300);
 
 /// This machine.
 pub struct Linux<'a, C> {
@@ -104,6 +113,23 @@ impl<C: Clock + Sync> Linux<'_, C> {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
             let _ = umount2(&entry.mount_point, flags);
         }
+    }
+
+    /// What the server makes of an NFS NULL call, within [`NULL_CALL`] and before `until`, or before
+    /// `child` has something to say; nothing where that is too short a time to tell.
+    fn null_call(
+        &self,
+        share: &Share,
+        address: IpAddr,
+        until: Deadline,
+        child: Option<BorrowedFd<'_>>,
+    ) -> Option<Heard> {
+        if until.left(self.clock) < TOO_SHORT {
+            return None;
+        }
+        let server = SocketAddr::new(address, share.options.port);
+        let until = until.within(self.clock, NULL_CALL);
+        probe::null_call(server, child, until, self.clock, self.stop)
     }
 
     /// Whether the mount point can be looked at without asking a server that may be dead.
@@ -200,7 +226,12 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         let before = self.table()?;
         let hides = mount_point::is_empty(point) == Some(false);
         let started = self.clock.now();
-        let result = match worker::mount(call, point, until, self.clock, self.stop) {
+        let mut heard = None;
+        // While the kernel waits for the server, so can we: it costs no time.
+        let mut ask =
+            |child: BorrowedFd<'_>| heard = self.null_call(share, call.address, until, Some(child));
+        let returned = worker::mount(call, point, until, self.clock, self.stop, &mut ask);
+        let result = match returned {
             Ok(Ok(0)) => self.shown(share, until, Failure::NotShown),
             Ok(Ok(other)) => Err(Failure::Odd(other)),
             // Another run was quicker.
@@ -212,6 +243,9 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             Ok(Err(Errno::EPROTONOSUPPORT)) if !self.root.join("sys/module/nfsv4").exists() => {
                 Err(Failure::NoModule)
             }
+            // What the kernel says of an option that it does not know, it says of a blackhole route too.
+            Ok(Err(Errno::EINVAL)) => Err(no_way(call.address, share.options.port)
+                .unwrap_or(Failure::Mount(call.address, Errno::EINVAL))),
             Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
             // Made anew, it is either good or what is in the way is named.
             Err(WorkerError::Target(_)) => Err(Failure::PointGone),
@@ -223,10 +257,22 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             Err(WorkerError::Stopped(_)) => self.shown(share, until, Failure::Stopped(None)),
             Err(error) => self.shown(share, until, Failure::Worker(error)),
         };
-        if result == Err(Failure::NotShown) {
-            self.take_away(share, &before);
+        match result {
+            Ok(mounted) => Ok(Mounted { hides: hides && !mounted.already, ..mounted }),
+            Err(failure) if failure.wants_null_call() => {
+                let ask = || self.null_call(share, call.address, until, None);
+                Err(match heard.or_else(ask) {
+                    Some(heard) => Failure::Probed(Box::new(failure), heard),
+                    None => failure,
+                })
+            }
+            Err(failure) => {
+                if failure == Failure::NotShown {
+                    self.take_away(share, &before);
+                }
+                Err(failure)
+            }
         }
-        result.map(|mounted| Mounted { hides: hides && !mounted.already, ..mounted })
     }
 
     fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {
@@ -240,6 +286,13 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         let report = worker::settle(&parent, device, mode, user, until, self.clock, self.stop);
         after::notes(share, user, report)
     }
+}
+
+/// A look at the route: why no packet can leave for `address`, if none can. Sends nothing.
+fn no_way(address: IpAddr, port: u16) -> Option<Failure> {
+    let errno = sys::connect_udp(SocketAddr::new(address, port)).err()?;
+    let tried = vec![(address, Problem::Errno(errno))];
+    Some(Failure::Reach(ReachError::NoneAnswers { port, tried }))
 }
 
 /// Whether what we mount is seen by the rest of the machine.

@@ -7,6 +7,7 @@ pub mod linux;
 pub mod mount_point;
 pub mod names;
 pub mod plan;
+pub mod probe;
 pub mod reach;
 pub mod table;
 pub mod worker;
@@ -17,6 +18,7 @@ use mount_point::PointError;
 use names::{Found, NameError};
 use nix::errno::Errno;
 use plan::MountCall;
+use probe::Heard;
 use reach::ReachError;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -161,6 +163,8 @@ pub enum Failure {
     NotShown,
     /// mount(2) took too long and was killed.
     CutOff(IpAddr, Duration),
+    /// One of the two above, and what the server then made of an NFS NULL call.
+    Probed(Box<Failure>, Heard),
     /// The process around mount(2) failed.
     Worker(WorkerError),
     /// The deadline had passed before this share's first attempt.
@@ -204,7 +208,26 @@ impl Failure {
     pub fn failed_address(&self) -> Option<IpAddr> {
         match self {
             Self::Mount(address, _) | Self::CutOff(address, _) => Some(*address),
+            Self::Probed(failure, _) => failure.failed_address(),
             _ => None,
+        }
+    }
+
+    /// Whether the server took a connection and then fell silent or broke off: a NULL call can tell
+    /// whether it is an NFS server at all.
+    pub fn wants_null_call(&self) -> bool {
+        let broken = [
+            Errno::EIO,
+            Errno::ECONNRESET,
+            Errno::ECONNABORTED,
+            Errno::EPIPE,
+            Errno::EPROTO,
+            Errno::ETIMEDOUT,
+        ];
+        match self {
+            Self::CutOff(..) => true,
+            Self::Mount(_, errno) => broken.contains(errno),
+            _ => false,
         }
     }
 
@@ -212,9 +235,10 @@ impl Failure {
     pub fn is_by_time(&self) -> bool {
         match self {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
+            Self::Probed(failure, _) => failure.is_by_time(),
             Self::Reach(ReachError::NoneAnswers { tried, .. })
             | Self::ReachListed(_, ReachError::NoneAnswers { tried, .. }) => {
-                tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent(_)))
+                tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent { .. }))
             }
             _ => false,
         }

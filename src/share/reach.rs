@@ -39,16 +39,23 @@ pub enum ReachError {
 /// What one address did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// Nothing came back for this long.
-    Silent(Duration),
+    /// Nothing came back.
+    Silent {
+        /// For this long.
+        span: Duration,
+        /// The address of this machine that the route to it starts from, where there is one.
+        from: Option<IpAddr>,
+    },
     /// It was turned down, here or on the way.
     Errno(Errno),
 }
 
 fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
     let one = |(address, problem): &(IpAddr, Problem)| match problem {
-        Problem::Silent(span) => {
-            format!("TCP {port} to {address} timed out (nothing came back for {})", seconds(*span))
+        Problem::Silent { span, from } => {
+            let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
+            let span = seconds(*span);
+            format!("TCP {port} to {address}{from} timed out (nothing came back for {span})")
         }
         Problem::Errno(Errno::ECONNREFUSED) => {
             format!("TCP {port} to {address} was refused (nothing listens there)")
@@ -115,9 +122,11 @@ pub fn first_that_answers(
                 }
             }
         } else {
-            let silent = Problem::Silent(now.saturating_sub(started));
-            let tried =
-                all.iter().map(|c| (c.address, c.problem.unwrap_or(silent))).collect::<Vec<_>>();
+            let span = now.saturating_sub(started);
+            let problem = |c: &Candidate| {
+                c.problem.unwrap_or_else(|| Problem::Silent { span, from: c.from() })
+            };
+            let tried = all.iter().map(|c| (c.address, problem(c))).collect();
             return Err(ReachError::NoneAnswers { port, tried });
         }
     }
@@ -156,6 +165,12 @@ impl Candidate {
             }
             Err(errno) => self.problem = Some(Problem::Errno(errno)),
         }
+    }
+
+    /// Where the connections under way start from, as the route has it.
+    fn from(&self) -> Option<IpAddr> {
+        let from = self.under_way.last()?.local_addr().ok()?.ip();
+        (!from.is_unspecified()).then_some(from)
     }
 
     /// Takes in one readiness for each connection under way; whether one of them stands.

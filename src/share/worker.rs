@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How long a killed child is waited for: mount(2) lets go within 15 ms of SIGKILL.
 const REAP: Duration = Duration::from_millis(80);
+/// A child that takes longer than this leaves its parent time for something else.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a child's report is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +67,8 @@ pub struct RootReport {
     pub writable: Result<(), Errno>,
 }
 
-/// Carries out `call` on `point`, for at most until `until`.
+/// Carries out `call` on `point`, for at most until `until`. If it takes long, `meanwhile` is called
+/// once; it is given what becomes readable when the call has ended, and must return soon after that.
 ///
 /// # Errors
 /// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
@@ -75,8 +78,9 @@ pub fn mount(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
 ) -> Result<MountReturn, WorkerError> {
-    let report = run(until, clock, stop, |reply| {
+    let job = |reply: BorrowedFd<'_>| {
         // By its descriptor, not by its path: what is opened here, in the folder that was checked
         // and without following a symlink, is what is mounted on.
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -91,7 +95,8 @@ pub fn mount(
         let gone = returned == Err(Errno::ENOENT) && fstat(&target).is_ok_and(|s| s.st_nlink == 0);
         let opened = if gone { Errno::ENOENT as i32 } else { 0 };
         send(reply, [opened, returned.unwrap_or(0), code(returned.map(drop))]);
-    })?;
+    };
+    let report = run(until, clock, stop, meanwhile, job)?;
     let [opened, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
     result(opened).map_err(WorkerError::Target)?;
     Ok(result(errno).map(|()| returned))
@@ -111,7 +116,7 @@ pub fn settle(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<RootReport, WorkerError> {
-    let report = run(until, clock, stop, |reply| {
+    let report = run(until, clock, stop, &mut |_| {}, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
             Ok(root) => root,
@@ -176,7 +181,7 @@ pub fn detach(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
-    let report = run(until, clock, stop, |reply| {
+    let report = run(until, clock, stop, &mut |_| {}, |reply| {
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         send(reply, [code(umount2(path, flags))]);
     })?;
@@ -206,16 +211,23 @@ fn received<const N: usize>(bytes: &[u8]) -> Option<[i32; N]> {
 }
 
 /// Runs `job` in a child and returns the bytes it replied with. However this ends, the child is gone.
+/// `meanwhile` is called once if the child takes longer than [`PATIENCE`].
 fn run(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
     job: impl FnOnce(BorrowedFd<'_>),
 ) -> Result<Vec<u8>, WorkerError> {
     let child = sys::spawn(job).map_err(WorkerError::Fork)?;
     let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
     // Ready means the report or, if the child died, the end of the pipe.
-    let ended = match stop.poll(&fds, until.left(clock)) {
+    let mut ready = stop.poll(&fds, until.within(clock, PATIENCE).left(clock));
+    if matches!(&ready, Ok(ready) if !ready.contains(&true)) && !until.passed(clock) {
+        meanwhile(child.reply.as_fd());
+        ready = stop.poll(&fds, until.left(clock));
+    }
+    let ended = match ready {
         Ok(ready) if ready.contains(&true) => Ok(()),
         Ok(_) => Err(WorkerError::CutOff),
         Err(stopped) => Err(stopped.into()),
@@ -268,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_report_comes_back_whole() {
-        let (result, _) = with(5000, |u, c, s| run(u, c, s, |reply| send(reply, [1, -2, 3])));
+        let (result, _) =
+            with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |reply| send(reply, [1, -2, 3])));
         assert_eq!(received::<3>(&result.unwrap()), Some([1, -2, 3]));
         assert_eq!(received::<3>(&[0; 8]), None);
     }
@@ -277,7 +290,7 @@ mod tests {
     fn a_child_that_blocks_is_cut_off_and_reaped() {
         let (mut out, side) = std::io::pipe().unwrap();
         let (result, took) = with(200, |until, clock, stop| {
-            run(until, clock, stop, |_| {
+            run(until, clock, stop, &mut |_| {}, |_| {
                 sys::reply(side.as_fd(), &std::process::id().to_ne_bytes());
                 loop {
                     pause();
@@ -294,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_without_a_report_is_told_from_one_that_reports() {
-        let (result, _) = with(5000, |u, c, s| run(u, c, s, |_| {}));
+        let (result, _) = with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |_| {}));
         assert_eq!(result, Ok(vec![]));
         assert_eq!(received::<2>(&[]), None);
     }
