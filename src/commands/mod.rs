@@ -4,6 +4,8 @@
 pub mod session;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod soak;
 
 use crate::cli::{self, Command};
 use crate::config::Facility;

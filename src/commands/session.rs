@@ -27,6 +27,13 @@ const GLANCE: Duration = Duration::from_millis(150);
 const BETWEEN: Duration = Duration::from_millis(60);
 /// How long the server of a share that is mounted already gets to answer one question.
 const ALIVE: Duration = Duration::from_millis(1500);
+/// With several servers, the first mount(2) of a share is cut off after about this long, the next
+/// after twice as long, and so on: the kernel makes itself known to one new server at a time, so that
+/// a server which falls silent at that moment holds up the mounts of all others …
+const FIRST_OF_SEVERAL: Duration = Duration::from_secs(2);
+/// … each server's with this much more than the last one's: whichever of them is the silent one,
+/// another is waiting in the kernel when it is cut off, and comes first.
+const MORE_FOR_EACH: Duration = Duration::from_millis(500);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -195,9 +202,9 @@ impl<M: Machine> Run<'_, M> {
                 None => servers.push((share.endpoint.clone(), vec![(place, share)])),
             }
         }
-        let one_server = |shares: Vec<(usize, Share)>| -> Vec<(usize, Outcome)> {
+        let one_server = |shares: Vec<(usize, Share)>, first_span| -> Vec<(usize, Outcome)> {
             let each = shares.into_iter().map(|(place, share)| {
-                let outcome = self.bring_up(share);
+                let outcome = self.bring_up(share, first_span);
                 if several {
                     tell(&outcome, self.once, None, None, self.log);
                 }
@@ -206,18 +213,22 @@ impl<M: Machine> Run<'_, M> {
             each.collect()
         };
         let mut outcomes: Vec<(usize, Outcome)> = if servers.len() == 1 {
-            servers.into_iter().flat_map(|(_, shares)| one_server(shares)).collect()
+            servers
+                .into_iter()
+                .flat_map(|(_, shares)| one_server(shares, self.attempt_timeout))
+                .collect()
         } else {
             std::thread::scope(|scope| {
                 let mut threads = Vec::new();
                 let mut here = Vec::new();
-                for (_, shares) in servers {
+                for ((_, shares), n) in servers.into_iter().zip(0..) {
+                    let first_span = FIRST_OF_SEVERAL + MORE_FOR_EACH * n;
                     let again = shares.clone();
                     let thread = std::thread::Builder::new().stack_size(STACK);
-                    match thread.spawn_scoped(scope, || one_server(shares)) {
+                    match thread.spawn_scoped(scope, move || one_server(shares, first_span)) {
                         Ok(thread) => threads.push(thread),
                         // No thread to be had: one after another is better than not at all.
-                        Err(_) => here.extend(one_server(again)),
+                        Err(_) => here.extend(one_server(again, first_span)),
                     }
                 }
                 here.extend(threads.into_iter().flat_map(|t| t.join().unwrap_or_default()));
@@ -228,8 +239,8 @@ impl<M: Machine> Run<'_, M> {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// One share, from whatever is there to its mount.
-    fn bring_up(&self, share: Share) -> Outcome {
+    /// One share, from whatever is there to its mount; the first mount(2) gets `first_span`.
+    fn bring_up(&self, share: Share, first_span: Duration) -> Outcome {
         let started = self.clock.now();
         let mut attempts = 0;
         if !share.options.ignored.is_empty() {
@@ -237,8 +248,8 @@ impl<M: Machine> Run<'_, M> {
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
         let result = match self.machine.mounted(&share, self.deadline) {
-            Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, &mut attempts),
-            Ok(None) => self.mount_new(&share, &mut attempts),
+            Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, first_span, &mut attempts),
+            Ok(None) => self.mount_new(&share, first_span, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
         };
         if let Ok(mounted) = &result {
@@ -255,6 +266,7 @@ impl<M: Machine> Run<'_, M> {
         &self,
         share: &Share,
         mounted: Mounted,
+        first_span: Duration,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
         let fail = |failure: Failure| self.explain(&failure, share);
@@ -273,7 +285,7 @@ impl<M: Machine> Run<'_, M> {
                     ));
                     let until = self.deadline.within(self.clock, ALIVE);
                     self.machine.detach(share, &mounted, until).map_err(fail)?;
-                    return self.mount_new(share, attempts);
+                    return self.mount_new(share, first_span, attempts);
                 }
                 Err(stopped @ Failure::Stopped(_)) => return Err(fail(stopped)),
                 _ => {}
@@ -290,12 +302,17 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    fn mount_new(&self, share: &Share, attempts: &mut u32) -> Result<Mounted, Cause> {
+    fn mount_new(
+        &self,
+        share: &Share,
+        first_span: Duration,
+        attempts: &mut u32,
+    ) -> Result<Mounted, Cause> {
         let mut point = match self.machine.prepare(share) {
             Ok(point) => point,
             Err(failure) => return Err(self.explain(&failure, share)),
         };
-        let result = self.until_mounted(share, &mut point, attempts);
+        let result = self.until_mounted(share, &mut point, first_span, attempts);
         if result.is_err() {
             self.machine.discard(point);
         }
@@ -307,8 +324,10 @@ impl<M: Machine> Run<'_, M> {
         &self,
         share: &Share,
         point: &mut M::Point,
+        first_span: Duration,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
+        let mut span = first_span.min(self.attempt_timeout);
         let mut backoff = Backoff::new(sys::random());
         let mut before: Option<Failure> = None;
         // Addresses that took a connection and did not mount: tried last from then on.
@@ -320,10 +339,13 @@ impl<M: Machine> Run<'_, M> {
                 return Err(self.explain(&before.unwrap_or(Failure::NoTime), share));
             }
             *attempts += 1;
-            let mut failure = match self.attempt(share, point, seen.take(), &failed) {
+            let mut failure = match self.attempt(share, point, span, seen.take(), &failed) {
                 Ok(mounted) => return Ok(mounted),
                 Err(failure) => failure,
             };
+            if matches!(failure.unprobed(), Failure::CutOff(..)) {
+                span = (span * 2).min(self.attempt_timeout);
+            }
             // An attempt that the deadline cut short says less than a whole one.
             if self.deadline.passed(self.clock) && failure.is_by_time() {
                 failure = before.take().unwrap_or(failure);
@@ -358,11 +380,12 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// One try: name, address that answers, mount(2).
+    /// One try: name, address that answers, mount(2) for at most `span`.
     fn attempt(
         &self,
         share: &Share,
         point: &M::Point,
+        span: Duration,
         seen: Option<IpAddr>,
         failed: &[IpAddr],
     ) -> Result<Mounted, Failure> {
@@ -371,7 +394,7 @@ impl<M: Machine> Run<'_, M> {
             None => self.locate(share, LOCATE, failed)?,
         };
         let call = plan::mount_call(share, address);
-        let until = self.deadline.within(self.clock, self.attempt_timeout);
+        let until = self.deadline.within(self.clock, span);
         self.machine.mount(share, &call, point, until)
     }
 
@@ -459,6 +482,7 @@ mod tests {
     use crate::share::mount_point::PointError;
     use crate::share::names::{Found, NameError};
     use crate::share::plan::MountCall;
+    use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
     use nix::errno::Errno;
     use std::sync::Mutex;
@@ -497,8 +521,9 @@ mod tests {
         old_address: Option<String>,
         /// More addresses than the one.
         more: Vec<IpAddr>,
-        /// The address of each mount(2).
+        /// The address of each mount(2), and the time it was given.
         mounted_from: Mutex<Vec<IpAddr>>,
+        spans: Mutex<Vec<Duration>>,
         prepare: Option<PointError>,
         /// Times of the steps, for looking at.
         seen: Mutex<Vec<(&'static str, Duration)>>,
@@ -578,9 +603,10 @@ mod tests {
             _: &Share,
             call: &MountCall,
             (): &(),
-            _: Deadline,
+            until: Deadline,
         ) -> Result<Mounted, Failure> {
             self.see("mount");
+            self.spans.lock().unwrap().push(until.left(&self.clock));
             self.mounted_from.lock().unwrap().push(call.address);
             let mut script = self.mounts.lock().unwrap();
             if script.is_empty() { Ok(Mounted::fake(false)) } else { Err(script.remove(0)) }
@@ -783,6 +809,27 @@ mod tests {
         assert_eq!(report.code(), Code::REFUSED);
         assert!(text.contains("/mnt is a symlink"), "{text}");
         assert!(machine.times("resolve").is_empty());
+    }
+
+    #[test]
+    fn of_several_servers_none_holds_up_the_others_for_long() {
+        let address = "10.0.0.1".parse().unwrap();
+        let cut_off = Failure::CutOff(address, seconds_of(2.0));
+        let cut_off = || Failure::Probed(Box::new(cut_off.clone()), Heard::Nfs);
+        let script = || Mutex::new(vec![cut_off(), cut_off(), cut_off(), cut_off()]);
+        let machine = FakeMachine { mounts: script(), ..Default::default() };
+        let two =
+            format!("{ONE}[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n");
+        let (report, _) = start_on(&machine, &two, false);
+        assert_eq!(report.code(), Code::OK);
+        let mut spans = machine.spans.lock().unwrap().clone();
+        spans.sort();
+        assert_eq!(spans[..2], [2.0, 2.5].map(seconds_of), "the first of each");
+        assert!(spans[2..].iter().all(|span| *span >= seconds_of(4.0)), "{spans:?}");
+        // One server has nobody to hold up.
+        let machine = FakeMachine { mounts: script(), ..Default::default() };
+        start_on(&machine, ONE, false);
+        assert_eq!(machine.spans.lock().unwrap()[..2], [seconds_of(10.0); 2]);
     }
 
     #[test]

@@ -206,10 +206,17 @@ impl Failure {
     /// The server's address that took a connection and then failed, in a way that may pass:
     /// another address may do better.
     pub fn failed_address(&self) -> Option<IpAddr> {
-        match self {
+        match self.unprobed() {
             Self::Mount(address, _) | Self::CutOff(address, _) => Some(*address),
-            Self::Probed(failure, _) => failure.failed_address(),
             _ => None,
+        }
+    }
+
+    /// The failure itself, without what a probe told of it.
+    pub fn unprobed(&self) -> &Self {
+        match self {
+            Self::Probed(failure, _) => failure.unprobed(),
+            _ => self,
         }
     }
 
@@ -233,9 +240,8 @@ impl Failure {
 
     /// Whether it only says that time ran out: an earlier failure says more.
     pub fn is_by_time(&self) -> bool {
-        match self {
+        match self.unprobed() {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
-            Self::Probed(failure, _) => failure.is_by_time(),
             Self::Reach(ReachError::NoneAnswers { tried, .. })
             | Self::ReachListed(_, ReachError::NoneAnswers { tried, .. }) => {
                 tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent { .. }))

@@ -10,7 +10,7 @@ images=$("$here/image.sh")
 echo "$images"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cp "$here"/guest/*.py "$here"/demo/main "$here"/demo/demo.py "$EFS_AGENT_BIN" "$folder"/
+cp "$here"/guest/{rig,appstream}.py "$here"/demo/main "$here"/demo/demo.py "$EFS_AGENT_BIN" "$folder"/
 say "Booting Linux $kernel with an NFS 4.1 server beside it (software emulation)"
 code=0
 "$here/boot.sh" "$images" "$kernel" "$folder" 300 | tee "$folder/out" || code=$?

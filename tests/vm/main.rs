@@ -1,6 +1,7 @@
 //! Boots one virtual machine for each kernel and shows every scenario that runs in it
-//! (`guest/scenarios_*.py`) as a test of its own. What the scenarios do is the guest's business;
-//! here lives only the way from the VM's output to the test report.
+//! (`guest/scenarios_*.py`, and the rows of the fault matrix in `guest/faults.toml`) as a test of its
+//! own. What the scenarios do is the guest's business; here lives only the way from the VM's output
+//! to the test report.
 //!
 //! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words. What
 //! the rows of the fault matrix came to is left in target/faults.json.
@@ -109,26 +110,23 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     Ok(conclusion.exit_code())
 }
 
-/// The names in `@scenario("…")`, in the order in which the guest runs them.
+/// The names in `@scenario("…")`, and those of the fault matrix.
 fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
-    let order = fs::read_to_string(guest.join("run.py"))?;
-    let imports = order.lines().find_map(|line| line.strip_prefix("import scenarios_session"));
-    let files = imports.ok_or("run.py does not import the scenarios")?;
-    let files = format!("scenarios_session{}", files.split('#').next().unwrap_or(""));
     let mut names = Vec::new();
-    for file in files.split(',') {
-        let text = fs::read_to_string(guest.join(format!("{}.py", file.trim())))?;
-        // `@scenario("name")` above a function, or `row("name", …` in the matrix.
+    for file in ["scenarios_session.py", "scenarios_faults.py"] {
+        let text = fs::read_to_string(guest.join(file))?;
         let name = |line: &str| {
-            let (kind, rest) = match line.strip_prefix("@scenario(\"") {
-                Some(rest) => ("", rest),
-                None => ("fault: ", line.strip_prefix("row(\"")?),
-            };
-            rest.split_once('"').map(|(name, _)| format!("{kind}{name}"))
+            let rest = line.strip_prefix("@scenario(\"")?;
+            rest.split_once('"').map(|(name, _)| name.to_owned())
         };
         names.extend(text.lines().filter_map(name));
     }
-    if names.is_empty() { Err("there are no scenarios".into()) } else { Ok(names) }
+    let matrix: toml::Table = fs::read_to_string(guest.join("faults.toml"))?.parse()?;
+    let rows =
+        matrix.get("row").and_then(|rows| rows.as_array()).ok_or("faults.toml has no row")?;
+    let name = |row: &toml::Value| Some(format!("fault: {}", row.get("name")?.as_str()?));
+    names.extend(rows.iter().filter_map(name));
+    Ok(names)
 }
 
 fn images(here: &Path) -> Result<PathBuf, Box<dyn Error>> {

@@ -15,10 +15,12 @@ DNS_HOSTS = "/run/dns.hosts"
 SCENARIOS = []
 
 
-def scenario(name):
-    """Marks a function as a test; its name is what the test report shows."""
+def scenario(name, alone=False):
+    """Marks a function as a test; its name is what the test report shows. `alone`: none may run beside it,
+    since it changes what the lanes share (the clock, the kernel's modules, its one mutex around making itself
+    known to a new NFS server) or needs the processor for itself."""
     def mark(function):
-        SCENARIOS.append((name, function))
+        SCENARIOS.append((name, function, alone))
         return function
     return mark
 
@@ -49,9 +51,10 @@ def srv(command, check_=True):
 
 def set_up():
     os.chmod("/rig", 0o755)  # the streaming user runs its side of a session from there
-    sh("modprobe -a nfsv4 nfsd veth sch_netem")
+    with contextlib.suppress(FileExistsError):
+        os.symlink("/run/dev-log", "/dev/log")  # as on a machine with systemd, and each lane has its own /run
+    sh("modprobe -a nfsv4 nfsd veth sch_netem nf_conntrack")
     sh("sysctl -qw kernel.hung_task_timeout_secs=0", check_=False)
-    sh("modprobe nf_conntrack")
     sh("ip netns add srv; ip link add vc type veth peer name vs; ip link set vs netns srv;"
        f"ip addr add {CLIENT}/24 dev vc; ip link set vc up")
     srv(f"sh -c 'ip addr add {SERVER}/24 dev vs; ip addr add {SECOND}/24 dev vs; ip link set vs up; ip link set lo up'")
@@ -71,6 +74,13 @@ def set_up():
     shutil.copy("/rig/efs-agent", AGENT)
     os.chmod(AGENT, 0o755)
     clean()
+
+
+def tear_down():
+    """The end of a lane: nothing of it runs on in the kernel."""
+    clean()
+    dns(None)
+    nfsd(False)
 
 
 def exports(text):
@@ -272,15 +282,15 @@ def after(seconds, action):
 
 SESSION = {"SessionStart": {"Executables": [
     {"Context": "system", "Filename": AGENT, "Arguments": "", "S3LogEnabled": True},
-    {"Context": "user", "Filename": "/rig/user-session", "Arguments": "", "S3LogEnabled": True}], "WaitingTime": 30},
+    {"Context": "user", "Filename": "/run/user-session", "Arguments": "", "S3LogEnabled": True}], "WaitingTime": 30},
     "SessionTermination": {"Executables": [], "WaitingTime": 30}}
 
 
 def session(config_json=SESSION, user_script="df -h /mnt/efs_share", quiet=False):
     """A session start as AppStream makes it: events, the system log and the user's log."""
     write("/opt/appstream/SessionScripts/config.json", json.dumps(config_json))
-    write("/rig/user-session", f"#!/bin/sh\nexec 2>&1\n{user_script}\n")
-    os.chmod("/rig/user-session", 0o755)
+    write("/run/user-session", f"#!/bin/sh\nexec 2>&1\n{user_script}\n")
+    os.chmod("/run/user-session", 0o755)
     shutil.rmtree("/var/log/appstream", ignore_errors=True)
     out = sh("python3 /rig/appstream.py start")
     events = [json.loads(line) for line in out.splitlines()]
@@ -379,13 +389,22 @@ while True:
 """
 
 
+class Closer(Listener):
+    """A TCP port in the server's network that closes each connection without a word."""
+    script = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
+print(flush=True)
+while True: listener.accept()[0].close()
+"""
+
+
 class FakeDns(Listener):
     """A fake name server that misbehaves as told: `FakeDns(mode, address of the good server, its name)`."""
     script = """
 import os, socket, struct, sys, threading, time
 mode, good, known = sys.argv[1:4]
 DEAD, V6_DEAD = "10.0.0.99", "fd00:dead::1"
-began = time.monotonic()
 def wire(name): return b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\\0"
 def record(owner, kind, data): return owner + struct.pack("!HHIH", kind, 1, 60, len(data)) + data
 def a(address, owner=b"\\xc0\\x0c"): return record(owner, 1, socket.inet_aton(address))
@@ -409,7 +428,6 @@ def answers(query):
     if mode == "servfail": return [reply(query, rcode=2)]
     if mode == "refused": return [reply(query, rcode=5)]
     if mode == "refuse-aaaa": return [reply(query, rcode=5)] if kind == 28 else [yes]
-    if mode == "nx-then-good": return [yes] if time.monotonic() > began + 3 else [reply(query, rcode=3)]
     if mode.startswith("truncated"): return [reply(query, flags=0x8380)]
     if mode == "cname": return [reply(query, [cname(owner, "b.example"), cname(wire("b.example"), "c.example"), a(good, wire("c.example"))])]
     if mode == "cname-only": return [reply(query, [cname(owner, "b.example")])] if name != wire("b.example") else [yes]
@@ -443,13 +461,14 @@ while True:
 
 
 class Syslog:
-    """A fake syslog daemon: /dev/log as a datagram socket whose lines a test can read."""
+    """A fake syslog daemon: what /dev/log leads to, as a datagram socket whose lines a test can read."""
+    path = "/run/dev-log"
 
     def __enter__(self):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink("/dev/log")
+            os.unlink(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind("/dev/log")
+        self.socket.bind(self.path)
         self.socket.setblocking(False)
         return self
 
@@ -462,4 +481,4 @@ class Syslog:
 
     def __exit__(self, *_):
         self.socket.close()
-        os.unlink("/dev/log")
+        os.unlink(self.path)

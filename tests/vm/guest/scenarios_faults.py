@@ -1,35 +1,11 @@
 """What a session start says and leaves behind when something is broken: exit code, sentence, time, mounts."""
-import os, random, signal, socket, time
+import ctypes, os, random, signal, socket, time
 from rig import *
 
 GROUP = "the file system's security group must allow NFS \\(TCP 2049\\) from the fleet's security group \\(on an image builder: from the image builder's\\)"
 
 
-@scenario("a black hole ends at the deadline with the security group named, and leaves nothing")
-def _():
-    srv_nft("tcp dport 2049 drop")
-    config(head='deadline = "8s"')
-    result = agent()
-    print(f"figure: {result.seconds - 8:.3f} s past the deadline")
-    expect(result, 75, rf"attempt 1: TCP 2049 to {SERVER} timed out", at_least=7.9, within=9)
-    check(re.search(rf"error   cannot mount {NAME}:/ on /mnt/efs_share: TCP 2049 to {SERVER} timed out \(nothing came back "
-                    rf"for 3\.0 s\); after \d attempts in [78]\.\d+ s; to mend it: {GROUP} \(exit 75\)$", result.last), result.last)
-    expect_clean()
-
-
-@scenario("a server that falls silent in mid-mount is cut off, tried again and given up at the deadline")
-def _():
-    srv_nft("tcp dport 2049 ct original bytes > 600 drop")
-    config(head='deadline = "9s"\nattempt_timeout = "3s"')
-    result = agent()
-    print(f"figure: {result.seconds - 9:.3f} s past the deadline")
-    expect(result, 75, rf"attempt 1: server {SERVER} takes connections on TCP 2049, but did not finish the mount within 3\.0 s",
-           r"after \d attempts in [89]\.\d+ s; to mend it: check that it is an NFS server", at_least=8.9, within=10)
-    nft_flush()
-    expect_clean()
-
-
-@scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt")
+@scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt", alone=True)
 def _():
     srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='attempt_timeout = "3s"')
@@ -37,32 +13,6 @@ def _():
     after(4, nft_flush)
     expect(end(process), 0, "attempt 1: server", "attempt [23], in")
     expect_mounted()
-
-
-@scenario("a wrong path is refused at once")
-def _():
-    config(path='"/none"')
-    result = agent()
-    expect(result, 69, rf"error   cannot mount {NAME}:/none on /mnt/efs_share: server {SERVER} has no path /none \(ENOENT\); "
-                       r"after 1 attempt in \d\.\d{3} s; to mend it: correct `path`, or make that folder .* \(exit 69\)\n$", within=5)
-    expect_clean()
-
-
-@scenario("a path that is a file is refused at once")
-def _():
-    write("/export/file", "")
-    config(path='"/file"')
-    expect(agent(), 69, rf"/file on server {SERVER} is not a folder \(ENOTDIR\)")
-    expect_clean()
-
-
-@scenario("a denied export is refused at once")
-def _():
-    exports(EXPORTS.replace("*", "192.168.77.77"))
-    result = agent()
-    expect(result, 69, rf"access denied by server {SERVER} for / \(EACCES\).* to mend it: allow this client in the file system policy",
-           within=5)
-    expect_clean()
 
 
 @scenario("a second address is taken when the first is dead")
@@ -115,7 +65,7 @@ def once(code, sentence, within=5):
 @scenario("--once makes one attempt against a black hole")
 def _():
     srv_nft("tcp dport 2049 drop")
-    once(75, rf"TCP 2049 to {SERVER} timed out \(nothing came back for 3\.0 s\); after 1 attempt")
+    once(75, rf"TCP 2049 to {SERVER} from {CLIENT} timed out \(nothing came back for 3\.0 s\); after 1 attempt")
 
 
 @scenario("--once makes one attempt against a server that is down")
@@ -162,50 +112,6 @@ def _():
     check(as_user(f"touch {POINT}/x")[0] == 0, "the user cannot write")
     expect(agent("--once"), 0, rf"already mounted: {NAME}:/ on /mnt/efs_share, from {SERVER}")
     expect_mounted()
-
-
-@scenario("what is in the way of the mount point is named")
-def _():
-    write(POINT, "")
-    expect(agent(), 69, r"/mnt/efs_share is a file, not a folder; to mend it: remove or rename /mnt/efs_share")
-    os.unlink(POINT)
-    os.makedirs("/mnt/real")
-    os.symlink("/mnt/real", POINT)
-    expect(agent(), 69, "/mnt/efs_share is a symlink, which efs-agent does not follow")
-    os.unlink(POINT)
-    os.symlink("/mnt/real", "/mnt/link")
-    config(mount_point='"/mnt/link/share"')
-    expect(agent(), 69, "/mnt/link is a symlink")
-    check(os.listdir("/mnt/real") == [], "something was made behind the symlink")
-    check(not [m for m in mounts() if m["type"] == "nfs4"], "something was mounted")
-
-
-@scenario("a foreign mount on the mount point is named and left alone")
-def _():
-    os.mkdir(POINT)
-    sh(f"mount -t tmpfs mine {POINT}")
-    expect(agent(), 69, r"/mnt/efs_share is taken: mine \(tmpfs\) is mounted there; .*umount /mnt/efs_share")
-    check([m["source"] for m in mounted()] == ["mine"], mounted())
-    sh(f"umount {POINT}; mount -t nfs4 -o vers=4.1 {SECOND}:/ {POINT}")
-    expect(agent(), 69, rf"is taken: {SECOND}:/ \(nfs4\) is mounted there")
-    check([m["source"] for m in mounted()] == [f"{SECOND}:/"], mounted())
-
-
-@scenario("the share mounted read-only by someone else is not called a success")
-def _():
-    config(options='"ro"')
-    expect(agent(), 0)
-    config()
-    expect(agent(), 69, "is mounted already, but read-only, and the config wants to write")
-
-
-@scenario("the share mounted with other options is a success with a warning")
-def _():
-    config(options='"soft,timeo=100,suid"')
-    expect(agent(), 0)
-    config()
-    expect(agent(), 0, "/mnt/efs_share is mounted with suid instead of nosuid, soft instead of hard, timeo=100 instead of timeo=600",
-           "already mounted")
 
 
 @scenario("a private mount namespace is an error that names its reason")
@@ -270,10 +176,10 @@ def _():
     expect_clean()
 
 
-@scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left")
+@scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left", alone=True)
 def _():
     for number, name, how, why in (
-            (signal.SIGTERM, "SIGTERM", "tcp dport 2049 drop", rf"; until then: TCP 2049 to {SERVER} timed out .*; after \d attempts "
+            (signal.SIGTERM, "SIGTERM", "tcp dport 2049 drop", rf"; until then: TCP 2049 to {SERVER} from {CLIENT} timed out .*; after \d attempts "
              rf".*; to mend it: {GROUP}; if AppStream stopped it, set `deadline` 2 s or more below its waitingTime \(exit 143\)"),
             (signal.SIGINT, "SIGINT", "tcp dport 2049 ct original bytes > 600 drop", "; after 1 attempt ")):
         srv_nft(how)
@@ -308,7 +214,7 @@ def _():
     check(outcomes <= {(0, 1), (143, 0), (143, 1), (-15, 0)}, outcomes)
 
 
-@scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind")
+@scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind", alone=True)
 def _():
     srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='deadline = "60s"\nattempt_timeout = "4s"')
@@ -374,20 +280,37 @@ def _():
         sh("umount -R /mnt", check_=False)
 
 
-@scenario("a mount point below a remote file system is refused without touching it")
+@scenario("a server that falls silent in mid-mount holds up the share of another by some seconds at the most", alone=True)
 def _():
-    expect(agent(), 0)
-    srv_nft("tcp dport 2049 drop")  # a dead server: whoever looks at the mount blocks
-    config(mount_point='"/mnt/efs_share/sub/x"')
-    expect(agent(), 69, rf"/mnt/efs_share/sub/x lies on {NAME}:/ \(nfs4\), and a mount point on a remote file system can hang", within=3)
+    other = Server(1)
+    silent = f'[[share]]\nendpoint = "{SERVER}"\nmount_point = "/mnt/silent"\n'
+    good = f'[[share]]\nendpoint = "{other.address}"\nmount_point = "/mnt/good"\n'
+    try:
+        for rule in ("tcp dport 2049 ct original bytes > 600 drop", "tcp dport 2049 ip length > 250 drop"):
+            srv_nft(rule)
+            for shares in (silent + good, good + silent):
+                write(CONFIG, f'deadline = "8s"\n{shares}')
+                process = start()
+                while not mounted("/mnt/good") and process.poll() is None:
+                    time.sleep(0.02)
+                took = time.monotonic() - process.began
+                result = end(process)
+                print(f"figure: the good share was there after {took:.2f} s")
+                check(took < 4, f"the good share was there after {took:.2f} s only")
+                expect(result, 75, rf"server {SERVER} answers an NFS NULL call, but did not finish the mount", "1 of 2 shares mounted", within=9)
+                sh("umount /mnt/good")
+            nft_flush()
+    finally:
+        nft_flush()
+        other.end()
 
 
-@scenario("an address that takes connections but never answers gives way to the next")
+@scenario("an address that takes connections but never answers gives way to the next", alone=True)
 def _():
     with Listener(SERVER, 2050):
         config(endpoint=SERVER, addresses=f'["{SECOND}"]', head='attempt_timeout = "3s"', options='"port=2050"')
         with Relay(SECOND, 2050, SECOND, 2049):
-            expect(agent(), 0, rf"attempt 1: server {SERVER} takes connections on TCP 2050, but did not finish the mount within 3\.0 s",
+            expect(agent(), 0, rf"attempt 1: server {SERVER} takes connections on TCP 2050, but answers nothing, not even an NFS NULL call",
                    rf"from {SECOND}, NFS 4\.1, attempt 2")
             sh(f"umount {POINT}")
 
@@ -443,7 +366,7 @@ def _():
     print(f"figure: {kills} kills, mounts left by them: {outcomes}")
 
 
-@scenario("a clock that is stepped by an hour while it waits changes nothing")
+@scenario("a clock that is stepped by an hour while it waits changes nothing", alone=True)
 def _():
     nfsd(False)
     process = start()
@@ -514,18 +437,7 @@ def _():
         swap.wait()
 
 
-@scenario("a config that a user's group may write is not read")
-def _():
-    os.chown(CONFIG, 0, 1001)
-    os.chmod(CONFIG, 0o664)
-    try:
-        expect(agent(), 77, "has mode 0664")
-    finally:
-        os.chown(CONFIG, 0, 0)
-        os.chmod(CONFIG, 0o644)
-
-
-@scenario("16 shares on 16 servers take at most twice the time of one; a dead mount is replaced from another server")
+@scenario("16 shares on 16 servers take at most twice the time of one; a dead mount is replaced from another server", alone=True)
 def _():
     servers = [Server(number) for number in range(1, 17)]
     try:
@@ -540,10 +452,33 @@ def _():
                     check(len(mounted(f"/mnt/s{s.number}")) == 1, f"{s.address} is not mounted")
                     sh(f"umount /mnt/s{s.number}")
             return sorted(took)[1]
+        def timed_bare():
+            libc = ctypes.CDLL(None, use_errno=True)
+            for s in servers:
+                os.makedirs(f"/mnt/s{s.number}", exist_ok=True)
+            began, children = time.monotonic(), []
+            for s in servers:
+                if not (child := os.fork()):
+                    data = f"vers=4.1,addr={s.address},noresvport"
+                    arguments = (f"{s.address}:/", f"/mnt/s{s.number}", "nfs4", 0, data)
+                    os._exit(libc.mount(*(a.encode() if isinstance(a, str) else a for a in arguments)) and 1)
+                children.append(child)
+            check(all(os.waitpid(child, 0)[1] == 0 for child in children), "a bare mount failed")
+            took = time.monotonic() - began
+            sh("umount /mnt/s*")
+            return took
         one, sixteen = timed(1), timed(16)
-        print(f"figure: one share {one:.3f} s, sixteen {sixteen:.3f} s (one emulated processor), ratio {sixteen / one:.1f}")
-        # The tight bound is for a real machine: this one has a single emulated processor for all servers too.
-        check(sixteen < one * 2 + 2, f"{sixteen:.2f} s for sixteen, {one:.2f} s for one")
+        print(f"figure: one share {one:.3f} s, sixteen {sixteen:.3f} s (one emulated processor, 17 machines' work), ratio {sixteen / one:.1f}")
+        # With the network as slow against the processor as it is in life, waiting is what counts.
+        for s in servers:
+            s.run(f"tc qdisc add dev p{s.number} root netem delay 50ms")
+        one, sixteen, bare = timed(1), timed(16), timed_bare()
+        print(f"figure: with 50 ms of delay one share {one:.3f} s, sixteen {sixteen:.3f} s, ratio {sixteen / one:.1f}; "
+              f"sixteen bare mount(2) at the same moment {bare:.3f} s")
+        # No program is quicker than the kernel, which makes itself known to one new server at a time.
+        check(sixteen < max(one * 2, bare) + 2, f"{sixteen:.2f} s for sixteen, {one:.2f} s for one, {bare:.2f} s bare")
+        for s in servers:
+            s.run(f"tc qdisc del dev p{s.number} root")
         # A dead mount of an earlier run: the name moves from the first server to the second, the first is gone.
         dns([(servers[0].address, NAME)])
         config()
