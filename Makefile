@@ -6,7 +6,7 @@ GNU  := x86_64-unknown-linux-gnu
 BIN  := target/release-static/efs-agent
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help build test unit vm-test faults demo lint clean
+.PHONY: help build test unit vm-test faults kills demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
+	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
 	@echo 'make lint     rustfmt and clippy'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
@@ -32,9 +33,12 @@ build:
 	@tests/static.sh $(BIN)
 
 unit: build
-	cargo test --locked --lib --test cli
+	cargo test --locked --lib --test cli --test readme
 
-vm-test: build
+vm-kills: build
+	KILLS=10 cargo test --locked --test vm -- 'at any instant'
+
+test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
 faults: build

@@ -100,7 +100,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             Class::Temporary,
             format!("{at} is mounted already, but its server {address} does not answer"),
             format!(
-                "check that server and {SECURITY_GROUP}; umount -l {at} takes the dead mount away"
+                "check that server; {SECURITY_GROUP}; umount -l {at} takes the dead mount away"
             ),
         ),
         Failure::ReadOnly => cause(

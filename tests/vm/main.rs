@@ -3,8 +3,8 @@
 //! own. What the scenarios do is the guest's business; here lives only the way from the VM's output
 //! to the test report.
 //!
-//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words. What
-//! the rows of the fault matrix came to is left in target/faults.json.
+//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KILLS=10
+//! makes ten times as many random kills. What the rows of the fault matrix came to is left in target/faults.json.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::HashMap;
@@ -161,6 +161,8 @@ fn prepare(
     }
     fs::copy(agent, folder.path().join("efs-agent"))?;
     fs::write(folder.path().join("wanted"), wanted.join("\n"))?;
+    // A tenth of the random kills, unless KILLS says how many tenths.
+    fs::write(folder.path().join("kills"), std::env::var("KILLS").unwrap_or("1".into()))?;
     Ok(folder)
 }
 

@@ -13,6 +13,8 @@ EXPORTS = "/export *(rw,sync,fsid=0,no_root_squash,insecure,no_subtree_check,cro
 DNS_HOSTS = "/run/dns.hosts"
 
 SCENARIOS = []
+# How many tenths of the random kills are carried out.
+KILLS = int(open("/rig/kills").read()) if os.path.exists("/rig/kills") else 1
 
 
 def scenario(name, alone=False):
