@@ -1,0 +1,262 @@
+//! The schedule: which server is asked when, what is waited for, and when
+//! enough is enough. What is sent and read is [`super::message`]'s, how it
+//! travels [`super::wire`]'s.
+//!
+//! A question goes to one server after the other, round and round, until one
+//! answers it or time is up. All that were asked stay listened for, so a slow
+//! answer counts as much as a quick one. A lost datagram, like a dead server,
+//! costs one turn ([`TURN`]). Garbage costs nothing and ends nothing.
+
+use super::message::{Answer, MOST_ALIASES, answer, query};
+use super::wire::{Heard, Wire};
+use super::{By, Found, NameError};
+use crate::retry::{Clock, Deadline};
+use crate::sys;
+use simple_dns::TYPE;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// How long a server has to itself before the next is asked too; less where time is so short that not
+/// each of them would get a share of it.
+pub const TURN: Duration = Duration::from_millis(300);
+const SHORTEST_TURN: Duration = Duration::from_millis(1);
+/// How long a truncated answer is asked for again over TCP.
+pub const TCP: Duration = Duration::from_millis(600);
+const TRUNCATED: &str = "with a truncated answer, and does not give it over TCP";
+/// After each so many datagrams that settle nothing there is a pause: a flood of them must not take
+/// the processor.
+pub const BURST: usize = 32;
+/// That pause.
+pub const BREATH: Duration = Duration::from_millis(10);
+
+/// Asks name servers. One is made for each look-up, and what one question taught serves the next.
+pub struct Asker<'a> {
+    /// In the order to ask them: the one that answered last comes first.
+    servers: Vec<SocketAddr>,
+    clock: &'a dyn Clock,
+    wire: &'a mut dyn Wire,
+    /// Questions whose time was up; the addresses that they were about are welcome all the same.
+    late: Vec<Question>,
+}
+
+impl<'a> Asker<'a> {
+    /// Sends nothing yet.
+    pub fn new(servers: &[SocketAddr], clock: &'a dyn Clock, wire: &'a mut dyn Wire) -> Self {
+        Self { servers: servers.to_vec(), clock, wire, late: Vec::new() }
+    }
+
+    /// The addresses of `name`, found before `until`: IPv4, or IPv6 where a server says that there is
+    /// no IPv4 address. So nothing that is wrong with AAAA can cost an A that is there.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn addresses(&mut self, name: &str, until: Deadline) -> Result<Found, NameError> {
+        let mut name = name.to_owned();
+        let mut kind = TYPE::A;
+        let mut aliases = 0;
+        // It is what counts, whatever becomes of the question for IPv6.
+        let mut no_ipv4 = None;
+        loop {
+            let (server, answer) = match self.ask(&name, kind, until) {
+                Ok(answered) => answered,
+                Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
+                Err(e) => return Err(no_ipv4.unwrap_or(e)),
+            };
+            match answer {
+                Answer::Addresses(addresses) => {
+                    return Ok(Found { addresses, by: By::Server(server) });
+                }
+                Answer::Alias(alias) if aliases < MOST_ALIASES => {
+                    aliases += 1;
+                    name = alias;
+                }
+                Answer::NoAddress if kind == TYPE::A => {
+                    no_ipv4 = Some(NameError::NoAddress(server));
+                    kind = TYPE::AAAA;
+                }
+                Answer::NoSuchName if kind == TYPE::A => return Err(NameError::NoSuchName(server)),
+                _ => return Err(no_ipv4.unwrap_or(NameError::NoAddress(server))),
+            }
+        }
+    }
+
+    /// One question, until a server answers it. What a server says of the name is final, as it is to
+    /// libc, even if another might know better; what it says of itself (SERVFAIL, REFUSED) makes it
+    /// the next one's turn, and so does what the way to it reports.
+    ///
+    /// Sends one datagram each [`TURN`] (where time is short: one to each server, and one more), and
+    /// one more for each server that left its turn to the next.
+    fn ask(
+        &mut self,
+        name: &str,
+        kind: TYPE,
+        until: Deadline,
+    ) -> Result<(IpAddr, Answer), NameError> {
+        let mut question = Question::new(&self.servers, name, kind);
+        let started = self.clock.now();
+        let share = until.left(self.clock) / (self.servers.len() as u32 + 1);
+        let turn = TURN.min(share).max(SHORTEST_TURN);
+        let mut turns = self.servers.clone().into_iter().cycle();
+        let mut due = Deadline::after(self.clock, Duration::ZERO);
+        let mut idle = 0;
+        while question.is_new() || !until.passed(self.clock) {
+            let heard = if due.passed(self.clock) {
+                due = Deadline::after(self.clock, turn);
+                idle = 0;
+                let Some(server) = turns.next() else {
+                    break;
+                };
+                self.send(&mut question, server)?
+            } else {
+                self.wire.receive(until.min(due))?
+            };
+            let fault = match heard {
+                Some(Heard { from, what: Ok(bytes) }) => {
+                    match self.read(&mut question, from, &bytes, until)? {
+                        Some(Answer::Failed(why)) => {
+                            Some((from, NameError::Failed(from.ip(), why)))
+                        }
+                        Some(answer) => {
+                            if let Some(place) = self.servers.iter().position(|s| *s == from) {
+                                self.servers.swap(0, place);
+                            }
+                            return Ok((from.ip(), answer));
+                        }
+                        None => None,
+                    }
+                }
+                Some(Heard { from, what: Err(errno) }) => {
+                    Some((from, NameError::Unreachable { server: from.ip(), errno }))
+                }
+                None => None,
+            };
+            if let Some((server, fault)) = fault {
+                question.blame(server, fault);
+                if question.asked.iter().all(|asked| asked.fault.is_some()) {
+                    break;
+                }
+                // One that has not had its turn yet need not wait for it.
+                if question.asked.iter().any(|asked| !asked.sent) {
+                    due = Deadline::after(self.clock, Duration::ZERO);
+                }
+            }
+            idle += 1;
+            if idle % BURST == 0 {
+                self.clock.wait(BREATH.min(until.left(self.clock)))?;
+            }
+        }
+        let error = question.error(self.clock.now().saturating_sub(started));
+        self.late.push(question);
+        Err(error)
+    }
+
+    /// Sends the question to `server`; that it cannot be sent is as good as an error heard.
+    fn send(
+        &mut self,
+        question: &mut Question,
+        server: SocketAddr,
+    ) -> Result<Option<Heard>, NameError> {
+        let Some(asked) = question.asked.iter_mut().find(|asked| asked.server == server) else {
+            return Ok(None);
+        };
+        asked.sent = true;
+        let message = query(asked.id, &question.name, question.kind).ok_or(NameError::BadName)?;
+        let result = self.wire.send(server, &message);
+        Ok(result.err().map(|errno| Heard { from: server, what: Err(errno) }))
+    }
+
+    /// What a datagram says to the question, or to one before it that was given up.
+    fn read(
+        &mut self,
+        question: &mut Question,
+        from: SocketAddr,
+        bytes: &[u8],
+        until: Deadline,
+    ) -> Result<Option<Answer>, NameError> {
+        match question.read(from, bytes) {
+            Some(Answer::Truncated) => self.ask_by_tcp(question, from, until),
+            None => {
+                let mut late = self.late.iter().filter_map(|question| question.read(from, bytes));
+                Ok(late.find(|answer| matches!(answer, Answer::Addresses(_))))
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// Once for each server: what comes of it holds for its next truncated answers too.
+    fn ask_by_tcp(
+        &mut self,
+        question: &mut Question,
+        server: SocketAddr,
+        until: Deadline,
+    ) -> Result<Option<Answer>, NameError> {
+        let asked = question.asked.iter_mut().find(|asked| asked.server == server && !asked.by_tcp);
+        let Some(asked) = asked else {
+            return Ok(None);
+        };
+        asked.by_tcp = true;
+        let message = query(asked.id, &question.name, question.kind).ok_or(NameError::BadName)?;
+        let until = until.within(self.clock, TCP);
+        let bytes = self.wire.exchange(server, &message, until)?;
+        let answer = bytes.and_then(|bytes| question.read(server, &bytes));
+        Ok(answer.filter(|a| *a != Answer::Truncated).or(Some(Answer::Failed(TRUNCATED))))
+    }
+}
+
+/// What was asked, and of whom.
+struct Question {
+    name: String,
+    kind: TYPE,
+    asked: Vec<Asked>,
+}
+
+/// One server and how it has done with a question so far.
+struct Asked {
+    server: SocketAddr,
+    /// Of the messages to this server with this question, and of no others. It stays when the
+    /// question is repeated: the answer may be to any of them, and more ids that are good at once
+    /// would make a forger's guess easier.
+    id: u16,
+    sent: bool,
+    by_tcp: bool,
+    /// The last thing that went wrong. It is asked again all the same, so long as others keep us waiting.
+    fault: Option<NameError>,
+}
+
+impl Question {
+    fn new(servers: &[SocketAddr], name: &str, kind: TYPE) -> Self {
+        let asked = servers.iter().map(|server| Asked {
+            server: *server,
+            id: sys::random() as u16,
+            sent: false,
+            by_tcp: false,
+            fault: None,
+        });
+        Self { name: name.to_owned(), kind, asked: asked.collect() }
+    }
+
+    fn is_new(&self) -> bool {
+        !self.asked.iter().any(|asked| asked.sent)
+    }
+
+    fn read(&self, from: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+        let asked = self.asked.iter().find(|asked| asked.server == from)?;
+        answer(bytes, asked.id, &self.name, self.kind)
+    }
+
+    fn blame(&mut self, server: SocketAddr, fault: NameError) {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.server == server) {
+            asked.fault = Some(fault);
+        }
+    }
+
+    /// Why it was not answered within `span`: what a server answered says more than that another
+    /// cannot be reached, and that more than silence.
+    fn error(&self, span: Duration) -> NameError {
+        let faults = self.asked.iter().filter_map(|asked| asked.fault.as_ref());
+        let worst = faults.min_by_key(|fault| !matches!(fault, NameError::Failed(..)));
+        let silent = self.asked.iter().filter(|asked| asked.sent);
+        let silent = || silent.map(|asked| asked.server.ip()).collect();
+        worst.cloned().unwrap_or_else(|| NameError::Silent(silent(), span))
+    }
+}

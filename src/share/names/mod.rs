@@ -1,0 +1,250 @@
+//! An endpoint becomes addresses: a literal, the hosts file, or DNS over our
+//! own sockets, bounded in time. libc's resolver is not used: it reads
+//! resolv.conf once, loads the system's NSS modules, and waits 5 s where a
+//! packet is lost. Opens no connection to what it finds.
+//!
+//! Here is the order of things; `files` reads hosts and resolv.conf, `ask`
+//! decides which server is asked when, `message` speaks DNS, and `wire` has
+//! the sockets.
+
+pub(crate) mod ask;
+pub(crate) mod files;
+pub(crate) mod message;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
+
+use crate::config::Endpoint;
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::stop::Stop;
+use ask::Asker;
+use files::{ResolvConf, in_hosts};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+use wire::{Sockets, Wire};
+
+/// More than any file system has mount targets; over TCP a name server can send thousands.
+const MOST_ADDRESSES: usize = 16;
+
+/// The addresses of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// At least one, the best first.
+    pub addresses: Vec<IpAddr>,
+    /// Who said so.
+    pub by: By,
+}
+
+/// Where addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// The endpoint is an address.
+    Literal,
+    /// /etc/hosts.
+    Hosts,
+    /// The name server at this address.
+    Server(IpAddr),
+    /// The config's `addresses`, because the name gave none.
+    Listed(NameError),
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal => f.write_str("as configured"),
+            Self::Listed(why) => {
+                write!(f, "from `addresses`, since the name does not resolve: {why}")
+            }
+            Self::Hosts => f.write_str("/etc/hosts"),
+            Self::Server(server) => write!(f, "name server {server}"),
+        }
+    }
+}
+
+/// Why a name gave no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// resolv.conf is absent, empty or names no server.
+    #[error("/etc/resolv.conf {0}")]
+    NoServers(&'static str),
+    /// Queries were sent and nothing came back.
+    #[error("no answer from name server {} within {}", join(.0), seconds(*.1))]
+    Silent(Vec<IpAddr>, Duration),
+    /// The query could not be sent, or was rejected on the way.
+    #[error("name server {server} cannot be reached: {} ({errno:?})", errno.desc().to_lowercase())]
+    Unreachable {
+        /// The name server.
+        server: IpAddr,
+        /// Why.
+        errno: Errno,
+    },
+    /// NXDOMAIN.
+    #[error("name server {0} says that there is no such name (NXDOMAIN)")]
+    NoSuchName(IpAddr),
+    /// The name exists, but has neither an IPv4 nor an IPv6 address.
+    #[error("name server {0} knows the name, but no address for it")]
+    NoAddress(IpAddr),
+    /// SERVFAIL, REFUSED, ….
+    #[error("name server {0} answers {1}")]
+    Failed(IpAddr, &'static str),
+    /// Answered with an address that no server can have.
+    #[error("{0} says {1}, which cannot be a server's address")]
+    Unusable(Box<By>, IpAddr),
+    /// The name cannot be put into a query.
+    #[error("the name is too long for DNS")]
+    BadName,
+    /// The run was told to end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl NameError {
+    /// Whether a server said it, rather than nothing came back.
+    fn is_an_answer(&self) -> bool {
+        matches!(self, Self::NoSuchName(_) | Self::NoAddress(_) | Self::Failed(..))
+    }
+}
+
+fn join(servers: &[IpAddr]) -> String {
+    servers.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+/// A span for people: one decimal.
+pub fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}
+
+/// What a look-up needs of its surroundings.
+#[derive(Clone, Copy)]
+pub struct Resolver<'a> {
+    /// `/` outside of tests.
+    pub root: &'a Path,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The signals.
+    pub stop: &'a Stop,
+}
+
+impl Resolver<'_> {
+    /// The addresses of `endpoint`, found before `until`. hosts and resolv.conf are read
+    /// anew each time: at a session start they change under us.
+    ///
+    /// # Errors
+    /// See [`NameError`]; all may pass.
+    pub fn resolve(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
+        resolve(self.root, endpoint, until, self.clock, &mut Sockets::new(self.clock, self.stop))
+    }
+}
+
+fn resolve(
+    root: &Path,
+    endpoint: &Endpoint,
+    until: Deadline,
+    clock: &dyn Clock,
+    wire: &mut dyn Wire,
+) -> Result<Found, NameError> {
+    let name = match endpoint {
+        Endpoint::Address(address) => {
+            return Ok(Found { addresses: vec![*address], by: By::Literal });
+        }
+        Endpoint::Name(name) => name,
+    };
+    let hosts = read_lossy(&root.join("etc/hosts")).unwrap_or_default();
+    let addresses = in_hosts(&hosts, name);
+    if !addresses.is_empty() {
+        return usable(Found { addresses, by: By::Hosts }, false);
+    }
+    let conf = match read_lossy(&root.join("etc/resolv.conf")) {
+        Ok(text) => ResolvConf::parse(&text, scope),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(NameError::NoServers("does not exist"));
+        }
+        Err(_) => return Err(NameError::NoServers("cannot be read")),
+    };
+    usable(look_up(&conf, name, until, clock, wire)?, true)
+}
+
+/// Asks for `name`, and for what search domains make of it.
+fn look_up(
+    conf: &ResolvConf,
+    name: &str,
+    until: Deadline,
+    clock: &dyn Clock,
+    wire: &mut dyn Wire,
+) -> Result<Found, NameError> {
+    if conf.servers.is_empty() {
+        return Err(NameError::NoServers("names no name server"));
+    }
+    let mut asker = Asker::new(&conf.servers, clock, wire);
+    let candidates = conf.candidates(name);
+    let mut left = candidates.len() as u32;
+    let mut error = None;
+    for candidate in &candidates {
+        let as_it_is = candidate == name;
+        // A short name that search domains complete is a row of guesses: silence about one must leave
+        // time for the others. A name that comes first as it is written has all the time there is, and
+        // only an answer leads on from it: what a search domain makes of it may be another machine.
+        let share = if as_it_is { 1 } else { left };
+        left -= 1;
+        match asker.addresses(candidate, until.within(clock, until.left(clock) / share)) {
+            Ok(found) => return Ok(found),
+            Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
+            Err(e) => {
+                // What a server says counts most, and of names the one that is written.
+                let rank = (e.is_an_answer(), as_it_is);
+                if error.as_ref().is_none_or(|(best, _)| rank > *best) {
+                    error = Some((rank, e));
+                }
+                if rank == (false, true) || until.passed(clock) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(error.map_or(NameError::BadName, |(_, e)| e))
+}
+
+/// The number of a network interface that resolv.conf names, or gives as a number.
+fn scope(interface: &str) -> Option<u32> {
+    if_nametoindex(interface).ok().or_else(|| interface.parse().ok())
+}
+
+/// Drops addresses that no server can have, and what is too much. From DNS, loopback is one of them:
+/// it is what sinkholes and half-started resolvers answer.
+pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
+    let bad = |address: &IpAddr| {
+        address.is_unspecified()
+            || address.is_multicast()
+            || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
+            // It needs an interface with it, which no answer tells.
+            || matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+            || from_dns && address.is_loopback()
+    };
+    let mut addresses = Vec::new();
+    // ::ffff:127.0.0.1 is 127.0.0.1.
+    for address in found.addresses.iter().map(IpAddr::to_canonical).filter(|a| !bad(a)) {
+        if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    match found.addresses.first() {
+        Some(first) if addresses.is_empty() => {
+            Err(NameError::Unusable(found.by.into(), first.to_canonical()))
+        }
+        _ => Ok(Found { addresses, by: found.by }),
+    }
+}
+
+/// A system file's text, whatever a byte of it in a comment may be.
+fn read_lossy(path: &Path) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}

@@ -1,0 +1,236 @@
+//! The way to the name servers: datagrams, and TCP for what does not fit one.
+//! Knows nothing of DNS but that a message over TCP has its length before it,
+//! and nothing of when to ask whom: that is [`super::ask`]'s.
+
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::stop::Stop;
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+
+/// What came from a server: a datagram, or the error that the way to it reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The server.
+    pub from: SocketAddr,
+    /// The datagram's bytes, whatever they are.
+    pub what: Result<Vec<u8>, Errno>,
+}
+
+/// The way to the name servers. The real one is [`Sockets`]; unit tests script another under a
+/// virtual clock.
+pub trait Wire {
+    /// Sends one datagram; that it is lost is no error.
+    ///
+    /// # Errors
+    /// The errno, where no datagram can be sent to that server.
+    fn send(&mut self, server: SocketAddr, message: &[u8]) -> Result<(), Errno>;
+
+    /// Waits until `until` for whatever comes next from a server that was sent something.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped>;
+
+    /// Sends one message over TCP and returns the one that comes back before `until`, if one does.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn exchange(
+        &mut self,
+        server: SocketAddr,
+        message: &[u8],
+        until: Deadline,
+    ) -> Result<Option<Vec<u8>>, Stopped>;
+}
+
+/// Our own sockets, one for each server: connected, so that it takes datagrams from this server
+/// alone, from a port that nobody can guess, and hears of ICMP errors.
+pub struct Sockets<'a> {
+    clock: &'a dyn Clock,
+    stop: &'a Stop,
+    /// The one used last at the end: a server that never falls silent cannot keep us from the others.
+    open: Vec<(SocketAddr, UdpSocket)>,
+}
+
+impl<'a> Sockets<'a> {
+    /// Opens none yet.
+    pub fn new(clock: &'a dyn Clock, stop: &'a Stop) -> Self {
+        Self { clock, stop, open: Vec::new() }
+    }
+
+    fn wait(&self, stream: &TcpStream, what: PollFlags, until: Deadline) -> Result<bool, Stopped> {
+        let fds = [PollFd::new(stream.as_fd(), what)];
+        Ok(self.stop.poll(&fds, until.left(self.clock))?.contains(&true))
+    }
+}
+
+impl Wire for Sockets<'_> {
+    fn send(&mut self, server: SocketAddr, message: &[u8]) -> Result<(), Errno> {
+        let (server, socket) = match self.open.iter().position(|(address, _)| *address == server) {
+            Some(place) => self.open.remove(place),
+            None => (server, sys::connect_udp(server)?),
+        };
+        match sys::send_now(socket.as_fd(), message) {
+            // A full queue loses the datagram, as the network may.
+            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR) => {
+                self.open.push((server, socket));
+                Ok(())
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped> {
+        let fds: Vec<PollFd<'_>> = self
+            .open
+            .iter()
+            .map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        let ready = self.stop.poll(&fds, until.left(self.clock))?;
+        drop(fds);
+        let Some(place) = ready.iter().position(|ready| *ready) else {
+            return Ok(None);
+        };
+        let (from, socket) = self.open.remove(place);
+        let mut buffer = [0; 4096];
+        let what = match socket.recv(&mut buffer) {
+            Ok(n) => Ok(buffer.get(..n).unwrap_or_default().to_vec()),
+            Err(e) => Err(Errno::try_from(e).unwrap_or(Errno::EIO)),
+        };
+        // After an error the next datagram gets a new socket, with the route and source address of then.
+        if matches!(what, Ok(_) | Err(Errno::EAGAIN)) {
+            self.open.push((from, socket));
+        }
+        Ok(Some(Heard { from, what }).filter(|heard| heard.what != Err(Errno::EAGAIN)))
+    }
+
+    fn exchange(
+        &mut self,
+        server: SocketAddr,
+        message: &[u8],
+        until: Deadline,
+    ) -> Result<Option<Vec<u8>>, Stopped> {
+        let Ok(mut stream) = sys::connect_tcp(server) else {
+            return Ok(None);
+        };
+        let whole = [&(message.len() as u16).to_be_bytes(), message].concat();
+        if !self.wait(&stream, PollFlags::POLLOUT, until)?
+            || sys::send_now(stream.as_fd(), &whole) != Ok(whole.len())
+        {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some((size, body)) = bytes.split_first_chunk::<2>()
+                && let Some(whole) = body.get(..usize::from(u16::from_be_bytes(*size)))
+            {
+                return Ok(Some(whole.to_vec()));
+            }
+            if !self.wait(&stream, PollFlags::POLLIN, until)? {
+                return Ok(None);
+            }
+            match stream.read(&mut chunk) {
+                Ok(0) => return Ok(None),
+                Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stop::SystemClock;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn with_sockets<T>(test: impl FnOnce(&mut Sockets<'_>, Deadline) -> T) -> T {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        test(&mut Sockets::new(&clock, &stop), Deadline::after(&clock, LONG))
+    }
+
+    fn server() -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[test]
+    fn a_refusal_is_heard_and_another_server_all_the_same() {
+        let (refusing, closed) = server();
+        drop(refusing);
+        let (open, address) = server();
+        with_sockets(|sockets, until| {
+            sockets.send(closed, b"a").unwrap();
+            let refused = Heard { from: closed, what: Err(Errno::ECONNREFUSED) };
+            assert_eq!(sockets.receive(until).unwrap(), Some(refused));
+            sockets.send(address, b"b").unwrap();
+            let mut buffer = [0; 9];
+            let (n, peer) = open.recv_from(&mut buffer).unwrap();
+            assert_eq!(&buffer[..n], b"b");
+            // A stranger's datagram is not taken.
+            server().0.send_to(b"forged", peer).unwrap();
+            open.send_to(b"c", peer).unwrap();
+            let answer = Heard { from: address, what: Ok(b"c".to_vec()) };
+            assert_eq!(sockets.receive(until).unwrap(), Some(answer));
+        });
+    }
+
+    #[test]
+    fn a_server_that_floods_does_not_drown_the_other() {
+        let (flood, first) = server();
+        let (good, second) = server();
+        with_sockets(|sockets, until| {
+            let mut buffer = [0; 9];
+            sockets.send(first, b"a").unwrap();
+            let (_, peer) = flood.recv_from(&mut buffer).unwrap();
+            for _ in 0..20 {
+                flood.send_to(b"garbage", peer).unwrap();
+            }
+            sockets.send(second, b"a").unwrap();
+            let (_, peer) = good.recv_from(&mut buffer).unwrap();
+            good.send_to(b"answer", peer).unwrap();
+            let heard: Vec<Heard> =
+                (0..2).filter_map(|_| sockets.receive(until).unwrap()).collect();
+            assert!(heard.iter().any(|heard| heard.from == second), "{heard:?}");
+        });
+    }
+
+    #[test]
+    fn a_message_over_tcp_may_come_in_pieces_and_an_unfinished_one_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut queries = Vec::new();
+            for pieces in [&[&b"\0"[..], b"\x03an", b"s"][..], &[b"\0\x03an"]] {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_nodelay(true).unwrap();
+                let mut query = [0; 7];
+                stream.read_exact(&mut query).unwrap();
+                queries.push(query);
+                for piece in pieces {
+                    stream.write_all(piece).unwrap();
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            queries
+        });
+        with_sockets(|sockets, until| {
+            assert_eq!(sockets.exchange(address, b"query", until), Ok(Some(b"ans".to_vec())));
+            assert_eq!(sockets.exchange(address, b"query", until), Ok(None));
+            assert_eq!(thread.join().unwrap(), [*b"\0\x05query"; 2]);
+            assert_eq!(sockets.exchange(address, b"query", until), Ok(None), "nobody listens");
+        });
+    }
+}
