@@ -35,14 +35,14 @@ build:
 unit: build
 	cargo test --locked --lib --test cli --test readme
 
-vm-kills: build
-	KILLS=10 cargo test --locked --test vm -- 'at any instant'
-
-test: build
+vm-test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
 faults: build
 	cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
+
+kills: build
+	KILLS=10 cargo test --locked --test vm -- 'at any instant'
 
 test: build
 	@tests/all.sh

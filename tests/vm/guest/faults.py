@@ -141,7 +141,6 @@ def modprobe_is(program):
     def given(stack):
         sh("rmmod nfsv4", check_=False)
         before = open("/proc/sys/kernel/modprobe").read()
-        # The kernel starts it in the VM's own name spaces: /rig is there, too.
         write("/rig/slow-modprobe", "#!/bin/sh\nsleep 2\nexec /sbin/modprobe \"$@\"\n")
         os.chmod("/rig/slow-modprobe", 0o755)
         write("/proc/sys/kernel/modprobe", program)
@@ -315,4 +314,4 @@ def carry_out(row):
 
 
 for one in tomllib.load(open("/rig/faults.toml", "rb"))["row"]:
-    scenario(f"fault: {one['name']}", alone=one.get("alone", False))(lambda one=one: carry_out(one))
+    scenario(f"fault: {one['name']}")(lambda one=one: carry_out(one))

@@ -17,12 +17,10 @@ SCENARIOS = []
 KILLS = int(open("/rig/kills").read()) if os.path.exists("/rig/kills") else 1
 
 
-def scenario(name, alone=False):
-    """Marks a function as a test; its name is what the test report shows. `alone`: none may run beside it,
-    since it changes what the lanes share (the clock, the kernel's modules, its one mutex around making itself
-    known to a new NFS server) or needs the processor for itself."""
+def scenario(name):
+    """Marks a function as a test; its name is what the test report shows."""
     def mark(function):
-        SCENARIOS.append((name, function, alone))
+        SCENARIOS.append((name, function))
         return function
     return mark
 
@@ -54,7 +52,7 @@ def srv(command, check_=True):
 def set_up():
     os.chmod("/rig", 0o755)  # the streaming user runs its side of a session from there
     with contextlib.suppress(FileExistsError):
-        os.symlink("/run/dev-log", "/dev/log")  # as on a machine with systemd, and each lane has its own /run
+        os.symlink("/run/dev-log", "/dev/log")  # as on a machine with systemd
     sh("modprobe -a nfsv4 nfsd veth sch_netem nf_conntrack")
     sh("sysctl -qw kernel.hung_task_timeout_secs=0", check_=False)
     sh("ip netns add srv; ip link add vc type veth peer name vs; ip link set vs netns srv;"
@@ -76,13 +74,6 @@ def set_up():
     shutil.copy("/rig/efs-agent", AGENT)
     os.chmod(AGENT, 0o755)
     clean()
-
-
-def tear_down():
-    """The end of a lane: nothing of it runs on in the kernel."""
-    clean()
-    dns(None)
-    nfsd(False)
 
 
 def exports(text):

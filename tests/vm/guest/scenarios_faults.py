@@ -5,7 +5,7 @@ from rig import *
 GROUP = "the file system's security group must allow NFS \\(TCP 2049\\) from the fleet's security group \\(on an image builder: from the image builder's\\)"
 
 
-@scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt", alone=True)
+@scenario("a server that falls silent for 4 s in mid-mount is mounted by the next attempt")
 def _():
     srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='attempt_timeout = "3s"')
@@ -176,7 +176,7 @@ def _():
     expect_clean()
 
 
-@scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left", alone=True)
+@scenario("SIGTERM and SIGINT end a run at once, with a last line and nothing left")
 def _():
     for number, name, how, why in (
             (signal.SIGTERM, "SIGTERM", "tcp dport 2049 drop", rf"; until then: TCP 2049 to {SERVER} from {CLIENT} timed out .*; after \d attempts "
@@ -214,7 +214,7 @@ def _():
     check(outcomes <= {(0, 1), (143, 0), (143, 1), (-15, 0)}, outcomes)
 
 
-@scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind", alone=True)
+@scenario("killed by AppStream at waitingTime, it has said why and leaves nothing behind")
 def _():
     srv_nft("tcp dport 2049 ct original bytes > 600 drop")
     config(head='deadline = "60s"\nattempt_timeout = "4s"')
@@ -280,7 +280,7 @@ def _():
         sh("umount -R /mnt", check_=False)
 
 
-@scenario("a server that falls silent in mid-mount holds up the share of another by some seconds at the most", alone=True)
+@scenario("a server that falls silent in mid-mount holds up the share of another by some seconds at the most")
 def _():
     other = Server(1)
     silent = f'[[share]]\nendpoint = "{SERVER}"\nmount_point = "/mnt/silent"\n'
@@ -305,7 +305,7 @@ def _():
         other.end()
 
 
-@scenario("an address that takes connections but never answers gives way to the next", alone=True)
+@scenario("an address that takes connections but never answers gives way to the next")
 def _():
     with Listener(SERVER, 2050):
         config(endpoint=SERVER, addresses=f'["{SECOND}"]', head='attempt_timeout = "3s"', options='"port=2050"')
@@ -366,7 +366,7 @@ def _():
     print(f"figure: {kills} kills, mounts left by them: {outcomes}")
 
 
-@scenario("a clock that is stepped by an hour while it waits changes nothing", alone=True)
+@scenario("a clock that is stepped by an hour while it waits changes nothing")
 def _():
     nfsd(False)
     process = start()
@@ -437,7 +437,7 @@ def _():
         swap.wait()
 
 
-@scenario("16 shares on 16 servers take at most twice the time of one; a dead mount is replaced from another server", alone=True)
+@scenario("16 shares on 16 servers take at most twice the time of one; a dead mount is replaced from another server")
 def _():
     servers = [Server(number) for number in range(1, 17)]
     try:

@@ -216,7 +216,7 @@ def _():
     expect_mounted()
 
 
-@scenario("100 instances at the same moment on one server are all mounted", alone=True)
+@scenario("100 instances at the same moment on one server are all mounted")
 def _():
     # Each in a network and a host name of its own; the mount namespace is shared, as it must be.
     count = 100
