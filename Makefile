@@ -39,7 +39,7 @@ vm-test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
 faults: build
-	cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
+	BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
 
 kills: build
 	KILLS=10 cargo test --locked --test vm -- 'at any instant'

@@ -19,7 +19,8 @@ const KERNELS: [&str; 2] = ["5.10", "6.12"];
 /// Virtual machines for each kernel, side by side: scenarios mostly wait. They share a kernel with no
 /// other, since name spaces do not part all that counts: a mount that hangs holds a lock that every
 /// mount of that kernel needs, and an NFS server's callbacks wait for those of all others.
-const BESIDE: usize = 3;
+/// BESIDE=1 gives each the processor for itself, for figures.
+const BESIDE: usize = 2;
 /// Longest run of one VM, in seconds; loose, since the machines are noisy.
 const LIMIT: &str = "1200";
 
@@ -80,8 +81,9 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
             let name = test.clone();
             trials.push(Trial::test(name, move || board.wait(&test).map_err(Failed::from)));
         }
-        let mut dealt = vec![Vec::new(); BESIDE];
-        for (vm, scenario) in (0..BESIDE).cycle().zip(mine) {
+        let beside = std::env::var("BESIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(BESIDE);
+        let mut dealt = vec![Vec::new(); beside];
+        for (vm, scenario) in (0..beside).cycle().zip(mine) {
             dealt.get_mut(vm).into_iter().for_each(|vm| vm.push(scenario.clone()));
         }
         if !arguments.list {

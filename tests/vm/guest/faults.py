@@ -274,7 +274,9 @@ def carry_out(row):
         stack.callback(lambda: print("@@row " + json.dumps(told, ensure_ascii=False)))
         def ours_elsewhere():
             return {path for folder in ("/run", "/tmp", "/etc/efs-agent") for path in os.listdir(folder)}
-        there, files = os.path.lexists(point), ours_elsewhere()
+        # Below a mount whose server is dead, whoever looks hangs.
+        looks = not any(point.startswith(mount["point"] + "/") for mount in mounts() if mount["type"] == "nfs4")
+        there, files = looks and os.path.lexists(point), ours_elsewhere()
         process = start(wrap=row.get("wrap", "").split())
         came = after(row["cured"]["after"], lambda: eval(row["cured"]["by"])) if "cured" in row else None
         result = end(process)
@@ -307,7 +309,7 @@ def carry_out(row):
         sources = [mount["source"] for mount in mounted(point)]
         ours = [f"{row.get('share', {}).get('endpoint', NAME)}:{row.get('share', {}).get('path', '/')}"]
         check(sources == row.get("left", ours if code == 0 else []), f"mounted at {point}: {sources}")
-        check(code == 0 or os.path.lexists(point) == there, f"{point} was {'taken away' if there else 'left behind'}")
+        check(code == 0 or not looks or os.path.lexists(point) == there, f"{point} was {'taken away' if there else 'left behind'}")
         check(ours_elsewhere() == files, f"files were left behind: {ours_elsewhere() ^ files}")
         check(not agents(), f"processes were left behind: {agents()}")
         told["clean"] = True
