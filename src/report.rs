@@ -28,7 +28,7 @@ impl Code {
     pub const CONFIG: Self = Self(78);
 
     /// Of a run that ends for a cause of this class.
-    fn of(class: Class) -> Self {
+    pub fn of(class: Class) -> Self {
         match class {
             Class::Temporary => Self::DEADLINE,
             Class::Permanent => Self::REFUSED,
@@ -39,6 +39,11 @@ impl Code {
     /// Ended by a signal: 128 and its number, as shells have it.
     pub fn signal(number: i32) -> Self {
         Self(128 + (number as u8 & 0x7f))
+    }
+
+    /// Of two, the one that needs a person most.
+    pub fn worse(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
     }
 
     /// How much it weighs against another share's: a reason that needs a person comes first.

@@ -6,6 +6,7 @@ pub mod session;
 mod simulation;
 #[cfg(test)]
 mod soak;
+mod unmount;
 
 use crate::cli::{self, Command};
 use crate::config::Facility;

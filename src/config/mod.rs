@@ -20,6 +20,8 @@ use std::time::Duration;
 pub const DEADLINE: Duration = Duration::from_secs(25);
 /// One mount(2) call: long enough for a lossy link, short enough for a second try.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whole run of `unmount`: 10 s below AppStream's usual `waitingTime` of 30 s.
+pub const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 /// Where the share appears.
 pub const MOUNT_POINT: &str = "/mnt/efs_share";
 /// Mode of a mount point that we create.
@@ -38,6 +40,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The longest that one mount(2) call may take.
     pub attempt_timeout: Duration,
+    /// When `unmount` gives up, counted from its start.
+    pub unmount_deadline: Duration,
     /// What is logged, and where.
     pub log: LogSettings,
     /// The shares to mount, at least one, in the order of the file.
@@ -162,7 +166,7 @@ pub struct ConfigError {
     pub what: String,
 }
 
-const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "log", "share"];
+const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "unmount_deadline", "log", "share"];
 const LOG_KEYS: &[&str] = &["level", "syslog", "facility"];
 const SHARE_KEYS: &[&str] =
     &["endpoint", "mount_point", "path", "mode", "root_mode", "options", "addresses", "required"];
@@ -190,6 +194,10 @@ impl Settings {
                     Err(format!("is longer than the deadline ({deadline}): make it shorter"))
                 })
             })?,
+        };
+        let unmount_deadline = match top.string("unmount_deadline")? {
+            None => UNMOUNT_DEADLINE,
+            Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
         };
         let log = log_settings(top.table("log", "[log]", LOG_KEYS)?)?;
         let mut shares = Vec::new();
@@ -220,13 +228,13 @@ impl Settings {
             let what = "no [[share]] table: write [[share]] and below it endpoint = \"fs-….amazonaws.com\"";
             return Err(source.error(text.len(), what.into()));
         }
-        Ok(Self { deadline, attempt_timeout, log, shares })
+        Ok(Self { deadline, attempt_timeout, unmount_deadline, log, shares })
     }
 }
 
 /// Where a key of ours belongs, for whoever put it into another table.
 fn belongs(key: &str) -> Option<&'static str> {
-    if TOP_KEYS.iter().take(2).any(|k| *k == key) {
+    if TOP_KEYS.iter().take(3).any(|k| *k == key) {
         Some("at the top of the file, above the first [[share]] and [log]")
     } else if LOG_KEYS.contains(&key) {
         Some("below a line [log]")

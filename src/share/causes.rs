@@ -141,6 +141,35 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             "see the lines above for the share before it",
         ),
+        Failure::NotWritten(address, span) => cause(
+            Class::Temporary,
+            format!(
+                "server {address} answers, but did not take all that was written within {}; it is \
+                 detached, and the kernel goes on writing for as long as the machine runs",
+                seconds(*span)
+            ),
+            "raise `unmount_deadline`, and with it waitingTime of SessionTermination",
+        ),
+        Failure::Lost(address) => cause(
+            Class::Temporary,
+            format!(
+                "server {address} does not answer: taken away by force, and what it had not got yet is lost"
+            ),
+            format!("check that server; {SECURITY_GROUP}"),
+        ),
+        Failure::Refused(errno) => cause(
+            Class::Permanent,
+            format!(
+                "the server refused some of what was written: {} ({errno:?})",
+                errno.desc().to_lowercase()
+            ),
+            "look for a full file system or quota on the server, and at its log",
+        ),
+        Failure::Stays => cause(
+            Class::Fault,
+            format!("umount2(2) does not take {at} away"),
+            format!("see the kernel log (dmesg); umount -l {at} detaches it"),
+        ),
         Failure::Stopped(before) => stopped(before.as_deref(), share, kernel),
     }
 }

@@ -49,7 +49,8 @@ pub struct Linux<'a, C> {
 }
 
 impl<C: Clock + Sync> Linux<'_, C> {
-    fn table(&self) -> Result<Vec<Entry>, Failure> {
+    /// The mount table of now.
+    pub(super) fn table(&self) -> Result<Vec<Entry>, Failure> {
         let bytes = fs::read(self.root.join("proc/self/mountinfo"));
         let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
         bytes.map(|bytes| table::parse(&bytes)).map_err(|e| Failure::NoTable(errno(e)))
@@ -67,36 +68,39 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let Some(entry) = table::top_at(&table, &share.mount_point) else {
             return Ok(None);
         };
-        let address = entry.option("addr").unwrap_or("?").to_owned();
-        let taken =
-            || Failure::Taken { source: entry.source.clone(), fstype: entry.fstype.clone() };
         let differs = match table::standing(entry, share) {
             Standing::Ours(differs) => differs,
             Standing::ReadOnly => return Err(Failure::ReadOnly),
-            Standing::Foreign => return Err(taken()),
+            Standing::Foreign => return Err(taken(entry)),
             Standing::OtherName(differs) if fresh => differs,
             Standing::OtherName(mut differs) => {
                 let until = until.within(self.clock, NAME_WITH_FALLBACK);
                 let addresses = self.resolve(share, until)?.addresses;
-                if !addresses.iter().any(|a| a.to_string() == address) {
-                    return Err(taken());
+                if !addresses.iter().any(|a| Some(a.to_string().as_str()) == entry.option("addr")) {
+                    return Err(taken(entry));
                 }
                 differs.push(format!("name {} instead of {}", entry.source, share.source()));
                 differs
             }
         };
-        let version = entry.option("vers").unwrap_or("?").to_owned();
-        let rsize = entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0);
-        let device = entry.device.clone();
-        Ok(Some(Mounted {
-            address,
-            version,
-            device,
-            rsize,
-            already: !fresh,
-            differs,
-            hides: false,
-        }))
+        Ok(Some(Mounted { already: !fresh, differs, ..mounted(entry) }))
+    }
+
+    /// The mount that is seen at the share's mount point, if it is the share's in whatever state.
+    ///
+    /// # Errors
+    /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
+    pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+        let result = self.find(share, false, until);
+        if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly)) {
+            return result;
+        }
+        let table = self.table()?;
+        match (table::top_at(&table, &share.mount_point), result) {
+            // Its server has another name, and nobody can be asked whether it is ours.
+            (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
+            (entry, _) => Ok(entry.map(mounted)),
+        }
     }
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
@@ -168,7 +172,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         // The mount is off the table at once, but the call then waits for the server to say good-bye.
         let patience = until.within(self.clock, FAREWELL);
         if let Err(WorkerError::Stopped(stopped)) =
-            worker::detach(&path, patience, self.clock, self.stop)
+            worker::unmount(&path, MntFlags::MNT_DETACH, patience, self.clock, self.stop)
         {
             return Err(stopped.into());
         }
@@ -286,6 +290,23 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         let report = worker::settle(&parent, device, mode, user, until, self.clock, self.stop);
         after::notes(share, user, report)
     }
+}
+
+/// What a line of the mount table tells of a mount of NFS.
+fn mounted(entry: &Entry) -> Mounted {
+    Mounted {
+        address: entry.option("addr").unwrap_or("?").to_owned(),
+        version: entry.option("vers").unwrap_or("?").to_owned(),
+        device: entry.device.clone(),
+        rsize: entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0),
+        already: true,
+        differs: Vec::new(),
+        hides: false,
+    }
+}
+
+fn taken(entry: &Entry) -> Failure {
+    Failure::Taken { source: entry.source.clone(), fstype: entry.fstype.clone() }
 }
 
 /// A look at the route: why no packet can leave for `address`, if none can. Sends nothing.

@@ -3,12 +3,14 @@
 
 pub mod after;
 pub mod causes;
+pub mod holders;
 pub mod linux;
 pub mod mount_point;
 pub mod names;
 pub mod plan;
 pub mod probe;
 pub mod reach;
+pub mod release;
 pub mod table;
 pub mod worker;
 
@@ -169,6 +171,14 @@ pub enum Failure {
     Worker(WorkerError),
     /// The deadline had passed before this share's first attempt.
     NoTime,
+    /// Taken down before its server, which answers, had all that was written; the time it had.
+    NotWritten(String, Duration),
+    /// Taken down although its server does not answer.
+    Lost(String),
+    /// The server refused some of what was written.
+    Refused(Errno),
+    /// umount2(2) does not take it away.
+    Stays,
     /// The run was told to end; what the last attempt failed for.
     Stopped(Option<Box<Failure>>),
 }

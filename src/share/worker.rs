@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{AccessFlags, faccessat, fchdir, read};
+use nix::unistd::{AccessFlags, faccessat, fchdir, read, syncfs};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -124,9 +124,7 @@ pub fn settle(
         };
         let mode_of = |s: &FileStat| s.st_mode & 0o7777;
         let looked = fstat(&root);
-        let is_the_share = looked.is_ok_and(|s| {
-            numbers(device) == Some((major(s.st_dev) as u32, minor(s.st_dev) as u32))
-        });
+        let is_the_share = looked.is_ok_and(|s| is_on(&s, device));
         let is = looked.as_ref().map_or(0, mode_of);
         let set = match mode {
             // Something else was put over the share: not ours to change.
@@ -156,6 +154,11 @@ pub fn settle(
     })
 }
 
+/// Whether a file is on the file system `device`.
+fn is_on(stat: &FileStat, device: &str) -> bool {
+    numbers(device) == Some((major(stat.st_dev) as u32, minor(stat.st_dev) as u32))
+}
+
 /// `major:minor` as in mountinfo.
 fn numbers(device: &str) -> Option<(u32, u32)> {
     let (major, minor) = device.split_once(':')?;
@@ -170,20 +173,44 @@ fn result(code: i32) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) }
 }
 
-/// Detaches the mount that is seen at `path` (MNT_DETACH), which asks no server but could, on some
-/// kernel, wait for one; so for at most until `until`.
+/// Has what was written through the mount `device`, seen as `point`, sent to its server: syncfs(2),
+/// for at most until `until`. ESTALE: another file system is seen there.
 ///
 /// # Errors
 /// See [`WorkerError`].
-pub fn detach(
-    path: &CStr,
+pub fn flush(
+    point: &Parent,
+    device: &str,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
     let report = run(until, clock, stop, &mut |_| {}, |reply| {
-        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        send(reply, [code(umount2(path, flags))]);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
+        let flushed = root.and_then(|root| {
+            if is_on(&fstat(&root)?, device) { syncfs(&root) } else { Err(Errno::ESTALE) }
+        });
+        send(reply, [code(flushed)]);
+    })?;
+    let [errno] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(result(errno))
+}
+
+/// Takes away the mount that is seen at `path`: umount2(2), which may wait for its server; so for at
+/// most until `until`. Never through a symlink.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn unmount(
+    path: &CStr,
+    how: MntFlags,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Result<(), Errno>, WorkerError> {
+    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+        send(reply, [code(umount2(path, how | MntFlags::UMOUNT_NOFOLLOW))]);
     })?;
     let [errno] = received(&report).ok_or(WorkerError::Died)?;
     Ok(result(errno))

@@ -1,0 +1,158 @@
+//! `unmount`: what was written goes to the server, then the shares go. Read [`Run::one`] for the way
+//! of one share.
+
+use crate::config::{Settings, Share};
+use crate::log::Log;
+use crate::report::Code;
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::causes::explain;
+use crate::share::holders::Holder;
+use crate::share::names::seconds;
+use crate::share::release::{Flush, Gone, How, Release};
+use crate::share::{Failure, Mounted};
+use std::time::Duration;
+
+/// What is left of the time when writing ends at the latest, for taking the mount away.
+const TO_LEAVE: Duration = Duration::from_secs(3);
+/// How long processes get that were asked to end, before the mount is detached under them.
+const TO_END: Duration = Duration::from_secs(3);
+/// How often it is tried again meanwhile.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long one umount2(2), or a NULL call, may take.
+const ONE_CALL: Duration = Duration::from_secs(1);
+/// So many processes are named.
+const NAMED: usize = 5;
+/// So many mounts on one mount point are taken away.
+const MOST_STACKED: usize = 8;
+
+/// What all shares of a run have in common.
+pub(super) struct Run<'a, R> {
+    pub(super) machine: &'a R,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) log: &'a Log,
+    pub(super) deadline: Deadline,
+    /// Whether processes that hold a share are asked to end.
+    pub(super) terminate: bool,
+    pub(super) kernel: String,
+}
+
+impl<R: Release> Run<'_, R> {
+    /// All shares, the last of the config first; the worst of their codes.
+    pub(super) fn all(&self, settings: &Settings) -> Code {
+        let mut worst = Code::OK;
+        for share in settings.shares.iter().rev() {
+            if let Err(failure) = self.one(share) {
+                let cause = explain(&failure, share, &self.kernel);
+                let code = Code::of(cause.class);
+                let (sentence, cure) = (cause.sentence, cause.cure);
+                self.log.error(format_args!(
+                    "unmounting {share}: {sentence}; to mend it: {cure} (exit {})",
+                    code.0
+                ));
+                worst = worst.worse(code);
+            }
+        }
+        worst
+    }
+
+    /// One share: written out, taken away, and if that cannot be, detached.
+    fn one(&self, share: &Share) -> Result<(), Failure> {
+        let started = self.clock.now();
+        let mut refused = None;
+        for turn in 0..MOST_STACKED {
+            let Some(mounted) = self.machine.mounted(share, self.deadline)? else {
+                if turn == 0 {
+                    self.log.info(format_args!("not mounted: {share}; nothing was done"));
+                }
+                return refused.map_or(Ok(()), |errno| Err(Failure::Refused(errno)));
+            };
+            let left = self.deadline.left(self.clock);
+            let until = self.deadline.within(self.clock, left.saturating_sub(TO_LEAVE));
+            match self.machine.flush(share, &mounted, until)? {
+                Flush::Done => {}
+                Flush::Refused(errno) => refused = Some(errno),
+                Flush::Late => return Err(self.tear_away(share, &mounted)?),
+            }
+            self.take_away(share, &mounted, started, refused.is_none())?;
+        }
+        Err(Failure::Stays)
+    }
+
+    /// A mount whose server has all that was written.
+    fn take_away(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        started: Duration,
+        whole: bool,
+    ) -> Result<(), Failure> {
+        let written = if whole { "; all that was written is on the server" } else { "" };
+        let done = || {
+            let took = self.clock.now().saturating_sub(started).as_secs_f64();
+            self.log.info(format_args!("unmounted {share}{written}; in {took:.3} s"));
+            Ok(())
+        };
+        if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
+            return done();
+        }
+        let holders = self.machine.holders(share);
+        if self.terminate && !holders.is_empty() {
+            self.log.info(format_args!("{share} is busy: asked to end: {}", list(&holders)));
+            holders.iter().for_each(|holder| self.machine.terminate(holder));
+            let patience = self.deadline.within(self.clock, TO_END);
+            while !patience.passed(self.clock) {
+                self.clock.wait(AGAIN)?;
+                if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
+                    return done();
+                }
+            }
+        }
+        // They may have gone on writing.
+        let again =
+            self.machine.flush(share, mounted, self.deadline.within(self.clock, ONE_CALL))?;
+        if self.unmount(share, mounted, How::Detach)? != Gone::Yes {
+            return Err(Failure::Stays);
+        }
+        let written = if again == Flush::Done { written } else { "" };
+        let by = match holders.as_slice() {
+            [] => "by the kernel or in another name space".to_owned(),
+            holders => format!("by {}", list(holders)),
+        };
+        self.log.warning(format_args!(
+            "unmounted {share} although it is in use {by}: detached, so that they alone still see it{written}"
+        ));
+        Ok(())
+    }
+
+    /// A mount whose server did not take all that was written in time: what that means.
+    fn tear_away(&self, share: &Share, mounted: &Mounted) -> Result<Failure, Failure> {
+        let address = mounted.address.clone();
+        let until = self.deadline.within(self.clock, ONE_CALL);
+        let failure = if self.machine.answers(share, mounted, until) {
+            let had = self.clock.now();
+            Failure::NotWritten(address, had)
+        } else {
+            // Ends what waits for the server, so that nothing of it stays in the kernel.
+            self.unmount(share, mounted, How::Force)?;
+            Failure::Lost(address)
+        };
+        match self.unmount(share, mounted, How::Detach)? {
+            Gone::Yes => Ok(failure),
+            _ => Err(Failure::Stays),
+        }
+    }
+
+    fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
+        let until = self.deadline.within(self.clock, ONE_CALL);
+        self.machine.unmount(share, mounted, how, until)
+    }
+}
+
+/// The first few of them, and how many more there are.
+fn list(holders: &[Holder]) -> String {
+    let named: Vec<String> = holders.iter().take(NAMED).map(Holder::to_string).collect();
+    match holders.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}

@@ -1,0 +1,110 @@
+//! Who keeps a mount busy: the processes whose folder, root, program, open or
+//! mapped files lie below the mount point. Reads the names of these, never the
+//! files: their server may be dead. Ends no process.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A process that holds something.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// Process id.
+    pub pid: i32,
+    /// The program's name, as `ps` shows it.
+    pub name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.pid, self.name)
+    }
+}
+
+/// The holders of what is below `at`, but not this process. `proc` is `/proc` outside of tests.
+pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
+    let me = std::process::id() as i32;
+    let mut found: Vec<Holder> = fs::read_dir(proc)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let process = entry.path();
+            (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process) })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn holds(process: &Path, at: &Path) -> bool {
+    let below = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(at));
+    ["cwd", "root", "exe"].iter().any(|link| below(&process.join(link)))
+        || fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|fd| below(&fd.path()))
+        || maps(process, at)
+}
+
+/// Lines of maps end with the path of the mapped file, its sixth field.
+fn maps(process: &Path, at: &Path) -> bool {
+    let maps = fs::read(process.join("maps")).unwrap_or_default();
+    maps.split(|byte| *byte == b'\n').any(|line| {
+        let path = line.iter().position(|byte| *byte == b'/').and_then(|start| line.get(start..));
+        path.is_some_and(|path| Path::new(OsStr::from_bytes(path)).starts_with(at))
+    })
+}
+
+fn name(process: &Path) -> String {
+    let name = fs::read(process.join("comm")).unwrap_or_default();
+    // A process may call itself anything.
+    let clean = |c: char| if c.is_control() { '?' } else { c };
+    String::from_utf8_lossy(&name).trim_end().chars().map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn folder_files_program_and_mapped_files_below_the_mount_point_hold_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = |pid: i32, name: &str| {
+            let process = dir.path().join(pid.to_string());
+            fs::create_dir_all(process.join("fd")).unwrap();
+            fs::write(process.join("comm"), format!("{name}\n")).unwrap();
+            process
+        };
+        symlink("/mnt/efs/sub", process(30, "bash").join("cwd")).unwrap();
+        symlink("/mnt/efs/a file (deleted)", process(4, "vi\u{1b}m").join("fd/3")).unwrap();
+        symlink("/mnt/efs/bin/x", process(5, "x").join("exe")).unwrap();
+        let maps =
+            "55d0-55d1 r--p 00000000 00:2d 1234      /mnt/efs/lib.so\n7f00-7f01 rw-p 0 00:00 0\n";
+        fs::write(process(6, "java").join("maps"), maps).unwrap();
+        symlink("/mnt/efs2/other", process(7, "other").join("cwd")).unwrap();
+        symlink("/mnt", process(8, "above").join("cwd")).unwrap();
+        let found = holders(dir.path(), Path::new("/mnt/efs"));
+        let found: Vec<String> = found.iter().map(Holder::to_string).collect();
+        assert_eq!(found, ["4 (vi?m)", "5 (x)", "6 (java)", "30 (bash)"]);
+    }
+
+    #[test]
+    fn this_process_is_no_holder_and_a_real_one_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let _ours = fs::File::create(dir.path().join("ours")).unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").current_dir(&dir).spawn().unwrap();
+        let at = dir.path().canonicalize().unwrap();
+        let found = holders(Path::new("/proc"), &at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.iter().any(|h| h.pid == child.id() as i32 && h.name == "sleep"), "{found:?}");
+        assert!(!found.iter().any(|h| h.pid == std::process::id() as i32));
+    }
+}

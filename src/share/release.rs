@@ -1,0 +1,154 @@
+//! What taking a share down asks of the machine: the trait, and how the real
+//! one does it. The order of the steps is `commands::unmount`'s.
+
+use crate::config::Share;
+use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::holders::{Holder, holders};
+use crate::share::linux::Linux;
+use crate::share::probe::{self, Heard};
+use crate::share::worker::{self, WorkerError};
+use crate::share::{Failure, Mounted, mount_point, table};
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::ffi::CString;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+
+/// What became of what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// The server has all of it.
+    Done,
+    /// The server refused some of it.
+    Refused(Errno),
+    /// Time was up before the server had all of it.
+    Late,
+}
+
+/// A way to take a mount away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// If nobody uses it.
+    Plain,
+    /// Giving up what still waits for its server.
+    Force,
+    /// Out of sight at once, whoever uses it.
+    Detach,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It is off the mount table.
+    Yes,
+    /// Somebody uses it.
+    Busy,
+    /// It is still there.
+    No,
+}
+
+/// What `unmount` asks of the machine. The real one is [`Linux`].
+pub trait Release {
+    /// The mount that is the share, if there is one at its mount point, on top.
+    ///
+    /// # Errors
+    /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
+    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
+
+    /// Sends what was written to the server, before `until`.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped>;
+
+    /// Whether the server answers an NFS NULL call before `until`.
+    fn answers(&self, share: &Share, mounted: &Mounted, until: Deadline) -> bool;
+
+    /// Takes the mount away before `until`.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    fn unmount(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        how: How,
+        until: Deadline,
+    ) -> Result<Gone, Stopped>;
+
+    /// Who uses it.
+    fn holders(&self, share: &Share) -> Vec<Holder>;
+
+    /// Asks a process to end (SIGTERM).
+    fn terminate(&self, holder: &Holder);
+}
+
+impl<C: Clock + Sync> Release for Linux<'_, C> {
+    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+        self.found(share, until)
+    }
+
+    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
+        let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
+            return Ok(Flush::Late);
+        };
+        match worker::flush(&parent, &mounted.device, until, self.clock, self.stop) {
+            Ok(Ok(())) => Ok(Flush::Done),
+            Ok(Err(errno)) => Ok(Flush::Refused(errno)),
+            Err(WorkerError::Stopped(stopped)) => Err(stopped),
+            Err(_) => Ok(Flush::Late),
+        }
+    }
+
+    fn answers(&self, share: &Share, mounted: &Mounted, until: Deadline) -> bool {
+        let Ok(address) = mounted.address.parse::<IpAddr>() else {
+            return false;
+        };
+        let server = SocketAddr::new(address, share.options.port);
+        let heard = probe::null_call(server, None, until, self.clock, self.stop);
+        matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
+    }
+
+    fn unmount(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        how: How,
+        until: Deadline,
+    ) -> Result<Gone, Stopped> {
+        let Ok(path) = CString::new(share.mount_point.as_os_str().as_bytes()) else {
+            return Ok(Gone::No);
+        };
+        let flags = match how {
+            How::Plain => MntFlags::empty(),
+            How::Force => MntFlags::MNT_FORCE,
+            How::Detach => MntFlags::MNT_DETACH,
+        };
+        let result = worker::unmount(&path, flags, until, self.clock, self.stop);
+        if let Err(WorkerError::Stopped(stopped)) = result {
+            return Err(stopped);
+        }
+        // Off the table is gone, even if the call still waits for the server's good-bye.
+        let still = self.table().is_ok_and(|table| {
+            table::top_at(&table, &share.mount_point).is_some_and(|e| e.device == mounted.device)
+        });
+        Ok(match result {
+            _ if !still => Gone::Yes,
+            Ok(Err(Errno::EBUSY)) => Gone::Busy,
+            _ => Gone::No,
+        })
+    }
+
+    fn holders(&self, share: &Share) -> Vec<Holder> {
+        holders(&self.root.join("proc"), &share.mount_point)
+    }
+
+    fn terminate(&self, holder: &Holder) {
+        // Never the service manager, nor whoever started us.
+        if holder.pid > 1 && holder.pid != nix::unistd::getppid().as_raw() {
+            let _ = kill(Pid::from_raw(holder.pid), Signal::SIGTERM);
+        }
+    }
+}
