@@ -32,7 +32,7 @@ build:
 	@tests/static.sh $(BIN)
 
 unit: build
-	cargo test --locked --lib --test cli
+	cargo test --locked --lib --test cli --test register
 
 vm-test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 /// The most that is read, in bytes: what is larger is no file that a person wrote.
 pub const LARGEST: u64 = 1 << 20;
@@ -65,9 +66,9 @@ pub struct Fault {
 }
 
 /// The folder that a file is in, open, and the file's name in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
-    folder: OwnedFd,
+    folder: Rc<OwnedFd>,
     name: OsString,
     path: PathBuf,
     /// The first that is wrong with the folders on the way.
@@ -104,7 +105,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         fault = fault.or(self::fault(&folder, &at));
     }
     at.push(name);
-    Ok(Place { folder, name: name.to_owned(), path: at, fault })
+    Ok(Place { folder: Rc::new(folder), name: name.to_owned(), path: at, fault })
 }
 
 impl Place {
@@ -114,8 +115,8 @@ impl Place {
     }
 
     /// Another file in the same folder.
-    pub fn beside(self, name: &str) -> Self {
-        Self { path: self.path.with_file_name(name), name: name.into(), ..self }
+    pub fn beside(&self, name: &str) -> Self {
+        Self { path: self.path.with_file_name(name), name: name.into(), ..self.clone() }
     }
 
     /// Opens the file for reading, without following a symlink; `None` if there is none.
@@ -137,7 +138,7 @@ impl Place {
 
     fn open_as(&self, flags: OFlag) -> Result<Option<File>, Obstacle> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&self.folder, self.name.as_os_str(), flags, Mode::empty()) {
+        match openat(&*self.folder, self.name.as_os_str(), flags, Mode::empty()) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::ELOOP) => Err(Obstacle::Symlink),
@@ -151,7 +152,7 @@ impl Place {
     /// The errno of openat(2).
     pub fn folder(&self) -> Result<File, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&self.folder, ".", flags, Mode::empty()).map(File::from)
+        openat(&*self.folder, ".", flags, Mode::empty()).map(File::from)
     }
 
     /// Whether root alone can change the folders on the way and, where there is one, the file.
@@ -172,7 +173,7 @@ impl Place {
     ///
     /// # Errors
     /// [`ReplaceError::Changed`] if the file is no longer of `version` (`None`: not there), else what
-    /// the system said. The file is as it was, unless it is the last step (`sync`) that failed.
+    /// the system said. The file is as it was, unless it is [`ReplaceError::Unsynced`].
     pub fn replace(
         &self,
         folder: &File,
@@ -181,6 +182,7 @@ impl Place {
         version: Option<Version>,
     ) -> Result<(), ReplaceError> {
         let failed = |verb| move |errno| ReplaceError::Failed(verb, errno);
+        self.clear(folder);
         let new = Temporary::create(folder, &self.name).map_err(failed("create"))?;
         let mut file = &new.file;
         file.write_all(bytes).map_err(|e| failed("write")(errno_of(&e)))?;
@@ -197,7 +199,13 @@ impl Place {
             Err(errno) => return Err(failed("look at")(errno)),
         }
         new.rename(&self.name).map_err(failed("rename"))?;
-        folder.sync_all().map_err(|e| failed("sync")(errno_of(&e)))
+        folder.sync_all().map_err(|e| ReplaceError::Unsynced(errno_of(&e)))
+    }
+
+    /// Removes what a run that was ended has left beside the file. Callers hold a lock on the folder.
+    pub fn clear(&self, folder: &File) {
+        // If it cannot be removed, to write says so; who has nothing to write need not mind.
+        let _ = unlinkat(folder, temporary(&self.name).as_os_str(), UnlinkatFlags::NoRemoveDir);
     }
 
     /// Removes the file, for good.
@@ -291,20 +299,26 @@ impl Version {
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
-
-    /// Whether both are of the same file, changed or not.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        self.file == other.file
-    }
 }
 
-/// Why a file was not replaced.
+/// Why a file was not replaced, or not for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaceError {
     /// Somebody else has changed it since it was read.
     Changed,
     /// What was tried, and what the system said.
     Failed(&'static str, Errno),
+    /// It was replaced, but what the disk holds of that is unknown.
+    Unsynced(Errno),
+}
+
+/// One name for all runs: whoever holds the lock knows that what has it is left from a run that was
+/// ended.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".efs-agent");
+    temporary
 }
 
 /// A file that is not there yet under its own name; removed unless [`Temporary::rename`] succeeds.
@@ -316,15 +330,7 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     fn create(folder: &'a File, of: &OsStr) -> Result<Self, Errno> {
-        // One name for all runs: whoever holds the lock knows that what has it is left from a run
-        // that was ended.
-        let mut name = OsString::from(".");
-        name.push(of);
-        name.push(".efs-agent");
-        match unlinkat(folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno),
-        }
+        let name = temporary(of);
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(folder, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
