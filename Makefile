@@ -33,7 +33,7 @@ build:
 	@tests/static.sh $(BIN)
 
 unit: build
-	cargo test --locked --lib --test cli --test readme
+	cargo test --locked --lib --test cli --test readme --test register
 
 vm-test: build
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')

@@ -1,4 +1,5 @@
-//! argv becomes a [`Command`]. Help texts live here. Reads no file, decides nothing else.
+//! argv becomes a [`Command`]. Help texts live here and in `cli/`. Reads no file, decides nothing
+//! else.
 
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -9,8 +10,12 @@ use std::path::PathBuf;
 pub enum Command {
     /// Mount the shares.
     Session(SessionArgs),
-    /// Print [`HELP`].
-    Help,
+    /// Have AppStream run us.
+    Register(RegisterArgs),
+    /// Have it run us no longer.
+    Unregister(UnregisterArgs),
+    /// Print this text.
+    Help(&'static str),
     /// Print [`VERSION`].
     Version,
 }
@@ -26,10 +31,40 @@ pub struct SessionArgs {
     pub allow_private_namespace: bool,
 }
 
+/// Options of `register`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegisterArgs {
+    /// `--file PATH`: another config.json than AppStream's own.
+    pub file: Option<PathBuf>,
+    /// `--shim`: a script that starts us is registered, and written.
+    pub shim: bool,
+    /// `--dry-run`: nothing is changed.
+    pub dry_run: bool,
+    /// `--replace`: somebody else's entry makes way.
+    pub replace: bool,
+    /// `--no-termination`: at SessionStart alone.
+    pub no_termination: bool,
+    /// `--config PATH`, for the session start.
+    pub config: Option<PathBuf>,
+}
+
+/// Options of `unregister`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnregisterArgs {
+    /// `--file PATH`: another config.json than AppStream's own.
+    pub file: Option<PathBuf>,
+    /// `--dry-run`: nothing is changed.
+    pub dry_run: bool,
+}
+
 /// What is wrong with the command line, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; try 'efs-agent --help'")]
-pub struct UsageError(String);
+#[error("{what}; try 'efs-agent{of} --help'")]
+pub struct UsageError {
+    what: String,
+    /// The command, with a blank before it.
+    of: &'static str,
+}
 
 /// Printed by `--version`.
 pub const VERSION: &str = concat!("efs-agent ", env!("CARGO_PKG_VERSION"));
@@ -39,6 +74,7 @@ pub const HELP: &str = "\
 efs-agent: mounts Amazon EFS shares at the start of an AppStream 2.0 session
 
 Usage: efs-agent [--once] [--config PATH]
+       efs-agent COMMAND [OPTIONS]
 
   (nothing)            Mount every share of the config; try again until all are
                        mounted or the deadline has passed. This is what the
@@ -50,6 +86,10 @@ Usage: efs-agent [--once] [--config PATH]
   --allow-private-namespace
                        Go on although no other process will see the mounts.
   --help, --version    Print this, or the version.
+
+Commands (each has its own --help):
+  register             Have AppStream run efs-agent in every session.
+  unregister           Have it run efs-agent no longer.
 
 The smallest config, which root must own:
 
@@ -64,35 +104,134 @@ passed; 77 not root, or a config file that others can change; 78 wrong config;
 143, 130, 129 ended by SIGTERM, SIGINT, SIGHUP.
 ";
 
+const REGISTER: &str = include_str!("cli/register.txt");
+const UNREGISTER: &str = include_str!("cli/unregister.txt");
+
 /// Reads the arguments that follow the program's name.
 ///
 /// # Errors
 /// The first argument that makes no sense.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let usage = |text: String| UsageError(text.replace('\n', " "));
-    let mut parser = lexopt::Parser::from_args(args);
+    let mut args = Args { parser: lexopt::Parser::from_args(args), of: "" };
     let mut session = SessionArgs::default();
-    while let Some(argument) = parser.next().map_err(|e| usage(e.to_string()))? {
+    while let Some(argument) = args.next()? {
         match argument {
-            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("help") | Short('h') => return Ok(Command::Help(HELP)),
             Long("version") | Short('V') => return Ok(Command::Version),
             Long("once") => session.once = true,
             Long("allow-private-namespace") => session.allow_private_namespace = true,
-            Long("config") => {
-                let path = parser.value().ok().filter(|path| !path.is_empty());
-                let path = path.ok_or_else(|| usage("--config needs a path".into()))?;
-                session.config = Some(path.into());
+            Long("config") => session.config = Some(args.path("config")?),
+            Value(word) if word == "register" => {
+                return args.first(" register", &session, register);
             }
-            Long(other) => return Err(usage(format!("unknown option '--{other}'"))),
-            Short(other) => {
-                return Err(usage(format!(
-                    "unknown option '-{other}' (options have two dashes, as in --once)"
-                )));
+            Value(word) if word == "unregister" => {
+                return args.first(" unregister", &session, unregister);
             }
-            Value(word) => return Err(usage(format!("unknown argument {word:?}"))),
+            other => return Err(unknown("", other)),
         }
     }
     Ok(Command::Session(session))
+}
+
+fn register(args: &mut Args) -> Result<Command, UsageError> {
+    let mut register = RegisterArgs::default();
+    let help = args.options(
+        REGISTER,
+        &mut [
+            ("shim", &mut register.shim),
+            ("dry-run", &mut register.dry_run),
+            ("replace", &mut register.replace),
+            ("no-termination", &mut register.no_termination),
+        ],
+        &mut [("file", &mut register.file), ("config", &mut register.config)],
+    )?;
+    Ok(help.unwrap_or(Command::Register(register)))
+}
+
+fn unregister(args: &mut Args) -> Result<Command, UsageError> {
+    let mut unregister = UnregisterArgs::default();
+    let help = args.options(
+        UNREGISTER,
+        &mut [("dry-run", &mut unregister.dry_run)],
+        &mut [("file", &mut unregister.file)],
+    )?;
+    Ok(help.unwrap_or(Command::Unregister(unregister)))
+}
+
+/// The arguments that are left.
+struct Args {
+    parser: lexopt::Parser,
+    /// The command that they belong to, with a blank before it.
+    of: &'static str,
+}
+
+impl Args {
+    fn next(&mut self) -> Result<Option<lexopt::Arg<'_>>, UsageError> {
+        let of = self.of;
+        self.parser.next().map_err(|e| error(of, e.to_string()))
+    }
+
+    fn path(&mut self, option: &str) -> Result<PathBuf, UsageError> {
+        let path = self.parser.value().ok().filter(|path| !path.is_empty());
+        path.map(PathBuf::from).ok_or_else(|| error(self.of, format!("--{option} needs a path")))
+    }
+
+    /// Reads all options of a command: those that are there or not, and those with a path. Gives
+    /// the command that prints `help`, if that is what is asked for.
+    fn options(
+        &mut self,
+        help: &'static str,
+        switches: &mut [(&str, &mut bool)],
+        paths: &mut [(&str, &mut Option<PathBuf>)],
+    ) -> Result<Option<Command>, UsageError> {
+        let of = self.of;
+        while let Some(argument) = self.next()? {
+            let name = match argument {
+                Long("help") | Short('h') => return Ok(Some(Command::Help(help))),
+                Long(name) => name.to_owned(),
+                other => return Err(unknown(of, other)),
+            };
+            if let Some((_, switch)) = switches.iter_mut().find(|(known, _)| *known == name) {
+                **switch = true;
+            } else if let Some((_, path)) = paths.iter_mut().find(|(known, _)| *known == name) {
+                **path = Some(self.path(&name)?);
+            } else {
+                return Err(unknown(of, Long(&name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the arguments of the command `of` with `read`, if nothing stands before it.
+    fn first(
+        &mut self,
+        of: &'static str,
+        before: &SessionArgs,
+        read: fn(&mut Self) -> Result<Command, UsageError>,
+    ) -> Result<Command, UsageError> {
+        if *before != SessionArgs::default() {
+            return Err(error(of, format!("'{}' must come before all options", of.trim())));
+        }
+        self.of = of;
+        read(self)
+    }
+}
+
+fn error(of: &'static str, what: String) -> UsageError {
+    UsageError { what: what.replace('\n', " "), of }
+}
+
+fn unknown(of: &'static str, argument: lexopt::Arg<'_>) -> UsageError {
+    error(
+        of,
+        match argument {
+            Long(other) => format!("unknown option '--{other}'"),
+            Short(other) => {
+                format!("unknown option '-{other}' (options have two dashes, as in --help)")
+            }
+            Value(word) => format!("unknown argument {word:?}"),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -113,7 +252,7 @@ mod tests {
         let expected = SessionArgs { config: Some("/c".into()), once: true, ..Default::default() };
         assert_eq!(parsed(&["--config=/c", "--once"]), Ok(Command::Session(expected.clone())));
         assert_eq!(parsed(&["--once", "--config", "/c"]), Ok(Command::Session(expected)));
-        assert_eq!(parsed(&["--once", "-h"]), Ok(Command::Help));
+        assert_eq!(parsed(&["--once", "-h"]), Ok(Command::Help(HELP)));
         assert_eq!(parsed(&["-V"]), Ok(Command::Version));
     }
 
@@ -123,12 +262,76 @@ mod tests {
         assert_eq!(parsed(&["--onec"]), Err(format!("unknown option '--onec'{end}")));
         assert_eq!(
             parsed(&["-once"]),
-            Err(format!("unknown option '-o' (options have two dashes, as in --once){end}"))
+            Err(format!("unknown option '-o' (options have two dashes, as in --help){end}"))
         );
         assert_eq!(parsed(&["mount"]), Err(format!("unknown argument \"mount\"{end}")));
         assert_eq!(parsed(&["--config"]), Err(format!("--config needs a path{end}")));
         assert_eq!(parsed(&["--config="]), Err(format!("--config needs a path{end}")));
         assert!(parsed(&["--once=1"]).is_err());
         assert_eq!(parsed(&["a\nb"]).unwrap_err().lines().count(), 1);
+    }
+    #[test]
+    fn a_command_comes_first_and_has_options_of_its_own() {
+        let expected = RegisterArgs {
+            file: Some("/f".into()),
+            shim: true,
+            dry_run: true,
+            replace: true,
+            no_termination: true,
+            config: Some("/c".into()),
+        };
+        let all = [
+            "register",
+            "--shim",
+            "--file=/f",
+            "--replace",
+            "--config",
+            "/c",
+            "--dry-run",
+            "--no-termination",
+        ];
+        assert_eq!(parsed(&all), Ok(Command::Register(expected)));
+        let expected = UnregisterArgs { file: Some("/f".into()), dry_run: true };
+        assert_eq!(
+            parsed(&["unregister", "--dry-run", "--file", "/f"]),
+            Ok(Command::Unregister(expected))
+        );
+        assert_eq!(parsed(&["register", "-h"]), Ok(Command::Help(REGISTER)));
+        assert_eq!(parsed(&["unregister", "--help"]), Ok(Command::Help(UNREGISTER)));
+        let end = "; try 'efs-agent register --help'";
+        assert_eq!(parsed(&["register", "--once"]), Err(format!("unknown option '--once'{end}")));
+        assert_eq!(parsed(&["register", "--file"]), Err(format!("--file needs a path{end}")));
+        assert_eq!(parsed(&["register", "x"]), Err(format!("unknown argument \"x\"{end}")));
+        assert_eq!(
+            parsed(&["--once", "register"]),
+            Err(format!("'register' must come before all options{end}"))
+        );
+        assert_eq!(
+            parsed(&["unregister", "--shim"]),
+            Err("unknown option '--shim'; try 'efs-agent unregister --help'".into())
+        );
+    }
+
+    #[test]
+    fn every_help_text_fits_a_terminal_and_those_of_commands_have_the_parts_of_a_man_page() {
+        for text in [HELP, REGISTER, UNREGISTER] {
+            let long = text.lines().find(|line| line.chars().count() > 80 || line.ends_with(' '));
+            assert_eq!(long, None);
+            assert!(text.ends_with('\n') && !text.contains('\t'));
+        }
+        for text in [REGISTER, UNREGISTER] {
+            let heads: Vec<&str> =
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')).collect();
+            let expected = [
+                "NAME",
+                "SYNOPSIS",
+                "DESCRIPTION",
+                "OPTIONS",
+                "EXIT CODES",
+                "EXAMPLES",
+                "SEE ALSO",
+            ];
+            assert_eq!(heads, expected);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Imports go down only:
 //!
 //! ```text
-//! main → cli → commands → { share, appstream, report } → { config, log, retry, stop } → sys
+//! main → cli → commands → { share, appstream, report } → { config, log, retry, stop } → { files, sys }
 //! ```
 //!
 //! A module never imports from one above it, and `sys` is the only place with
@@ -17,6 +17,7 @@ pub mod appstream;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod files;
 pub mod log;
 pub mod report;
 pub mod retry;

@@ -16,13 +16,19 @@ impl Code {
     pub const OK: Self = Self(0);
     /// The command line is wrong.
     pub const USAGE: Self = Self(64);
+    /// AppStream's config.json is not what it must be.
+    pub const DATA: Self = Self(65);
     /// A share was refused for a reason that waiting does not mend.
     pub const REFUSED: Self = Self(69);
     /// A fault of ours, or a mount that nobody would see.
     pub const FAULT: Self = Self(70);
+    /// Somebody else's program or file is where ours should be.
+    pub const TAKEN: Self = Self(73);
+    /// A file cannot be read or written.
+    pub const IO: Self = Self(74);
     /// The deadline passed while the reason was one that might have passed.
     pub const DEADLINE: Self = Self(75);
-    /// Not root, or a config file that others can change.
+    /// Not root, or a file that others can change.
     pub const PERMISSION: Self = Self(77);
     /// The config file is wrong or missing.
     pub const CONFIG: Self = Self(78);

@@ -20,7 +20,7 @@ part() { # NAME COMMAND...
 part format cargo fmt --check
 part clippy cargo clippy --locked --all-targets -- -D warnings
 part "unit tests" cargo test --locked --lib
-part "the program" cargo test --locked --test cli --test readme
+part "the program" cargo test --locked --test cli --test readme --test register
 part "VMs, kernels 5.10 and 6.12" cargo test --locked --test vm
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -3,41 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // a test file that clippy does not know as one
 
+mod common;
+
+use common::{agent, copy, ended, folder};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
-use std::process::{Command, Output};
-
-fn agent() -> Command {
-    let binary = std::env::var_os("EFS_AGENT_BIN").map(PathBuf::from);
-    let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_efs-agent").into()));
-    command.env_clear().current_dir("/");
-    command
-}
-
-/// A folder in which a config can be trusted: every folder above it belongs to root alone.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("efs-agent-test-").tempdir_in("/run").unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-/// A copy of the program in `folder`. Another process writes it: a descriptor of ours that is open for
-/// writing would be inherited by whatever another test's thread forks at that moment, and until that
-/// one calls exec, ours fails with ETXTBSY.
-fn copy(folder: &tempfile::TempDir) -> PathBuf {
-    let copy = folder.path().join("efs-agent");
-    let mut install = Command::new("install");
-    install.args(["-m", "0755"]).arg(agent().get_program()).arg(&copy);
-    assert!(install.status().unwrap().success());
-    copy
-}
-
-/// Exit code and standard output; nothing may go to standard error, which AppStream drops.
-fn ended(output: Output) -> (i32, String) {
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
-}
+use std::process::Command;
 
 fn run(args: &[&str]) -> (i32, String) {
     ended(agent().args(args).output().unwrap())
@@ -54,9 +25,14 @@ fn version_and_help_go_to_standard_output_with_exit_0() {
     assert_eq!(run(&["--version"]), (0, format!("efs-agent {}\n", env!("CARGO_PKG_VERSION"))));
     let (code, help) = run(&["--help"]);
     assert_eq!(code, 0);
-    for word in
-        ["--once", "--config PATH", "--allow-private-namespace", "Exit codes: 0 all required"]
-    {
+    for word in [
+        "--once",
+        "--config PATH",
+        "--allow-private-namespace",
+        "  register ",
+        "  unregister ",
+        "Exit codes: 0 all required",
+    ] {
         assert!(help.contains(word), "{word} is not in the help");
     }
     assert!(help.lines().all(|line| line.len() <= 80), "help fits a terminal");

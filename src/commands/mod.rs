@@ -1,6 +1,7 @@
 //! One file for each thing that efs-agent can be asked to do, and the way from
 //! the command line to it.
 
+pub mod register;
 pub mod session;
 #[cfg(test)]
 mod simulation;
@@ -9,13 +10,14 @@ mod soak;
 mod unmount;
 
 use crate::cli::{self, Command};
-use crate::config::Facility;
+use crate::config::file::{self, FileError};
+use crate::config::{Facility, Settings};
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,7 +31,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     sys::close_inherited();
     let code = match cli::parse(args) {
         Ok(Command::Session(args)) => session::run(&args, started),
-        Ok(Command::Help) => print(cli::HELP),
+        Ok(Command::Register(args)) => register::register(&args, started),
+        Ok(Command::Unregister(args)) => register::unregister(&args, started),
+        Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Err(e) => {
             let log = log(!std::io::stdout().is_terminal());
@@ -51,4 +55,43 @@ fn log(stamped: bool) -> Log {
     let log = Log::to_stdout(if stamped { Style::Stamped } else { Style::Plain });
     log.add_syslog(Path::new(DEV_LOG), Facility::Daemon);
     log
+}
+
+/// What ends a command that cannot do its work: the exit code, and why in one line.
+type Refusal = (Code, String);
+
+/// Why there are no settings.
+enum NoSettings {
+    /// No path was given, and there is no config file in the usual places.
+    NoFile(FileError),
+    /// There is one, but it cannot be used.
+    Refused(Refusal),
+}
+
+impl From<NoSettings> for Refusal {
+    fn from(why: NoSettings) -> Self {
+        let hint = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
+                    endpoint = \"<DNS name of the file system>\"";
+        match why {
+            NoSettings::NoFile(e) => (Code::CONFIG, format!("{e}; {hint}")),
+            NoSettings::Refused(refusal) => refusal,
+        }
+    }
+}
+
+/// The config that a session start would use, `named` with `--config` or found.
+fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), NoSettings> {
+    let refused = |code, text| NoSettings::Refused((code, text));
+    let absolute = named.map(std::path::absolute).transpose();
+    let named =
+        absolute.map_err(|e| refused(Code::CONFIG, format!("--config cannot be used: {e}")))?;
+    let exe = std::env::current_exe().ok();
+    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| match e {
+        FileError::Untrusted { .. } => refused(Code::PERMISSION, e.to_string()),
+        FileError::None(_) => NoSettings::NoFile(e),
+        _ => refused(Code::CONFIG, e.to_string()),
+    })?;
+    let settings =
+        Settings::parse(&path, &text).map_err(|e| refused(Code::CONFIG, e.to_string()))?;
+    Ok((path, settings))
 }

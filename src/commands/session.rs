@@ -4,8 +4,7 @@
 
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
-use crate::config::file::{self, FileError};
-use crate::config::{Endpoint, Facility, Level, LogSettings, Settings, Share};
+use crate::config::{Endpoint, Facility, Level, LogSettings, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Stopped};
@@ -16,7 +15,7 @@ use crate::share::{Failure, Machine, Mounted, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// One attempt gives the name this long, and then the connection as long again.
@@ -57,7 +56,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
-    let (path, settings) = settings(root, args)?;
+    let (path, settings) = super::settings(root, args.config.as_deref())?;
     apply(&settings.log, args.once, log);
     let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
     log.info(format_args!(
@@ -94,23 +93,6 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     let outcomes = run.all(settings.shares);
     let stopped_by = stop.signal().map(|signal| signal as i32);
     Ok(Report { outcomes, stopped_by })
-}
-
-fn settings(root: &Path, args: &SessionArgs) -> Result<(PathBuf, Settings), (Code, String)> {
-    let absolute = args.config.as_ref().map(std::path::absolute).transpose();
-    let named = absolute.map_err(|e| (Code::CONFIG, format!("--config cannot be used: {e}")))?;
-    let exe = std::env::current_exe().ok();
-    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| match e {
-        FileError::Untrusted { .. } => (Code::PERMISSION, e.to_string()),
-        FileError::None(_) => {
-            let hint = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
-                        endpoint = \"<DNS name of the file system>\"";
-            (Code::CONFIG, format!("{e}; {hint}"))
-        }
-        _ => (Code::CONFIG, e.to_string()),
-    })?;
-    let settings = Settings::parse(&path, &text).map_err(|e| (Code::CONFIG, e.to_string()))?;
-    Ok((path, settings))
 }
 
 fn apply(settings: &LogSettings, once: bool, log: &Log) {
@@ -476,8 +458,9 @@ impl<M: Machine> Run<'_, M> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::config::Settings;
     use crate::log::test::Lines;
     use crate::share::mount_point::PointError;
     use crate::share::names::{Found, NameError};
@@ -485,11 +468,12 @@ mod tests {
     use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
     use nix::errno::Errno;
+    use std::path::PathBuf;
     use std::sync::Mutex;
 
     /// A clock whose waits take no time.
     #[derive(Default)]
-    struct VirtualClock(Mutex<Duration>);
+    pub struct VirtualClock(Mutex<Duration>);
 
     impl Clock for VirtualClock {
         fn now(&self) -> Duration {

@@ -3,21 +3,14 @@
 //! is checked on the open descriptors, and no symlink is followed. What the
 //! text means is not this file's business.
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use crate::files::{self, Fault, Obstacle};
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Beside the executable: Elastic fleets unpack everything into one folder.
 pub const BESIDE: &str = "efs-agent.toml";
 /// Where the package puts it.
 pub const INSTALLED: &str = "/etc/efs-agent/config.toml";
-
-const LARGEST: u64 = 1 << 20;
-const ROOT: u32 = 0;
 
 /// Why there is no text to parse.
 #[derive(Debug, thiserror::Error)]
@@ -75,105 +68,36 @@ pub fn read(
     Err(FileError::None(places))
 }
 
-/// Opens `path` below `root`, component by component; `None` where it does not exist.
+/// Opens `path` below `root`; `None` where it does not exist. That a folder on the way is not to be
+/// trusted counts only if there is a file at the end.
 fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
-    let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
-    let folder_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let top = nix::fcntl::open(
-        root,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    );
-    let mut folder: OwnedFd =
-        top.map_err(|e| unusable(format!("cannot be reached: {}", e.desc())))?;
-    let mut at = PathBuf::from("/");
-    // The first fault on the way; it counts only if there is a file at the end.
-    let mut fault = trust(&folder, &at, false).err();
-    let names: Vec<_> = path
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(Ok(name)),
-            Component::ParentDir => {
-                Some(Err(unusable("has \"..\" in its path: write it out in full".into())))
-            }
-            _ => None,
-        })
-        .collect::<Result<_, _>>()?;
-    let Some((name, folders)) = names.split_last() else {
-        return Err(unusable("is a folder".into()));
+    let unusable = |e: Obstacle| FileError::Unusable { path: path.to_owned(), why: e.to_string() };
+    let place = match files::find(root, path) {
+        Err(Obstacle::NoFolder(_)) => return Ok(None),
+        found => found.map_err(unusable)?,
     };
-    for folder_name in folders {
-        at.push(folder_name);
-        folder = match openat(&folder, *folder_name, folder_flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(unusable(not_a_folder(&at))),
-            Err(e) => {
-                return Err(unusable(format!("cannot be reached: {}: {}", at.display(), e.desc())));
-            }
-        };
-        fault = fault.or(trust(&folder, &at, false).err());
-    }
-    at.push(name);
-    // O_NONBLOCK: a FIFO in its place must not hold us up.
-    let flags = OFlag::O_RDONLY
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOCTTY
-        | OFlag::O_CLOEXEC;
-    let file = match openat(&folder, *name, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::ENOENT) => return Ok(None),
-        Err(Errno::ELOOP) => {
-            return Err(unusable("is a symlink: put the file itself in its place".into()));
-        }
-        Err(e) => return Err(unusable(format!("cannot be opened: {}", e.desc()))),
+    let Some(file) = place.open().map_err(unusable)? else {
+        return Ok(None);
     };
-    match fault.or(trust(&file, &at, true).err()) {
-        Some(fault) => Err(fault),
-        None => Ok(Some(File::from(file))),
+    match place.trust(Some(&file)) {
+        Ok(()) => Ok(Some(file)),
+        Err(fault) => Err(untrusted(fault, place.path())),
     }
 }
 
-fn not_a_folder(at: &Path) -> String {
-    format!("cannot be reached: {} is a symlink or no folder; write its real path", at.display())
-}
-
-fn trust(fd: &OwnedFd, path: &Path, is_file: bool) -> Result<(), FileError> {
+fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
     // Changing a folder that other things live in, such as /tmp or a home, would do harm.
-    let ours = is_file || path.starts_with("/etc/efs-agent");
-    let untrusted = |why: String, command: &str| {
-        let mend = if ours {
-            format!("{command} {}", path.display())
-        } else {
-            format!("put it into /etc/efs-agent rather than below {}", path.display())
-        };
-        Err(FileError::Untrusted { path: path.to_owned(), why, mend })
+    let mend = if path == file || path.starts_with("/etc/efs-agent") {
+        format!("{command} {}", path.display())
+    } else {
+        format!("put it into /etc/efs-agent rather than below {}", path.display())
     };
-    match fstat(fd) {
-        Err(e) => untrusted(format!("cannot be examined ({})", e.desc()), "ls -ld"),
-        Ok(stat) if stat.st_uid != ROOT => {
-            untrusted(format!("belongs to user {}", stat.st_uid), "chown root:root")
-        }
-        Ok(stat) if stat.st_mode & 0o022 != 0 => {
-            untrusted(format!("has mode {:04o}", stat.st_mode & 0o7777), "chmod go-w")
-        }
-        Ok(_) => Ok(()),
-    }
+    FileError::Untrusted { path, why, mend }
 }
 
-fn text(path: &Path, mut file: File) -> Result<(PathBuf, String), FileError> {
+fn text(path: &Path, file: File) -> Result<(PathBuf, String), FileError> {
     let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
-    let stat = fstat(&file).map_err(|e| unusable(format!("cannot be examined: {}", e.desc())))?;
-    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-        return Err(unusable("is not a regular file".into()));
-    }
-    let mut bytes = Vec::new();
-    let read = (&mut file).take(LARGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|e| unusable(format!("cannot be read: {e}")))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(unusable("is over 1 MiB: that is no config file".into()));
-    }
+    let bytes = files::contents(&file).map_err(|e| unusable(e.to_string()))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok((path.to_owned(), text)),
         Err(e) => {
@@ -187,6 +111,7 @@ fn text(path: &Path, mut file: File) -> Result<(PathBuf, String), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::stat::Mode;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
@@ -275,7 +200,7 @@ mod tests {
         symlink("efs-agent", dir.path().join("etc/other")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("etc/fifo"), Mode::from_bits_truncate(0o600)).unwrap();
         fs::write(dir.path().join("etc/latin1"), b"a\n\xe4\n").unwrap();
-        fs::write(dir.path().join("etc/big"), vec![b' '; (LARGEST + 1) as usize]).unwrap();
+        fs::write(dir.path().join("etc/big"), vec![b' '; files::LARGEST as usize + 1]).unwrap();
         let cases = [
             (
                 "/etc/efs-agent/link",

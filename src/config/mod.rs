@@ -2,7 +2,8 @@
 //!
 //! [`Settings::parse`] turns text into checked settings; what comes out of it
 //! can be used without another look. Finding and opening the file is
-//! [`file`]'s job, the NFS options are [`options`]'s. Imports nothing of ours.
+//! [`file`]'s job, the NFS options are [`options`]'s. Imports nothing of ours but
+//! [`crate::files`].
 
 pub mod file;
 pub mod options;
@@ -164,6 +165,18 @@ pub struct ConfigError {
     pub column: usize,
     /// What is wrong and what is allowed.
     pub what: String,
+}
+
+impl ConfigError {
+    /// The error `what` at byte offset `place` of `text`, the contents of `file`. Always one line.
+    pub fn at(file: &Path, text: &str, place: usize, what: &str) -> Self {
+        let before = text.get(..place).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        // Editors do not count a byte-order mark.
+        let start = before.rsplit('\n').next().unwrap_or("").trim_start_matches('\u{feff}');
+        let column = start.chars().count() + 1;
+        Self { file: file.to_owned(), line, column, what: what.replace('\n', " ") }
+    }
 }
 
 const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "unmount_deadline", "log", "share"];

@@ -26,15 +26,12 @@ impl<'a> Source<'a> {
 
     /// The error `what` at byte offset `place`. Always one line.
     pub fn error(&self, place: usize, what: String) -> ConfigError {
-        let before = self.text.get(..place).unwrap_or(self.text);
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let what = what.replace('\n', " ");
-        ConfigError { file: self.file.to_owned(), line: self.line(place), column, what }
+        ConfigError::at(self.file, self.text, place, &what)
     }
 
     /// The line of byte offset `place`, counted from 1.
     pub fn line(&self, place: usize) -> usize {
-        self.text.get(..place).unwrap_or(self.text).matches('\n').count() + 1
+        ConfigError::at(self.file, self.text, place, "").line
     }
 
     /// The whole document as a table that may hold `keys`.

@@ -1,5 +1,5 @@
-//! All that is AppStream's: for now, the streaming user. Reads the account
-//! files itself: the name services of libc are not in a static binary.
+//! The streaming user's account. Reads the account files itself: the name
+//! services of libc are not in a static binary.
 
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,555 @@
+//! `register` and `unregister`: puts us into AppStream's config.json, or takes
+//! us out. Read [`start`] for what is wanted, [`carry_out`] for the frame,
+//! [`attempt`] for the way from the old file to the new one. What an edit of
+//! the file looks like is decided in [`registration`].
+
+use super::{NoSettings, Refusal};
+use crate::appstream::registration::{
+    self, CONFIG_JSON, Call, Change, LONGEST, Refusal as Unchanged, SHIM, Wanted,
+};
+use crate::appstream::{Edit, diff};
+use crate::cli::{RegisterArgs, UnregisterArgs};
+use crate::config::{self, Settings};
+use crate::files::{self, Fault, Like, Obstacle, Place, ReplaceError, Version};
+use crate::log::Log;
+use crate::report::Code;
+use crate::retry::{Clock, Deadline};
+use crate::stop::{Stop, SystemClock};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long another run may keep the folder locked; none takes a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN: Duration = Duration::from_millis(20);
+/// How often we start anew because somebody else has changed the file meanwhile.
+const ATTEMPTS: u32 = 5;
+/// The whole of an unmount.
+const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Registers us, and returns the exit code.
+pub fn register(args: &RegisterArgs, started: Instant) -> Code {
+    run("register", args.dry_run, started, &|root, log| start(root, args, log))
+}
+
+/// Takes us out, and returns the exit code.
+pub fn unregister(args: &UnregisterArgs, started: Instant) -> Code {
+    run("unregister", args.dry_run, started, &|_, _| {
+        let own = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
+        Ok(Task {
+            file: file_named(args.file.as_deref())?,
+            dry_run: args.dry_run,
+            shim: None,
+            wanted: Wanted { own, start: None, termination: None, replace: false },
+        })
+    })
+}
+
+fn run(
+    command: &str,
+    dry_run: bool,
+    started: Instant,
+    task: &dyn Fn(&Path, &Log) -> Result<Task, Refusal>,
+) -> Code {
+    let root = Path::new("/");
+    let log = super::log(false);
+    if dry_run {
+        log.drop_syslog();
+    }
+    let result = Stop::install()
+        .map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
+        .and_then(|stop| {
+            if !dry_run && !nix::unistd::geteuid().is_root() {
+                let text = format!("only root can {command}: use sudo, or look on with --dry-run");
+                return Err((Code::PERMISSION, text));
+            }
+            let task = task(root, &log)?;
+            let clock = SystemClock::new(started, &stop);
+            carry_out(root, &task, &clock, &log).map_err(|refusal| match stop.signal() {
+                Some(signal) => (Code::signal(signal as i32), format!("stopped by {signal}")),
+                None => refusal,
+            })
+        });
+    match result {
+        Ok(()) => Code::OK,
+        Err((code, text)) => {
+            log.error(format_args!("{text} (exit {})", code.0));
+            code
+        }
+    }
+}
+
+/// What is to become of a config.json and what is beside it.
+struct Task {
+    file: PathBuf,
+    dry_run: bool,
+    /// The text of the script that is to be there; `None` takes ours away.
+    shim: Option<String>,
+    wanted: Wanted,
+}
+
+impl Task {
+    fn registers(&self) -> bool {
+        self.wanted.start.is_some()
+    }
+}
+
+fn file_named(named: Option<&Path>) -> Result<PathBuf, Refusal> {
+    let path = std::path::absolute(named.unwrap_or(Path::new(CONFIG_JSON)));
+    path.map_err(|e| (Code::IO, format!("--file cannot be used: {e}")))
+}
+
+/// What `register` wants.
+fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
+    let file = file_named(args.file.as_deref())?;
+    let own = executable(root)?;
+    let (settings, option) = match super::settings(root, args.config.as_deref()) {
+        Ok((path, settings)) => match args.config {
+            Some(_) => (Some(settings), config_option(&path)?),
+            None => (Some(settings), String::new()),
+        },
+        Err(NoSettings::NoFile(e)) => {
+            let deadline = humantime::format_duration(config::DEADLINE);
+            log.info(format_args!("{e}: waitingTime is to fit the default deadline, {deadline}"));
+            (None, String::new())
+        }
+        Err(refused) => return Err(refused.into()),
+    };
+    let shim = file.with_file_name(SHIM);
+    let filename = match args.shim {
+        true => utf8(&shim)?.to_owned(),
+        false => own.clone(),
+    };
+    let call = |arguments: &str, limit, limit_key| Call {
+        filename: filename.clone(),
+        arguments: format!("{arguments}{option}").trim_start().to_owned(),
+        limit,
+        limit_key,
+    };
+    let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
+    let unmount = unmount_deadline(settings.as_ref());
+    Ok(Task {
+        file,
+        dry_run: args.dry_run,
+        shim: args.shim.then(|| shim_of(&own)),
+        wanted: Wanted {
+            start: Some(call("", deadline, "deadline")),
+            termination: (!args.no_termination)
+                .then(|| call("unmount", unmount, "unmount_deadline")),
+            own: Some(own),
+            replace: args.replace,
+        },
+    })
+}
+
+/// How long an unmount at SessionTermination may take.
+fn unmount_deadline(_: Option<&Settings>) -> Duration {
+    UNMOUNT_DEADLINE
+}
+
+/// The option that gives a session start this config.
+fn config_option(path: &Path) -> Result<String, Refusal> {
+    let path = utf8(path)?;
+    // How AppStream splits arguments is not documented.
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"\"'\\$`".contains(c);
+    let option = format!(" --config {path}");
+    if path.chars().all(plain) && option.chars().count() + "unmount".len() <= LONGEST {
+        return Ok(option);
+    }
+    let text = format!(
+        "{path} cannot be put into AppStream's arguments: choose a short path without blanks and quotes"
+    );
+    Err((Code::CONFIG, text))
+}
+
+fn utf8(path: &Path) -> Result<&str, Refusal> {
+    path.to_str().filter(|path| path.chars().count() <= LONGEST).ok_or_else(|| {
+        let text = format!(
+            "{} cannot be put into config.json: it is over {LONGEST} characters or no UTF-8",
+            path.display()
+        );
+        (Code::IO, text)
+    })
+}
+
+/// The path of this executable, which AppStream will run as root: nobody else may change it.
+fn executable(root: &Path) -> Result<String, Refusal> {
+    let cure = "put it where root alone can write (sudo install -m 0755 efs-agent \
+                /usr/sbin/efs-agent) and run it from there";
+    let gone = |path: &Path| {
+        let text = format!("this executable, {}, is no longer there: {cure}", path.display());
+        (Code::PERMISSION, text)
+    };
+    let proc = root.join("proc/self/exe");
+    let path = fs::read_link(&proc)
+        .map_err(|e| (Code::FAULT, format!("cannot find this executable in /proc: {e}")))?;
+    let place = files::find(root, &path).map_err(|_| gone(&path))?;
+    let file = place.look().ok().flatten().ok_or_else(|| gone(&path))?;
+    let same = |running: fs::Metadata, there: fs::Metadata| {
+        (running.dev(), running.ino()) == (there.dev(), there.ino())
+    };
+    if !fs::metadata(&proc).and_then(|running| Ok(same(running, file.metadata()?))).unwrap_or(false)
+    {
+        return Err(gone(&path));
+    }
+    place.trust(Some(&file)).map_err(|Fault { path: at, why, command }| {
+        let cure = if at == path { format!("{command} {}", at.display()) } else { cure.into() };
+        let text = format!(
+            "{} {why}: AppStream would run {} as root, so it and its folders must belong to root \
+             and be writable by nobody else; {cure}",
+            at.display(),
+            path.display()
+        );
+        (Code::PERMISSION, text)
+    })?;
+    utf8(&path).map(str::to_owned)
+}
+
+/// The script that starts `program`: AppStream's documentation speaks of scripts alone.
+fn shim_of(program: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
+    let program = match program.bytes().all(plain) {
+        true => program.to_owned(),
+        false => format!("'{}'", program.replace('\'', "'\\''")),
+    };
+    format!("{SHIM_HEAD}{program}{SHIM_TAIL}")
+}
+
+const SHIM_HEAD: &str = "#!/bin/sh\nexec ";
+const SHIM_TAIL: &str = " \"$@\"\n";
+
+fn is_shim(text: &[u8]) -> bool {
+    let program = text.strip_prefix(SHIM_HEAD.as_bytes());
+    let program = program.and_then(|rest| rest.strip_suffix(SHIM_TAIL.as_bytes()));
+    program.is_some_and(|program| !program.contains(&b'\n'))
+}
+
+/// From the folder of config.json to the last line.
+fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(), Refusal> {
+    let place = match files::find(root, &task.file) {
+        Ok(place) => place,
+        Err(Obstacle::NoFolder(_)) if !task.registers() => return not_there(task, log),
+        Err(Obstacle::NoFolder(folder)) => {
+            let text = format!(
+                "{} cannot be made: {} does not exist. Is this an AppStream image? (--file names \
+                 another config.json)",
+                task.file.display(),
+                folder.display()
+            );
+            return Err((Code::IO, text));
+        }
+        Err(obstacle) => return Err(hindered(&task.file, obstacle)),
+    };
+    place.trust(None).map_err(|fault| untrusted(&task.file, fault))?;
+    if task.dry_run {
+        return attempt(task, &place, None, log).map(|_| ());
+    }
+    let folder = lock(&place, clock)?;
+    place.clear(&folder);
+    place.beside(SHIM).clear(&folder);
+    for _ in 0..ATTEMPTS {
+        if attempt(task, &place, Some(&folder), log)? {
+            return Ok(());
+        }
+    }
+    let text = format!("somebody else keeps changing {}: try again later", task.file.display());
+    Err((Code::DEADLINE, text))
+}
+
+fn not_there(task: &Task, log: &Log) -> Result<(), Refusal> {
+    log.info(format_args!("unchanged: {} does not exist", task.file.display()));
+    Ok(())
+}
+
+fn hindered(file: &Path, obstacle: Obstacle) -> Refusal {
+    let code = match obstacle {
+        Obstacle::DotDot | Obstacle::NoName => Code::USAGE,
+        Obstacle::NotAFolder(_) | Obstacle::Symlink | Obstacle::NotRegular | Obstacle::TooLarge => {
+            Code::DATA
+        }
+        _ => Code::IO,
+    };
+    (code, format!("{} {obstacle}; nothing was changed", file.display()))
+}
+
+fn untrusted(file: &Path, Fault { path, why, command }: Fault) -> Refusal {
+    // Changing a folder that other things live in, such as /tmp or a home, would do harm.
+    let mend = if path == file || path.starts_with("/opt/appstream") {
+        format!("{command} {}", path.display())
+    } else {
+        format!("choose a --file that is not below {}", path.display())
+    };
+    let text = format!(
+        "{} {why}: {} says what runs as root, so it and its folders must belong to root and be \
+         writable by nobody else ({mend}); nothing was changed",
+        path.display(),
+        file.display()
+    );
+    (Code::PERMISSION, text)
+}
+
+/// The folder, locked against other runs of ours until it is dropped.
+fn lock(place: &Place, clock: &dyn Clock) -> Result<Flock<File>, Refusal> {
+    let failed = |errno: Errno| {
+        let folder = place.path().parent().unwrap_or(place.path()).display();
+        (Code::IO, format!("cannot lock {folder}: {} ({errno:?})", errno.desc()))
+    };
+    let deadline = Deadline::after(clock, PATIENCE);
+    let mut folder = place.folder().map_err(failed)?;
+    loop {
+        folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(locked),
+            Err((folder, Errno::EWOULDBLOCK | Errno::EINTR)) => folder,
+            Err((_, errno)) => return Err(failed(errno)),
+        };
+        let waited = clock.wait(BETWEEN.min(deadline.left(clock)));
+        if waited.is_err() || deadline.passed(clock) {
+            let text = format!(
+                "another run keeps {} locked: try again when it has ended",
+                place.path().parent().unwrap_or(place.path()).display()
+            );
+            return Err((Code::DEADLINE, text));
+        }
+    }
+}
+
+/// A file as it was read.
+struct Found {
+    bytes: Vec<u8>,
+    like: Like,
+    version: Version,
+}
+
+/// Reads the file at `place`; `None` if there is none.
+fn read(place: &Place) -> Result<Option<Found>, Refusal> {
+    let obstacle = |e| hindered(place.path(), e);
+    let Some(file) = place.open().map_err(obstacle)? else {
+        return Ok(None);
+    };
+    place.trust(Some(&file)).map_err(|fault| untrusted(place.path(), fault))?;
+    let unreadable = |errno: Errno| obstacle(Obstacle::Unreadable(errno.into()));
+    // Before the contents: a change while they are read shows.
+    let version = Version::read(&file).map_err(unreadable)?;
+    let like = Like::of(&file).map_err(unreadable)?;
+    Ok(Some(Found { bytes: files::contents(&file).map_err(obstacle)?, like, version }))
+}
+
+/// From the old file to the new one; without a `folder`, tells what would change. `false` if
+/// somebody else has changed the file in between.
+fn attempt(task: &Task, place: &Place, folder: Option<&File>, log: &Log) -> Result<bool, Refusal> {
+    let found = read(place)?;
+    if found.is_none() && !task.registers() {
+        return not_there(task, log).map(|()| true);
+    }
+    let empty = registration::empty();
+    let text = match &found {
+        Some(found) => registration::text(&task.file, &found.bytes).map_err(unchanged)?,
+        None => &empty,
+    };
+    let change = registration::change(&task.file, text, &task.wanted).map_err(unchanged)?;
+    let shim = Shim::plan(task, place)?;
+    let edits = match &found {
+        Some(_) => change.edits.clone(),
+        None => vec![Edit { span: 0..0, text: change.text.clone() }],
+    };
+    let Some(folder) = folder else {
+        let old = if found.is_some() { text } else { "" };
+        return tell_only(task, &change, &shim, diff(old, &edits), log);
+    };
+    let made = shim.write(folder)?;
+    if !edits.is_empty() {
+        let (like, version) =
+            found.as_ref().map_or((Like::root(0o644), None), |f| (f.like, Some(f.version)));
+        if let Err(e) = place.replace(folder, change.text.as_bytes(), &like, version) {
+            if made && !matches!(e, ReplaceError::Unsynced(_)) {
+                let _ = shim.place.remove(folder);
+            }
+            return if e == ReplaceError::Changed { Ok(false) } else { Err(unwritten(place, e)) };
+        }
+    }
+    shim.remove(folder)?;
+    if found.is_none() {
+        log.info(format_args!("made {}, which was not there", task.file.display()));
+    }
+    tell(task, &change, &shim, log);
+    Ok(true)
+}
+
+fn unchanged(why: Unchanged) -> Refusal {
+    let code = match why {
+        Unchanged::Malformed(_) => Code::DATA,
+        Unchanged::Foreign(_) => Code::TAKEN,
+        Unchanged::NeverFits(_) => Code::CONFIG,
+        Unchanged::Fault(_) => Code::FAULT,
+    };
+    (code, why.to_string())
+}
+
+fn unwritten(place: &Place, e: ReplaceError) -> Refusal {
+    let (after, verb, errno) = match e {
+        ReplaceError::Failed(verb, errno) => ("cannot be written and is as it was", verb, errno),
+        ReplaceError::Changed => ("cannot be written and is as it was", "look at", Errno::EBUSY),
+        ReplaceError::Unsynced(errno) => {
+            ("was replaced, but may be lost if this machine goes down now", "sync", errno)
+        }
+    };
+    let text = format!("{} {after}: {verb}: {} ({errno:?})", place.path().display(), errno.desc());
+    (Code::IO, text)
+}
+
+/// What was done.
+fn tell(task: &Task, change: &Change, shim: &Shim, log: &Log) {
+    for (level, text) in &change.notes {
+        log.line(*level, text);
+    }
+    let path = shim.place.path().display();
+    match shim.todo {
+        ShimTodo::Nothing => {}
+        ShimTodo::Write(..) => log.info(format_args!(
+            "wrote {path}, a script that starts {}",
+            task.wanted.own.as_deref().unwrap_or("efs-agent")
+        )),
+        ShimTodo::Remove => log.info(format_args!("removed {path}, which started efs-agent")),
+    }
+    if change.edits.is_empty() && matches!(shim.todo, ShimTodo::Nothing) {
+        let file = task.file.display();
+        log.info(match &task.wanted.start {
+            Some(call) => format!("unchanged: {} is registered in {file} already", call.filename),
+            None => format!("unchanged: efs-agent is not registered in {file}"),
+        });
+    }
+}
+
+/// What would be done.
+fn tell_only(
+    task: &Task,
+    change: &Change,
+    shim: &Shim,
+    diff: String,
+    log: &Log,
+) -> Result<bool, Refusal> {
+    if !diff.is_empty() || !matches!(shim.todo, ShimTodo::Nothing) {
+        log.info("dry run, nothing is changed; without --dry-run:");
+    }
+    tell(task, change, shim, log);
+    if !diff.is_empty() {
+        let file = task.file.display();
+        super::print(&format!("--- {file}\n+++ {file}\n{diff}"));
+    }
+    Ok(true)
+}
+
+/// The script beside config.json.
+struct Shim {
+    place: Place,
+    todo: ShimTodo,
+}
+
+enum ShimTodo {
+    Nothing,
+    Write(String, Option<Version>),
+    Remove,
+}
+
+impl Shim {
+    /// What is to become of it.
+    fn plan(task: &Task, config: &Place) -> Result<Self, Refusal> {
+        let place = config.beside(SHIM);
+        let found = match (&task.shim, read(&place)) {
+            // Whatever it is, it is not ours.
+            (None, Err(_)) => None,
+            (_, found) => found?,
+        };
+        let ours = found.as_ref().is_none_or(|found| is_shim(&found.bytes));
+        let todo = match (&task.shim, found) {
+            (Some(_), Some(_)) if !ours => {
+                let text = format!(
+                    "{} is somebody else's: move it away, or register without --shim; nothing was changed",
+                    place.path().display()
+                );
+                return Err((Code::TAKEN, text));
+            }
+            (Some(text), Some(found))
+                if found.bytes == text.as_bytes() && found.like == Like::root(0o755) =>
+            {
+                ShimTodo::Nothing
+            }
+            (Some(text), found) => ShimTodo::Write(text.clone(), found.map(|f| f.version)),
+            (None, Some(_)) if ours => ShimTodo::Remove,
+            (None, _) => ShimTodo::Nothing,
+        };
+        Ok(Self { place, todo })
+    }
+
+    /// Tells whether there was none before.
+    fn write(&self, folder: &File) -> Result<bool, Refusal> {
+        let ShimTodo::Write(text, version) = &self.todo else {
+            return Ok(false);
+        };
+        let written = self.place.replace(folder, text.as_bytes(), &Like::root(0o755), *version);
+        written.map_err(|e| unwritten(&self.place, e))?;
+        Ok(version.is_none())
+    }
+
+    fn remove(&self, folder: &File) -> Result<(), Refusal> {
+        let ShimTodo::Remove = self.todo else {
+            return Ok(());
+        };
+        self.place.remove(folder).map_err(|errno| {
+            let path = self.place.path().display();
+            (Code::IO, format!("{path} cannot be removed: {} ({errno:?})", errno.desc()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::session::tests::VirtualClock;
+    use super::*;
+
+    #[test]
+    fn a_folder_that_stays_locked_is_waited_for_and_then_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = files::find(dir.path(), Path::new("/config.json")).unwrap();
+        let clock = VirtualClock::default();
+        let held = lock(&place, &clock).unwrap();
+        assert_eq!(clock.now(), Duration::ZERO);
+        let text = "another run keeps / locked: try again when it has ended";
+        assert_eq!(lock(&place, &clock).unwrap_err(), (Code::DEADLINE, text.into()));
+        assert_eq!(clock.now(), PATIENCE);
+        drop(held);
+        assert!(lock(&place, &clock).is_ok());
+        assert_eq!(clock.now(), PATIENCE);
+    }
+
+    #[test]
+    fn a_script_is_ours_only_if_it_does_nothing_but_start_a_program() {
+        assert_eq!(shim_of("/usr/sbin/efs-agent"), "#!/bin/sh\nexec /usr/sbin/efs-agent \"$@\"\n");
+        assert_eq!(shim_of("/it's/a"), "#!/bin/sh\nexec '/it'\\''s/a' \"$@\"\n");
+        for ours in ["/usr/sbin/efs-agent", "/it's/a"] {
+            assert!(is_shim(shim_of(ours).as_bytes()));
+        }
+        for theirs in [
+            "",
+            "#!/bin/sh\nexec a\nb \"$@\"\n",
+            "#!/bin/bash\nexec a \"$@\"\n",
+            "#!/bin/sh\nexec a\n",
+        ] {
+            assert!(!is_shim(theirs.as_bytes()), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn a_config_path_that_arguments_cannot_carry_is_refused() {
+        let option = |path: &str| config_option(Path::new(path)).map_err(|(code, _)| code);
+        assert_eq!(option("/etc/a-b_c.toml"), Ok(" --config /etc/a-b_c.toml".into()));
+        for odd in ["/a b", "/a\tb", "/a'b", "/a\"b", "/a\\b", "/$a", "/`a`"] {
+            assert_eq!(option(odd), Err(Code::CONFIG), "{odd}");
+        }
+        assert_eq!(option(&format!("/{}", "x".repeat(LONGEST))), Err(Code::IO));
+        assert_eq!(option(&format!("/{}", "x".repeat(LONGEST - 10))), Err(Code::CONFIG));
+    }
+}

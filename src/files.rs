@@ -1,0 +1,476 @@
+//! Files that root alone can change: found without following a symlink, with
+//! owner and mode of the file and of each folder on the way checked on the open
+//! descriptors; read within bounds; replaced whole or not at all. What is in
+//! them, and what a fault costs, is their owners' business.
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+/// The most that is read, in bytes: what is larger is no file that a person wrote.
+pub const LARGEST: u64 = 1 << 20;
+
+const ROOT: u32 = 0;
+
+/// Why a file cannot be had; to be put behind its name.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// `..` in the path, which could lead past a folder that was checked.
+    #[error("has \"..\" in its path: write it out in full")]
+    DotDot,
+    /// The path ends in no name.
+    #[error("is a folder")]
+    NoName,
+    /// A folder on the way is not there.
+    #[error("cannot be reached: {} does not exist", .0.display())]
+    NoFolder(PathBuf),
+    /// A folder on the way is something else.
+    #[error("cannot be reached: {} is a symlink or no folder; write its real path", .0.display())]
+    NotAFolder(PathBuf),
+    /// A folder on the way cannot be opened.
+    #[error("cannot be reached: {}: {}", .0.display(), .1.desc())]
+    Unreachable(PathBuf, Errno),
+    /// The file itself is a symlink.
+    #[error("is a symlink: put the file itself in its place")]
+    Symlink,
+    /// The file itself cannot be opened.
+    #[error("cannot be opened: {}", .0.desc())]
+    Unopenable(Errno),
+    /// It is a folder, a pipe, a device, ….
+    #[error("is not a regular file")]
+    NotRegular,
+    /// Reading it failed.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// It has more than [`LARGEST`] bytes.
+    #[error("is over 1 MiB: that is no config file")]
+    TooLarge,
+}
+
+/// A file or folder that somebody else than root can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Which one.
+    pub path: PathBuf,
+    /// What is wrong with it: "has mode 0777".
+    pub why: String,
+    /// The command that mends it, without the path.
+    pub command: &'static str,
+}
+
+/// The folder that a file is in, open, and the file's name in it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    folder: Rc<OwnedFd>,
+    name: OsString,
+    path: PathBuf,
+    /// The first that is wrong with the folders on the way.
+    fault: Option<Fault>,
+}
+
+/// Walks to the folder of `path` below `root` (`/` outside of tests), component by component.
+///
+/// # Errors
+/// What is in the way. That a folder cannot be trusted is not: see [`Place::trust`].
+pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut at = PathBuf::from("/");
+    let top = openat(AT_FDCWD, root, flags, Mode::empty());
+    let mut folder = top.map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?;
+    let mut fault = fault(&folder, &at);
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => return Err(Obstacle::DotDot),
+            _ => {}
+        }
+    }
+    let name = names.pop().ok_or(Obstacle::NoName)?;
+    for folder_name in names {
+        at.push(folder_name);
+        let next = openat(&folder, folder_name, flags | OFlag::O_NOFOLLOW, Mode::empty());
+        folder = next.map_err(|errno| match errno {
+            Errno::ENOENT => Obstacle::NoFolder(at.clone()),
+            Errno::ENOTDIR | Errno::ELOOP => Obstacle::NotAFolder(at.clone()),
+            errno => Obstacle::Unreachable(at.clone(), errno),
+        })?;
+        fault = fault.or(self::fault(&folder, &at));
+    }
+    at.push(name);
+    Ok(Place { folder: Rc::new(folder), name: name.to_owned(), path: at, fault })
+}
+
+impl Place {
+    /// The file's whole path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Another file in the same folder.
+    pub fn beside(&self, name: &str) -> Self {
+        Self { path: self.path.with_file_name(name), name: name.into(), ..self.clone() }
+    }
+
+    /// Opens the file for reading, without following a symlink; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Obstacle::Symlink`] or [`Obstacle::Unopenable`].
+    pub fn open(&self) -> Result<Option<File>, Obstacle> {
+        // O_NONBLOCK: a FIFO in its place must not hold us up.
+        self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+    }
+
+    /// Opens the file for nothing but to look at its owner and mode, which needs no right to it.
+    ///
+    /// # Errors
+    /// [`Obstacle::Unopenable`].
+    pub fn look(&self) -> Result<Option<File>, Obstacle> {
+        self.open_as(OFlag::O_PATH)
+    }
+
+    fn open_as(&self, flags: OFlag) -> Result<Option<File>, Obstacle> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&*self.folder, self.name.as_os_str(), flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(File::from(fd))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::ELOOP) => Err(Obstacle::Symlink),
+            Err(errno) => Err(Obstacle::Unopenable(errno)),
+        }
+    }
+
+    /// The folder, opened so that it can be locked and synced.
+    ///
+    /// # Errors
+    /// The errno of openat(2).
+    pub fn folder(&self) -> Result<File, Errno> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        openat(&*self.folder, ".", flags, Mode::empty()).map(File::from)
+    }
+
+    /// Whether root alone can change the folders on the way and, where there is one, the file.
+    ///
+    /// # Errors
+    /// The first that others can change.
+    pub fn trust(&self, file: Option<&File>) -> Result<(), Fault> {
+        let of_file = || file.and_then(|file| fault(file, &self.path));
+        match self.fault.clone().or_else(of_file) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts `bytes` in the place of the file: a new file of owner and mode `like` beside it, synced,
+    /// is given its name. Whatever ends us on the way, the old file is there, or the new one, whole;
+    /// what an ended run has left is removed by the next. Callers hold a lock on the folder.
+    ///
+    /// # Errors
+    /// [`ReplaceError::Changed`] if the file is no longer of `version` (`None`: not there), else what
+    /// the system said. The file is as it was, unless it is [`ReplaceError::Unsynced`].
+    pub fn replace(
+        &self,
+        folder: &File,
+        bytes: &[u8],
+        like: &Like,
+        version: Option<Version>,
+    ) -> Result<(), ReplaceError> {
+        let failed = |verb| move |errno| ReplaceError::Failed(verb, errno);
+        self.clear(folder);
+        let new = Temporary::create(folder, &self.name).map_err(failed("create"))?;
+        let mut file = &new.file;
+        file.write_all(bytes).map_err(|e| failed("write")(errno_of(&e)))?;
+        // The owner first: chown clears bits of the mode.
+        fchown(file, Some(Uid::from_raw(like.uid)), Some(Gid::from_raw(like.gid)))
+            .and_then(|()| fchmod(file, Mode::from_bits_truncate(like.mode)))
+            .map_err(failed("set owner and mode of"))?;
+        file.sync_all().map_err(|e| failed("write")(errno_of(&e)))?;
+        let now = fstatat(folder, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        match now.map(|stat| Version::of(&stat)) {
+            Ok(now) if version == Some(now) => {}
+            Err(Errno::ENOENT) if version.is_none() => {}
+            Ok(_) | Err(Errno::ENOENT) => return Err(ReplaceError::Changed),
+            Err(errno) => return Err(failed("look at")(errno)),
+        }
+        new.rename(&self.name).map_err(failed("rename"))?;
+        folder.sync_all().map_err(|e| ReplaceError::Unsynced(errno_of(&e)))
+    }
+
+    /// Removes what a run that was ended has left beside the file. Callers hold a lock on the folder.
+    pub fn clear(&self, folder: &File) {
+        // If it cannot be removed, to write says so; who has nothing to write need not mind.
+        let _ = unlinkat(folder, temporary(&self.name).as_os_str(), UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Removes the file, for good.
+    ///
+    /// # Errors
+    /// The errno of unlinkat(2) or fsync(2).
+    pub fn remove(&self, folder: &File) -> Result<(), Errno> {
+        unlinkat(folder, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+        folder.sync_all().map_err(|e| errno_of(&e))
+    }
+}
+
+/// Reads the whole of an open file.
+///
+/// # Errors
+/// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
+pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
+    let stat = fstat(file).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+    if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
+        return Err(Obstacle::NotRegular);
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Obstacle::Unreadable)?;
+    if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
+}
+
+fn fault(fd: &impl AsFd, path: &Path) -> Option<Fault> {
+    let fault = |why: String, command| Some(Fault { path: path.to_owned(), why, command });
+    match fstat(fd) {
+        Err(e) => fault(format!("cannot be examined ({})", e.desc()), "ls -ld"),
+        Ok(stat) if stat.st_uid != ROOT => {
+            fault(format!("belongs to user {}", stat.st_uid), "chown root:root")
+        }
+        Ok(stat) if stat.st_mode & 0o022 != 0 => {
+            fault(format!("has mode {:04o}", stat.st_mode & 0o7777), "chmod go-w")
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Owner and mode of a file that is to be replaced, for the one that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Like {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Like {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// The errno of fstat(2).
+    pub fn of(file: &File) -> Result<Self, Errno> {
+        let stat = fstat(file)?;
+        Ok(Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
+    }
+
+    /// root's, with `mode`.
+    pub fn root(mode: u32) -> Self {
+        Self { uid: ROOT, gid: ROOT, mode }
+    }
+}
+
+/// Tells whether a file is still the one that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    file: (u64, u64),
+    size: i64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// The errno of fstat(2).
+    pub fn read(file: &File) -> Result<Self, Errno> {
+        fstat(file).map(|stat| Self::of(&stat))
+    }
+
+    fn of(stat: &FileStat) -> Self {
+        Self {
+            file: (stat.st_dev, stat.st_ino),
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Why a file was not replaced, or not for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplaceError {
+    /// Somebody else has changed it since it was read.
+    Changed,
+    /// What was tried, and what the system said.
+    Failed(&'static str, Errno),
+    /// It was replaced, but what the disk holds of that is unknown.
+    Unsynced(Errno),
+}
+
+/// One name for all runs: whoever holds the lock knows that what has it is left from a run that was
+/// ended.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".efs-agent");
+    temporary
+}
+
+/// A file that is not there yet under its own name; removed unless [`Temporary::rename`] succeeds.
+struct Temporary<'a> {
+    folder: &'a File,
+    name: Option<OsString>,
+    file: File,
+}
+
+impl<'a> Temporary<'a> {
+    fn create(folder: &'a File, of: &OsStr) -> Result<Self, Errno> {
+        let name = temporary(of);
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(folder, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        Ok(Self { folder, name: Some(name), file: File::from(fd) })
+    }
+
+    fn rename(mut self, to: &OsStr) -> Result<(), Errno> {
+        if let Some(name) = &self.name {
+            renameat(self.folder, name.as_os_str(), self.folder, to)?;
+            self.name = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = unlinkat(self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn errno_of(e: &io::Error) -> Errno {
+    Errno::from_raw(e.raw_os_error().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    /// A folder that is trusted from its root on, with the file `/f` in it.
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("f"), "old").unwrap();
+        dir
+    }
+
+    fn place(dir: &tempfile::TempDir) -> Place {
+        find(dir.path(), Path::new("/f")).unwrap()
+    }
+
+    fn version(dir: &tempfile::TempDir) -> Option<Version> {
+        Some(Version::read(&File::open(dir.path().join("f")).unwrap()).unwrap())
+    }
+
+    fn names(dir: &tempfile::TempDir) -> Vec<OsString> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_by_one_of_the_same_owner_group_and_mode() {
+        let dir = folder();
+        let path = dir.path().join("f");
+        chown(&path, Some(0), Some(4242)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let place = place(&dir);
+        let like = Like::of(&place.open().unwrap().unwrap()).unwrap();
+        place.replace(&place.folder().unwrap(), b"new", &like, version(&dir)).unwrap();
+        let now = fs::metadata(&path).unwrap();
+        assert_eq!((now.uid(), now.gid(), now.mode() & 0o7777), (0, 4242, 0o640));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(&dir), ["f"]);
+    }
+
+    #[test]
+    fn what_an_ended_run_has_left_is_no_hindrance_whatever_it_is() {
+        let dir = folder();
+        symlink("victim", dir.path().join(".f.efs-agent")).unwrap();
+        let place = place(&dir);
+        place.replace(&place.folder().unwrap(), b"new", &Like::root(0o644), version(&dir)).unwrap();
+        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
+        assert_eq!(names(&dir), ["f"], "and nothing was written through the symlink");
+    }
+
+    #[test]
+    fn a_file_that_has_changed_since_it_was_read_is_left_alone() {
+        let dir = folder();
+        let path = dir.path().join("f");
+        let place = place(&dir);
+        let folder = place.folder().unwrap();
+        let replace = |version| place.replace(&folder, b"new", &Like::root(0o644), version);
+        let before = version(&dir);
+        fs::write(&path, "by somebody else").unwrap();
+        assert_eq!(replace(before), Err(ReplaceError::Changed));
+        assert_eq!(replace(None), Err(ReplaceError::Changed), "it was made meanwhile");
+        assert_eq!(fs::read(&path).unwrap(), b"by somebody else");
+        let before = version(&dir);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(replace(before), Err(ReplaceError::Changed), "it was removed meanwhile");
+        symlink("victim", &path).unwrap();
+        assert_eq!(replace(before), Err(ReplaceError::Changed), "a symlink took its place");
+        assert_eq!(names(&dir), ["f"]);
+        fs::remove_file(&path).unwrap();
+        replace(None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn the_folder_that_was_checked_is_the_one_that_is_written_to() {
+        let dir = folder();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("a/f"), "old").unwrap();
+        let place = find(dir.path(), Path::new("/a/f")).unwrap();
+        let folder = place.folder().unwrap();
+        let version = Version::read(&place.open().unwrap().unwrap()).unwrap();
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        place.replace(&folder, b"new", &Like::root(0o644), Some(version)).unwrap();
+        assert_eq!(fs::read(dir.path().join("b/f")).unwrap(), b"new");
+        assert!(!dir.path().join("a/f").exists());
+    }
+
+    #[test]
+    fn what_is_missing_or_in_the_way_is_told_apart() {
+        let dir = folder();
+        symlink("f", dir.path().join("link")).unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        let find = |path: &str| find(dir.path(), Path::new(path));
+        assert!(
+            matches!(find("/none/f"), Err(Obstacle::NoFolder(path)) if path == Path::new("/none"))
+        );
+        assert!(matches!(find("/f/f"), Err(Obstacle::NotAFolder(_))));
+        assert!(matches!(find("/link/f"), Err(Obstacle::NotAFolder(_))));
+        assert!(matches!(find("/folder/../f"), Err(Obstacle::DotDot)));
+        assert!(matches!(find("/"), Err(Obstacle::NoName)));
+        assert!(matches!(find("/link").unwrap().open(), Err(Obstacle::Symlink)));
+        assert!(find("/none").unwrap().open().unwrap().is_none());
+        let folder = find("/folder").unwrap().open().unwrap().unwrap();
+        assert!(matches!(contents(&folder), Err(Obstacle::NotRegular)));
+        fs::write(dir.path().join("f"), vec![0; LARGEST as usize]).unwrap();
+        let open = || find("/f").unwrap().open().unwrap().unwrap();
+        assert_eq!(contents(&open()).unwrap().len(), LARGEST as usize);
+        fs::write(dir.path().join("f"), vec![0; LARGEST as usize + 1]).unwrap();
+        assert!(matches!(contents(&open()), Err(Obstacle::TooLarge)));
+    }
+}

@@ -1,0 +1,38 @@
+//! What all tests of the whole program need.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The program, with nothing in its environment.
+pub fn agent() -> Command {
+    let binary = std::env::var_os("EFS_AGENT_BIN").map(PathBuf::from);
+    let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_efs-agent").into()));
+    command.env_clear().current_dir("/");
+    command
+}
+
+/// A folder in which a config can be trusted: every folder above it belongs to root alone.
+pub fn folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("efs-agent-test-").tempdir_in("/run").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// A copy of the program in `folder`. Another process writes it: a descriptor of ours that is open for
+/// writing would be inherited by whatever another test's thread forks at that moment, and until that
+/// one calls exec, ours fails with ETXTBSY.
+pub fn copy(folder: &tempfile::TempDir) -> PathBuf {
+    let copy = folder.path().join("efs-agent");
+    let mut install = Command::new("install");
+    install.args(["-m", "0755"]).arg(agent().get_program()).arg(&copy);
+    assert!(install.status().unwrap().success());
+    copy
+}
+
+/// Exit code and standard output; nothing may go to standard error, which AppStream drops.
+pub fn ended(output: Output) -> (i32, String) {
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+}
