@@ -76,7 +76,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<IpAddr, Failure>;
 
-    /// mount(2), before `until`, and the proof that it shows in the mount table.
+    /// mount(2), before `until`, and the proof that it shows in the mount table. With `silence` it is
+    /// cut off earlier if the server leaves an NFS NULL call without an answer for that long.
     ///
     /// # Errors
     /// All but the above.
@@ -85,6 +86,7 @@ pub trait Machine: Sync {
         share: &Share,
         call: &MountCall,
         point: &Self::Point,
+        silence: Option<Duration>,
         until: Deadline,
     ) -> Result<Mounted, Failure>;
 

@@ -68,7 +68,8 @@ pub struct RootReport {
 }
 
 /// Carries out `call` on `point`, for at most until `until`. If it takes long, `meanwhile` is called
-/// once; it is given what becomes readable when the call has ended, and must return soon after that.
+/// once; it is given what becomes readable when the call has ended, must return soon after that, and
+/// says whether the call is to be cut off.
 ///
 /// # Errors
 /// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
@@ -78,7 +79,7 @@ pub fn mount(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> Result<MountReturn, WorkerError> {
     let job = |reply: BorrowedFd<'_>| {
         // By its descriptor, not by its path: what is opened here, in the folder that was checked
@@ -116,7 +117,7 @@ pub fn settle(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<RootReport, WorkerError> {
-    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
             Ok(root) => root,
@@ -181,7 +182,7 @@ pub fn detach(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
-    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
         let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
         send(reply, [code(umount2(path, flags))]);
     })?;
@@ -216,7 +217,7 @@ fn run(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
     job: impl FnOnce(BorrowedFd<'_>),
 ) -> Result<Vec<u8>, WorkerError> {
     let child = sys::spawn(job).map_err(WorkerError::Fork)?;
@@ -224,8 +225,8 @@ fn run(
     // Ready means the report or, if the child died, the end of the pipe.
     let mut ready = stop.poll(&fds, until.within(clock, PATIENCE).left(clock));
     if matches!(&ready, Ok(ready) if !ready.contains(&true)) && !until.passed(clock) {
-        meanwhile(child.reply.as_fd());
-        ready = stop.poll(&fds, until.left(clock));
+        let enough = meanwhile(child.reply.as_fd());
+        ready = stop.poll(&fds, if enough { Duration::ZERO } else { until.left(clock) });
     }
     let ended = match ready {
         Ok(ready) if ready.contains(&true) => Ok(()),
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn a_report_comes_back_whole() {
         let (result, _) =
-            with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |reply| send(reply, [1, -2, 3])));
+            with(5000, |u, c, s| run(u, c, s, &mut |_| false, |reply| send(reply, [1, -2, 3])));
         assert_eq!(received::<3>(&result.unwrap()), Some([1, -2, 3]));
         assert_eq!(received::<3>(&[0; 8]), None);
     }
@@ -290,7 +291,7 @@ mod tests {
     fn a_child_that_blocks_is_cut_off_and_reaped() {
         let (mut out, side) = std::io::pipe().unwrap();
         let (result, took) = with(200, |until, clock, stop| {
-            run(until, clock, stop, &mut |_| {}, |_| {
+            run(until, clock, stop, &mut |_| false, |_| {
                 sys::reply(side.as_fd(), &std::process::id().to_ne_bytes());
                 loop {
                     pause();
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_without_a_report_is_told_from_one_that_reports() {
-        let (result, _) = with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |_| {}));
+        let (result, _) = with(5000, |u, c, s| run(u, c, s, &mut |_| false, |_| {}));
         assert_eq!(result, Ok(vec![]));
         assert_eq!(received::<2>(&[]), None);
     }

@@ -101,8 +101,13 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         // Of an answer that was cut short, the addresses that came are as good as the rest.
         false => Answer::Addresses(addresses),
         true if truncated => Answer::Truncated,
-        true if owner != name => Answer::Alias(owner.to_string()),
-        true => Answer::NoAddress,
+        true if owner == name => Answer::NoAddress,
+        true => {
+            let alias = owner.to_string();
+            // What cannot be asked for is garbage.
+            query(0, &alias, kind)?;
+            Answer::Alias(alias)
+        }
     })
 }
 
