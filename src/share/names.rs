@@ -405,7 +405,9 @@ fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answ
     if !ours {
         return None;
     }
-    match packet.rcode() {
+    // The header's own four bits: the library adds reserved ones of an OPT record, which we never
+    // asked for and which some middlebox may fill.
+    match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
         RCODE::NoError => {}
         RCODE::NameError => return Some(Answer::NoSuchName),
         RCODE::ServerFailure => return Some(Answer::Failed("SERVFAIL")),
@@ -430,9 +432,9 @@ fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answ
         .answers
         .iter()
         .filter(|record| record.name == owner && record.class == CLASS::IN)
-        .filter_map(|record| match &record.rdata {
-            RData::A(a) => Some(IpAddr::V4(a.address.into())),
-            RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.address.into())),
+        .filter_map(|record| match (&record.rdata, kind) {
+            (RData::A(a), QTYPE::TYPE(TYPE::A)) => Some(IpAddr::V4(a.address.into())),
+            (RData::AAAA(a), QTYPE::TYPE(TYPE::AAAA)) => Some(IpAddr::V6(a.address.into())),
             _ => None,
         })
         .collect();
@@ -503,7 +505,9 @@ impl ResolvConf {
                     conf.servers.extend(server.map(|ip| SocketAddr::new(ip, DNS_PORT)));
                 }
                 Some("search" | "domain") => {
-                    conf.search = words.map(|d| d.trim_end_matches('.').to_owned()).collect();
+                    let domains = words.map(|d| d.trim_end_matches('.').to_owned());
+                    // "search ." is systemd-resolved's way to say that there is none.
+                    conf.search = domains.filter(|d| !d.is_empty()).collect();
                 }
                 Some("options") => {
                     let ndots = words.find_map(|word| word.strip_prefix("ndots:")?.parse().ok());
@@ -583,6 +587,14 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_another_kind_than_asked_for_is_no_answer() {
+        let v6 = record(NAME, RData::AAAA(AAAA { address: 1 << 120 }));
+        let both = reply(|p| p.answers.extend([v6.clone(), a(NAME, 1)]));
+        assert_eq!(read(&both), Some(Answer::Addresses(vec!["10.0.1.1".parse().unwrap()])));
+        assert_eq!(read(&reply(|p| p.answers.push(v6))), Some(Answer::NoAddress));
+    }
+
+    #[test]
     fn response_codes_and_truncation_are_told_apart() {
         for (rcode, expected) in [
             (RCODE::NameError, Answer::NoSuchName),
@@ -599,6 +611,14 @@ mod tests {
             p.answers.push(a(NAME, 1));
         });
         assert!(matches!(read(&some), Some(Answer::Addresses(_))));
+    }
+
+    #[test]
+    fn an_opt_record_that_nobody_asked_for_changes_no_response_code() {
+        let mut bytes = reply(|p| *p.rcode_mut() = RCODE::NameError);
+        bytes[11] = 1; // one additional record: OPT, 1232 bytes, flags with reserved bits
+        bytes.extend([0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0x03, 0, 0]);
+        assert_eq!(read(&bytes), Some(Answer::NoSuchName));
     }
 
     #[test]
@@ -730,6 +750,7 @@ mod tests {
         assert_eq!(conf.candidates("h.x"), ["h.x.a.example", "h.x.b.example", "h.x"]);
         assert_eq!(conf.candidates("h.x.y"), ["h.x.y", "h.x.y.a.example", "h.x.y.b.example"]);
         assert!(ResolvConf::parse("").servers.is_empty());
+        assert_eq!(ResolvConf::parse("search .").candidates("h.x"), ["h.x"]);
     }
 
     #[test]
