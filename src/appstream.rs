@@ -28,7 +28,7 @@ pub fn streaming_user(root: &Path) -> Option<User> {
     user(STREAMING_USER, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
 }
 
-fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
+pub(crate) fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
     let mut user = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != name {

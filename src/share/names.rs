@@ -374,7 +374,7 @@ impl Asked {
 
 /// What a DNS message says to our question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Addresses(Vec<IpAddr>),
     /// Only an alias, whose own addresses are to be asked for.
     Alias(String),
@@ -384,7 +384,7 @@ enum Answer {
     Failed(&'static str),
 }
 
-fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
+pub(crate) fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
     let name = Name::new(name).ok()?;
@@ -393,7 +393,7 @@ fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
 }
 
 /// `None`: not an answer to this question (garbage, or somebody else's).
-fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answer> {
+pub(crate) fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answer> {
     let packet = Packet::parse(bytes).ok()?;
     let question = packet.questions.first()?;
     let name = Name::new(name).ok()?;
@@ -449,7 +449,7 @@ fn answer(bytes: &[u8], id: Option<u16>, name: &str, kind: QTYPE) -> Option<Answ
 
 /// Drops addresses that no server can have. From DNS, loopback is one of them: it is
 /// what sinkholes and half-started resolvers answer.
-fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
+pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     let Found { addresses, by } = found;
     // ::ffff:127.0.0.1 is 127.0.0.1.
     let addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
@@ -468,7 +468,7 @@ fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
 }
 
 /// The addresses of `name` in a hosts file, IPv4 first.
-fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
+pub(crate) fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = hosts
         .lines()
         .filter_map(|line| {
@@ -488,14 +488,14 @@ fn read_lossy(path: &Path) -> std::io::Result<String> {
 
 /// What we take from resolv.conf.
 #[derive(Debug, PartialEq, Eq)]
-struct ResolvConf {
-    servers: Vec<SocketAddr>,
-    search: Vec<String>,
-    ndots: usize,
+pub(crate) struct ResolvConf {
+    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) search: Vec<String>,
+    pub(crate) ndots: usize,
 }
 
 impl ResolvConf {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut conf = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
             let mut words = line.split(['#', ';']).next().unwrap_or("").split_whitespace();
@@ -521,7 +521,7 @@ impl ResolvConf {
     }
 
     /// The names to ask for, in order.
-    fn candidates(&self, name: &str) -> Vec<String> {
+    pub(crate) fn candidates(&self, name: &str) -> Vec<String> {
         let mut names: Vec<String> = self.search.iter().map(|d| format!("{name}.{d}")).collect();
         let first = name.matches('.').count() >= self.ndots;
         names.insert(if first { 0 } else { names.len() }, name.to_owned());
