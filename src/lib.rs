@@ -17,6 +17,9 @@ pub mod appstream;
 pub mod cli;
 pub mod commands;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod log;
 pub mod report;
 pub mod retry;
