@@ -11,7 +11,7 @@ export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 help:
 	@echo 'make build    the static binary: $(BIN)'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
-	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 5 minutes)'
+	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
