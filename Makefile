@@ -6,16 +6,17 @@ GNU  := x86_64-unknown-linux-gnu
 BIN  := target/release-static/efs-agent
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help build test unit vm-test faults kills demo lint clean
+.PHONY: help build test unit vm-test faults kills fuzz demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
-	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 5 minutes)'
+	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
+	@echo 'make fuzz     10,000,000 made-up inputs for each parser of foreign text (1 hour); RUNS=100000 and TARGET=dns do less'
 	@echo 'make lint     rustfmt and clippy'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
@@ -43,6 +44,9 @@ faults: build
 
 kills: build
 	KILLS=10 cargo test --locked --test vm -- 'at any instant'
+
+fuzz:
+	@tests/fuzz/run.sh
 
 test: build
 	@tests/all.sh

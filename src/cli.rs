@@ -14,6 +14,10 @@ pub enum Command {
     Register(RegisterArgs),
     /// Have it run us no longer.
     Unregister(UnregisterArgs),
+    /// Take the shares down.
+    Unmount(UnmountArgs),
+    /// Tell how the shares are.
+    Status(StatusArgs),
     /// Print this text.
     Help(&'static str),
     /// Print [`VERSION`].
@@ -57,6 +61,24 @@ pub struct UnregisterArgs {
     pub dry_run: bool,
 }
 
+/// Options of `unmount`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnmountArgs {
+    /// `--config PATH`.
+    pub config: Option<PathBuf>,
+    /// `--terminate`: processes that hold a share are asked to end.
+    pub terminate: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusArgs {
+    /// `--config PATH`.
+    pub config: Option<PathBuf>,
+    /// `--json`: for programs.
+    pub json: bool,
+}
+
 /// What is wrong with the command line, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}; try 'efs-agent{of} --help'")]
@@ -90,6 +112,8 @@ Usage: efs-agent [--once] [--config PATH]
 Commands (each has its own --help):
   register             Have AppStream run efs-agent in every session.
   unregister           Have it run efs-agent no longer.
+  status               Tell how the shares are, and how the last start ended.
+  unmount              Send what was written to the server, and unmount.
 
 The smallest config, which root must own:
 
@@ -106,6 +130,8 @@ passed; 77 not root, or a config file that others can change; 78 wrong config;
 
 const REGISTER: &str = include_str!("cli/register.txt");
 const UNREGISTER: &str = include_str!("cli/unregister.txt");
+const UNMOUNT: &str = include_str!("cli/unmount.txt");
+const STATUS: &str = include_str!("cli/status.txt");
 
 /// Reads the arguments that follow the program's name.
 ///
@@ -127,6 +153,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Value(word) if word == "unregister" => {
                 return args.first(" unregister", &session, unregister);
             }
+            Value(word) if word == "unmount" => return args.first(" unmount", &session, unmount),
+            Value(word) if word == "status" => return args.first(" status", &session, status),
             other => return Err(unknown("", other)),
         }
     }
@@ -156,6 +184,26 @@ fn unregister(args: &mut Args) -> Result<Command, UsageError> {
         &mut [("file", &mut unregister.file)],
     )?;
     Ok(help.unwrap_or(Command::Unregister(unregister)))
+}
+
+fn unmount(args: &mut Args) -> Result<Command, UsageError> {
+    let mut unmount = UnmountArgs::default();
+    let help = args.options(
+        UNMOUNT,
+        &mut [("terminate", &mut unmount.terminate)],
+        &mut [("config", &mut unmount.config)],
+    )?;
+    Ok(help.unwrap_or(Command::Unmount(unmount)))
+}
+
+fn status(args: &mut Args) -> Result<Command, UsageError> {
+    let mut status = StatusArgs::default();
+    let help = args.options(
+        STATUS,
+        &mut [("json", &mut status.json)],
+        &mut [("config", &mut status.config)],
+    )?;
+    Ok(help.unwrap_or(Command::Status(status)))
 }
 
 /// The arguments that are left.

@@ -3,7 +3,7 @@
 //! Imports go down only:
 //!
 //! ```text
-//! main → cli → commands → { share, appstream, report } → { config, log, retry, stop } → { files, sys }
+//! main → cli → commands → { share, appstream, report, status } → { config, json, log, retry, stop } → { files, sys }
 //! ```
 //!
 //! A module never imports from one above it, and `sys` is the only place with
@@ -18,9 +18,14 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+pub mod json;
 pub mod log;
 pub mod report;
 pub mod retry;
 pub mod share;
+pub mod status;
 pub mod stop;
 pub mod sys;

@@ -14,6 +14,8 @@ pub struct Code(pub u8);
 impl Code {
     /// All required shares are mounted.
     pub const OK: Self = Self(0);
+    /// `status`: a share is not mounted, or does not answer.
+    pub const NOT_UP: Self = Self(1);
     /// The command line is wrong.
     pub const USAGE: Self = Self(64);
     /// AppStream's config.json is not what it must be.

@@ -1,7 +1,7 @@
 //! Edits of a JSON text as splices: what is not edited keeps its bytes, and what
 //! is added looks like what is there. Also what an edit changes, line by line.
 
-use super::document::{Document, Member, Node, Value, quoted};
+use crate::json::{Document, Member, Node, Value, quoted};
 use std::ops::Range;
 
 /// `text` in the place of the bytes of `span`.

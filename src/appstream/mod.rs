@@ -1,12 +1,11 @@
 //! All that is AppStream's: the user that sessions run as, and config.json, in
 //! which the programs of a session's start and end are registered.
 
-mod document;
 mod edit;
 #[cfg(test)]
 mod random;
 pub mod registration;
-mod user;
+pub(crate) mod user;
 
 pub use edit::{Edit, diff};
 pub use user::{STREAMING_USER, User, streaming_user};

@@ -2,9 +2,9 @@
 //! unregistering changes our entries and nothing else. serde_json is the judge.
 //! `DOCUMENTS=100000` makes as many of them.
 
-use super::document::Document;
 use super::registration::tests::{both, call, none};
 use super::registration::{Change, Refusal, Wanted, change};
+use crate::json::Document;
 use serde_json::Value;
 use std::path::Path;
 

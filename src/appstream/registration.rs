@@ -4,9 +4,9 @@
 //!
 //! Keys are found in any letter case, as AppStream's own pages mix them.
 
-use super::document::{Document, Member, Node, Slip, Value, quoted};
 use super::edit::{Edit, Layout, New, apply};
 use crate::config::{ConfigError, Level};
+use crate::json::{Document, Member, Node, Slip, Value, quoted};
 use std::path::Path;
 use std::time::Duration;
 

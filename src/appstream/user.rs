@@ -28,25 +28,30 @@ pub fn streaming_user(root: &Path) -> Option<User> {
     user(STREAMING_USER, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
 }
 
-fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
+pub(crate) fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
     let mut user = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != name {
             return None;
         }
-        let uid = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let uid = id(fields.nth(1)?)?;
+        let gid = id(fields.next()?)?;
         Some(User { name: name.to_owned(), uid, gid, groups: Vec::new() })
     })?;
     user.groups = group
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(':');
-            let gid = fields.nth(2)?.parse().ok()?;
+            let gid = id(fields.nth(2)?)?;
             fields.next()?.split(',').any(|member| member == name).then_some(gid)
         })
         .collect();
     Some(user)
+}
+
+/// -1 is no id: to setresuid(2) it means "leave it as it is", which would be root.
+fn id(field: &str) -> Option<u32> {
+    field.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -61,5 +66,14 @@ mod tests {
         assert_eq!(user(STREAMING_USER, passwd, group), Some(expected));
         assert_eq!(user("nobody", passwd, group), None);
         assert_eq!(user("bad", passwd, group), None);
+    }
+
+    #[test]
+    fn minus_one_is_no_id() {
+        let passwd = "a:x:4294967295:5::/:\na:x:5:4294967295::/:\n";
+        assert_eq!(user("a", passwd, ""), None);
+        let passwd = format!("{passwd}a:x:6:7::/:\n");
+        let expected = User { name: "a".into(), uid: 6, gid: 7, groups: vec![] };
+        assert_eq!(user("a", &passwd, "g:x:4294967295:a\n"), Some(expected));
     }
 }

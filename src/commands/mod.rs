@@ -7,11 +7,12 @@ pub mod session;
 mod simulation;
 #[cfg(test)]
 mod soak;
-mod unmount;
+pub mod status;
+pub mod unmount;
 
 use crate::cli::{self, Command};
 use crate::config::file::{self, FileError};
-use crate::config::{Facility, Settings};
+use crate::config::{Facility, Level, LogSettings, Settings};
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
@@ -33,6 +34,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Session(args)) => session::run(&args, started),
         Ok(Command::Register(args)) => register::register(&args, started),
         Ok(Command::Unregister(args)) => register::unregister(&args, started),
+        Ok(Command::Unmount(args)) => unmount::run(&args, started),
+        Ok(Command::Status(args)) => status::run(&args, started),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Err(e) => {
@@ -55,6 +58,23 @@ fn log(stamped: bool) -> Log {
     let log = Log::to_stdout(if stamped { Style::Stamped } else { Style::Plain });
     log.add_syslog(Path::new(DEV_LOG), Facility::Daemon);
     log
+}
+
+/// Has `log` write what the config says.
+fn apply(settings: &LogSettings, once: bool, log: &Log) {
+    // A person who tries a config is told all of it.
+    log.set_level(if once { settings.level.max(Level::Info) } else { settings.level });
+    if !settings.syslog {
+        log.drop_syslog();
+    } else if settings.facility != Facility::Daemon {
+        log.add_syslog(Path::new(DEV_LOG), settings.facility);
+    }
+}
+
+/// The running kernel's release.
+fn kernel() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned())
 }
 
 /// What ends a command that cannot do its work: the exit code, and why in one line.

@@ -9,7 +9,7 @@ use crate::appstream::registration::{
 };
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
-use crate::config::{self, Settings};
+use crate::config;
 use crate::files::{self, Fault, Like, Obstacle, Place, ReplaceError, Version};
 use crate::log::Log;
 use crate::report::Code;
@@ -27,8 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_millis(20);
 /// How often we start anew because somebody else has changed the file meanwhile.
 const ATTEMPTS: u32 = 5;
-/// The whole of an unmount.
-const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Registers us, and returns the exit code.
 pub fn register(args: &RegisterArgs, started: Instant) -> Code {
@@ -130,7 +128,7 @@ fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
         limit_key,
     };
     let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
-    let unmount = unmount_deadline(settings.as_ref());
+    let unmount = settings.as_ref().map_or(config::UNMOUNT_DEADLINE, |s| s.unmount_deadline);
     Ok(Task {
         file,
         dry_run: args.dry_run,
@@ -143,11 +141,6 @@ fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
             replace: args.replace,
         },
     })
-}
-
-/// How long an unmount at SessionTermination may take.
-fn unmount_deadline(_: Option<&Settings>) -> Duration {
-    UNMOUNT_DEADLINE
 }
 
 /// The option that gives a session start this config.

@@ -4,7 +4,7 @@
 
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
-use crate::config::{Endpoint, Facility, Level, LogSettings, Share};
+use crate::config::{Endpoint, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Stopped};
@@ -12,11 +12,12 @@ use crate::share::causes::{Cause, explain};
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
 use crate::share::names::{By, seconds};
 use crate::share::{Failure, Machine, Mounted, plan};
+use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// One attempt gives the name this long, and then the connection as long again.
 const LOCATE: Duration = Duration::from_secs(3);
@@ -26,13 +27,13 @@ const GLANCE: Duration = Duration::from_millis(150);
 const BETWEEN: Duration = Duration::from_millis(60);
 /// How long the server of a share that is mounted already gets to answer one question.
 const ALIVE: Duration = Duration::from_millis(1500);
-/// With several servers, the first mount(2) of a share is cut off after about this long, the next
-/// after twice as long, and so on: the kernel makes itself known to one new server at a time, so that
-/// a server which falls silent at that moment holds up the mounts of all others …
-const FIRST_OF_SEVERAL: Duration = Duration::from_secs(2);
-/// … each server's with this much more than the last one's: whichever of them is the silent one,
-/// another is waiting in the kernel when it is cut off, and comes first.
-const MORE_FOR_EACH: Duration = Duration::from_millis(500);
+/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer
+/// for this long (the next time for twice as long, and so on): the kernel makes itself known to one
+/// new server at a time, so that one which is silent holds up the mounts of all others.
+const SILENCE: Duration = Duration::from_secs(1);
+/// And each server's mount(2) is cut off this much before the last one's: if one hangs in spite of an
+/// answer, another is waiting in the kernel when it is cut off, and comes first.
+const APART: Duration = Duration::from_millis(500);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -40,7 +41,12 @@ const STACK: usize = 256 * 1024;
 pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let log = super::log(!args.once);
     let (code, text) = match start(args, started, &log) {
-        Ok(report) => return finish(&report, args.once, &log),
+        Ok(report) => {
+            let code = finish(&report, args.once, &log);
+            let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+            status::write(Path::new("/"), &report, code, args.once, &at);
+            return code;
+        }
         Err(refusal) => refusal,
     };
     log.error(format_args!("{text} (exit {})", code.0));
@@ -57,7 +63,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = super::settings(root, args.config.as_deref())?;
-    apply(&settings.log, args.once, log);
+    super::apply(&settings.log, args.once, log);
     let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
     log.info(format_args!(
         "{VERSION}: config {}, {}, deadline {}",
@@ -79,8 +85,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     }
     let user = appstream::streaming_user(root);
     let machine = Linux { root, clock: &clock, stop: &stop, user };
-    let kernel = nix::sys::utsname::uname()
-        .map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned());
+    let kernel = super::kernel();
     let run = Run {
         machine: &machine,
         clock: &clock,
@@ -93,16 +98,6 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     let outcomes = run.all(settings.shares);
     let stopped_by = stop.signal().map(|signal| signal as i32);
     Ok(Report { outcomes, stopped_by })
-}
-
-fn apply(settings: &LogSettings, once: bool, log: &Log) {
-    // A person who tries a config is told all of it.
-    log.set_level(if once { settings.level.max(Level::Info) } else { settings.level });
-    if !settings.syslog {
-        log.drop_syslog();
-    } else if settings.facility != Facility::Daemon {
-        log.add_syslog(Path::new(super::DEV_LOG), settings.facility);
-    }
 }
 
 fn shares(n: usize) -> String {
@@ -161,6 +156,26 @@ fn tell(outcome: &Outcome, once: bool, code: Option<Code>, stopped: Option<i32>,
     }
 }
 
+/// How long one mount(2) may take.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    span: Duration,
+    /// Less, if the server is silent for this long.
+    silence: Option<Duration>,
+}
+
+impl Pace {
+    fn of_one(attempt_timeout: Duration) -> Self {
+        Self { span: attempt_timeout, silence: None }
+    }
+
+    /// Of the `n`th of several servers.
+    fn of_several(attempt_timeout: Duration, n: u32) -> Self {
+        let less = (APART * n).min(attempt_timeout / 2);
+        Self { span: attempt_timeout - less, silence: Some(SILENCE) }
+    }
+}
+
 /// What all shares of a run have in common.
 pub(super) struct Run<'a, M> {
     pub(super) machine: &'a M,
@@ -184,9 +199,9 @@ impl<M: Machine> Run<'_, M> {
                 None => servers.push((share.endpoint.clone(), vec![(place, share)])),
             }
         }
-        let one_server = |shares: Vec<(usize, Share)>, first_span| -> Vec<(usize, Outcome)> {
+        let one_server = |shares: Vec<(usize, Share)>, pace| -> Vec<(usize, Outcome)> {
             let each = shares.into_iter().map(|(place, share)| {
-                let outcome = self.bring_up(share, first_span);
+                let outcome = self.bring_up(share, pace);
                 if several {
                     tell(&outcome, self.once, None, None, self.log);
                 }
@@ -197,20 +212,20 @@ impl<M: Machine> Run<'_, M> {
         let mut outcomes: Vec<(usize, Outcome)> = if servers.len() == 1 {
             servers
                 .into_iter()
-                .flat_map(|(_, shares)| one_server(shares, self.attempt_timeout))
+                .flat_map(|(_, shares)| one_server(shares, Pace::of_one(self.attempt_timeout)))
                 .collect()
         } else {
             std::thread::scope(|scope| {
                 let mut threads = Vec::new();
                 let mut here = Vec::new();
                 for ((_, shares), n) in servers.into_iter().zip(0..) {
-                    let first_span = FIRST_OF_SEVERAL + MORE_FOR_EACH * n;
+                    let pace = Pace::of_several(self.attempt_timeout, n);
                     let again = shares.clone();
                     let thread = std::thread::Builder::new().stack_size(STACK);
-                    match thread.spawn_scoped(scope, move || one_server(shares, first_span)) {
+                    match thread.spawn_scoped(scope, move || one_server(shares, pace)) {
                         Ok(thread) => threads.push(thread),
                         // No thread to be had: one after another is better than not at all.
-                        Err(_) => here.extend(one_server(again, first_span)),
+                        Err(_) => here.extend(one_server(again, pace)),
                     }
                 }
                 here.extend(threads.into_iter().flat_map(|t| t.join().unwrap_or_default()));
@@ -221,8 +236,8 @@ impl<M: Machine> Run<'_, M> {
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// One share, from whatever is there to its mount; the first mount(2) gets `first_span`.
-    fn bring_up(&self, share: Share, first_span: Duration) -> Outcome {
+    /// One share, from whatever is there to its mount.
+    fn bring_up(&self, share: Share, pace: Pace) -> Outcome {
         let started = self.clock.now();
         let mut attempts = 0;
         if !share.options.ignored.is_empty() {
@@ -230,8 +245,8 @@ impl<M: Machine> Run<'_, M> {
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
         let result = match self.machine.mounted(&share, self.deadline) {
-            Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, first_span, &mut attempts),
-            Ok(None) => self.mount_new(&share, first_span, &mut attempts),
+            Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, pace, &mut attempts),
+            Ok(None) => self.mount_new(&share, pace, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
         };
         if let Ok(mounted) = &result {
@@ -248,7 +263,7 @@ impl<M: Machine> Run<'_, M> {
         &self,
         share: &Share,
         mounted: Mounted,
-        first_span: Duration,
+        pace: Pace,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
         let fail = |failure: Failure| self.explain(&failure, share);
@@ -267,7 +282,7 @@ impl<M: Machine> Run<'_, M> {
                     ));
                     let until = self.deadline.within(self.clock, ALIVE);
                     self.machine.detach(share, &mounted, until).map_err(fail)?;
-                    return self.mount_new(share, first_span, attempts);
+                    return self.mount_new(share, pace, attempts);
                 }
                 Err(stopped @ Failure::Stopped(_)) => return Err(fail(stopped)),
                 _ => {}
@@ -284,17 +299,12 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    fn mount_new(
-        &self,
-        share: &Share,
-        first_span: Duration,
-        attempts: &mut u32,
-    ) -> Result<Mounted, Cause> {
+    fn mount_new(&self, share: &Share, pace: Pace, attempts: &mut u32) -> Result<Mounted, Cause> {
         let mut point = match self.machine.prepare(share) {
             Ok(point) => point,
             Err(failure) => return Err(self.explain(&failure, share)),
         };
-        let result = self.until_mounted(share, &mut point, first_span, attempts);
+        let result = self.until_mounted(share, &mut point, pace, attempts);
         if result.is_err() {
             self.machine.discard(point);
         }
@@ -306,10 +316,9 @@ impl<M: Machine> Run<'_, M> {
         &self,
         share: &Share,
         point: &mut M::Point,
-        first_span: Duration,
+        mut pace: Pace,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
-        let mut span = first_span.min(self.attempt_timeout);
         let mut backoff = Backoff::new(sys::random());
         let mut before: Option<Failure> = None;
         // Addresses that took a connection and did not mount: tried last from then on.
@@ -321,12 +330,12 @@ impl<M: Machine> Run<'_, M> {
                 return Err(self.explain(&before.unwrap_or(Failure::NoTime), share));
             }
             *attempts += 1;
-            let mut failure = match self.attempt(share, point, span, seen.take(), &failed) {
+            let mut failure = match self.attempt(share, point, pace, seen.take(), &failed) {
                 Ok(mounted) => return Ok(mounted),
                 Err(failure) => failure,
             };
             if matches!(failure.unprobed(), Failure::CutOff(..)) {
-                span = (span * 2).min(self.attempt_timeout);
+                pace.silence = pace.silence.map(|span| span * 2);
             }
             // An attempt that the deadline cut short says less than a whole one.
             if self.deadline.passed(self.clock) && failure.is_by_time() {
@@ -362,12 +371,12 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// One try: name, address that answers, mount(2) for at most `span`.
+    /// One try: name, address that answers, mount(2).
     fn attempt(
         &self,
         share: &Share,
         point: &M::Point,
-        span: Duration,
+        pace: Pace,
         seen: Option<IpAddr>,
         failed: &[IpAddr],
     ) -> Result<Mounted, Failure> {
@@ -376,8 +385,8 @@ impl<M: Machine> Run<'_, M> {
             None => self.locate(share, LOCATE, failed)?,
         };
         let call = plan::mount_call(share, address);
-        let until = self.deadline.within(self.clock, span);
-        self.machine.mount(share, &call, point, until)
+        let until = self.deadline.within(self.clock, pace.span);
+        self.machine.mount(share, &call, point, pace.silence, until)
     }
 
     /// The share's address that answers, found within `window` for the name and again for it;
@@ -460,6 +469,7 @@ impl<M: Machine> Run<'_, M> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::config::Level;
     use crate::config::Settings;
     use crate::log::test::Lines;
     use crate::share::mount_point::PointError;
@@ -507,7 +517,7 @@ pub(super) mod tests {
         more: Vec<IpAddr>,
         /// The address of each mount(2), and the time it was given.
         mounted_from: Mutex<Vec<IpAddr>>,
-        spans: Mutex<Vec<Duration>>,
+        paces: Mutex<Vec<(Option<Duration>, Duration)>>,
         prepare: Option<PointError>,
         /// Times of the steps, for looking at.
         seen: Mutex<Vec<(&'static str, Duration)>>,
@@ -587,10 +597,11 @@ pub(super) mod tests {
             _: &Share,
             call: &MountCall,
             (): &(),
+            silence: Option<Duration>,
             until: Deadline,
         ) -> Result<Mounted, Failure> {
             self.see("mount");
-            self.spans.lock().unwrap().push(until.left(&self.clock));
+            self.paces.lock().unwrap().push((silence, until.left(&self.clock)));
             self.mounted_from.lock().unwrap().push(call.address);
             let mut script = self.mounts.lock().unwrap();
             if script.is_empty() { Ok(Mounted::fake(false)) } else { Err(script.remove(0)) }
@@ -796,24 +807,28 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_several_servers_none_holds_up_the_others_for_long() {
+    fn of_several_servers_a_silent_one_is_cut_off_early_and_none_at_the_same_time_as_another() {
         let address = "10.0.0.1".parse().unwrap();
         let cut_off = Failure::CutOff(address, seconds_of(2.0));
-        let cut_off = || Failure::Probed(Box::new(cut_off.clone()), Heard::Nfs);
-        let script = || Mutex::new(vec![cut_off(), cut_off(), cut_off(), cut_off()]);
+        let cut_off = || Failure::Probed(Box::new(cut_off.clone()), Heard::Nothing);
+        let script = || Mutex::new(vec![cut_off(), cut_off()]);
         let machine = FakeMachine { mounts: script(), ..Default::default() };
         let two =
             format!("{ONE}[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n");
         let (report, _) = start_on(&machine, &two, false);
         assert_eq!(report.code(), Code::OK);
-        let mut spans = machine.spans.lock().unwrap().clone();
-        spans.sort();
-        assert_eq!(spans[..2], [2.0, 2.5].map(seconds_of), "the first of each");
-        assert!(spans[2..].iter().all(|span| *span >= seconds_of(4.0)), "{spans:?}");
+        let mut paces = machine.paces.lock().unwrap().clone();
+        paces.sort();
+        let seconds = |span, silence| (Some(seconds_of(silence)), seconds_of(span));
+        assert_eq!(paces[..2], [seconds(9.5, 1.0), seconds(10.0, 1.0)], "the first of each");
+        assert!(
+            paces[2..].iter().all(|(silence, _)| *silence >= Some(seconds_of(2.0))),
+            "{paces:?}"
+        );
         // One server has nobody to hold up.
         let machine = FakeMachine { mounts: script(), ..Default::default() };
         start_on(&machine, ONE, false);
-        assert_eq!(machine.spans.lock().unwrap()[..2], [seconds_of(10.0); 2]);
+        assert_eq!(machine.paces.lock().unwrap()[..2], [(None, seconds_of(10.0)); 2]);
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Machine for Instance {
         _: &Share,
         _: &MountCall,
         (): &(),
+        _: Option<Duration>,
         until: Deadline,
     ) -> Result<Mounted, Failure> {
         let mut pause = Duration::from_secs(1);

@@ -1,16 +1,22 @@
 //! `unmount`: what was written goes to the server, then the shares go. Read [`Run::one`] for the way
 //! of one share.
 
+use super::Refusal;
+use crate::cli::UnmountArgs;
 use crate::config::{Settings, Share};
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::causes::explain;
 use crate::share::holders::Holder;
-use crate::share::names::seconds;
+use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
-use crate::share::{Failure, Mounted};
-use std::time::Duration;
+use crate::share::{Failure, Mounted, mount_point};
+use crate::status;
+use crate::stop::{Stop, SystemClock};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// What is left of the time when writing ends at the latest, for taking the mount away.
 const TO_LEAVE: Duration = Duration::from_secs(3);
@@ -25,20 +31,63 @@ const NAMED: usize = 5;
 /// So many mounts on one mount point are taken away.
 const MOST_STACKED: usize = 8;
 
+/// Takes the shares of the config down, and returns the exit code.
+pub fn run(args: &UnmountArgs, started: Instant) -> Code {
+    let log = super::log(!std::io::stdout().is_terminal());
+    start(args, started, &log).unwrap_or_else(|(code, text)| {
+        log.error(format_args!("{text} (exit {})", code.0));
+        code
+    })
+}
+
+fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusal> {
+    let root = Path::new("/");
+    if !nix::unistd::geteuid().is_root() {
+        return Err((Code::PERMISSION, "only root can unmount: use sudo".into()));
+    }
+    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let clock = SystemClock::new(started, &stop);
+    let (_, settings) = super::settings(root, args.config.as_deref())?;
+    super::apply(&settings.log, false, log);
+    let left = settings.unmount_deadline.saturating_sub(started.elapsed());
+    let machine = Linux { root, clock: &clock, stop: &stop, user: None };
+    let run = Run {
+        machine: &machine,
+        clock: &clock,
+        log,
+        deadline: Deadline::after(&clock, left),
+        terminate: args.terminate,
+        kernel: super::kernel(),
+    };
+    let code = run.all(&settings);
+    let before = status::read(root);
+    for share in &settings.shares {
+        let away = matches!(machine.found(share, run.deadline), Ok(None));
+        if away && before.as_deref().is_some_and(|status| status::made(status, share)) {
+            // Not empty: files were in it before the share was, and stay.
+            let _ = mount_point::remove(root, &share.mount_point);
+        }
+    }
+    Ok(match stop.signal() {
+        Some(signal) if code != Code::OK => Code::signal(signal as i32),
+        _ => code,
+    })
+}
+
 /// What all shares of a run have in common.
-pub(super) struct Run<'a, R> {
-    pub(super) machine: &'a R,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) log: &'a Log,
-    pub(super) deadline: Deadline,
+struct Run<'a, R> {
+    machine: &'a R,
+    clock: &'a dyn Clock,
+    log: &'a Log,
+    deadline: Deadline,
     /// Whether processes that hold a share are asked to end.
-    pub(super) terminate: bool,
-    pub(super) kernel: String,
+    terminate: bool,
+    kernel: String,
 }
 
 impl<R: Release> Run<'_, R> {
     /// All shares, the last of the config first; the worst of their codes.
-    pub(super) fn all(&self, settings: &Settings) -> Code {
+    fn all(&self, settings: &Settings) -> Code {
         let mut worst = Code::OK;
         for share in settings.shares.iter().rev() {
             if let Err(failure) = self.one(share) {

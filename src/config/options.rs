@@ -203,6 +203,12 @@ impl MountOptions {
     }
 
     fn put(&mut self, word: &str) -> Result<(), String> {
+        if word.contains(char::is_control) {
+            return Err(format!(
+                "is not possible: {word:?} has a control character (a tab, a line break) in it: \
+                 options are separated by commas alone"
+            ));
+        }
         let (key, value) = match word.split_once('=') {
             None => (word, None),
             Some((key, value)) => (key, Some(value)),
@@ -393,6 +399,11 @@ mod tests {
                 .contains("\"uid\" is no NFS option: owners and modes are the server's")
         );
         assert!(error("_netdev 0 0").contains("has a blank in it"));
+        for word in ["a\u{1b}[31m", "x-a\u{7}", "comment=a\nb", "ro\tsoft"] {
+            let expected = format!("is not possible: {word:?} has a control character");
+            assert!(error(word).starts_with(&expected), "{}", error(word));
+        }
+        assert!(MountOptions::over_defaults("ro,\n\tsoft\n").is_ok());
         assert_eq!(error("hard=1"), "is not possible: \"hard\" takes no value");
         assert_eq!(error("nosuid=1"), "is not possible: \"nosuid\" takes no value");
     }

@@ -24,9 +24,9 @@ impl<'a> Source<'a> {
         Self { file, text, belongs }
     }
 
-    /// The error `what` at byte offset `place`. Always one line.
+    /// The error `what` at byte offset `place`. Always one line, short enough for every log.
     pub fn error(&self, place: usize, what: String) -> ConfigError {
-        ConfigError::at(self.file, self.text, place, &what)
+        ConfigError::at(self.file, self.text, place, &shortened(&what))
     }
 
     /// The line of byte offset `place`, counted from 1.
@@ -93,6 +93,20 @@ impl<'a> Source<'a> {
             Some(_) => return None,
         };
         Some(self.error(start, what))
+    }
+}
+
+/// What is wrong, without the middle of a long one: at its start is what it is about, at its end
+/// what is allowed, and between them whatever the file holds.
+fn shortened(what: &str) -> String {
+    const START: usize = 200;
+    const END: usize = 500;
+    let chars: Vec<char> = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match chars.len().checked_sub(END) {
+        Some(end) if end > START => {
+            chars.iter().take(START).chain(&['…']).chain(chars.iter().skip(end)).collect()
+        }
+        _ => chars.into_iter().collect(),
     }
 }
 
@@ -316,4 +330,19 @@ fn distance(a: &str, b: &str) -> usize {
         before = std::mem::replace(&mut last, row);
     }
     last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_without_control_characters_whatever_it_quotes() {
+        assert_eq!(shortened("a\n\u{1b}[31mb"), "a  [31mb");
+        assert_eq!(shortened(&"é".repeat(700)), "é".repeat(700));
+        assert_eq!(
+            shortened(&"é".repeat(9999)),
+            format!("{}…{}", "é".repeat(200), "é".repeat(500))
+        );
+    }
 }

@@ -50,6 +50,9 @@ const SECURITY_GROUP: &str = "the file system's security group must allow NFS (T
                               fleet's security group (on an image builder: from the image builder's)";
 const NO_CLIENT: &str =
     "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew";
+const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the way that swallows larger \
+                      packets (does it work after: sudo ip link set dev eth0 mtu 1300), and at the \
+                      server's load";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
@@ -224,12 +227,13 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
         return stopped(None, share, "");
     };
     let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent { .. }));
-    let astray = tried.iter().find_map(|(_, problem)| match problem {
-        Problem::Silent { from: Some(IpAddr::V4(from)), .. } if is_management(from) => Some(from),
+    let from_management = |problem: &Problem| match problem {
+        Problem::Silent { from: Some(IpAddr::V4(from)), .. } if is_management(from) => Some(*from),
         _ => None,
-    });
+    };
+    let astray: Option<Vec<Ipv4Addr>> = tried.iter().map(|(_, p)| from_management(p)).collect();
     let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
-    let cure = if let Some(from) = astray {
+    let cure = if let Some(from) = astray.and_then(|from| from.first().copied()) {
         format!(
             "{from} is of AppStream's management network, which does not lead to your VPC: the \
              fleet's own network interface may not be attached yet; else check that the fleet's \
@@ -270,14 +274,11 @@ fn probed(failure: &Failure, heard: Heard, share: &Share, kernel: &str) -> Cause
                 "server {address} answers an NFS NULL call, but did not finish the mount within {}",
                 seconds(*span)
             ),
-            format!(
-                "look for a firewall, network ACL or MTU mismatch on the way that swallows larger \
-                 packets (ping -M do -s 1472 {address}), and at the server's load"
-            ),
+            LARGER.to_owned(),
         ),
         (Heard::Nfs, _) => {
-            let Cause { sentence, cure, .. } = explain(failure, share, kernel);
-            (format!("{sentence}, though it answers an NFS NULL call"), cure)
+            let sentence = explain(failure, share, kernel).sentence;
+            (format!("{sentence}, though it answers an NFS NULL call"), LARGER.to_owned())
         }
         (Heard::OtherRpc, _) => {
             (format!("server {address} has no NFS version 4 on TCP {port}"), another)

@@ -34,7 +34,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 /// How long a server that does not finish a mount gets to answer a NULL call.
 const NULL_CALL: Duration = Duration::from_secs(1);
 /// Less than this is no time to answer in.
-const TOO_SHORT: Duration = Duration::from_millis(300);
+const TOO_SHORT: Duration = Duration::from_millis(500);
 
 /// This machine.
 pub struct Linux<'a, C> {
@@ -50,7 +50,7 @@ pub struct Linux<'a, C> {
 
 impl<C: Clock + Sync> Linux<'_, C> {
     /// The mount table of now.
-    pub(super) fn table(&self) -> Result<Vec<Entry>, Failure> {
+    pub(crate) fn table(&self) -> Result<Vec<Entry>, Failure> {
         let bytes = fs::read(self.root.join("proc/self/mountinfo"));
         let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
         bytes.map(|bytes| table::parse(&bytes)).map_err(|e| Failure::NoTable(errno(e)))
@@ -119,8 +119,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// What the server makes of an NFS NULL call, within [`NULL_CALL`] and before `until`, or before
-    /// `child` has something to say; nothing where that is too short a time to tell.
+    /// What the server makes of an NFS NULL call before `until`, or before `child` has something to
+    /// say; nothing where that is too short a time to tell.
     fn null_call(
         &self,
         share: &Share,
@@ -132,7 +132,6 @@ impl<C: Clock + Sync> Linux<'_, C> {
             return None;
         }
         let server = SocketAddr::new(address, share.options.port);
-        let until = until.within(self.clock, NULL_CALL);
         probe::null_call(server, child, until, self.clock, self.stop)
     }
 
@@ -222,6 +221,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         share: &Share,
         call: &MountCall,
         point: &PreparedPoint,
+        silence: Option<Duration>,
         until: Deadline,
     ) -> Result<Mounted, Failure> {
         if until.passed(self.clock) {
@@ -232,8 +232,11 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         let started = self.clock.now();
         let mut heard = None;
         // While the kernel waits for the server, so can we: it costs no time.
-        let mut ask =
-            |child: BorrowedFd<'_>| heard = self.null_call(share, call.address, until, Some(child));
+        let mut ask = |child: BorrowedFd<'_>| {
+            let patience = silence.map_or(until, |span| until.within(self.clock, span));
+            heard = self.null_call(share, call.address, patience, Some(child));
+            silence.is_some() && heard == Some(Heard::Nothing)
+        };
         let returned = worker::mount(call, point, until, self.clock, self.stop, &mut ask);
         let result = match returned {
             Ok(Ok(0)) => self.shown(share, until, Failure::NotShown),
@@ -262,10 +265,14 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             Err(error) => self.shown(share, until, Failure::Worker(error)),
         };
         match result {
-            Ok(mounted) => Ok(Mounted { hides: hides && !mounted.already, ..mounted }),
+            Ok(mounted) if mounted.already => Ok(mounted),
+            Ok(mounted) => Ok(Mounted { hides, made: point.is_ours(), ..mounted }),
             Err(failure) if failure.wants_null_call() => {
-                let ask = || self.null_call(share, call.address, until, None);
-                Err(match heard.or_else(ask) {
+                // What was silent a while ago, and then said no, may have found its voice.
+                let stale = |heard: &Heard| *heard == Heard::Nothing && !failure.is_by_time();
+                let soon = until.within(self.clock, NULL_CALL);
+                let ask = || self.null_call(share, call.address, soon, None);
+                Err(match heard.filter(|heard| !stale(heard)).or_else(ask) {
                     Some(heard) => Failure::Probed(Box::new(failure), heard),
                     None => failure,
                 })
@@ -302,6 +309,7 @@ fn mounted(entry: &Entry) -> Mounted {
         already: true,
         differs: Vec::new(),
         hides: false,
+        made: false,
     }
 }
 
@@ -309,9 +317,10 @@ fn taken(entry: &Entry) -> Failure {
     Failure::Taken { source: entry.source.clone(), fstype: entry.fstype.clone() }
 }
 
-/// A look at the route: why no packet can leave for `address`, if none can. Sends nothing.
+/// A look at the route: whether a blackhole is all that leads to `address`. Sends nothing.
 fn no_way(address: IpAddr, port: u16) -> Option<Failure> {
-    let errno = sys::connect_udp(SocketAddr::new(address, port)).err()?;
+    let errno = sys::connect_udp(SocketAddr::new(address, port)).err();
+    let errno = errno.filter(|errno| *errno == Errno::EINVAL)?;
     let tried = vec![(address, Problem::Errno(errno))];
     Some(Failure::Reach(ReachError::NoneAnswers { port, tried }))
 }

@@ -78,7 +78,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<IpAddr, Failure>;
 
-    /// mount(2), before `until`, and the proof that it shows in the mount table.
+    /// mount(2), before `until`, and the proof that it shows in the mount table. With `silence` it is
+    /// cut off earlier if the server leaves an NFS NULL call without an answer for that long.
     ///
     /// # Errors
     /// All but the above.
@@ -87,6 +88,7 @@ pub trait Machine: Sync {
         share: &Share,
         call: &MountCall,
         point: &Self::Point,
+        silence: Option<Duration>,
         until: Deadline,
     ) -> Result<Mounted, Failure>;
 
@@ -111,6 +113,8 @@ pub struct Mounted {
     pub differs: Vec<String>,
     /// Files were in the folder that it was mounted on, and cannot be seen now.
     pub hides: bool,
+    /// The folder that it was mounted on was made for it.
+    pub made: bool,
 }
 
 #[cfg(test)]
@@ -125,6 +129,7 @@ impl Mounted {
             already,
             differs: vec![],
             hides: false,
+            made: false,
         }
     }
 }

@@ -50,7 +50,7 @@ pub enum PointError {
     Failed {
         /// The component.
         path: PathBuf,
-        /// "made", "opened".
+        /// "made", "opened", "removed".
         verb: &'static str,
         /// Why.
         errno: Errno,
@@ -80,6 +80,11 @@ const FOLDER: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl PreparedPoint {
+    /// Whether we made it.
+    pub fn is_ours(&self) -> bool {
+        !self.made.is_empty()
+    }
+
     /// Removes the folders that we made, if they are still empty: a failed start leaves none.
     pub fn discard(self) {
         for made in self.made.iter().rev() {
@@ -96,6 +101,16 @@ impl PreparedPoint {
 /// What is in the way.
 pub fn parent(root: &Path, path: &Path) -> Result<Parent, PointError> {
     walk(root, path, None).map(|(parent, _)| parent)
+}
+
+/// Removes the folder `path`, if it is empty.
+///
+/// # Errors
+/// What is in the way.
+pub fn remove(root: &Path, path: &Path) -> Result<(), PointError> {
+    let point = parent(root, path)?;
+    unlinkat(&*point.folder, point.name.as_c_str(), UnlinkatFlags::RemoveDir)
+        .map_err(|errno| PointError::Failed { path: path.into(), verb: "removed", errno })
 }
 
 /// Opens `path`, made with `mode` (and its parents with 0755) where it is not there.

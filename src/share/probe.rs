@@ -39,9 +39,10 @@ pub fn null_call(
     let ready = |stream: &TcpStream, what| {
         let mut fds = vec![PollFd::new(stream.as_fd(), what)];
         fds.extend(or.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let ready = stop.poll(&fds, until.left(clock)).ok()?;
-        let ours = ready.first() == Some(&true);
-        (ours || !ready.contains(&true)).then_some(ours)
+        match stop.poll(&fds, until.left(clock)).ok()?.as_slice() {
+            [_, true] | [] => None,
+            [ours, ..] => Some(*ours),
+        }
     };
     let xid = sys::random() as u32;
     if !ready(&stream, PollFlags::POLLOUT)? || !matches!(stream.take_error(), Ok(None)) {
@@ -62,6 +63,13 @@ pub fn null_call(
         if let Some(heard) = answer(&bytes, xid) {
             return Some(heard);
         }
+        // Whoever sends without end is no NFS server, and must not keep us.
+        if bytes.len() > LONGEST {
+            return Some(Heard::NotRpc);
+        }
+        if until.passed(clock) {
+            break;
+        }
     }
     Some(Heard::Nothing)
 }
@@ -70,6 +78,8 @@ pub fn null_call(
 const NFS: u32 = 100_003;
 const CALL: u32 = 0;
 const REPLY: u32 = 1;
+/// No answer to a NULL call is longer than this.
+const LONGEST: usize = 1024;
 /// Marks a record's last fragment.
 const LAST: u32 = 1 << 31;
 
@@ -83,8 +93,7 @@ fn call(xid: u32) -> Vec<u8> {
 /// What `bytes` say to the call `xid`; `None`: more must come.
 fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
     let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
-    // No answer to a NULL call is longer than this.
-    if words.next()? & !LAST > 1024 || words.next()? != xid || words.next()? != REPLY {
+    if words.next()? & !LAST > LONGEST as u32 || words.next()? != xid || words.next()? != REPLY {
         return Some(Heard::NotRpc);
     }
     match words.next()? {
@@ -161,6 +170,17 @@ mod tests {
             std::thread::sleep(Duration::from_secs(1));
         };
         assert_eq!(heard(chatter), Some(Heard::NotRpc));
+        let flood = |mut stream: TcpStream| {
+            let mut asked = [0; 44];
+            stream.read_exact(&mut asked).unwrap();
+            let xid = u32::from_be_bytes(asked[4..8].try_into().unwrap());
+            let head = words(&[LAST | 1024, xid, REPLY, 0, 0, u32::MAX]);
+            let mut sent = stream.write_all(&head);
+            while sent.is_ok() {
+                sent = stream.write_all(&[0; 4096]);
+            }
+        };
+        assert_eq!(heard(flood), Some(Heard::NotRpc));
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);

@@ -3,6 +3,7 @@
 
 use crate::config::Share;
 use nix::libc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,10 @@ fn entry(line: &[u8]) -> Option<Entry> {
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
     let device = text(fields.next()?);
+    // It becomes part of a path in /sys.
+    if !device.bytes().all(|b| b.is_ascii_digit() || b == b':') {
+        return None;
+    }
     let _root = fields.next()?;
     let mount_point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.next()?)));
     let flags = text(fields.next()?);
@@ -72,7 +77,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
         let code = match (first, tail) {
-            (b'\\', [a, b, c, ..]) => std::str::from_utf8(&[*a, *b, *c])
+            // from_str_radix alone would take a sign too.
+            (b'\\', [a @ b'0'..=b'7', b, c, ..]) => std::str::from_utf8(&[*a, *b, *c])
                 .ok()
                 .and_then(|octal| u8::from_str_radix(octal, 8).ok()),
             _ => None,
@@ -96,18 +102,21 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 fn on_the_way<'a>(table: &'a [Entry], path: &Path) -> Vec<(&'a Entry, bool)> {
     let mut prefixes: Vec<&Path> = path.ancestors().collect();
     prefixes.reverse();
+    let ids: BTreeSet<u32> = table.iter().map(|entry| entry.id).collect();
+    // By what they are on, the latest first; nothing, if that is themselves or not in the table.
+    let mut mounts_on: BTreeMap<Option<u32>, Vec<&Entry>> = BTreeMap::new();
+    for entry in table.iter().rev() {
+        let parent = Some(entry.parent).filter(|id| *id != entry.id && ids.contains(id));
+        mounts_on.entry(parent).or_default().push(entry);
+    }
     let mut way: Vec<(&Entry, bool)> = Vec::new();
     for prefix in prefixes {
         // Stacked mounts: each is on the one before it.
         loop {
-            let current = way.last().map(|(entry, _)| *entry);
-            let is_next = |entry: &&Entry| match current {
-                Some(current) => entry.parent == current.id && entry.id != current.id,
-                // The outermost: its parent is itself or not in the table.
-                None => entry.parent == entry.id || !table.iter().any(|e| e.id == entry.parent),
-            };
-            let next = table.iter().rev().filter(|e| e.mount_point == prefix).find(is_next);
-            match next {
+            let current = way.last().map(|(entry, _)| entry.id);
+            let next = mounts_on.get(&current).into_iter().flatten();
+            match next.copied().find(|entry| entry.mount_point == prefix) {
+                // A table in which they go round in a circle has an end too.
                 Some(entry) if way.len() <= table.len() => way.push((entry, prefix == path)),
                 _ => break,
             }
@@ -226,7 +235,11 @@ garbage
         assert_eq!(table[1].option("addr"), Some("10.0.0.1"));
         assert_eq!(table[2].source, "t\\x");
         assert_eq!(unescape(b"\\04"), b"\\04");
-        assert_eq!(unescape(b"\\999"), b"\\999");
+        for unlike in [&b"\\999"[..], b"\\+12", b"\\777"] {
+            assert_eq!(unescape(unlike), unlike);
+        }
+        let device = |text: &str| parse(format!("5 1 {text} / /m rw - a b c\n").as_bytes()).len();
+        assert_eq!((device("0:31"), device("../x"), device("/x")), (1, 0, 0));
     }
 
     #[test]
@@ -236,6 +249,15 @@ garbage
         table.reverse();
         assert_eq!(top_at(&table, Path::new("/mnt/a b")).unwrap().id, 36);
         assert_eq!(top_at(&table, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn many_mounts_on_one_another_are_gone_through_once_and_a_circle_ends() {
+        let line = |id: u32| format!("{id} {} 0:1 / / rw - ext4 a rw\n", id - 1);
+        let text: String = (1..=50_000).map(line).collect();
+        assert_eq!(top_at(&parse(text.as_bytes()), Path::new("/")).unwrap().id, 50_000);
+        let circle = "3 9 0:1 / / rw - a b c\n1 2 0:1 / / rw - a b c\n2 1 0:1 / / rw - a b c\n1 3 0:1 / / rw - a b c\n";
+        assert!(top_at(&parse(circle.as_bytes()), Path::new("/")).is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor};
+use nix::sys::statfs::fstatfs;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{AccessFlags, faccessat, fchdir, read, syncfs};
 use std::ffi::CStr;
@@ -68,7 +69,8 @@ pub struct RootReport {
 }
 
 /// Carries out `call` on `point`, for at most until `until`. If it takes long, `meanwhile` is called
-/// once; it is given what becomes readable when the call has ended, and must return soon after that.
+/// once; it is given what becomes readable when the call has ended, must return soon after that, and
+/// says whether the call is to be cut off.
 ///
 /// # Errors
 /// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
@@ -78,7 +80,7 @@ pub fn mount(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> Result<MountReturn, WorkerError> {
     let job = |reply: BorrowedFd<'_>| {
         // By its descriptor, not by its path: what is opened here, in the folder that was checked
@@ -116,7 +118,7 @@ pub fn settle(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<RootReport, WorkerError> {
-    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
             Ok(root) => root,
@@ -185,7 +187,7 @@ pub fn flush(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
-    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
         let flushed = root.and_then(|root| {
@@ -195,6 +197,37 @@ pub fn flush(
     })?;
     let [errno] = received(&report).ok_or(WorkerError::Died)?;
     Ok(result(errno))
+}
+
+/// What statfs(2) tells of the file system that is seen as `point`, if it is `device`, before `until`:
+/// bytes in all, and bytes free.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn space(
+    point: &Parent,
+    device: &str,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Result<(u64, u64), Errno>, WorkerError> {
+    let halves = |n: u64| [(n >> 32) as i32, n as i32];
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
+        let seen = root.and_then(|root| {
+            if is_on(&fstat(&root)?, device) { fstatfs(&root) } else { Err(Errno::ESTALE) }
+        });
+        let (all, free) = seen.as_ref().map_or((0, 0), |s| {
+            let size = s.block_size() as u64;
+            (s.blocks().saturating_mul(size), s.blocks_available().saturating_mul(size))
+        });
+        let ([a, b], [c, d]) = (halves(all), halves(free));
+        send(reply, [code(seen.map(drop)), a, b, c, d]);
+    })?;
+    let [errno, a, b, c, d] = received(&report).ok_or(WorkerError::Died)?;
+    let whole = |high: i32, low: i32| u64::from(high as u32) << 32 | u64::from(low as u32);
+    Ok(result(errno).map(|()| (whole(a, b), whole(c, d))))
 }
 
 /// Takes away the mount that is seen at `path`: umount2(2), which may wait for its server; so for at
@@ -209,7 +242,7 @@ pub fn unmount(
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
-    let report = run(until, clock, stop, &mut |_| {}, |reply| {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
         send(reply, [code(umount2(path, how | MntFlags::UMOUNT_NOFOLLOW))]);
     })?;
     let [errno] = received(&report).ok_or(WorkerError::Died)?;
@@ -243,7 +276,7 @@ fn run(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-    meanwhile: &mut dyn FnMut(BorrowedFd<'_>),
+    meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
     job: impl FnOnce(BorrowedFd<'_>),
 ) -> Result<Vec<u8>, WorkerError> {
     let child = sys::spawn(job).map_err(WorkerError::Fork)?;
@@ -251,8 +284,8 @@ fn run(
     // Ready means the report or, if the child died, the end of the pipe.
     let mut ready = stop.poll(&fds, until.within(clock, PATIENCE).left(clock));
     if matches!(&ready, Ok(ready) if !ready.contains(&true)) && !until.passed(clock) {
-        meanwhile(child.reply.as_fd());
-        ready = stop.poll(&fds, until.left(clock));
+        let enough = meanwhile(child.reply.as_fd());
+        ready = stop.poll(&fds, if enough { Duration::ZERO } else { until.left(clock) });
     }
     let ended = match ready {
         Ok(ready) if ready.contains(&true) => Ok(()),
@@ -308,7 +341,7 @@ mod tests {
     #[test]
     fn a_report_comes_back_whole() {
         let (result, _) =
-            with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |reply| send(reply, [1, -2, 3])));
+            with(5000, |u, c, s| run(u, c, s, &mut |_| false, |reply| send(reply, [1, -2, 3])));
         assert_eq!(received::<3>(&result.unwrap()), Some([1, -2, 3]));
         assert_eq!(received::<3>(&[0; 8]), None);
     }
@@ -317,7 +350,7 @@ mod tests {
     fn a_child_that_blocks_is_cut_off_and_reaped() {
         let (mut out, side) = std::io::pipe().unwrap();
         let (result, took) = with(200, |until, clock, stop| {
-            run(until, clock, stop, &mut |_| {}, |_| {
+            run(until, clock, stop, &mut |_| false, |_| {
                 sys::reply(side.as_fd(), &std::process::id().to_ne_bytes());
                 loop {
                     pause();
@@ -334,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_child_that_dies_without_a_report_is_told_from_one_that_reports() {
-        let (result, _) = with(5000, |u, c, s| run(u, c, s, &mut |_| {}, |_| {}));
+        let (result, _) = with(5000, |u, c, s| run(u, c, s, &mut |_| false, |_| {}));
         assert_eq!(result, Ok(vec![]));
         assert_eq!(received::<2>(&[]), None);
     }

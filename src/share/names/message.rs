@@ -62,7 +62,9 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     if !ours {
         return None;
     }
-    match packet.rcode() {
+    // The header's own four bits: the library adds reserved ones of an OPT record, which we never
+    // asked for and which some middlebox may fill.
+    match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
         RCODE::NoError => {}
         RCODE::NameError => return Some(Answer::NoSuchName),
         RCODE::ServerFailure => return Some(Answer::Failed("SERVFAIL")),
@@ -101,8 +103,13 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         // Of an answer that was cut short, the addresses that came are as good as the rest.
         false => Answer::Addresses(addresses),
         true if truncated => Answer::Truncated,
-        true if owner != name => Answer::Alias(owner.to_string()),
-        true => Answer::NoAddress,
+        true if owner == name => Answer::NoAddress,
+        true => {
+            let alias = owner.to_string();
+            // What cannot be asked for is garbage.
+            query(0, &alias, kind)?;
+            Answer::Alias(alias)
+        }
     })
 }
 
@@ -219,6 +226,11 @@ mod tests {
         ] {
             assert_eq!(read(&reply(|p| *p.rcode_mut() = rcode)), Some(expected));
         }
+        // An OPT record that nobody asked for, with reserved bits, changes none of them.
+        let mut bytes = reply(|p| *p.rcode_mut() = RCODE::NameError);
+        bytes[11] = 1;
+        bytes.extend([0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0x03, 0, 0]);
+        assert_eq!(read(&bytes), Some(Answer::NoSuchName));
         let cut = reply(|p| p.set_flags(PacketFlag::TRUNCATION));
         assert_eq!(read(&cut), Some(Answer::Truncated));
         let some = reply(|p| {

@@ -131,7 +131,7 @@ impl Wire for Sockets<'_> {
             {
                 return Ok(Some(whole.to_vec()));
             }
-            if !self.wait(&stream, PollFlags::POLLIN, until)? {
+            if until.passed(self.clock) || !self.wait(&stream, PollFlags::POLLIN, until)? {
                 return Ok(None);
             }
             match stream.read(&mut chunk) {

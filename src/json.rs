@@ -1,6 +1,6 @@
 //! A JSON text (RFC 8259) as a tree that knows where each value stands, so that
 //! an edit can leave every other byte as it is. Strict, and bounded in depth.
-//! Knows no key of AppStream's.
+//! Knows no key of anybody's.
 //!
 //! serde_json would be shorter, but keeps neither places nor duplicate keys, and
 //! spells numbers and strings in its own way; in the tests it is the judge.
