@@ -106,7 +106,8 @@ fn soak(span: Duration) {
     );
     // Each of the two threads skips time for both.
     assert!(u64::from(attempts.iter().sum::<u32>()) > span.as_secs(), "{attempts:?}");
-    assert!(end.pages <= start.pages + 16, "memory grows: {start:?}, {end:?}");
+    // Some 60,000 looks: the smallest leak in one of them would be 500 pages.
+    assert!(end.pages <= start.pages + 64, "memory grows: {start:?}, {end:?}");
     // The two shares' sockets of the moment.
     assert!(seen.most_descriptors <= start.descriptors + 4, "{start:?}, {}", seen.most_descriptors);
 }
