@@ -11,6 +11,9 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
+/// More than the addresses of any name need; a hostile answer of 64 KB takes long to read.
+const LARGEST: usize = 16 * 1024;
+
 /// What came from a server: a datagram, or the error that the way to it reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
@@ -126,10 +129,14 @@ impl Wire for Sockets<'_> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
-            if let Some((size, body)) = bytes.split_first_chunk::<2>()
-                && let Some(whole) = body.get(..usize::from(u16::from_be_bytes(*size)))
-            {
-                return Ok(Some(whole.to_vec()));
+            if let Some((size, body)) = bytes.split_first_chunk::<2>() {
+                let size = usize::from(u16::from_be_bytes(*size));
+                if size > LARGEST {
+                    return Ok(None);
+                }
+                if let Some(whole) = body.get(..size) {
+                    return Ok(Some(whole.to_vec()));
+                }
             }
             if until.passed(self.clock) || !self.wait(&stream, PollFlags::POLLIN, until)? {
                 return Ok(None);
