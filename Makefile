@@ -20,11 +20,12 @@ help:
 	@echo 'make lint     rustfmt and clippy'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
-# musl where rustup has the target; else static glibc, which is right too since no name service of libc is used.
+# musl where rustup has the target (without the table that finds unwinding data: a panic aborts, so
+# nothing unwinds); else static glibc, which is right too since no name service of libc is used.
 build:
 	@mkdir -p $(dir $(BIN))
 	@if rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; then \
-	  cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; \
+	  RUSTFLAGS='-C link-arg=-Wl,--no-eh-frame-hdr' cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; \
 	else \
 	  echo 'build: the target $(MUSL) cannot be had: linking glibc statically instead'; \
 	  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(GNU) \

@@ -123,7 +123,7 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// The names in `@scenario("…")`, and those of the fault matrix.
 fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
-    for file in ["scenarios_session.py", "scenarios_faults.py"] {
+    for file in ["scenarios_session.py", "scenarios_faults.py", "scenarios_admin.py"] {
         let text = fs::read_to_string(guest.join(file))?;
         let name = |line: &str| {
             let rest = line.strip_prefix("@scenario(\"")?;

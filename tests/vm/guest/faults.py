@@ -273,7 +273,7 @@ def carry_out(row):
         told = dict(row=row["name"], group=row["group"], demanded=demanded, clean=False)
         stack.callback(lambda: print("@@row " + json.dumps(told, ensure_ascii=False)))
         def ours_elsewhere():
-            return {path for folder in ("/run", "/tmp", "/etc/efs-agent") for path in os.listdir(folder)}
+            return {path for folder in ("/run", "/tmp", "/etc/efs-agent") for path in os.listdir(folder)} - {"efs-agent"}  # the status file
         # Below a mount whose server is dead, whoever looks hangs.
         looks = not any(point.startswith(mount["point"] + "/") for mount in mounts() if mount["type"] == "nfs4")
         there, files = looks and os.path.lexists(point), ours_elsewhere()

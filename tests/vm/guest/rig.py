@@ -142,6 +142,7 @@ def clean():
     dns([(SERVER, NAME)])
     with contextlib.suppress(FileNotFoundError):
         os.unlink("/usr/sbin/efs-agent.toml")
+    shutil.rmtree("/run/efs-agent", ignore_errors=True)
     config()
     if left:
         raise Failed(f"processes of an earlier scenario still ran: {left}")

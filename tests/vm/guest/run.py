@@ -2,7 +2,7 @@
 `@@begin NAME`, its log, `@@end ok|failed SECONDS NAME`."""
 import os, time, traceback
 import rig
-import scenarios_session, scenarios_faults, faults  # noqa: F401  (they register themselves)
+import scenarios_session, scenarios_faults, scenarios_admin, faults  # noqa: F401  (they register themselves)
 
 wanted = None
 if os.path.exists("/rig/wanted"):

@@ -1,0 +1,143 @@
+"""What an administrator does besides a session start: register, status, unmount, and the whole life of an
+image from the builder to the second session."""
+import hashlib, json, os, shutil, subprocess, time
+from rig import *
+
+CONFIG_JSON = "/opt/appstream/SessionScripts/config.json"
+STATUS = "/run/efs-agent/status.json"
+
+
+def hold(command, at=POINT):
+    """A process of the streaming user that uses the share."""
+    process = subprocess.Popen(["sh", "-c", f"cd {at} && echo && {command}"], user=1001, group=1001, extra_groups=[],
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process.stdout.readline()
+    return process
+
+
+def digest(path):
+    return hashlib.sha256(open(path, "rb").read()).hexdigest()
+
+
+@scenario("from the image builder to the second session: register, write, session end, read again")
+def _():
+    shutil.rmtree("/opt/appstream/SessionScripts")
+    os.makedirs("/opt/appstream/SessionScripts")
+    config(root_mode='"1777"')
+    expect(agent("--once"), 0, "mounted ")
+    expect(agent("unmount"), 0, rf"unmounted {NAME}:/ on /mnt/efs_share; all that was written is on the server; in ")
+    expect_clean()
+    expect(agent("register"), 0, "registered /usr/sbin/efs-agent as the system-context SessionStart executable")
+    expect(agent("register"), 0, "unchanged")
+
+    def runner(phase):
+        shutil.rmtree("/var/log/appstream", ignore_errors=True)
+        events = [json.loads(line) for line in sh(f"python3 /rig/appstream.py {phase}").splitlines()]
+        log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
+        print(f"--- {phase}\n{log}", end="")
+        check([event["event"] for event in events] == ["exit"], f"{phase}: {events}")
+        return log
+    for session_number in (1, 2):
+        check("mounted " in runner("start"), "not mounted")
+        expect_mounted()
+        if session_number == 1:
+            code, out = as_user(f"head -c 3000000 /dev/urandom > {POINT}/work && sha256sum {POINT}/work")
+            check(code == 0, out)
+        else:
+            check(as_user(f"sha256sum {POINT}/work")[1] == out, "other bytes in the second session")
+        check("all that was written is on the server" in runner("end"), "not unmounted")
+        expect_clean()
+        check(digest("/export/work") == out.split()[0], "not on the server")
+    expect(agent("unregister"), 0)
+    check(json.load(open(CONFIG_JSON))["SessionStart"]["executables"][0]["filename"] == "", "still registered")
+
+
+@scenario("unmount takes away what it finds, keeps a mount point that it did not make, and what is not the share")
+def _():
+    expect(agent("unmount"), 0, rf"not mounted: {NAME}:/ on /mnt/efs_share; nothing was done")
+    os.mkdir(POINT)
+    expect(agent(), 0)
+    expect(agent("unmount"), 0, "unmounted ")
+    check(os.path.isdir(POINT) and not mounted(), "the mount point was there before")
+    sh(f"mount -t tmpfs mine {POINT}")
+    expect(agent("unmount"), 69, r"mine \(tmpfs\) is mounted there", r"\(exit 69\)")
+    check([m["source"] for m in mounted()] == ["mine"], mounted())
+    sh(f"umount {POINT}")
+    expect(agent("unmount", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 77, "only root can unmount")
+
+
+@scenario("unmount of a share in use names who uses it and detaches it, and with --terminate asks them to end")
+def _():
+    config(root_mode='"1777"')
+    expect(agent(), 0)
+    holders = [hold("exec sleep 1000") for _ in range(7)]
+    result = agent("unmount")
+    expect(result, 0, r"although it is in use by \d+ \(sleep\)(, \d+ \(sleep\)){4} and 2 more: detached, so that they alone still see it; "
+                      "all that was written is on the server", within=5)
+    check(not mounted() and all(h.poll() is None for h in holders), "not detached, or somebody was ended")
+    for holder in holders:
+        holder.kill()
+        holder.wait()
+    expect(agent(), 0)
+    holder = hold("exec sleep 1000")
+    expect(agent("unmount", "--terminate"), 0, rf"is busy: asked to end: {holder.pid} \(sleep\)", "unmounted ", within=5)
+    check(holder.wait(timeout=5) == -15 and not mounted(), "the holder was not asked to end")
+    expect(agent(), 0)
+    holder = hold("trap '' TERM; while :; do sleep 1; done")
+    expect(agent("unmount", "--terminate"), 0, "asked to end: ", "although it is in use by .*: detached", within=9)
+    check(not mounted(), "not detached")
+    holder.kill()
+    holder.wait()
+
+
+@scenario("what was written before unmount is on the server after it, with the server slow")
+def _():
+    config(root_mode='"1777"')
+    expect(agent(), 0)
+    srv("tc qdisc add dev vs root netem delay 100ms")
+    try:
+        code, out = as_user(f"head -c 20000000 /dev/urandom > {POINT}/big && sha256sum < {POINT}/big")
+        check(code == 0, out)
+        expect(agent("unmount"), 0, "all that was written is on the server", within=21)
+        check(digest("/export/big") == out.split()[0], "other bytes on the server")
+    finally:
+        srv("tc qdisc del dev vs root")
+
+
+@scenario("unmount of a share whose server is dead ends before its deadline and says what is lost")
+def _():
+    config(head='unmount_deadline = "6s"', root_mode='"1777"')
+    expect(agent(), 0)
+    check(as_user(f"echo lost > {POINT}/x")[0] == 0, "cannot write")
+    srv_nft("tcp dport 2049 drop")
+    result = agent("unmount")
+    expect(result, 75, rf"server {SERVER} does not answer: taken away by force, and what it had not got yet is lost; to mend it: ", within=7)
+    check(not mounted(), "still mounted")
+    nft_flush()
+    expect(agent(), 0)
+    expect_mounted()
+
+
+@scenario("status tells of a share that is up, away or dead, and of the last start")
+def _():
+    expect(agent("status"), 1, rf"{NAME}:/ on /mnt/efs_share: NOT MOUNTED\n")
+    expect(agent(), 0)
+    result = agent("status")
+    expect(result, 0, rf"{NAME}:/ on /mnt/efs_share: mounted from {SERVER} for \d+s; answers; [\d.]+ [KMG]iB of [\d.]+ [KMG]iB free\n"
+                      r"  options: rw,nosuid,nodev,.*vers=4\.1", r"last start at 2\S+Z: exit 0, 1 of 1 shares mounted\n")
+    told = json.loads(agent("status", "--json").out)
+    share = told["shares"][0]
+    check(share["mounted"] and share["responsive"] and share["address"] == SERVER and share["bytes"] > 0, told)
+    check(told["last_start"]["exit"] == 0 and told["last_start"]["shares"][0]["made"] is True, told)
+    check(os.stat(STATUS).st_mode & 0o777 == 0o600 and os.stat("/run/efs-agent").st_mode & 0o777 == 0o700, "modes")
+    srv_nft("tcp dport 2049 drop")
+    result = agent("status")
+    expect(result, 1, rf"NOT RESPONDING: its server {SERVER} does not answer", within=3)
+    print(f"figure: told of a dead server in {result.seconds:.2f} s")
+    told = json.loads(agent("status", "--json").out)
+    check(told["shares"][0]["mounted"] and not told["shares"][0]["responsive"], told)
+    nft_flush()
+    sh(f"umount {POINT}")
+    config(path='"/none"')
+    expect(agent(), 69)
+    expect(agent("status"), 1, r"exit 69, 0 of 1 shares mounted: server 10\.0\.0\.1 has no path /none \(ENOENT\)")
