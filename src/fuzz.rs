@@ -6,8 +6,8 @@
 //! tests and for fuzzing alone, and free to reach into any module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use crate::appstream::STREAMING_USER;
 use crate::appstream::user::user;
+use crate::appstream::{STREAMING_USER, Session};
 use crate::config::options::MountOptions;
 use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
 use crate::share::names::files::{ResolvConf, in_hosts};
@@ -395,6 +395,19 @@ pub fn passwd(data: &[u8]) {
     assert_eq!(more.groups, [&whole.groups[..], &[4321]].concat());
 }
 
+/// AppStream's profile files ([`Session::parse`]).
+pub fn profile(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let session = Session::parse(&text);
+    assert!(session.values.len() <= 4);
+    assert!(session.values.iter().all(|(_, v)| !v.is_empty() && v.chars().count() <= 100));
+    assert!(!session.to_string().contains(char::is_control), "{session:?}");
+    // A line of our own, at the end, counts.
+    let ours = Session::parse(&format!("{text}\nexport AppStream_Session_ID=\"ours\"\n"));
+    assert!(ours.values.contains(&("session", "ours".into())), "{ours:?}");
+    assert!(ours.values.len() <= session.values.len() + 1);
+}
+
 /// A DNS message, as an answer to one of our questions ([`answer`]): the data as it is, and, so
 /// that more of it gets past the question, as the records of a message that answers it.
 pub fn dns(data: &[u8]) {
@@ -569,6 +582,11 @@ mod tests {
     #[test]
     fn any_passwd_and_group_give_an_account_that_one_can_become() {
         replay("passwd", passwd);
+    }
+
+    #[test]
+    fn any_profile_file_gives_values_fit_for_a_log() {
+        replay("profile", profile);
     }
 
     #[test]

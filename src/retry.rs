@@ -84,6 +84,28 @@ impl Backoff {
 }
 
 #[cfg(test)]
+pub mod test {
+    //! A clock for tests.
+    use super::*;
+    use std::sync::Mutex;
+
+    /// A clock whose waits take no time.
+    #[derive(Default)]
+    pub struct VirtualClock(Mutex<Duration>);
+
+    impl Clock for VirtualClock {
+        fn now(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+
+        fn wait(&self, pause: Duration) -> Result<(), Stopped> {
+            *self.0.lock().unwrap() += pause;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

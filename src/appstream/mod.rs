@@ -5,7 +5,9 @@ mod edit;
 #[cfg(test)]
 mod random;
 pub mod registration;
+pub(crate) mod session;
 pub(crate) mod user;
 
 pub use edit::{Edit, diff};
+pub use session::Session;
 pub use user::{STREAMING_USER, User, streaming_user};

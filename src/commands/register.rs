@@ -500,8 +500,8 @@ impl Shim {
 
 #[cfg(test)]
 mod tests {
-    use super::super::session::tests::VirtualClock;
     use super::*;
+    use crate::retry::test::VirtualClock;
 
     #[test]
     fn a_folder_that_stays_locked_is_waited_for_and_then_given_up() {

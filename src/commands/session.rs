@@ -66,10 +66,11 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     super::apply(&settings.log, args.once, log);
     let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
     log.info(format_args!(
-        "{VERSION}: config {}, {}, deadline {}",
+        "{VERSION}: config {}, {}, deadline {}{}",
         path.display(),
         shares(settings.shares.len()),
-        humantime::format_duration(settings.deadline)
+        humantime::format_duration(settings.deadline),
+        appstream::Session::read(root)
     ));
     if !may_mount(proc) {
         let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
@@ -472,6 +473,7 @@ pub(super) mod tests {
     use crate::config::Level;
     use crate::config::Settings;
     use crate::log::test::Lines;
+    use crate::retry::test::VirtualClock;
     use crate::share::mount_point::PointError;
     use crate::share::names::{Found, NameError};
     use crate::share::plan::MountCall;
@@ -480,21 +482,6 @@ pub(super) mod tests {
     use nix::errno::Errno;
     use std::path::PathBuf;
     use std::sync::Mutex;
-
-    /// A clock whose waits take no time.
-    #[derive(Default)]
-    pub struct VirtualClock(Mutex<Duration>);
-
-    impl Clock for VirtualClock {
-        fn now(&self) -> Duration {
-            *self.0.lock().unwrap()
-        }
-
-        fn wait(&self, pause: Duration) -> Result<(), Stopped> {
-            *self.0.lock().unwrap() += pause;
-            Ok(())
-        }
-    }
 
     fn seconds_of(n: f64) -> Duration {
         Duration::from_secs_f64(n)

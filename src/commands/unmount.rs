@@ -205,3 +205,165 @@ fn list(holders: &[Holder]) -> String {
         more => format!("{} and {more} more", named.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::test::Lines;
+    use crate::retry::test::VirtualClock;
+    use nix::errno::Errno;
+    use std::cell::Cell;
+    use std::cell::RefCell;
+
+    /// A machine with so many mounts of the share on top of each other.
+    struct FakeMachine {
+        clock: VirtualClock,
+        stacked: Cell<usize>,
+        taken: bool,
+        flush: Flush,
+        answers: bool,
+        /// When nobody uses it any more.
+        free_from: Duration,
+        asked_to_end: RefCell<Vec<i32>>,
+        hows: RefCell<Vec<How>>,
+    }
+
+    fn machine() -> FakeMachine {
+        FakeMachine {
+            clock: VirtualClock::default(),
+            stacked: Cell::new(1),
+            taken: false,
+            flush: Flush::Done,
+            answers: true,
+            free_from: Duration::ZERO,
+            asked_to_end: RefCell::default(),
+            hows: RefCell::default(),
+        }
+    }
+
+    impl Release for FakeMachine {
+        fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
+            if self.taken {
+                return Err(Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() });
+            }
+            Ok((self.stacked.get() > 0).then(|| Mounted::fake(true)))
+        }
+
+        fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
+            if self.flush == Flush::Late {
+                self.clock.wait(until.left(&self.clock))?;
+            }
+            Ok(self.flush)
+        }
+
+        fn answers(&self, _: &Share, _: &Mounted, until: Deadline) -> bool {
+            let _ = if self.answers { Ok(()) } else { self.clock.wait(until.left(&self.clock)) };
+            self.answers
+        }
+
+        fn unmount(&self, _: &Share, _: &Mounted, how: How, _: Deadline) -> Result<Gone, Stopped> {
+            self.hows.borrow_mut().push(how);
+            let free = self.clock.now() >= self.free_from;
+            Ok(match how {
+                How::Plain if !free => Gone::Busy,
+                How::Force => Gone::No,
+                _ => {
+                    self.stacked.set(self.stacked.get() - 1);
+                    Gone::Yes
+                }
+            })
+        }
+
+        fn holders(&self, _: &Share) -> Vec<Holder> {
+            (101..108).map(|pid| Holder { pid, name: "vi".into() }).collect()
+        }
+
+        fn terminate(&self, holder: &Holder) {
+            self.asked_to_end.borrow_mut().push(holder.pid);
+        }
+    }
+
+    fn unmount(machine: &FakeMachine, terminate: bool) -> (Code, String) {
+        let (log, lines) = Lines::log();
+        let text = "[[share]]\nendpoint = \"fs-1.example\"\n";
+        let settings = Settings::parse(Path::new("c"), text).unwrap();
+        let clock = &machine.clock;
+        let deadline = Deadline::after(clock, settings.unmount_deadline);
+        let run = Run { machine, clock, log: &log, deadline, terminate, kernel: "5.10".into() };
+        let code = run.all(&settings);
+        assert!(clock.now() <= settings.unmount_deadline, "{:?}", clock.now());
+        (code, lines.text())
+    }
+
+    #[test]
+    fn a_share_is_written_out_and_taken_away_and_so_is_one_below_it() {
+        let fake = FakeMachine { stacked: Cell::new(2), ..machine() };
+        let line = "unmounted fs-1.example:/ on /mnt/efs_share; all that was written is on the server; in 0.000 s\n";
+        assert_eq!(unmount(&fake, false), (Code::OK, line.repeat(2)));
+        let (code, text) = unmount(&fake, false);
+        assert_eq!(code, Code::OK);
+        assert_eq!(text, "not mounted: fs-1.example:/ on /mnt/efs_share; nothing was done\n");
+    }
+
+    #[test]
+    fn something_else_is_left_alone() {
+        let fake = FakeMachine { taken: true, ..machine() };
+        let (code, text) = unmount(&fake, true);
+        assert_eq!(code, Code::REFUSED);
+        assert!(text.contains("/mnt/efs_share is taken: mine (tmpfs) is mounted there"), "{text}");
+        assert!(fake.hows.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told() {
+        let never = Duration::MAX / 2;
+        let fake = FakeMachine { free_from: never, ..machine() };
+        let (code, text) = unmount(&fake, false);
+        assert_eq!(code, Code::OK);
+        assert_eq!(
+            text,
+            "warning: unmounted fs-1.example:/ on /mnt/efs_share although it is in use by 101 (vi), 102 (vi), \
+             103 (vi), 104 (vi), 105 (vi) and 2 more: detached, so that they alone still see it; all that was \
+             written is on the server\n"
+        );
+        assert_eq!(*fake.hows.borrow(), [How::Plain, How::Detach]);
+        assert!(fake.asked_to_end.borrow().is_empty());
+
+        let fake = FakeMachine { free_from: Duration::from_secs(2), ..machine() };
+        let (code, text) = unmount(&fake, true);
+        assert_eq!((code, fake.asked_to_end.borrow().len()), (Code::OK, 7));
+        assert!(text.ends_with("all that was written is on the server; in 2.000 s\n"), "{text}");
+        assert!(!fake.hows.borrow().contains(&How::Detach));
+    }
+
+    #[test]
+    fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
+        let fake = FakeMachine { flush: Flush::Late, ..machine() };
+        let (code, text) = unmount(&fake, false);
+        assert_eq!(code, Code::DEADLINE);
+        assert!(
+            text.contains("answers, but did not take all that was written within 17.0 s"),
+            "{text}"
+        );
+        assert_eq!(*fake.hows.borrow(), [How::Detach]);
+
+        let fake = FakeMachine { flush: Flush::Late, answers: false, ..machine() };
+        let (code, text) = unmount(&fake, false);
+        assert_eq!(code, Code::DEADLINE);
+        assert!(text.contains("does not answer: taken away by force"), "{text}");
+        assert_eq!(*fake.hows.borrow(), [How::Force, How::Detach]);
+    }
+
+    #[test]
+    fn data_that_the_server_refused_is_told_and_the_share_goes_all_the_same() {
+        let fake = FakeMachine { flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+        let (code, text) = unmount(&fake, false);
+        assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0));
+        assert!(text.contains("the server refused some of what was written: "), "{text}");
+        assert!(
+            text.contains("(EDQUOT); to mend it: look for a full file system or quota"),
+            "{text}"
+        );
+        assert!(!text.contains("all that was written is on the server"), "{text}");
+    }
+}
