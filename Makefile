@@ -6,10 +6,11 @@ GNU  := x86_64-unknown-linux-gnu
 BIN  := target/release-static/efs-agent
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 
-.PHONY: help build test unit vm-test faults kills fuzz demo lint clean
+.PHONY: help build elastic-bundle test unit vm-test faults kills fuzz demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
+	@echo 'make elastic-bundle   target/session-scripts.zip for an Elastic fleet'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
 	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
@@ -34,22 +35,25 @@ build:
 	@mv $(BIN).new $(BIN)
 	@tests/static.sh $(BIN)
 
+elastic-bundle: build
+	@packaging/elastic/bundle.sh $(BIN) target/session-scripts.zip
+
 unit: build
 	cargo test --locked --lib --test cli --test readme --test register
 
-vm-test: build
+vm-test: elastic-bundle
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
-faults: build
+faults: elastic-bundle
 	BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
 
-kills: build
+kills: elastic-bundle
 	KILLS=10 cargo test --locked --test vm -- 'at any instant'
 
 fuzz:
 	@tests/fuzz/run.sh
 
-test: build
+test: elastic-bundle
 	@tests/all.sh
 
 demo: build

@@ -18,6 +18,8 @@ pub enum Command {
     Unmount(UnmountArgs),
     /// Tell how the shares are.
     Status(StatusArgs),
+    /// Go through all that a session start needs.
+    Check(StatusArgs),
     /// Print this text.
     Help(&'static str),
     /// Print [`VERSION`].
@@ -70,7 +72,7 @@ pub struct UnmountArgs {
     pub terminate: bool,
 }
 
-/// Options of `status`.
+/// Options of `status` and of `check`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatusArgs {
     /// `--config PATH`.
@@ -110,6 +112,7 @@ Usage: efs-agent [--once] [--config PATH]
   --help, --version    Print this, or the version.
 
 Commands (each has its own --help):
+  check                Try all that a session start needs, and mount nothing.
   register             Have AppStream run efs-agent in every session.
   unregister           Have it run efs-agent no longer.
   status               Tell how the shares are, and how the last start ended.
@@ -131,6 +134,7 @@ passed; 77 not root, or a config file that others can change; 78 wrong config;
 const REGISTER: &str = include_str!("cli/register.txt");
 const UNREGISTER: &str = include_str!("cli/unregister.txt");
 const UNMOUNT: &str = include_str!("cli/unmount.txt");
+const CHECK: &str = include_str!("cli/check.txt");
 const STATUS: &str = include_str!("cli/status.txt");
 
 /// Reads the arguments that follow the program's name.
@@ -154,6 +158,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
                 return args.first(" unregister", &session, unregister);
             }
             Value(word) if word == "unmount" => return args.first(" unmount", &session, unmount),
+            Value(word) if word == "check" => return args.first(" check", &session, check),
             Value(word) if word == "status" => return args.first(" status", &session, status),
             other => return Err(unknown("", other)),
         }
@@ -197,13 +202,26 @@ fn unmount(args: &mut Args) -> Result<Command, UsageError> {
 }
 
 fn status(args: &mut Args) -> Result<Command, UsageError> {
-    let mut status = StatusArgs::default();
+    looking(args, STATUS, Command::Status)
+}
+
+fn check(args: &mut Args) -> Result<Command, UsageError> {
+    looking(args, CHECK, Command::Check)
+}
+
+/// A command that looks and tells.
+fn looking(
+    args: &mut Args,
+    help: &'static str,
+    command: fn(StatusArgs) -> Command,
+) -> Result<Command, UsageError> {
+    let mut looking = StatusArgs::default();
     let help = args.options(
-        STATUS,
-        &mut [("json", &mut status.json)],
-        &mut [("config", &mut status.config)],
+        help,
+        &mut [("json", &mut looking.json)],
+        &mut [("config", &mut looking.config)],
     )?;
-    Ok(help.unwrap_or(Command::Status(status)))
+    Ok(help.unwrap_or_else(|| command(looking)))
 }
 
 /// The arguments that are left.

@@ -104,6 +104,23 @@ pub fn mount(
     })
 }
 
+/// Gives this (single-threaded, forked) process a mount namespace of its own, from which nothing gets
+/// out: what it mounts is gone when it ends, and nobody else sees it.
+///
+/// # Errors
+/// The errno of unshare(2) or mount(2).
+pub fn private_mounts() -> Result<(), Errno> {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: unshare takes no pointer; mount is given NUL-terminated strings, or none where it
+    // reads none.
+    unsafe {
+        Errno::result(libc::unshare(libc::CLONE_NEWNS))?;
+        let none = std::ptr::null();
+        Errno::result(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()))?;
+    }
+    Ok(())
+}
+
 /// Turns this (single-threaded, forked) process into `uid`:`gid` with `groups`, for good.
 ///
 /// The kernel forgets [`die_with`] at this, so it is said again.

@@ -1,6 +1,7 @@
 //! One file for each thing that efs-agent can be asked to do, and the way from
 //! the command line to it.
 
+pub mod check;
 pub mod register;
 pub mod session;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Unregister(args)) => register::unregister(&args, started),
         Ok(Command::Unmount(args)) => unmount::run(&args, started),
         Ok(Command::Status(args)) => status::run(&args, started),
+        Ok(Command::Check(args)) => check::run(&args, started),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Err(e) => {

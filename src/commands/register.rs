@@ -169,7 +169,7 @@ fn utf8(path: &Path) -> Result<&str, Refusal> {
 }
 
 /// The path of this executable, which AppStream will run as root: nobody else may change it.
-fn executable(root: &Path) -> Result<String, Refusal> {
+pub(super) fn executable(root: &Path) -> Result<String, Refusal> {
     let cure = "put it where root alone can write (sudo install -m 0755 efs-agent \
                 /usr/sbin/efs-agent) and run it from there";
     let gone = |path: &Path| {
@@ -199,6 +199,41 @@ fn executable(root: &Path) -> Result<String, Refusal> {
         (Code::PERMISSION, text)
     })?;
     utf8(&path).map(str::to_owned)
+}
+
+/// For `check`: that AppStream runs us, with times that fit; or what is wrong with that, and the cure.
+pub(super) fn registered(root: &Path, config: Option<&Path>) -> Result<String, (String, String)> {
+    let quiet = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
+    let cure = || "sudo efs-agent register (--dry-run shows what it would change)".to_owned();
+    let mut wrong = None;
+    for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
+        let config = config.map(Path::to_owned);
+        let args = RegisterArgs { shim, no_termination, config, ..RegisterArgs::default() };
+        let task = start(root, &args, &quiet).map_err(|(_, text)| (text, cure()))?;
+        let file = task.file.display();
+        let place =
+            files::find(root, &task.file).map_err(|_| (format!("{file} is not there"), cure()))?;
+        let found = read(&place).map_err(|(_, text)| (text, cure()))?;
+        let found = found.ok_or_else(|| (format!("{file} is not there"), cure()))?;
+        let change = registration::text(&task.file, &found.bytes)
+            .and_then(|text| registration::change(&task.file, text, &task.wanted));
+        match change {
+            Ok(change) if change.edits.is_empty() => {
+                let what = if shim { SHIM } else { "this executable" };
+                let end = if no_termination { "" } else { " and SessionTermination" };
+                return Ok(format!("{what} is registered in {file} for SessionStart{end}"));
+            }
+            Ok(change) => {
+                let notes: Vec<String> = change.notes.into_iter().map(|(_, text)| text).collect();
+                let text = format!("{file} lacks: {}", notes.join("; "));
+                wrong.get_or_insert((text, cure()));
+            }
+            Err(refusal) => {
+                wrong.get_or_insert((refusal.to_string(), cure()));
+            }
+        }
+    }
+    Err(wrong.unwrap_or_else(|| ("it cannot be told".into(), cure())))
 }
 
 /// The script that starts `program`: AppStream's documentation speaks of scripts alone.

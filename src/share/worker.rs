@@ -9,7 +9,7 @@ use crate::share::plan::MountCall;
 use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MntFlags, umount2};
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +18,7 @@ use nix::sys::statfs::fstatfs;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{AccessFlags, faccessat, fchdir, read, syncfs};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// How long a killed child is waited for: mount(2) lets go within 15 ms of SIGKILL.
@@ -136,11 +136,7 @@ pub fn settle(
         };
         let (uid, gid, is) = fstat(&root)
             .map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, mode_of(&s) as i32));
-        let writable = user.map_or(Ok(()), |user| {
-            sys::become_user(user.uid, user.gid, &user.groups)?;
-            let how = AccessFlags::W_OK | AccessFlags::X_OK;
-            faccessat(&root, c".", how, AtFlags::empty())
-        });
+        let writable = may_write(&root, user);
         send(reply, [0, uid, gid, is, i32::from(is_the_share), code(set), code(writable)]);
     })?;
     let [opened, uid, gid, mode, is_the_share, set, writable] =
@@ -173,6 +169,58 @@ fn code(result: Result<(), Errno>) -> i32 {
 
 fn result(code: i32) -> Result<(), Errno> {
     if code == 0 { Ok(()) } else { Err(Errno::from_raw(code)) }
+}
+
+/// Carries out `call` in a mount namespace of its own, which ends with it, for at most until `until`,
+/// and looks at what it mounted. On what folder does not matter, since nobody sees it.
+///
+/// # Errors
+/// See [`WorkerError`]; within, what mount(2) says.
+pub fn trial(
+    call: &MountCall,
+    user: Option<&User>,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Result<RootReport, Errno>, WorkerError> {
+    let report = run(until, clock, stop, &mut |_| false, |reply| {
+        let folder = c"/run";
+        let mounted = sys::private_mounts()
+            .and_then(|()| sys::mount(&call.source, folder, c"nfs4", call.flags, &call.data));
+        let mounted = match mounted {
+            Ok(0) => {
+                open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            }
+            Ok(_) => Err(Errno::EINVAL),
+            Err(errno) => Err(errno),
+        };
+        let root = match mounted {
+            Ok(root) => root,
+            Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0]),
+        };
+        let (uid, gid, mode) = fstat(&root)
+            .map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32));
+        send(reply, [0, uid, gid, mode, code(may_write(&root, user))]);
+    })?;
+    let [errno, uid, gid, mode, writable] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(result(errno).map(|()| RootReport {
+        opened: Ok(()),
+        uid: uid as u32,
+        gid: gid as u32,
+        mode: mode as u32,
+        is_the_share: true,
+        set: Ok(()),
+        writable: result(writable),
+    }))
+}
+
+/// Whether `user` may write in `root`. This process is that user from then on.
+fn may_write(root: &OwnedFd, user: Option<&User>) -> Result<(), Errno> {
+    let Some(user) = user else {
+        return Ok(());
+    };
+    sys::become_user(user.uid, user.gid, &user.groups)?;
+    faccessat(root, c".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::empty())
 }
 
 /// Has what was written through the mount `device`, seen as `point`, sent to its server: syncfs(2),

@@ -170,6 +170,9 @@ fn prepare(
         }
     }
     fs::copy(agent, folder.path().join("efs-agent"))?;
+    // Made by `make elastic-bundle`, on which the VM's targets in the Makefile depend.
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/session-scripts.zip");
+    fs::copy(bundle, folder.path().join("session-scripts.zip"))?;
     fs::write(folder.path().join("wanted"), wanted.join("\n"))?;
     // A tenth of the random kills, unless KILLS says how many tenths.
     fs::write(folder.path().join("kills"), std::env::var("KILLS").unwrap_or("1".into()))?;

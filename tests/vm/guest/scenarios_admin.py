@@ -1,6 +1,6 @@
 """What an administrator does besides a session start: register, status, unmount, and the whole life of an
 image from the builder to the second session."""
-import hashlib, json, os, shutil, subprocess, time
+import hashlib, json, os, shutil, subprocess, time, zipfile
 from rig import *
 
 CONFIG_JSON = "/opt/appstream/SessionScripts/config.json"
@@ -141,3 +141,79 @@ def _():
     config(path='"/none"')
     expect(agent(), 69)
     expect(agent("status"), 1, r"exit 69, 0 of 1 shares mounted: server 10\.0\.0\.1 has no path /none \(ENOENT\)")
+
+
+@scenario("check goes through the chain, mounts nothing that stays, and says what is wrong with which link")
+def _():
+    shutil.rmtree("/opt/appstream/SessionScripts")
+    os.makedirs("/opt/appstream/SessionScripts")
+    result = agent("check")
+    expect(result, 0, r"ok +config +/etc/efs-agent/config.toml, shares: 1, deadline 25s \(", r"ok +privileges +root, and may mount",
+           r"ok +kernel +Linux \S+ has NFS version 4", r"ok +mount point +/mnt/efs_share: can be made",
+           rf"ok +name +/mnt/efs_share: {NAME} is {SERVER} \(name server {SERVER}\)", rf"ok +route +/mnt/efs_share: {SERVER} from {CLIENT}",
+           rf"ok +port +/mnt/efs_share: {SERVER} takes connections on TCP 2049", rf"ok +NULL call +/mnt/efs_share: {SERVER} is an NFS server",
+           r"ok +trial mount +/mnt/efs_share: mounts; its root has mode 0755 and belongs to 0:0",
+           r"warning +writing +/mnt/efs_share: as2-streaming-user cannot write to /mnt/efs_share",
+           r"warning +AppStream +.* is not there .*\n +to mend it: sudo efs-agent register", r"ok +executable +/usr/sbin/efs-agent",
+           r"a session start would succeed \(exit 0\)\n$", within=6)
+    expect_clean()
+    check(not [m for m in mounts() if m["type"] == "nfs4"], "the trial mount stayed")
+    config(root_mode='"1777"')
+    expect(agent("register"), 0)
+    expect(agent("check"), 0, r"ok +writing +/mnt/efs_share: as2-streaming-user could not write yet; root_mode 1777 will be set",
+           r"ok +AppStream +this executable is registered in \S+ for SessionStart and SessionTermination")
+    check(os.stat("/export").st_mode & 0o7777 == 0o755, "check has set the mode")
+    expect(agent(), 0)
+    expect(agent("check"), 0, rf"ok +mount point +/mnt/efs_share: mounted already, from {SERVER}", r"ok +writing +/mnt/efs_share: the streaming user could write")
+    sh(f"umount {POINT} && rmdir {POINT}")
+    told = json.loads(agent("check", "--json").out)
+    check(told["ok"] and {link["state"] for link in told["links"]} == {"ok"} and len(told["links"]) == 12, told)
+    for broken, words in (
+            (lambda: srv_nft("tcp dport 2049 drop"), rf"FAULT +port +/mnt/efs_share: TCP 2049 to {SERVER} from {CLIENT} timed out.*\n +to mend it: the file system's security group"),
+            (lambda: dns([]), r"FAULT +name +/mnt/efs_share: .* no such name \(NXDOMAIN\).*\n +to mend it: check the spelling"),
+            (lambda: config(path='"/none"'), rf"FAULT +trial mount +/mnt/efs_share: server {SERVER} has no path /none \(ENOENT\)"),
+            (lambda: exports(EXPORTS.replace("*", "192.168.77.77")), r"FAULT +trial mount +/mnt/efs_share: access denied"),
+            (lambda: write(POINT, ""), r"FAULT +mount point +/mnt/efs_share: /mnt/efs_share is a file"),
+            (lambda: srv_nft("tcp dport 2049 ct original bytes > 600 drop"), "FAULT +trial mount +/mnt/efs_share: server .* did not finish the mount"),
+            (lambda: config(endpoint="-x"), r"FAULT +config +/etc/efs-agent/config.toml:3:12: ")):
+        broken()
+        result = agent("check")
+        expect(result, 1, words, r"a session start would not succeed: see FAULT above \(exit 1\)\n$", within=13)
+        clean()
+    config(path='"/none"', required="false")
+    expect(agent("check"), 0, r"warning +trial mount")
+    expect(agent("check", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 1, r"FAULT +privileges +not root")
+
+
+@scenario("the Elastic fleet's bundle starts a session from an empty folder, with and without run bits, and where it cannot write")
+def _():
+    scripts = "/opt/appstream/SessionScripts"
+
+    def runner(phase):
+        shutil.rmtree("/var/log/appstream", ignore_errors=True)
+        events = [json.loads(line) for line in sh(f"python3 /rig/appstream.py {phase}").splitlines()]
+        log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
+        print(f"--- {phase}\n{log}", end="")
+        check([event["event"] for event in events] == ["exit"], f"{phase}: {events}")
+        return log
+    os.unlink(CONFIG)
+    for run_bits, writable in ((True, True), (False, True), (False, False)):
+        shutil.rmtree(scripts)
+        os.makedirs(scripts)
+        if not writable:
+            sh(f"mount -t tmpfs -o mode=0755 none {scripts}")
+        with zipfile.ZipFile("/rig/session-scripts.zip") as bundle:
+            check(sorted(bundle.namelist()) == ["config.json", "efs-agent", "efs-agent.sh", "efs-agent.toml"], bundle.namelist())
+            for entry in bundle.infolist():
+                bundle.extract(entry, scripts)
+                os.chmod(f"{scripts}/{entry.filename}", (entry.external_attr >> 16) & 0o777 if run_bits else 0o644)
+        if not writable:
+            sh(f"mount -o remount,ro {scripts}")
+        try:
+            check(f"mounted {NAME}:/ on /mnt/efs_share" in runner("start"), "not mounted")
+            expect_mounted()
+            check("all that was written is on the server" in runner("end"), "not unmounted")
+            expect_clean()
+        finally:
+            if not writable:
+                sh(f"umount {scripts}")

@@ -1,0 +1,343 @@
+//! `check`: the chain of what a session start needs, one link at a time, each with what was found and the
+//! cure. Leaves nothing mounted and nothing made. Read [`Chain::all`] for the order.
+
+use crate::appstream;
+use crate::cli::StatusArgs;
+use crate::config::{Settings, Share};
+use crate::json::quoted;
+use crate::report::Code;
+use crate::retry::{Clock, Deadline};
+use crate::share::causes::explain;
+use crate::share::linux::{Linux, Namespace, may_mount, namespace};
+use crate::share::probe::{self, Heard};
+use crate::share::worker::{self, WorkerError};
+use crate::share::{Failure, Machine, after, plan};
+use crate::stop::{Stop, SystemClock};
+use crate::sys;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long one link may take: name, port, NULL call.
+const LINK: Duration = Duration::from_secs(3);
+
+/// Goes through the chain and returns the exit code.
+pub fn run(args: &StatusArgs, started: Instant) -> Code {
+    let root = Path::new("/");
+    let mut chain = Chain { links: Vec::new(), json: args.json, began: started };
+    match Stop::install() {
+        Ok(stop) => chain.all(root, args, &SystemClock::new(started, &stop), &stop),
+        Err(e) => chain.fault("signals", None, format!("cannot set signals: {e}"), "run it anew"),
+    }
+    let well = !chain.links.iter().any(|link| link.state == State::Fault);
+    if args.json {
+        let links: Vec<String> = chain.links.iter().map(Link::json).collect();
+        let text = format!("{{\"ok\": {well}, \"links\": [\n{}\n]}}\n", links.join(",\n"));
+        super::print(&text);
+    } else if well {
+        super::print("a session start would succeed (exit 0)\n");
+    } else {
+        super::print("a session start would not succeed: see FAULT above (exit 1)\n");
+    }
+    if well { Code::OK } else { Code::NOT_UP }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    Warning,
+    Fault,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Fault => "FAULT",
+        }
+    }
+}
+
+/// One link of the chain, looked at.
+struct Link {
+    name: &'static str,
+    /// The mount point of the share that it is about.
+    share: Option<String>,
+    state: State,
+    took: Duration,
+    what: String,
+    cure: Option<String>,
+}
+
+impl Link {
+    fn text(&self) -> String {
+        let share = self.share.as_ref().map(|share| format!("{share}: ")).unwrap_or_default();
+        let cure = self.cure.as_ref().map(|cure| format!("\n           to mend it: {cure}"));
+        format!(
+            "{:<8} {:<13} {share}{} ({:.3} s){}\n",
+            self.state.word(),
+            self.name,
+            self.what,
+            self.took.as_secs_f64(),
+            cure.unwrap_or_default()
+        )
+    }
+
+    fn json(&self) -> String {
+        let or_null = |text: &Option<String>| text.as_ref().map_or("null".into(), |t| quoted(t));
+        format!(
+            "  {{\"link\": {}, \"share\": {}, \"state\": {}, \"seconds\": {:.3}, \"what\": {}, \"cure\": {}}}",
+            quoted(self.name),
+            or_null(&self.share),
+            quoted(&self.state.word().to_lowercase()),
+            self.took.as_secs_f64(),
+            quoted(&self.what),
+            or_null(&self.cure)
+        )
+    }
+}
+
+struct Chain {
+    links: Vec<Link>,
+    json: bool,
+    /// When the link that is looked at began.
+    began: Instant,
+}
+
+impl Chain {
+    fn all(&mut self, root: &Path, args: &StatusArgs, clock: &SystemClock<'_>, stop: &Stop) {
+        let settings = match super::settings(root, args.config.as_deref()) {
+            Ok((path, settings)) => {
+                let deadline = humantime::format_duration(settings.deadline);
+                let count = settings.shares.len();
+                let what = format!("{}, shares: {count}, deadline {deadline}", path.display());
+                self.ok("config", None, what);
+                Some(settings)
+            }
+            Err(why) => {
+                let (_, text) = why.into();
+                self.fault("config", None, text, "write it as README and config.example.toml show");
+                None
+            }
+        };
+        let may = self.privileges(&root.join("proc"));
+        self.kernel(root);
+        if let (Some(settings), true) = (&settings, may) {
+            let user = appstream::streaming_user(root);
+            let machine = Linux { root, clock, stop, user };
+            for share in &settings.shares {
+                self.share(&machine, settings, share);
+            }
+        }
+        match super::register::registered(root, args.config.as_deref()) {
+            Ok(what) => self.ok("AppStream", None, what),
+            // --once, a service or a shim of one's own may be what is wanted.
+            Err((what, cure)) => self.add("AppStream", None, State::Warning, what, Some(cure)),
+        }
+        match super::register::executable(root) {
+            Ok(path) => {
+                let what = format!("{path} and its folders can be changed by root alone");
+                self.ok("executable", None, what);
+            }
+            Err((_, text)) => self.add("executable", None, State::Warning, text, None),
+        }
+    }
+
+    fn privileges(&mut self, proc: &Path) -> bool {
+        let link = "privileges";
+        if !nix::unistd::geteuid().is_root() {
+            self.fault(link, None, "not root".into(), "use sudo");
+        } else if !may_mount(proc) {
+            let cure = "run it outside of the container";
+            self.fault(
+                link,
+                None,
+                "root may not mount here (CAP_SYS_ADMIN is missing)".into(),
+                cure,
+            );
+        } else if namespace(proc) == Namespace::Private {
+            let what = "a mount namespace of its own: nobody else would see the mounts";
+            self.fault(
+                link,
+                None,
+                what.into(),
+                "run it outside of unshare, a container or a hardened unit",
+            );
+        } else {
+            self.ok(link, None, "root, and may mount".into());
+        }
+        self.links.last().is_some_and(|link| link.state == State::Ok)
+    }
+
+    fn kernel(&mut self, root: &Path) {
+        let release = super::kernel();
+        let known = fs::read_to_string(root.join("proc/filesystems")).unwrap_or_default();
+        let there = |file: &str| {
+            let list = root.join("lib/modules").join(&release).join(file);
+            fs::read(list).is_ok_and(|bytes| {
+                bytes.windows(9).any(|word| word == b"nfsv4.ko:" || word == b"/nfsv4.ko")
+            })
+        };
+        if known.lines().any(|line| line.trim_end().ends_with("\tnfs4")) {
+            self.ok("kernel", None, format!("Linux {release} has NFS version 4"));
+        } else if there("modules.dep") || there("modules.builtin") {
+            let what =
+                format!("Linux {release} has the module nfsv4, which is loaded at the first mount");
+            self.ok("kernel", None, what);
+        } else {
+            let cure = "install the kernel's nfsv4 module (modprobe nfsv4 must succeed)";
+            self.fault("kernel", None, format!("Linux {release} has no module nfsv4"), cure);
+        }
+    }
+
+    /// The links of one share; the first that does not hold ends them.
+    fn share(&mut self, machine: &Linux<'_, SystemClock<'_>>, settings: &Settings, share: &Share) {
+        let clock = machine.clock;
+        let until = || Deadline::after(clock, LINK);
+        match machine.found(share, until()) {
+            Ok(Some(mounted)) => {
+                self.ok(
+                    "mount point",
+                    Some(share),
+                    format!("mounted already, from {}", mounted.address),
+                );
+            }
+            Ok(None) => match machine.prepare(share) {
+                Ok(point) => {
+                    let made = if point.is_ours() { "can be made" } else { "is there" };
+                    machine.discard(point);
+                    self.ok("mount point", Some(share), made.into());
+                }
+                Err(failure) => return self.failed("mount point", share, &failure),
+            },
+            Err(failure) => return self.failed("mount point", share, &failure),
+        }
+        let found = match machine.resolve(share, until()) {
+            Ok(found) => found,
+            Err(failure) => return self.failed("name", share, &failure),
+        };
+        let list: Vec<String> = found.addresses.iter().map(IpAddr::to_string).collect();
+        self.ok(
+            "name",
+            Some(share),
+            format!("{} is {} ({})", share.endpoint, list.join(", "), found.by),
+        );
+        let port = share.options.port;
+        for address in &found.addresses {
+            match sys::connect_udp(SocketAddr::new(*address, port))
+                .map(|socket| socket.local_addr())
+            {
+                Ok(Ok(from)) => {
+                    self.ok("route", Some(share), format!("{address} from {}", from.ip()))
+                }
+                _ => {
+                    let what = format!("no way leads to {address}");
+                    let cure = "see the interfaces (ip address) and routes (ip route)";
+                    self.add("route", Some(share), State::Warning, what, Some(cure.into()));
+                }
+            }
+        }
+        let address = match machine.reach(share, &found.addresses, until()) {
+            Ok(address) => address,
+            Err(failure) => return self.failed("port", share, &failure),
+        };
+        self.ok("port", Some(share), format!("{address} takes connections on TCP {port}"));
+        let heard =
+            probe::null_call(SocketAddr::new(address, port), None, until(), clock, machine.stop);
+        match heard {
+            Some(Heard::Nfs) => {
+                self.ok("NULL call", Some(share), format!("{address} is an NFS server"))
+            }
+            Some(heard) => {
+                let failure = Failure::Probed(Failure::CutOff(address, LINK).into(), heard);
+                return self.failed("NULL call", share, &failure);
+            }
+            None => {}
+        }
+        self.trial(machine, settings, share, address);
+    }
+
+    fn trial(
+        &mut self,
+        machine: &Linux<'_, SystemClock<'_>>,
+        settings: &Settings,
+        share: &Share,
+        address: IpAddr,
+    ) {
+        let (clock, stop) = (machine.clock, machine.stop);
+        let began = clock.now();
+        let until = Deadline::after(clock, settings.attempt_timeout);
+        let call = plan::mount_call(share, address);
+        let user = machine.user.as_ref();
+        let report = match worker::trial(&call, user, until, clock, stop) {
+            Ok(Ok(report)) => report,
+            Ok(Err(errno)) => {
+                return self.failed("trial mount", share, &Failure::Mount(address, errno));
+            }
+            Err(WorkerError::CutOff) => {
+                let span = clock.now().saturating_sub(began);
+                let failure = Failure::Probed(Failure::CutOff(address, span).into(), Heard::Nfs);
+                return self.failed("trial mount", share, &failure);
+            }
+            Err(error) => return self.failed("trial mount", share, &Failure::Worker(error)),
+        };
+        let what = format!(
+            "mounts; its root has mode {:04o} and belongs to {}:{}",
+            report.mode, report.uid, report.gid
+        );
+        self.ok("trial mount", Some(share), what);
+        match (user, share.root_mode) {
+            (None, _) => {
+                let what = format!(
+                    "there is no {}: it is not known who must be able to write",
+                    appstream::STREAMING_USER
+                );
+                self.add("writing", Some(share), State::Ok, what, None);
+            }
+            (Some(user), Some(mode)) if report.writable.is_err() => {
+                let what =
+                    format!("{} could not write yet; root_mode {mode:04o} will be set", user.name);
+                self.ok("writing", Some(share), what);
+            }
+            _ => match after::notes(share, user, Ok(report)).pop() {
+                Some((_, note)) => self.add("writing", Some(share), State::Warning, note, None),
+                None => self.ok("writing", Some(share), "the streaming user could write".into()),
+            },
+        }
+    }
+
+    fn failed(&mut self, name: &'static str, share: &Share, failure: &Failure) {
+        let cause = explain(failure, share, &super::kernel());
+        // A session start goes on without an optional share.
+        let state = if share.required { State::Fault } else { State::Warning };
+        self.add(name, Some(share), state, cause.sentence, Some(cause.cure));
+    }
+
+    fn fault(&mut self, name: &'static str, share: Option<&Share>, what: String, cure: &str) {
+        self.add(name, share, State::Fault, what, Some(cure.into()));
+    }
+
+    fn ok(&mut self, name: &'static str, share: Option<&Share>, what: String) {
+        self.add(name, share, State::Ok, what, None);
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        share: Option<&Share>,
+        state: State,
+        what: String,
+        cure: Option<String>,
+    ) {
+        let share = share.map(|share| share.mount_point.display().to_string());
+        let took = self.began.elapsed();
+        self.began = Instant::now();
+        let link = Link { name, share, state, took, what, cure };
+        if !self.json {
+            super::print(&link.text());
+        }
+        self.links.push(link);
+    }
+}
