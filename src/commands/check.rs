@@ -230,7 +230,9 @@ impl Chain {
                 .map(|socket| socket.local_addr())
             {
                 Ok(Ok(from)) => {
-                    self.ok("route", Some(share), format!("{address} from {}", from.ip()))
+                    let from = from.ip();
+                    let on = interface(from).map(|name| format!(" on {name}")).unwrap_or_default();
+                    self.ok("route", Some(share), format!("{address} from {from}{on}"));
                 }
                 _ => {
                     let what = format!("no way leads to {address}");
@@ -340,4 +342,15 @@ impl Chain {
         }
         self.links.push(link);
     }
+}
+
+/// The name of the interface that has the address `of`.
+fn interface(of: IpAddr) -> Option<String> {
+    let mut all = nix::ifaddrs::getifaddrs().ok()?;
+    let has = |address: &nix::sys::socket::SockaddrStorage| match of {
+        IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|a| a.ip() == v4),
+        IpAddr::V6(v6) => address.as_sockaddr_in6().is_some_and(|a| a.ip() == v6),
+    };
+    let entry = all.find(|entry| entry.address.as_ref().is_some_and(has))?;
+    Some(entry.interface_name)
 }

@@ -19,6 +19,16 @@ def digest(path):
     return hashlib.sha256(open(path, "rb").read()).hexdigest()
 
 
+def runner(phase):
+    """AppStream's start or end of a session, which must go well; the system's log."""
+    shutil.rmtree("/var/log/appstream", ignore_errors=True)
+    events = [json.loads(line) for line in sh(f"python3 /rig/appstream.py {phase}").splitlines()]
+    log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
+    print(f"--- {phase}\n{log}", end="")
+    check([event["event"] for event in events] == ["exit"], f"{phase}: {events}")
+    return log
+
+
 @scenario("from the image builder to the second session: register, write, session end, read again")
 def _():
     shutil.rmtree("/opt/appstream/SessionScripts")
@@ -30,15 +40,10 @@ def _():
     expect(agent("register"), 0, "registered /usr/sbin/efs-agent as the system-context SessionStart executable")
     expect(agent("register"), 0, "unchanged")
 
-    def runner(phase):
-        shutil.rmtree("/var/log/appstream", ignore_errors=True)
-        events = [json.loads(line) for line in sh(f"python3 /rig/appstream.py {phase}").splitlines()]
-        log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
-        print(f"--- {phase}\n{log}", end="")
-        check([event["event"] for event in events] == ["exit"], f"{phase}: {events}")
-        return log
+    write("/etc/profile.d/appstream_user_vars.sh", "export AppStream_Session_ID=0a1b\nexport AppStream_Stack_Name=$(touch /run/ran)\n")
     for session_number in (1, 2):
-        check("mounted " in runner("start"), "not mounted")
+        log = runner("start")
+        check("mounted " in log and "deadline 25s; session 0a1b; stack $(touch /run/ran)\n" in log, "not mounted, or the session is not named")
         expect_mounted()
         if session_number == 1:
             code, out = as_user(f"head -c 3000000 /dev/urandom > {POINT}/work && sha256sum {POINT}/work")
@@ -48,6 +53,8 @@ def _():
         check("all that was written is on the server" in runner("end"), "not unmounted")
         expect_clean()
         check(digest("/export/work") == out.split()[0], "not on the server")
+    os.unlink("/etc/profile.d/appstream_user_vars.sh")
+    check(not os.path.exists("/run/ran"), "a profile file was run")
     expect(agent("unregister"), 0)
     check(json.load(open(CONFIG_JSON))["SessionStart"]["executables"][0]["filename"] == "", "still registered")
 
@@ -150,7 +157,7 @@ def _():
     result = agent("check")
     expect(result, 0, r"ok +config +/etc/efs-agent/config.toml, shares: 1, deadline 25s \(", r"ok +privileges +root, and may mount",
            r"ok +kernel +Linux \S+ has NFS version 4", r"ok +mount point +/mnt/efs_share: can be made",
-           rf"ok +name +/mnt/efs_share: {NAME} is {SERVER} \(name server {SERVER}\)", rf"ok +route +/mnt/efs_share: {SERVER} from {CLIENT}",
+           rf"ok +name +/mnt/efs_share: {NAME} is {SERVER} \(name server {SERVER}\)", rf"ok +route +/mnt/efs_share: {SERVER} from {CLIENT} on vc \(",
            rf"ok +port +/mnt/efs_share: {SERVER} takes connections on TCP 2049", rf"ok +NULL call +/mnt/efs_share: {SERVER} is an NFS server",
            r"ok +trial mount +/mnt/efs_share: mounts; its root has mode 0755 and belongs to 0:0",
            r"warning +writing +/mnt/efs_share: as2-streaming-user cannot write to /mnt/efs_share",
@@ -189,13 +196,6 @@ def _():
 def _():
     scripts = "/opt/appstream/SessionScripts"
 
-    def runner(phase):
-        shutil.rmtree("/var/log/appstream", ignore_errors=True)
-        events = [json.loads(line) for line in sh(f"python3 /rig/appstream.py {phase}").splitlines()]
-        log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
-        print(f"--- {phase}\n{log}", end="")
-        check([event["event"] for event in events] == ["exit"], f"{phase}: {events}")
-        return log
     os.unlink(CONFIG)
     for run_bits, writable in ((True, True), (False, True), (False, False)):
         shutil.rmtree(scripts)
