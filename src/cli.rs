@@ -147,6 +147,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     while let Some(argument) = args.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(HELP)),
+            Value(word) if word == "help" => return Ok(Command::Help(HELP)),
             Long("version") | Short('V') => return Ok(Command::Version),
             Long("once") => session.once = true,
             Long("allow-private-namespace") => session.allow_private_namespace = true,

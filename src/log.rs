@@ -44,6 +44,11 @@ struct Sinks {
     syslog: Option<Logger<Datagrams, Untimed>>,
 }
 
+/// `text` as one line for a terminal: control characters become spaces.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 impl Log {
     /// A log to `out` alone; [`Log::add_syslog`] adds the other sink.
     pub fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
@@ -75,8 +80,7 @@ impl Log {
     /// Writes one line, at once. Line breaks and other control characters in `text`
     /// become spaces: a line is an event.
     pub fn line(&self, level: Level, text: impl Display) {
-        let mut text: String =
-            text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut text = plain(&text.to_string());
         if text.len() > LONGEST_LINE {
             let cut = (0..=LONGEST_LINE).rev().find(|&at| text.is_char_boundary(at));
             text.truncate(cut.unwrap_or(0));

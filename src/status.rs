@@ -83,8 +83,10 @@ pub fn told(status: &str) -> Option<String> {
         })
         .collect();
     let why = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
+    let once = member(&document.root, "once").is_some_and(|n| n.value == Value::Boolean(true));
+    let what = if once { "the last run, by hand with --once," } else { "the last session start" };
     Some(format!(
-        "last start at {at}: exit {}, {} of {} shares mounted{why}",
+        "{what} ended at {at}: exit {}, {} of {} shares mounted{why}",
         slice("exit")?,
         shares.iter().filter(up).count(),
         shares.len()
@@ -176,7 +178,7 @@ mod tests {
         assert!(!made(&text, &report.outcomes[1].share));
         assert_eq!(
             told(&text).unwrap(),
-            "last start at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted: it is \"broken\""
+            "the last session start ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted: it is \"broken\""
         );
         for broken in ["", "{}", "[]", "{\"shares\": 1}", "{\"shares\": [1, {}]}"] {
             assert!(!made(broken, &report.outcomes[0].share));

@@ -7,7 +7,8 @@ program=$here/efs-agent
 if [ ! -x "$program" ]; then
   # A folder that cannot be written: a copy, where root alone can write.
   umask 077
-  mkdir -p /run/efs-agent && cp "$program" /run/efs-agent/efs-agent && chmod 0700 /run/efs-agent/efs-agent || {
+  mkdir -p /run/efs-agent && cp "$program" "/run/efs-agent/new.$$" && chmod 0700 "/run/efs-agent/new.$$" &&
+    mv -f "/run/efs-agent/new.$$" /run/efs-agent/efs-agent || {
     echo "$(date -u +%FT%TZ) error   $program cannot be made executable, nor copied to /run/efs-agent (exit 70)"
     exit 70
   }

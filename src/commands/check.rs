@@ -1,10 +1,12 @@
 //! `check`: the chain of what a session start needs, one link at a time, each with what was found and the
 //! cure. Leaves nothing mounted and nothing made. Read [`Chain::all`] for the order.
 
+use super::register::Standing;
 use crate::appstream;
 use crate::cli::StatusArgs;
 use crate::config::{Settings, Share};
 use crate::json::quoted;
+use crate::log::plain;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::share::causes::explain;
@@ -26,9 +28,17 @@ const LINK: Duration = Duration::from_secs(3);
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let root = Path::new("/");
     let mut chain = Chain { links: Vec::new(), json: args.json, began: started };
+    let mut signal = None;
     match Stop::install() {
-        Ok(stop) => chain.all(root, args, &SystemClock::new(started, &stop), &stop),
+        Ok(stop) => {
+            chain.all(root, args, &SystemClock::new(started, &stop), &stop);
+            signal = stop.signal();
+        }
         Err(e) => chain.fault("signals", None, format!("cannot set signals: {e}"), "run it anew"),
+    }
+    if let Some(signal) = signal {
+        super::print(&format!("stopped by {signal}\n"));
+        return Code::signal(signal as i32);
     }
     let well = !chain.links.iter().any(|link| link.state == State::Fault);
     if args.json {
@@ -118,7 +128,8 @@ impl Chain {
             }
             Err(why) => {
                 let (_, text) = why.into();
-                self.fault("config", None, text, "write it as README and config.example.toml show");
+                // It says itself what is allowed.
+                self.add("config", None, State::Fault, text, None);
                 None
             }
         };
@@ -131,10 +142,11 @@ impl Chain {
                 self.share(&machine, settings, share);
             }
         }
-        match super::register::registered(root, args.config.as_deref()) {
-            Ok(what) => self.ok("AppStream", None, what),
-            // --once, a service or a shim of one's own may be what is wanted.
-            Err((what, cure)) => self.add("AppStream", None, State::Warning, what, Some(cure)),
+        match super::register::standing(root, args.config.as_deref()) {
+            Standing::Registered(what) => self.ok("AppStream", None, what),
+            Standing::Different(what) => self.add("AppStream", None, State::Warning, what, None),
+            Standing::Wrong(what) => self.add("AppStream", None, State::Fault, what, None),
+            Standing::NoConfig => {}
         }
         match super::register::executable(root) {
             Ok(path) => {
@@ -196,7 +208,7 @@ impl Chain {
     fn share(&mut self, machine: &Linux<'_, SystemClock<'_>>, settings: &Settings, share: &Share) {
         let clock = machine.clock;
         let until = || Deadline::after(clock, LINK);
-        match machine.found(share, until()) {
+        match machine.mounted(share, until()) {
             Ok(Some(mounted)) => {
                 self.ok(
                     "mount point",
@@ -334,6 +346,7 @@ impl Chain {
         cure: Option<String>,
     ) {
         let share = share.map(|share| share.mount_point.display().to_string());
+        let (what, cure) = (plain(&what), cure.map(|cure| plain(&cure)));
         let took = self.began.elapsed();
         self.began = Instant::now();
         let link = Link { name, share, state, took, what, cure };

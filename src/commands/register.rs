@@ -111,7 +111,10 @@ fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
         },
         Err(NoSettings::NoFile(e)) => {
             let deadline = humantime::format_duration(config::DEADLINE);
-            log.info(format_args!("{e}: waitingTime is to fit the default deadline, {deadline}"));
+            log.warning(format_args!(
+                "{e}: until there is one, every session start ends with exit 78; waitingTime is to fit \
+                 the default deadline, {deadline}"
+            ));
             (None, String::new())
         }
         Err(refused) => return Err(refused.into()),
@@ -201,39 +204,89 @@ pub(super) fn executable(root: &Path) -> Result<String, Refusal> {
     utf8(&path).map(str::to_owned)
 }
 
-/// For `check`: that AppStream runs us, with times that fit; or what is wrong with that, and the cure.
-pub(super) fn registered(root: &Path, config: Option<&Path>) -> Result<String, (String, String)> {
+/// What AppStream makes of us, for `check`.
+pub(super) enum Standing {
+    /// It runs us, with times that fit.
+    Registered(String),
+    /// It runs us, but not all is as `register` would have it; or it runs another program.
+    Different(String),
+    /// It does not run us as this config asks, and this is why.
+    Wrong(String),
+    /// Our own config is wrong, which is told elsewhere.
+    NoConfig,
+}
+
+/// How this executable is registered.
+pub(super) fn standing(root: &Path, config: Option<&Path>) -> Standing {
     let quiet = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
-    let cure = || "sudo efs-agent register (--dry-run shows what it would change)".to_owned();
-    let mut wrong = None;
+    let plain = |text: String| text.trim_end_matches("; nothing was changed").to_owned();
+    let mut different = None;
     for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
         let config = config.map(Path::to_owned);
         let args = RegisterArgs { shim, no_termination, config, ..RegisterArgs::default() };
-        let task = start(root, &args, &quiet).map_err(|(_, text)| (text, cure()))?;
+        let task = match start(root, &args, &quiet) {
+            Ok(task) => task,
+            Err((Code::CONFIG, _)) => return Standing::NoConfig,
+            Err((_, text)) => return Standing::Wrong(plain(text)),
+        };
         let file = task.file.display();
-        let place =
-            files::find(root, &task.file).map_err(|_| (format!("{file} is not there"), cure()))?;
-        let found = read(&place).map_err(|(_, text)| (text, cure()))?;
-        let found = found.ok_or_else(|| (format!("{file} is not there"), cure()))?;
-        let change = registration::text(&task.file, &found.bytes)
-            .and_then(|text| registration::change(&task.file, text, &task.wanted));
+        // Whatever is there now: a deadline that can never fit is one in any file.
+        let fits = registration::change(&task.file, &registration::empty(), &task.wanted);
+        if let Err(never @ Unchanged::NeverFits(_)) = fits {
+            return Standing::Wrong(never.to_string());
+        }
+        let place = match files::find(root, &task.file) {
+            Ok(place) => place,
+            Err(obstacle) => return Standing::Wrong(plain(hindered(&task.file, obstacle).1)),
+        };
+        let found = place.trust(None).map_err(|fault| untrusted(&task.file, fault));
+        let found = match found.and_then(|()| read(&place)) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                return Standing::Wrong(format!(
+                    "{file} is not there: run sudo efs-agent register"
+                ));
+            }
+            Err((_, text)) => return Standing::Wrong(plain(text)),
+        };
+        let taken_out = Wanted { start: None, termination: None, ..task.wanted.clone() };
+        let text = registration::text(&task.file, &found.bytes);
+        let change = text.and_then(|text| {
+            let ours = !registration::change(&task.file, text, &taken_out)?.edits.is_empty();
+            Ok((ours, registration::change(&task.file, text, &task.wanted)?))
+        });
         match change {
-            Ok(change) if change.edits.is_empty() => {
+            Ok((_, change)) if change.edits.is_empty() => {
                 let what = if shim { SHIM } else { "this executable" };
                 let end = if no_termination { "" } else { " and SessionTermination" };
-                return Ok(format!("{what} is registered in {file} for SessionStart{end}"));
+                return Standing::Registered(format!(
+                    "{what} is registered in {file} for SessionStart{end}"
+                ));
             }
-            Ok(change) => {
+            Ok((false, _)) => {
+                let text =
+                    format!("nothing of ours is registered in {file}: run sudo efs-agent register");
+                return Standing::Wrong(text);
+            }
+            Ok((true, change)) => {
                 let notes: Vec<String> = change.notes.into_iter().map(|(_, text)| text).collect();
-                let text = format!("{file} lacks: {}", notes.join("; "));
-                wrong.get_or_insert((text, cure()));
+                let only_times = notes.iter().all(|note| note.starts_with("waitingTime"));
+                let text = format!(
+                    "{file} is not as register would leave it, which would then say: {}; run sudo \
+                     efs-agent register (with --config PATH if sessions are to read another config, \
+                     and check that one)",
+                    notes.join("; ")
+                );
+                let standing = if only_times { Standing::Different } else { Standing::Wrong };
+                different.get_or_insert(standing(text));
             }
-            Err(refusal) => {
-                wrong.get_or_insert((refusal.to_string(), cure()));
+            Err(foreign @ Unchanged::Foreign(_)) => {
+                return Standing::Different(plain(foreign.to_string()));
             }
+            Err(refusal) => return Standing::Wrong(plain(refusal.to_string())),
         }
     }
-    Err(wrong.unwrap_or_else(|| ("it cannot be told".into(), cure())))
+    different.unwrap_or(Standing::NoConfig)
 }
 
 /// The script that starts `program`: AppStream's documentation speaks of scripts alone.

@@ -5,6 +5,7 @@ use super::Refusal;
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json::{Document, quoted};
+use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
 use crate::share::linux::Linux;
@@ -23,6 +24,10 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
     match start(args, started) {
         Ok(code) => code,
         Err((code, text)) => {
+            if args.json {
+                super::print(&format!("{{\"error\": {}, \"exit\": {}}}\n", quoted(&text), code.0));
+                return code;
+            }
             let log = super::log(false);
             log.drop_syslog();
             log.error(format_args!("{text} (exit {})", code.0));
@@ -45,10 +50,18 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     // All shares at once: of several dead servers, each costs its time, and none the other's.
     let states: Vec<State> = std::thread::scope(|scope| {
         let look = |share: &Share| state(&machine, &clock, share, &stats);
-        let threads: Vec<_> =
-            settings.shares.iter().map(|share| scope.spawn(move || look(share))).collect();
-        let dead = || State::Failed("the look at it ended without a word".into());
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| dead())).collect()
+        let thread = |share| {
+            // No thread to be had: one after another is better than not at all.
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || look(share));
+            thread.map_err(|_| look(share))
+        };
+        let threads: Vec<_> = settings.shares.iter().map(thread).collect();
+        let dead = |_| State::Failed("the look at it ended without a word".into());
+        let end = |thread: Result<std::thread::ScopedJoinHandle<'_, State>, State>| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(dead),
+            Err(state) => state,
+        };
+        threads.into_iter().map(end).collect()
     });
     let last = status::read(root);
     let pairs = || settings.shares.iter().zip(&states);
@@ -60,7 +73,7 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         format!("{{\"shares\": [\n{}\n], \"last_start\": {last}}}\n", shares.join(",\n"))
     } else {
         let shares: String = pairs().map(|(share, state)| state.text(share)).collect();
-        let last = last.as_deref().and_then(status::told);
+        let last = last.as_deref().and_then(status::told).map(|told| plain(&told));
         let none = || "no session start since this machine was booted".into();
         format!("{shares}{}\n", last.unwrap_or_else(none))
     };
@@ -94,7 +107,7 @@ fn state(
         Ok(Some(mounted)) => mounted,
         Ok(None) => return State::Absent,
         Err(Failure::Taken { source, fstype }) => {
-            return State::Failed(format!("{source} ({fstype}) is mounted there"));
+            return State::Failed(plain(&format!("{source} ({fstype}) is mounted there")));
         }
         Err(_) => return State::Failed("it cannot be told whether it is mounted".into()),
     };

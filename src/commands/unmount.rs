@@ -2,6 +2,7 @@
 //! of one share.
 
 use super::Refusal;
+use crate::appstream;
 use crate::cli::UnmountArgs;
 use crate::config::{Settings, Share};
 use crate::log::Log;
@@ -24,6 +25,8 @@ const TO_LEAVE: Duration = Duration::from_secs(3);
 const TO_END: Duration = Duration::from_secs(3);
 /// How often it is tried again meanwhile.
 const AGAIN: Duration = Duration::from_millis(100);
+/// How long detaching may take, whatever the time.
+const TO_DETACH: Duration = Duration::from_millis(300);
 /// How long one umount2(2), or a NULL call, may take.
 const ONE_CALL: Duration = Duration::from_secs(1);
 /// So many processes are named.
@@ -50,12 +53,14 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     let (_, settings) = super::settings(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
-    let machine = Linux { root, clock: &clock, stop: &stop, user: None };
+    let user = appstream::streaming_user(root);
+    let machine = Linux { root, clock: &clock, stop: &stop, user };
     let run = Run {
         machine: &machine,
         clock: &clock,
         log,
         deadline: Deadline::after(&clock, left),
+        span: settings.unmount_deadline,
         terminate: args.terminate,
         kernel: super::kernel(),
     };
@@ -80,6 +85,8 @@ struct Run<'a, R> {
     clock: &'a dyn Clock,
     log: &'a Log,
     deadline: Deadline,
+    /// The whole time that there was.
+    span: Duration,
     /// Whether processes that hold a share are asked to end.
     terminate: bool,
     kernel: String,
@@ -89,8 +96,23 @@ impl<R: Release> Run<'_, R> {
     /// All shares, the last of the config first; the worst of their codes.
     fn all(&self, settings: &Settings) -> Code {
         let mut worst = Code::OK;
-        for share in settings.shares.iter().rev() {
-            if let Err(failure) = self.one(share) {
+        for (n, share) in settings.shares.iter().enumerate().rev() {
+            if let Err(failure) = self.one(share, n as u32) {
+                if let Failure::Taken { source, fstype } = &failure {
+                    self.log.error(format_args!(
+                        "unmounting {share}: {source} ({fstype}) is mounted there, which is not the share: \
+                         left alone (exit {})",
+                        Code::REFUSED.0
+                    ));
+                    worst = worst.worse(Code::REFUSED);
+                    continue;
+                }
+                if let Failure::Stopped(_) = failure {
+                    self.log.error(format_args!(
+                        "unmounting {share}: stopped by a signal; it may still be mounted"
+                    ));
+                    return worst.worse(Code::DEADLINE);
+                }
                 let cause = explain(&failure, share, &self.kernel);
                 let code = Code::of(cause.class);
                 let (sentence, cure) = (cause.sentence, cause.cure);
@@ -104,25 +126,34 @@ impl<R: Release> Run<'_, R> {
         worst
     }
 
-    /// One share: written out, taken away, and if that cannot be, detached.
-    fn one(&self, share: &Share) -> Result<(), Failure> {
+    /// One share: written out, taken away, and if that cannot be, detached. `after` shares wait for
+    /// their turn, and each gets its part of the time.
+    fn one(&self, share: &Share, after: u32) -> Result<(), Failure> {
         let started = self.clock.now();
         let mut refused = None;
-        for turn in 0..MOST_STACKED {
+        for turn in 0..=MOST_STACKED {
             let Some(mounted) = self.machine.mounted(share, self.deadline)? else {
                 if turn == 0 {
                     self.log.info(format_args!("not mounted: {share}; nothing was done"));
                 }
                 return refused.map_or(Ok(()), |errno| Err(Failure::Refused(errno)));
             };
-            let left = self.deadline.left(self.clock);
-            let until = self.deadline.within(self.clock, left.saturating_sub(TO_LEAVE));
-            match self.machine.flush(share, &mounted, until)? {
-                Flush::Done => {}
-                Flush::Refused(errno) => refused = Some(errno),
-                Flush::Late => return Err(self.tear_away(share, &mounted)?),
+            if turn == MOST_STACKED {
+                break;
             }
-            self.take_away(share, &mounted, started, refused.is_none())?;
+            let left = self.deadline.left(self.clock).saturating_sub(TO_LEAVE.min(self.span / 3));
+            let began = self.clock.now();
+            let until = self.deadline.within(self.clock, left / (after + 1));
+            let flushed = self.machine.flush(share, &mounted, until)?;
+            match flushed {
+                Flush::Done | Flush::Unknown => {}
+                Flush::Refused(errno) => refused = Some(errno),
+                Flush::Late => {
+                    let had = self.clock.now().saturating_sub(began);
+                    return Err(self.tear_away(share, &mounted, had)?);
+                }
+            }
+            self.take_away(share, &mounted, started, flushed == Flush::Done && refused.is_none())?;
         }
         Err(Failure::Stays)
     }
@@ -135,64 +166,98 @@ impl<R: Release> Run<'_, R> {
         started: Duration,
         whole: bool,
     ) -> Result<(), Failure> {
-        let written = if whole { "; all that was written is on the server" } else { "" };
-        let done = || {
+        let written = |so_far: &Result<(), Failure>| match (whole, so_far) {
+            (true, Ok(())) => "; all that was written is on the server",
+            _ => "",
+        };
+        let done = |so_far: Result<(), Failure>| {
             let took = self.clock.now().saturating_sub(started).as_secs_f64();
+            let written = written(&so_far);
             self.log.info(format_args!("unmounted {share}{written}; in {took:.3} s"));
-            Ok(())
+            so_far
         };
         if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
-            return done();
+            return done(Ok(()));
         }
+        // What users wrote since; a refusal is told once by the kernel, and kept here.
+        let mut so_far = Ok(());
         let holders = self.machine.holders(share);
         if self.terminate && !holders.is_empty() {
             self.log.info(format_args!("{share} is busy: asked to end: {}", list(&holders)));
             holders.iter().for_each(|holder| self.machine.terminate(holder));
-            let patience = self.deadline.within(self.clock, TO_END);
+            let patience = self.deadline.left(self.clock).saturating_sub(TO_DETACH * 2);
+            let patience = self.deadline.within(self.clock, patience.min(TO_END));
             while !patience.passed(self.clock) {
                 self.clock.wait(AGAIN)?;
+                so_far = so_far.and(self.flush_again(share, mounted)?);
                 if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
-                    return done();
+                    return done(so_far);
                 }
             }
         }
-        // They may have gone on writing.
-        let again =
-            self.machine.flush(share, mounted, self.deadline.within(self.clock, ONE_CALL))?;
+        so_far = so_far.and(self.flush_again(share, mounted)?);
         if self.unmount(share, mounted, How::Detach)? != Gone::Yes {
             return Err(Failure::Stays);
         }
-        let written = if again == Flush::Done { written } else { "" };
         let by = match holders.as_slice() {
-            [] => "by the kernel or in another name space".to_owned(),
+            [] => "by somebody who could not be named".to_owned(),
             holders => format!("by {}", list(holders)),
         };
+        let written = written(&so_far);
         self.log.warning(format_args!(
             "unmounted {share} although it is in use {by}: detached, so that they alone still see it{written}"
         ));
-        Ok(())
+        so_far
     }
 
-    /// A mount whose server did not take all that was written in time: what that means.
-    fn tear_away(&self, share: &Share, mounted: &Mounted) -> Result<Failure, Failure> {
-        let address = mounted.address.clone();
-        let until = self.deadline.within(self.clock, ONE_CALL);
-        let failure = if self.machine.answers(share, mounted, until) {
-            let had = self.clock.now();
-            Failure::NotWritten(address, had)
-        } else {
-            // Ends what waits for the server, so that nothing of it stays in the kernel.
-            self.unmount(share, mounted, How::Force)?;
-            Failure::Lost(address)
-        };
-        match self.unmount(share, mounted, How::Detach)? {
-            Gone::Yes => Ok(failure),
-            _ => Err(Failure::Stays),
+    /// Sends what was written since the last time; the outer error is a signal.
+    fn flush_again(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+    ) -> Result<Result<(), Failure>, Stopped> {
+        let left = self.deadline.left(self.clock).saturating_sub(TO_DETACH);
+        let (began, span) = (self.clock.now(), left.min(ONE_CALL));
+        match self.machine.flush(share, mounted, self.deadline.within(self.clock, span))? {
+            Flush::Done | Flush::Unknown => Ok(Ok(())),
+            Flush::Refused(errno) => Ok(Err(Failure::Refused(errno))),
+            Flush::Late => {
+                let had = self.clock.now().saturating_sub(began);
+                Ok(Err(Failure::NotWritten(mounted.address.clone(), had)))
+            }
         }
+    }
+
+    /// A mount whose server did not take all that was written in the time it `had`: what that means.
+    fn tear_away(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        had: Duration,
+    ) -> Result<Failure, Failure> {
+        let address = mounted.address.clone();
+        let span = self.deadline.left(self.clock).saturating_sub(TO_DETACH).min(ONE_CALL);
+        // What had no time to answer is not called dead: force would throw away what can be saved.
+        let dead = span >= ONE_CALL / 2
+            && !self.machine.answers(share, mounted, self.deadline.within(self.clock, span));
+        let (failure, gone) = if dead {
+            // Ends what waits for the server, so that nothing of it stays in the kernel.
+            (Failure::Lost(address), self.unmount(share, mounted, How::Force)?)
+        } else {
+            (Failure::NotWritten(address, had), Gone::No)
+        };
+        // Once it is gone, what is seen there now is not ours to take away.
+        if gone == Gone::Yes || self.unmount(share, mounted, How::Detach)? == Gone::Yes {
+            return Ok(failure);
+        }
+        Err(Failure::Stays)
     }
 
     fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
         let until = self.deadline.within(self.clock, ONE_CALL);
+        // Detaching takes no time, and is what must not be left out for lack of it.
+        let least = Deadline::after(self.clock, TO_DETACH);
+        let until = if how == How::Detach { until.max(least) } else { until };
         self.machine.unmount(share, mounted, how, until)
     }
 }
@@ -221,6 +286,9 @@ mod tests {
         stacked: Cell<usize>,
         taken: bool,
         flush: Flush,
+        /// What comes of the second time and later.
+        flush_again: Flush,
+        flushed: Cell<u32>,
         answers: bool,
         /// When nobody uses it any more.
         free_from: Duration,
@@ -234,6 +302,8 @@ mod tests {
             stacked: Cell::new(1),
             taken: false,
             flush: Flush::Done,
+            flush_again: Flush::Done,
+            flushed: Cell::new(0),
             answers: true,
             free_from: Duration::ZERO,
             asked_to_end: RefCell::default(),
@@ -250,10 +320,12 @@ mod tests {
         }
 
         fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
-            if self.flush == Flush::Late {
+            let first = self.flushed.replace(self.flushed.get() + 1) == 0;
+            let flush = if first { self.flush } else { self.flush_again };
+            if flush == Flush::Late {
                 self.clock.wait(until.left(&self.clock))?;
             }
-            Ok(self.flush)
+            Ok(flush)
         }
 
         fn answers(&self, _: &Share, _: &Mounted, until: Deadline) -> bool {
@@ -289,7 +361,9 @@ mod tests {
         let settings = Settings::parse(Path::new("c"), text).unwrap();
         let clock = &machine.clock;
         let deadline = Deadline::after(clock, settings.unmount_deadline);
-        let run = Run { machine, clock, log: &log, deadline, terminate, kernel: "5.10".into() };
+        let span = settings.unmount_deadline;
+        let run =
+            Run { machine, clock, log: &log, deadline, span, terminate, kernel: "5.10".into() };
         let code = run.all(&settings);
         assert!(clock.now() <= settings.unmount_deadline, "{:?}", clock.now());
         (code, lines.text())
@@ -310,7 +384,12 @@ mod tests {
         let fake = FakeMachine { taken: true, ..machine() };
         let (code, text) = unmount(&fake, true);
         assert_eq!(code, Code::REFUSED);
-        assert!(text.contains("/mnt/efs_share is taken: mine (tmpfs) is mounted there"), "{text}");
+        assert!(
+            text.contains(
+                "mine (tmpfs) is mounted there, which is not the share: left alone (exit 69)"
+            ),
+            "{text}"
+        );
         assert!(fake.hows.borrow().is_empty());
     }
 
@@ -337,14 +416,28 @@ mod tests {
     }
 
     #[test]
+    fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
+        let busy = || FakeMachine { free_from: Duration::MAX / 2, ..machine() };
+        for terminate in [false, true] {
+            let fake = FakeMachine { flush_again: Flush::Refused(Errno::ENOSPC), ..busy() };
+            let (code, text) = unmount(&fake, terminate);
+            assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0), "{text}");
+            assert!(
+                text.contains("(ENOSPC)") && !text.contains("all that was written is"),
+                "{text}"
+            );
+            let fake = FakeMachine { flush_again: Flush::Late, ..busy() };
+            let (code, text) = unmount(&fake, terminate);
+            assert_eq!((code, fake.stacked.get()), (Code::DEADLINE, 0), "{text}");
+        }
+    }
+
+    #[test]
     fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
         let fake = FakeMachine { flush: Flush::Late, ..machine() };
         let (code, text) = unmount(&fake, false);
         assert_eq!(code, Code::DEADLINE);
-        assert!(
-            text.contains("answers, but did not take all that was written within 17.0 s"),
-            "{text}"
-        );
+        assert!(text.contains("did not take all that was written within 17.0 s"), "{text}");
         assert_eq!(*fake.hows.borrow(), [How::Detach]);
 
         let fake = FakeMachine { flush: Flush::Late, answers: false, ..machine() };

@@ -147,8 +147,8 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         Failure::NotWritten(address, span) => cause(
             Class::Temporary,
             format!(
-                "server {address} answers, but did not take all that was written within {}; it is \
-                 detached, and the kernel goes on writing for as long as the machine runs",
+                "server {address} did not take all that was written within {}; the share is detached, and \
+                 the kernel goes on writing for as long as the machine runs",
                 seconds(*span)
             ),
             "raise `unmount_deadline`, and with it waitingTime of SessionTermination",

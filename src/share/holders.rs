@@ -23,6 +23,35 @@ impl fmt::Display for Holder {
     }
 }
 
+impl Holder {
+    /// Whether it is a person's process, and none that we run under: only such a one is asked to end.
+    /// `streaming` is the streaming user's id.
+    pub fn is_a_users(&self, proc: &Path, streaming: Option<u32>) -> bool {
+        let field = |pid: i32, name: &str| -> Option<u32> {
+            let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?;
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.split_whitespace().next()?.parse().ok()
+        };
+        let Some(uid) = field(self.pid, "Uid:") else {
+            return false;
+        };
+        // sudo, su, a shell: whoever started us, and whoever started that.
+        let mut above = std::process::id() as i32;
+        while above > 1 {
+            if above == self.pid {
+                return false;
+            }
+            above = field(above, "PPid:").map_or(0, |pid| pid as i32);
+        }
+        let namespace = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+        let ours = namespace(&self.pid.to_string()) == namespace("self");
+        ours && self.pid > 1 && (uid >= FIRST_PERSON || Some(uid) == streaming)
+    }
+}
+
+/// Ids below this are of system accounts (UID_MIN of login.defs).
+const FIRST_PERSON: u32 = 1000;
+
 /// The holders of what is below `at`, but not this process. `proc` is `/proc` outside of tests.
 pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
     let me = std::process::id() as i32;

@@ -91,6 +91,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
     /// # Errors
     /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
     pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+        self.check_local(share)?;
         let result = self.find(share, false, until);
         if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly)) {
             return result;

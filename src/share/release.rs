@@ -15,6 +15,10 @@ use nix::unistd::Pid;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// How long is looked for who uses a share.
+const HOLDERS: Duration = Duration::from_secs(1);
 
 /// What became of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub enum Flush {
     Refused(Errno),
     /// Time was up before the server had all of it.
     Late,
+    /// Its root cannot be opened: unmounting sends it, but nobody tells what became of it.
+    Unknown,
 }
 
 /// A way to take a mount away.
@@ -95,8 +101,9 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Ok(Flush::Late);
         };
         match worker::flush(&parent, &mounted.device, until, self.clock, self.stop) {
-            Ok(Ok(())) => Ok(Flush::Done),
-            Ok(Err(errno)) => Ok(Flush::Refused(errno)),
+            Ok(Some(Ok(()))) => Ok(Flush::Done),
+            Ok(Some(Err(errno))) => Ok(Flush::Refused(errno)),
+            Ok(None) => Ok(Flush::Unknown),
             Err(WorkerError::Stopped(stopped)) => Err(stopped),
             Err(_) => Ok(Flush::Late),
         }
@@ -131,8 +138,8 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Err(stopped);
         }
         // Off the table is gone, even if the call still waits for the server's good-bye.
-        let still = self.table().is_ok_and(|table| {
-            table::top_at(&table, &share.mount_point).is_some_and(|e| e.device == mounted.device)
+        let still = !self.table().is_ok_and(|table| {
+            table::top_at(&table, &share.mount_point).is_none_or(|e| e.device != mounted.device)
         });
         Ok(match result {
             _ if !still => Gone::Yes,
@@ -142,12 +149,21 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     }
 
     fn holders(&self, share: &Share) -> Vec<Holder> {
-        holders(&self.root.join("proc"), &share.mount_point)
+        // The kernel makes whoever looks at a process wait for some that hang: not this one.
+        let (proc, at) = (self.root.join("proc"), share.mount_point.clone());
+        let (told, found) = std::sync::mpsc::channel();
+        let look = move || {
+            let _ = told.send(holders(&proc, &at));
+        };
+        match std::thread::Builder::new().spawn(look) {
+            Ok(_) => found.recv_timeout(HOLDERS).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     fn terminate(&self, holder: &Holder) {
-        // Never the service manager, nor whoever started us.
-        if holder.pid > 1 && holder.pid != nix::unistd::getppid().as_raw() {
+        let proc = self.root.join("proc");
+        if holder.is_a_users(&proc, self.user.as_ref().map(|user| user.uid)) {
             let _ = kill(Pid::from_raw(holder.pid), Signal::SIGTERM);
         }
     }

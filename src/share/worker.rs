@@ -189,7 +189,7 @@ pub fn trial(
             .and_then(|()| sys::mount(&call.source, folder, c"nfs4", call.flags, &call.data));
         let mounted = match mounted {
             Ok(0) => {
-                open(folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+                open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             }
             Ok(_) => Err(Errno::EINVAL),
             Err(errno) => Err(errno),
@@ -224,7 +224,7 @@ fn may_write(root: &OwnedFd, user: Option<&User>) -> Result<(), Errno> {
 }
 
 /// Has what was written through the mount `device`, seen as `point`, sent to its server: syncfs(2),
-/// for at most until `until`. ESTALE: another file system is seen there.
+/// for at most until `until`. `None`: its root cannot be opened, so that nothing can be told.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -234,17 +234,21 @@ pub fn flush(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<Result<(), Errno>, WorkerError> {
+) -> Result<Option<Result<(), Errno>>, WorkerError> {
     let report = run(until, clock, stop, &mut |_| false, |reply| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
-        let flushed = root.and_then(|root| {
-            if is_on(&fstat(&root)?, device) { syncfs(&root) } else { Err(Errno::ESTALE) }
-        });
-        send(reply, [code(flushed)]);
+        let root = root.ok().filter(|root| fstat(root).is_ok_and(|stat| is_on(&stat, device)));
+        send(
+            reply,
+            match root {
+                Some(root) => [1, code(syncfs(&root))],
+                None => [0, 0],
+            },
+        );
     })?;
-    let [errno] = received(&report).ok_or(WorkerError::Died)?;
-    Ok(result(errno))
+    let [opened, errno] = received(&report).ok_or(WorkerError::Died)?;
+    Ok((opened != 0).then(|| result(errno)))
 }
 
 /// What statfs(2) tells of the file system that is seen as `point`, if it is `device`, before `until`:
@@ -261,7 +265,8 @@ pub fn space(
 ) -> Result<Result<(u64, u64), Errno>, WorkerError> {
     let halves = |n: u64| [(n >> 32) as i32, n as i32];
     let report = run(until, clock, stop, &mut |_| false, |reply| {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // O_PATH: a root that only its owner may read is none the less up.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
         let seen = root.and_then(|root| {
             if is_on(&fstat(&root)?, device) { fstatfs(&root) } else { Err(Errno::ESTALE) }

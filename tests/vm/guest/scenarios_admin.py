@@ -131,7 +131,7 @@ def _():
     expect(agent(), 0)
     result = agent("status")
     expect(result, 0, rf"{NAME}:/ on /mnt/efs_share: mounted from {SERVER} for \d+s; answers; [\d.]+ [KMG]iB of [\d.]+ [KMG]iB free\n"
-                      r"  options: rw,nosuid,nodev,.*vers=4\.1", r"last start at 2\S+Z: exit 0, 1 of 1 shares mounted\n")
+                      r"  options: rw,nosuid,nodev,.*vers=4\.1", r"the last session start ended at 2\S+Z: exit 0, 1 of 1 shares mounted\n")
     told = json.loads(agent("status", "--json").out)
     share = told["shares"][0]
     check(share["mounted"] and share["responsive"] and share["address"] == SERVER and share["bytes"] > 0, told)
@@ -155,14 +155,14 @@ def _():
     shutil.rmtree("/opt/appstream/SessionScripts")
     os.makedirs("/opt/appstream/SessionScripts")
     result = agent("check")
-    expect(result, 0, r"ok +config +/etc/efs-agent/config.toml, shares: 1, deadline 25s \(", r"ok +privileges +root, and may mount",
+    expect(result, 1, r"ok +config +/etc/efs-agent/config.toml, shares: 1, deadline 25s \(", r"ok +privileges +root, and may mount",
            r"ok +kernel +Linux \S+ has NFS version 4", r"ok +mount point +/mnt/efs_share: can be made",
            rf"ok +name +/mnt/efs_share: {NAME} is {SERVER} \(name server {SERVER}\)", rf"ok +route +/mnt/efs_share: {SERVER} from {CLIENT} on vc \(",
            rf"ok +port +/mnt/efs_share: {SERVER} takes connections on TCP 2049", rf"ok +NULL call +/mnt/efs_share: {SERVER} is an NFS server",
            r"ok +trial mount +/mnt/efs_share: mounts; its root has mode 0755 and belongs to 0:0",
            r"warning +writing +/mnt/efs_share: as2-streaming-user cannot write to /mnt/efs_share",
-           r"warning +AppStream +.* is not there .*\n +to mend it: sudo efs-agent register", r"ok +executable +/usr/sbin/efs-agent",
-           r"a session start would succeed \(exit 0\)\n$", within=6)
+           r"FAULT +AppStream +\S+/config.json is not there: run sudo efs-agent register", r"ok +executable +/usr/sbin/efs-agent",
+           r"a session start would not succeed: see FAULT above \(exit 1\)\n$", within=6)
     expect_clean()
     check(not [m for m in mounts() if m["type"] == "nfs4"], "the trial mount stayed")
     config(root_mode='"1777"')
