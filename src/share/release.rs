@@ -29,7 +29,8 @@ pub enum Flush {
     Refused(Errno),
     /// Time was up before the server had all of it.
     Late,
-    /// Its root cannot be opened: unmounting sends it, but nobody tells what became of it.
+    /// It was sent, but nobody tells what became of it: the kernel is too old to, or the root of the
+    /// share cannot be opened.
     Unknown,
 }
 
@@ -91,6 +92,17 @@ pub trait Release {
     fn terminate(&self, holder: &Holder);
 }
 
+fn release() -> String {
+    let name = nix::sys::utsname::uname();
+    name.map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
+}
+
+/// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
+fn tells_errors(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+}
+
 impl<C: Clock + Sync> Release for Linux<'_, C> {
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
         self.found(share, until)
@@ -101,7 +113,8 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Ok(Flush::Late);
         };
         match worker::flush(&parent, &mounted.device, until, self.clock, self.stop) {
-            Ok(Some(Ok(()))) => Ok(Flush::Done),
+            Ok(Some(Ok(()))) if tells_errors(&release()) => Ok(Flush::Done),
+            Ok(Some(Ok(()))) => Ok(Flush::Unknown),
             Ok(Some(Err(errno))) => Ok(Flush::Refused(errno)),
             Ok(None) => Ok(Flush::Unknown),
             Err(WorkerError::Stopped(stopped)) => Err(stopped),
@@ -165,6 +178,22 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         let proc = self.root.join("proc");
         if holder.is_a_users(&proc, self.user.as_ref().map(|user| user.uid)) {
             let _ = kill(Pid::from_raw(holder.pid), Signal::SIGTERM);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kernel_that_tells_of_refused_data_is_believed() {
+        for old in ["4.14.355-276.618.amzn2.x86_64", "4.18.0-553.el8_10.x86_64", "5.7.19", "", "x"]
+        {
+            assert!(!tells_errors(old), "{old}");
+        }
+        for new in ["5.8.0", "5.10.0-46-cloud-amd64", "6.12.117+deb12-cloud-amd64", "10.0"] {
+            assert!(tells_errors(new), "{new}");
         }
     }
 }
