@@ -121,6 +121,11 @@ pub fn private_mounts() -> Result<(), Errno> {
     Ok(())
 }
 
+/// The running kernel's release, as `uname -r` shows it; "unknown" where it is not told.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname().map_or("unknown".into(), |u| u.release().to_string_lossy().into())
+}
+
 /// Turns this (single-threaded, forked) process into `uid`:`gid` with `groups`, for good.
 ///
 /// The kernel forgets [`die_with`] at this, so it is said again.

@@ -184,7 +184,7 @@ impl Chain {
     }
 
     fn kernel(&mut self, root: &Path) {
-        let release = super::kernel();
+        let release = sys::kernel_release();
         let known = fs::read_to_string(root.join("proc/filesystems")).unwrap_or_default();
         let there = |file: &str| {
             let list = root.join("lib/modules").join(&release).join(file);
@@ -323,7 +323,7 @@ impl Chain {
     }
 
     fn failed(&mut self, name: &'static str, share: &Share, failure: &Failure) {
-        let cause = explain(failure, share, &super::kernel());
+        let cause = explain(failure, share, &sys::kernel_release());
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };
         self.add(name, Some(share), state, cause.sentence, Some(cause.cure));

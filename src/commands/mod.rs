@@ -73,12 +73,6 @@ fn apply(settings: &LogSettings, once: bool, log: &Log) {
     }
 }
 
-/// The running kernel's release.
-fn kernel() -> String {
-    nix::sys::utsname::uname()
-        .map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned())
-}
-
 /// What ends a command that cannot do its work: the exit code, and why in one line.
 type Refusal = (Code, String);
 

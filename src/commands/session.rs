@@ -86,7 +86,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     }
     let user = appstream::streaming_user(root);
     let machine = Linux { root, clock: &clock, stop: &stop, user };
-    let kernel = super::kernel();
+    let kernel = sys::kernel_release();
     let run = Run {
         machine: &machine,
         clock: &clock,

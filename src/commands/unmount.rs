@@ -15,6 +15,7 @@ use crate::share::release::{Flush, Gone, How, Release};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
+use crate::sys;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
         deadline: Deadline::after(&clock, left),
         span: settings.unmount_deadline,
         terminate: args.terminate,
-        kernel: super::kernel(),
+        kernel: sys::kernel_release(),
     };
     let code = run.all(&settings);
     let before = status::read(root);

@@ -8,6 +8,7 @@ use crate::share::linux::Linux;
 use crate::share::probe::{self, Heard};
 use crate::share::worker::{self, WorkerError};
 use crate::share::{Failure, Mounted, mount_point, table};
+use crate::sys;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::{Signal, kill};
@@ -92,11 +93,6 @@ pub trait Release {
     fn terminate(&self, holder: &Holder);
 }
 
-fn release() -> String {
-    let name = nix::sys::utsname::uname();
-    name.map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
-}
-
 /// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
 fn tells_errors(release: &str) -> bool {
     let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
@@ -113,7 +109,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Ok(Flush::Late);
         };
         match worker::flush(&parent, &mounted.device, until, self.clock, self.stop) {
-            Ok(Some(Ok(()))) if tells_errors(&release()) => Ok(Flush::Done),
+            Ok(Some(Ok(()))) if tells_errors(&sys::kernel_release()) => Ok(Flush::Done),
             Ok(Some(Ok(()))) => Ok(Flush::Unknown),
             Ok(Some(Err(errno))) => Ok(Flush::Refused(errno)),
             Ok(None) => Ok(Flush::Unknown),
