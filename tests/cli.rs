@@ -39,6 +39,25 @@ fn version_and_help_go_to_standard_output_with_exit_0() {
 }
 
 #[test]
+fn each_command_has_a_manual_page_that_fits_a_terminal() {
+    for command in ["check", "register", "unregister", "status", "unmount"] {
+        let (code, help) = run(&[command, "--help"]);
+        assert_eq!(code, 0, "{command}");
+        assert!(help.starts_with(&format!("NAME\n    efs-agent {command} - ")), "{help}");
+        for heading in ["SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT CODES", "SEE ALSO"] {
+            assert!(help.contains(&format!("\n\n{heading}\n    ")), "{command}: {heading}");
+        }
+        assert!(help.lines().all(|line| line.len() <= 80), "{command} fits a terminal");
+        assert!(run(&["--help"]).1.contains(&format!("\n  {command} ")), "{command} is not listed");
+        let (code, out) = run(&[command, "--frobnicate"]);
+        let said = format!(
+            "error   unknown option '--frobnicate'; try 'efs-agent {command} --help' (exit 64)\n"
+        );
+        assert_eq!((code, text(&out)), (64, said.as_str()));
+    }
+}
+
+#[test]
 fn an_unknown_flag_is_one_line_and_exit_64() {
     let (code, out) = run(&["--frobnicate"]);
     assert_eq!(code, 64);

@@ -347,9 +347,8 @@ fn waiting_time_fits_the_deadline_of_the_config_that_a_session_start_would_use()
 
 #[test]
 fn without_a_config_the_default_deadline_is_taken_and_said() {
-    if Path::new("/etc/efs-agent/config.toml").exists() {
-        return; // this machine has one, and may keep it
-    }
+    let installed = Path::new("/etc/efs-agent/config.toml");
+    assert!(!installed.exists(), "this test cannot tell where {} is there", installed.display());
     let machine = Machine::fresh();
     fs::remove_file(machine.path("efs-agent.toml")).unwrap();
     let (code, out) = machine.run(&["register"]);

@@ -8,12 +8,11 @@ use crate::config::{Settings, Share};
 use crate::json::quoted;
 use crate::log::plain;
 use crate::report::Code;
-use crate::retry::{Clock, Deadline};
+use crate::retry::Deadline;
 use crate::share::causes::explain;
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
 use crate::share::probe::{self, Heard};
-use crate::share::worker::{self, WorkerError};
-use crate::share::{Failure, Machine, after, plan};
+use crate::share::{Failure, Machine, after};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::fs;
@@ -144,8 +143,12 @@ impl Chain {
         }
         match super::register::standing(root, args.config.as_deref()) {
             Standing::Registered(what) => self.ok("AppStream", None, what),
-            Standing::Different(what) => self.add("AppStream", None, State::Warning, what, None),
-            Standing::Wrong(what) => self.add("AppStream", None, State::Fault, what, None),
+            Standing::Different(what, cure) => {
+                self.add("AppStream", None, State::Warning, what, Some(cure));
+            }
+            Standing::Wrong(what, cure) => {
+                self.add("AppStream", None, State::Fault, what, Some(cure));
+            }
             Standing::NoConfig => {}
         }
         match super::register::executable(root) {
@@ -280,23 +283,12 @@ impl Chain {
         share: &Share,
         address: IpAddr,
     ) {
-        let (clock, stop) = (machine.clock, machine.stop);
-        let began = clock.now();
-        let until = Deadline::after(clock, settings.attempt_timeout);
-        let call = plan::mount_call(share, address);
-        let user = machine.user.as_ref();
-        let report = match worker::trial(&call, user, until, clock, stop) {
-            Ok(Ok(report)) => report,
-            Ok(Err(errno)) => {
-                return self.failed("trial mount", share, &Failure::Mount(address, errno));
-            }
-            Err(WorkerError::CutOff) => {
-                let span = clock.now().saturating_sub(began);
-                let failure = Failure::Probed(Failure::CutOff(address, span).into(), Heard::Nfs);
-                return self.failed("trial mount", share, &failure);
-            }
-            Err(error) => return self.failed("trial mount", share, &Failure::Worker(error)),
+        let until = Deadline::after(machine.clock, settings.attempt_timeout);
+        let report = match machine.trial(share, address, until) {
+            Ok(report) => report,
+            Err(failure) => return self.failed("trial mount", share, &failure),
         };
+        let user = machine.user.as_ref();
         let what = format!(
             "mounts; its root has mode {:04o} and belongs to {}:{}",
             report.mode, report.uid, report.gid
@@ -323,6 +315,10 @@ impl Chain {
     }
 
     fn failed(&mut self, name: &'static str, share: &Share, failure: &Failure) {
+        // That we were stopped says nothing of the link.
+        if let Failure::Stopped(_) = failure {
+            return;
+        }
         let cause = explain(failure, share, &sys::kernel_release());
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };

@@ -9,7 +9,7 @@ use crate::appstream::registration::{
 };
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
-use crate::config;
+use crate::config::{self, Level};
 use crate::files::{self, Fault, Like, Obstacle, Place, ReplaceError, Version};
 use crate::log::Log;
 use crate::report::Code;
@@ -204,89 +204,115 @@ pub(super) fn executable(root: &Path) -> Result<String, Refusal> {
     utf8(&path).map(str::to_owned)
 }
 
-/// What AppStream makes of us, for `check`.
+/// What AppStream makes of us, for `check`; what is wrong with it comes with the cure.
 pub(super) enum Standing {
     /// It runs us, with times that fit.
     Registered(String),
-    /// It runs us, but not all is as `register` would have it; or it runs another program.
-    Different(String),
-    /// It does not run us as this config asks, and this is why.
-    Wrong(String),
+    /// It runs us, with times that do not fit; or it runs another program.
+    Different(String, String),
+    /// It does not run us as this config asks.
+    Wrong(String, String),
     /// Our own config is wrong, which is told elsewhere.
     NoConfig,
 }
 
 /// How this executable is registered.
 pub(super) fn standing(root: &Path, config: Option<&Path>) -> Standing {
-    let quiet = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
-    let plain = |text: String| text.trim_end_matches("; nothing was changed").to_owned();
     let mut different = None;
     for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
         let config = config.map(Path::to_owned);
         let args = RegisterArgs { shim, no_termination, config, ..RegisterArgs::default() };
-        let task = match start(root, &args, &quiet) {
-            Ok(task) => task,
-            Err((Code::CONFIG, _)) => return Standing::NoConfig,
-            Err((_, text)) => return Standing::Wrong(plain(text)),
-        };
-        let file = task.file.display();
-        // Whatever is there now: a deadline that can never fit is one in any file.
-        let fits = registration::change(&task.file, &registration::empty(), &task.wanted);
-        if let Err(never @ Unchanged::NeverFits(_)) = fits {
-            return Standing::Wrong(never.to_string());
-        }
-        let place = match files::find(root, &task.file) {
-            Ok(place) => place,
-            Err(obstacle) => return Standing::Wrong(plain(hindered(&task.file, obstacle).1)),
-        };
-        let found = place.trust(None).map_err(|fault| untrusted(&task.file, fault));
-        let found = match found.and_then(|()| read(&place)) {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                return Standing::Wrong(format!(
-                    "{file} is not there: run sudo efs-agent register"
-                ));
-            }
-            Err((_, text)) => return Standing::Wrong(plain(text)),
-        };
-        let taken_out = Wanted { start: None, termination: None, ..task.wanted.clone() };
-        let text = registration::text(&task.file, &found.bytes);
-        let change = text.and_then(|text| {
-            let ours = !registration::change(&task.file, text, &taken_out)?.edits.is_empty();
-            Ok((ours, registration::change(&task.file, text, &task.wanted)?))
-        });
-        match change {
-            Ok((_, change)) if change.edits.is_empty() => {
-                let what = if shim { SHIM } else { "this executable" };
-                let end = if no_termination { "" } else { " and SessionTermination" };
-                return Standing::Registered(format!(
-                    "{what} is registered in {file} for SessionStart{end}"
-                ));
-            }
-            Ok((false, _)) => {
-                let text =
-                    format!("nothing of ours is registered in {file}: run sudo efs-agent register");
-                return Standing::Wrong(text);
-            }
-            Ok((true, change)) => {
-                let notes: Vec<String> = change.notes.into_iter().map(|(_, text)| text).collect();
-                let only_times = notes.iter().all(|note| note.starts_with("waitingTime"));
-                let text = format!(
-                    "{file} is not as register would leave it, which would then say: {}; run sudo \
-                     efs-agent register (with --config PATH if sessions are to read another config, \
-                     and check that one)",
-                    notes.join("; ")
-                );
-                let standing = if only_times { Standing::Different } else { Standing::Wrong };
-                different.get_or_insert(standing(text));
-            }
-            Err(foreign @ Unchanged::Foreign(_)) => {
-                return Standing::Different(plain(foreign.to_string()));
-            }
-            Err(refusal) => return Standing::Wrong(plain(refusal.to_string())),
+        match standing_as(root, &args) {
+            Ok(standing) => return standing,
+            Err(differs) => different = different.or(Some(differs)),
         }
     }
     different.unwrap_or(Standing::NoConfig)
+}
+
+/// How it is registered, if it was with these options.
+///
+/// # Errors
+/// How it differs from that: it may have been registered with others.
+fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
+    let quiet = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
+    // register's own words; but nobody was about to change anything.
+    let wrong = |(code, text): Refusal| {
+        let text = text.trim_end_matches("; nothing was changed").to_owned();
+        let cure = match code {
+            Code::DATA => "mend that file by hand, then: sudo efs-agent register",
+            Code::CONFIG => "lower it in efs-agent's config, then: sudo efs-agent register",
+            _ => "do that, then: sudo efs-agent register",
+        };
+        Standing::Wrong(text, cure.into())
+    };
+    let task = match start(root, args, &quiet) {
+        Ok(task) => task,
+        Err((Code::CONFIG, _)) => return Ok(Standing::NoConfig),
+        Err(refusal) => return Ok(wrong(refusal)),
+    };
+    // Whatever is there now: a deadline that can never fit is one in any file.
+    if let Err(never) = registration::change(&task.file, &registration::empty(), &task.wanted) {
+        return Ok(wrong(unchanged(never)));
+    }
+    let found = files::find(root, &task.file)
+        .map_err(|obstacle| hindered(&task.file, obstacle))
+        .and_then(|place| {
+            place.trust(None).map_err(|fault| untrusted(&task.file, fault))?;
+            Ok((read(&place)?, place))
+        });
+    let file = task.file.display();
+    let (found, place) = match found {
+        Ok((Some(found), place)) => (found, place),
+        Ok((None, _)) | Err((Code::IO, _)) => {
+            let text = format!("nothing is registered: {file} is not there");
+            return Ok(Standing::Wrong(text, "sudo efs-agent register".into()));
+        }
+        Err(refusal) => return Ok(wrong(refusal)),
+    };
+    let taken_out = Wanted { start: None, termination: None, ..task.wanted.clone() };
+    let plans = registration::text(&task.file, &found.bytes).and_then(|text| {
+        let ours = !registration::change(&task.file, text, &taken_out)?.edits.is_empty();
+        Ok((ours, registration::change(&task.file, text, &task.wanted)?))
+    });
+    match plans {
+        Ok((_, change)) if change.edits.is_empty() => {
+            // The script that config.json names must be there, ours, and have its run bits.
+            match Shim::plan(&task, &place) {
+                Ok(Shim { todo: ShimTodo::Write(..), place }) => {
+                    let text = format!("{} is missing or was changed", place.path().display());
+                    return Ok(Standing::Wrong(text, "sudo efs-agent register --shim".into()));
+                }
+                Err(refusal) => return Ok(wrong(refusal)),
+                Ok(_) => {}
+            }
+            let what = if args.shim { SHIM } else { "this executable" };
+            let end = if args.no_termination { "" } else { " and SessionTermination" };
+            let text = format!("{what} is registered in {file} for SessionStart{end}");
+            Ok(Standing::Registered(text))
+        }
+        Ok((false, _)) => Ok(Standing::Wrong(
+            format!("nothing of ours is registered in {file}"),
+            "sudo efs-agent register".into(),
+        )),
+        Ok((true, change)) => {
+            let done = change.notes.into_iter().filter(|(level, _)| *level == Level::Info);
+            let notes: Vec<String> = done.map(|(_, text)| text).collect();
+            let only_times = notes.iter().all(|note| note.starts_with("waitingTime"));
+            let standing = if only_times { Standing::Different } else { Standing::Wrong };
+            Err(standing(
+                format!("{file} is not as register would leave it; that would say: {}", notes.join("; ")),
+                "sudo efs-agent register (with --config PATH if sessions are to read another config, \
+                 and check that one)"
+                    .into(),
+            ))
+        }
+        Err(foreign @ Unchanged::Foreign(_)) => Ok(Standing::Different(
+            foreign.to_string().trim_end_matches("; nothing was changed").to_owned(),
+            "have that program start efs-agent, or: sudo efs-agent register --replace".into(),
+        )),
+        Err(refusal) => Ok(wrong(unchanged(refusal))),
+    }
 }
 
 /// The script that starts `program`: AppStream's documentation speaks of scripts alone.

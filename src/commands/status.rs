@@ -8,10 +8,12 @@ use crate::json::{Document, quoted};
 use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
+use crate::share::causes::explain;
 use crate::share::linux::Linux;
 use crate::share::{Failure, mount_point, table, worker};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
+use crate::sys;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,6 +65,10 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         };
         threads.into_iter().map(end).collect()
     });
+    // What was looked at when we were stopped says nothing.
+    if let Some(signal) = stop.signal() {
+        return Err((Code::signal(signal as i32), format!("stopped by {signal}")));
+    }
     let last = status::read(root);
     let pairs = || settings.shares.iter().zip(&states);
     let text = if args.json {
@@ -109,7 +115,10 @@ fn state(
         Err(Failure::Taken { source, fstype }) => {
             return State::Failed(plain(&format!("{source} ({fstype}) is mounted there")));
         }
-        Err(_) => return State::Failed("it cannot be told whether it is mounted".into()),
+        Err(failure) => {
+            let kernel = sys::kernel_release();
+            return State::Failed(plain(&explain(&failure, share, &kernel).sentence));
+        }
     };
     let entry = machine.table().ok().and_then(|t| table::top_at(&t, &share.mount_point).cloned());
     let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
@@ -164,7 +173,7 @@ impl State {
                 )
             }
             Self::Absent => format!("{share}: NOT MOUNTED\n"),
-            Self::Failed(why) => format!("{share}: NOT MOUNTED: {why}\n"),
+            Self::Failed(why) => format!("{share}: NOT USABLE: {why}\n"),
         }
     }
 

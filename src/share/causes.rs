@@ -111,6 +111,13 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             format!("{at} is mounted already, but read-only, and the config wants to write"),
             format!("unmount it (umount {at}) and run again, or put ro into `options`"),
         ),
+        Failure::Hidden => cause(
+            Class::Permanent,
+            format!("{at} is mounted, but a later mount hides it"),
+            format!(
+                "see what lies over it (findmnt --target {at}), unmount that, and run this again"
+            ),
+        ),
         Failure::NoTable(errno) => cause(
             Class::Fault,
             format!("/proc/self/mountinfo cannot be read: {errno}"),
@@ -543,6 +550,7 @@ mod tests {
             Failure::Dead("10.0.1.12".into()),
             Failure::NoTime,
             Failure::ReadOnly,
+            Failure::Hidden,
             Failure::Odd(1),
             Failure::Stopped(None),
             Failure::Taken { source: "tmpfs".into(), fstype: "tmpfs".into() },

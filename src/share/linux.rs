@@ -7,11 +7,11 @@ use crate::config::{Level, Share};
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver};
-use crate::share::plan::MountCall;
+use crate::share::plan::{self, MountCall};
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
-use crate::share::worker::{self, WorkerError};
+use crate::share::worker::{self, RootReport, WorkerError};
 use crate::share::{Failure, Machine, Mounted, after, reach};
 use crate::stop::Stop;
 use crate::sys;
@@ -89,14 +89,19 @@ impl<C: Clock + Sync> Linux<'_, C> {
     /// The mount that is seen at the share's mount point, if it is the share's in whatever state.
     ///
     /// # Errors
-    /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
+    /// [`Failure::Taken`], [`Failure::Hidden`], [`Failure::NoTable`], [`Failure::Stopped`].
     pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
         self.check_local(share)?;
         let result = self.find(share, false, until);
+        let table = self.table()?;
+        // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
+        let hidden = |e: &Entry| e.mount_point == share.mount_point && e.source == share.source();
+        if result == Ok(None) && table.iter().any(hidden) {
+            return Err(Failure::Hidden);
+        }
         if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly)) {
             return result;
         }
-        let table = self.table()?;
         match (table::top_at(&table, &share.mount_point), result) {
             // Its server has another name, and nobody can be asked whether it is ours.
             (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
@@ -134,6 +139,49 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
         let server = SocketAddr::new(address, share.options.port);
         probe::null_call(server, child, until, self.clock, self.stop)
+    }
+
+    /// What it means that mount(2) said `errno`, where that has several causes.
+    fn refused(&self, share: &Share, address: IpAddr, errno: Errno) -> Failure {
+        match errno {
+            // What the kernel says of a server without 4.1, it says of its own missing module too.
+            Errno::EPROTONOSUPPORT if !self.root.join("sys/module/nfsv4").exists() => {
+                Failure::NoModule
+            }
+            // What it says of an option that it does not know, it says of a blackhole route too.
+            Errno::EINVAL => no_way(address, share.options.port)
+                .unwrap_or(Failure::Mount(address, Errno::EINVAL)),
+            errno => Failure::Mount(address, errno),
+        }
+    }
+
+    /// Mounts the share where nobody sees it, for at most until `until`, and looks at its root; the
+    /// mount is gone when this returns.
+    ///
+    /// # Errors
+    /// Those of [`Machine::mount`].
+    pub fn trial(
+        &self,
+        share: &Share,
+        address: IpAddr,
+        until: Deadline,
+    ) -> Result<RootReport, Failure> {
+        let started = self.clock.now();
+        let call = plan::mount_call(share, address);
+        let heard = || self.null_call(share, address, Deadline::after(self.clock, NULL_CALL), None);
+        let failure = match worker::trial(&call, self.user.as_ref(), until, self.clock, self.stop) {
+            Ok(Ok(report)) => return Ok(report),
+            Ok(Err(errno)) => self.refused(share, address, errno),
+            Err(WorkerError::CutOff) => {
+                Failure::CutOff(address, self.clock.now().saturating_sub(started))
+            }
+            Err(WorkerError::Stopped(stopped)) => return Err(stopped.into()),
+            Err(error) => return Err(Failure::Worker(error)),
+        };
+        match failure.wants_null_call().then(heard).flatten() {
+            Some(heard) => Err(Failure::Probed(failure.into(), heard)),
+            None => Err(failure),
+        }
     }
 
     /// Whether the mount point can be looked at without asking a server that may be dead.
@@ -247,14 +295,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 let busy = Failure::Mount(call.address, Errno::EBUSY);
                 self.find(share, false, until)?.ok_or(busy)
             }
-            // What the kernel says of a server without 4.1, it says of its own missing module too.
-            Ok(Err(Errno::EPROTONOSUPPORT)) if !self.root.join("sys/module/nfsv4").exists() => {
-                Err(Failure::NoModule)
-            }
-            // What the kernel says of an option that it does not know, it says of a blackhole route too.
-            Ok(Err(Errno::EINVAL)) => Err(no_way(call.address, share.options.port)
-                .unwrap_or(Failure::Mount(call.address, Errno::EINVAL))),
-            Ok(Err(errno)) => Err(Failure::Mount(call.address, errno)),
+            Ok(Err(errno)) => Err(self.refused(share, call.address, errno)),
             // Made anew, it is either good or what is in the way is named.
             Err(WorkerError::Target(_)) => Err(Failure::PointGone),
             // It may have come through at the last moment.

@@ -148,6 +148,8 @@ pub enum Failure {
     },
     /// The share is mounted, but read-only where the config wants to write.
     ReadOnly,
+    /// The share is mounted, but a later mount over it or above it hides it.
+    Hidden,
     /// The share is mounted, but its server (at this address) does not answer.
     Dead(String),
     /// The mount point cannot be one.

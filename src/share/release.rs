@@ -89,8 +89,8 @@ pub trait Release {
     /// Who uses it.
     fn holders(&self, share: &Share) -> Vec<Holder>;
 
-    /// Asks a process to end (SIGTERM).
-    fn terminate(&self, holder: &Holder);
+    /// Asks a process to end (SIGTERM), if it is one that may be asked; whether it was.
+    fn terminate(&self, holder: &Holder) -> bool;
 }
 
 /// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
@@ -170,11 +170,10 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         }
     }
 
-    fn terminate(&self, holder: &Holder) {
+    fn terminate(&self, holder: &Holder) -> bool {
         let proc = self.root.join("proc");
-        if holder.is_a_users(&proc, self.user.as_ref().map(|user| user.uid)) {
-            let _ = kill(Pid::from_raw(holder.pid), Signal::SIGTERM);
-        }
+        holder.is_a_users(&proc, self.user.as_ref().map(|user| user.uid))
+            && kill(Pid::from_raw(holder.pid), Signal::SIGTERM).is_ok()
     }
 }
 

@@ -35,10 +35,12 @@ def _():
     os.makedirs("/opt/appstream/SessionScripts")
     config(root_mode='"1777"')
     expect(agent("--once"), 0, "mounted ")
+    expect(agent("check"), 1, r"FAULT +AppStream +nothing is registered: \S+/config.json is not there .*\n +to mend it: sudo efs-agent register\n")
     expect(agent("unmount"), 0, rf"unmounted {NAME}:/ on /mnt/efs_share; all that was written is on the server; in ")
     expect_clean()
     expect(agent("register"), 0, "registered /usr/sbin/efs-agent as the system-context SessionStart executable")
     expect(agent("register"), 0, "unchanged")
+    expect(agent("check"), 0, "a session start would succeed")
 
     write("/etc/profile.d/appstream_user_vars.sh", "export AppStream_Session_ID=0a1b\nexport AppStream_Stack_Name=$(touch /run/ran)\n")
     for session_number in (1, 2):
@@ -71,6 +73,18 @@ def _():
     check([m["source"] for m in mounted()] == ["mine"], mounted())
     sh(f"umount {POINT}")
     expect(agent("unmount", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 77, "only root can unmount")
+
+
+@scenario("a share that a later mount hides is not called unmounted, nor up")
+def _():
+    expect(agent(), 0)
+    sh("mount -t tmpfs -o mode=0755 over /mnt && mkdir /mnt/efs_share")
+    try:
+        expect(agent("unmount"), 69, r"unmounting .*: /mnt/efs_share is mounted, but a later mount hides it; to mend it: see what lies over it")
+        expect(agent("status"), 1, "NOT USABLE: /mnt/efs_share is mounted, but a later mount hides it")
+    finally:
+        sh("umount /mnt")
+    expect(agent("unmount"), 0, "unmounted ")
 
 
 @scenario("unmount of a share in use names who uses it and detaches it, and with --terminate asks them to end")
@@ -161,7 +175,7 @@ def _():
            rf"ok +port +/mnt/efs_share: {SERVER} takes connections on TCP 2049", rf"ok +NULL call +/mnt/efs_share: {SERVER} is an NFS server",
            r"ok +trial mount +/mnt/efs_share: mounts; its root has mode 0755 and belongs to 0:0",
            r"warning +writing +/mnt/efs_share: as2-streaming-user cannot write to /mnt/efs_share",
-           r"FAULT +AppStream +\S+/config.json is not there: run sudo efs-agent register", r"ok +executable +/usr/sbin/efs-agent",
+           r"FAULT +AppStream +nothing is registered: \S+/config.json is not there", r"ok +executable +/usr/sbin/efs-agent",
            r"a session start would not succeed: see FAULT above \(exit 1\)\n$", within=6)
     expect_clean()
     check(not [m for m in mounts() if m["type"] == "nfs4"], "the trial mount stayed")
@@ -187,9 +201,28 @@ def _():
         result = agent("check")
         expect(result, 1, words, r"a session start would not succeed: see FAULT above \(exit 1\)\n$", within=13)
         clean()
+    # What config.json names must be there, with its run bits.
+    expect(agent("register", "--shim"), 0)
+    expect(agent("check"), 0, r"ok +AppStream +efs-agent.sh is registered")
+    os.chmod("/opt/appstream/SessionScripts/efs-agent.sh", 0o644)
+    expect(agent("check"), 1, r"FAULT +AppStream +\S+/efs-agent.sh is missing or was changed .*\n +to mend it: sudo efs-agent register --shim\n")
+    expect(agent("register"), 0)
     config(path='"/none"', required="false")
     expect(agent("check"), 0, r"warning +trial mount")
     expect(agent("check", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 1, r"FAULT +privileges +not root")
+
+
+@scenario("check tells a module that cannot be loaded from a server without NFS 4.1")
+def _():
+    # The kernel has the file system's name all the same.
+    before = open("/proc/sys/kernel/modprobe").read()
+    sh("for n in $(seq 50); do rmmod nfsv4 && exit; sleep 0.2; done; exit 1")  # mounts of before may linger
+    write("/proc/sys/kernel/modprobe", "/bin/false")
+    try:
+        expect(agent("check"), 1, r"FAULT +trial mount +/mnt/efs_share: this kernel \(.*\) has no NFS client for version 4: its module nfsv4 cannot be loaded")
+    finally:
+        write("/proc/sys/kernel/modprobe", before)
+        sh("modprobe nfsv4")
 
 
 @scenario("the Elastic fleet's bundle starts a session from an empty folder, with and without run bits, and where it cannot write")
