@@ -11,9 +11,9 @@ use nix::sys::stat::{SFlag, fstat};
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -26,7 +26,12 @@ pub enum Style {
     Stamped,
     /// For a person at a terminal: the text, with its level where it is a bad one.
     Plain,
+    /// For systemd's journal, which has the time: the level as sd-daemon(3) writes it, and the text.
+    Journal,
 }
+
+/// Where systemd's journal takes the standard output of its units.
+const JOURNAL: &str = "/run/systemd/journal/stdout";
 
 /// The longest line that is written, in bytes: one pipe write of it is never torn, and
 /// syslog daemons take it whole.
@@ -55,8 +60,9 @@ impl Log {
         Self { sinks: Mutex::new(Sinks { level: Level::Info, style, out, syslog: None }) }
     }
 
-    /// A log to standard output.
+    /// A log to standard output: in `style`, but [`Style::Journal`] where that is systemd's journal.
     pub fn to_stdout(style: Style) -> Self {
+        let style = if leads_to(io::stdout().as_fd(), JOURNAL) { Style::Journal } else { style };
         Self::new(Box::new(Stdout::open()), style)
     }
 
@@ -66,10 +72,15 @@ impl Log {
     }
 
     /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.
+    /// Does nothing where the journal has each line already, by a way that cannot lose it.
     pub fn add_syslog(&self, socket: &Path, facility: Facility) {
         let datagrams = Datagrams(socket.to_owned());
         let formatter = Untimed { facility: number(facility), pid: std::process::id() };
-        self.locked(|sinks| sinks.syslog = Some(Logger::new(datagrams, formatter)));
+        self.locked(|sinks| {
+            if sinks.style != Style::Journal {
+                sinks.syslog = Some(Logger::new(datagrams, formatter));
+            }
+        });
     }
 
     /// Writes no more to syslog.
@@ -96,6 +107,7 @@ impl Log {
                 }
                 Style::Plain if level <= Level::Warning => format!("{}: {text}\n", level.word()),
                 Style::Plain => format!("{text}\n"),
+                Style::Journal => format!("<{}>{text}\n", severity(level)),
             };
             let _ = sinks.out.write(line.as_bytes());
             if let Some(syslog) = &mut sinks.syslog {
@@ -193,6 +205,23 @@ impl Write for Datagrams {
     }
 }
 
+/// Whether `fd` is a connection to the local socket at `path`.
+fn leads_to(fd: BorrowedFd<'_>, path: &str) -> bool {
+    let Ok(own) = fd.try_clone_to_owned() else { return false };
+    let peer = UnixStream::from(own).peer_addr();
+    peer.is_ok_and(|peer| peer.as_pathname() == Some(Path::new(path)))
+}
+
+/// The number that syslog(3) gives a level.
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::Error => Severity::LOG_ERR as u8,
+        Level::Warning => Severity::LOG_WARNING as u8,
+        Level::Info => Severity::LOG_INFO as u8,
+        Level::Debug => Severity::LOG_DEBUG as u8,
+    }
+}
+
 fn number(facility: Facility) -> u8 {
     match facility {
         Facility::Daemon => syslog::Facility::LOG_DAEMON as u8,
@@ -270,6 +299,37 @@ pub mod test {
         log.debug("not written");
         log.error("bad");
         assert_eq!(lines.text(), "fine\nwarning: odd\nerror: bad\n");
+    }
+
+    #[test]
+    fn a_line_for_the_journal_has_its_level_in_front_and_goes_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        daemon.set_nonblocking(true).unwrap();
+        let lines = Lines::default();
+        let log = Log::new(Box::new(lines.clone()), Style::Journal);
+        log.add_syslog(&path, Facility::Daemon);
+        log.set_level(Level::Debug);
+        for level in [Level::Error, Level::Warning, Level::Info, Level::Debug] {
+            log.line(level, "text");
+        }
+        assert_eq!(lines.text(), "<3>text\n<4>text\n<6>text\n<7>text\n");
+        assert!(daemon.recv(&mut [0; 200]).is_err(), "the journal has it: not a second time");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_where_the_descriptor_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        let path = path.to_str().unwrap();
+        let _journal = std::os::unix::net::UnixListener::bind(path).unwrap();
+        let stream = UnixStream::connect(path).unwrap();
+        assert!(leads_to(stream.as_fd(), path));
+        assert!(!leads_to(stream.as_fd(), JOURNAL));
+        let (pair, _) = UnixStream::pair().unwrap();
+        assert!(!leads_to(pair.as_fd(), path));
+        assert!(!leads_to(File::open("/dev/null").unwrap().as_fd(), path));
     }
 
     #[test]
