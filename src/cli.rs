@@ -304,6 +304,7 @@ fn unknown(of: &'static str, argument: lexopt::Arg<'_>) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn parsed(args: &[&str]) -> Result<Command, String> {
         parse(args.iter().map(OsString::from)).map_err(|e| e.to_string())
@@ -381,12 +382,12 @@ mod tests {
 
     #[test]
     fn every_help_text_fits_a_terminal_and_those_of_commands_have_the_parts_of_a_man_page() {
-        for text in [HELP, REGISTER, UNREGISTER] {
+        for (_, text) in TEXTS {
             let long = text.lines().find(|line| line.chars().count() > 80 || line.ends_with(' '));
             assert_eq!(long, None);
             assert!(text.ends_with('\n') && !text.contains('\t'));
         }
-        for text in [REGISTER, UNREGISTER] {
+        for (_, text) in TEXTS.into_iter().filter(|(command, _)| !command.is_empty()) {
             let heads: Vec<&str> =
                 text.lines().filter(|line| !line.is_empty() && !line.starts_with(' ')).collect();
             let expected = [
@@ -400,5 +401,89 @@ mod tests {
             ];
             assert_eq!(heads, expected);
         }
+    }
+
+    /// Each command with its text; a session start has no name.
+    const TEXTS: [(&str, &str); 6] = [
+        ("", HELP),
+        ("check", CHECK),
+        ("register", REGISTER),
+        ("unregister", UNREGISTER),
+        ("status", STATUS),
+        ("unmount", UNMOUNT),
+    ];
+
+    /// The options that lines of a help text begin with: those of the command itself.
+    fn own(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().map(str::trim_start);
+        let flags = lines.flat_map(|l| l.split_whitespace().take_while(|w| w.starts_with("--")));
+        flags.map(|flag| flag.trim_end_matches(',')).collect()
+    }
+
+    /// All options that `text` speaks of, but for systemctl's.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().filter(|line| !line.contains("systemctl "));
+        let words = lines.flat_map(|l| l.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+        words.filter(|word| word.starts_with("--") && word.len() > 2).collect()
+    }
+
+    fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+        text.split_once(start).unwrap().1.split(end).next().unwrap()
+    }
+
+    #[test]
+    fn the_texts_are_of_the_commands_that_the_help_lists() {
+        let listed = between(HELP, "\nCommands (", "\n\n").lines().skip(1);
+        let listed: Vec<_> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(listed, TEXTS.map(|(command, _)| command)[1..]);
+    }
+
+    #[test]
+    fn the_manual_page_has_the_commands_and_options_of_the_help_texts_and_no_other() {
+        let page = include_str!("../packaging/man/efs-agent.8.md");
+        let commands = between(page, "\n# COMMANDS\n", "\n# ");
+        let sections: Vec<(&str, &str)> = commands
+            .split("\n## efs-agent")
+            .skip(1)
+            .map(|section| section.split_once('\n').unwrap())
+            .collect();
+        let synopsis = between(page, "\n# SYNOPSIS\n", "\n# ");
+        let usages: Vec<&str> = synopsis.split("`efs-agent").skip(1).collect();
+        assert_eq!(sections.len(), TEXTS.len());
+        for (((command, text), (heading, section)), usage) in TEXTS.iter().zip(sections).zip(usages)
+        {
+            assert_eq!(heading.trim(), *command);
+            let terms: BTreeSet<_> =
+                section.lines().filter(|line| line.starts_with('`')).flat_map(named).collect();
+            assert_eq!(terms, own(text), "options of '{command}'");
+            assert_eq!(usage.split('`').next().unwrap().trim(), *command);
+            let mut used = own(text);
+            used.retain(|flag| !["--help", "--version"].contains(flag));
+            assert_eq!(named(usage), used, "synopsis of '{command}'");
+        }
+        let all: BTreeSet<_> = TEXTS.iter().flat_map(|(_, text)| own(text)).collect();
+        assert_eq!(named(page), all, "anywhere in the page");
+    }
+
+    #[test]
+    fn the_completion_has_the_commands_and_options_of_the_help_texts_and_no_other() {
+        let script = include_str!("../packaging/efs-agent.bash");
+        let line = |start: &str| {
+            let mut lines = script.lines().map(str::trim_start).filter(|l| l.starts_with(start));
+            (lines.next().unwrap_or_else(|| panic!("no line with {start}")), lines.next())
+        };
+        for (command, text) in TEXTS {
+            let start = match command {
+                "" => "local session=".to_owned(),
+                command => format!("{command}) words="),
+            };
+            let (line, another) = line(&start);
+            assert_eq!((named(line), another), (own(text), None), "options of '{command}'");
+        }
+        let listed = between(line("local commands=").0, "'", "'");
+        let commands: BTreeSet<_> = listed.split_whitespace().collect();
+        assert_eq!(commands, TEXTS.iter().skip(1).map(|(command, _)| *command).collect());
+        let all: BTreeSet<_> = TEXTS.iter().flat_map(|(_, text)| own(text)).collect();
+        assert_eq!(named(script), all, "anywhere in the script");
     }
 }

@@ -135,20 +135,31 @@ const REFUSED: &[(&[&str], &str)] = &[
             "awsprofile",
             "awscredsuri",
             "cafile",
+            "verify",
+            "tlsport",
             "ocsp",
             "noocsp",
             "stunnel",
             "rolearn",
             "jwtpath",
             "xprtsec",
-            "mounttargetip",
-            "az",
-            "region",
-            "netns",
-            "crossaccount",
         ],
         "is an option of amazon-efs-utils' mount helper, and this version of efs-agent has no encryption, \
          IAM or access points: a plain NFS mount is all it does",
+    ),
+    (
+        &["mounttargetip"],
+        "is an option of amazon-efs-utils' mount helper: list that address in `addresses`, or write it \
+         as `endpoint`",
+    ),
+    (
+        &["az", "azid", "region", "crossaccount"],
+        "is an option of amazon-efs-utils' mount helper: here the whole DNS name is the `endpoint` \
+         (also with a zone before it), and a mount target's address can be listed in `addresses`",
+    ),
+    (
+        &["notls", "netns", "nodirects3read", "nos3readcache"],
+        "is an option of amazon-efs-utils' mount helper, which efs-agent does without: take it out",
     ),
     (&["nosharecache"], "would let two runs mount one over the other: take it out"),
     (&["sloppy"], "would hide a wrong option: take it out"),

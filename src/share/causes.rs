@@ -316,8 +316,9 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::EACCES => cause(
             Class::Permanent,
             format!("access denied by server {address} for {path} (EACCES)"),
-            "allow this client in the file system policy (elasticfilesystem:ClientMount) or, on \
-             another NFS server, in its exports",
+            "allow this client in the file system policy (elasticfilesystem:ClientMount for everyone, \
+             with neither encryption in transit nor IAM demanded: this version has none) or, on another \
+             NFS server, in its exports",
         ),
         Errno::EPERM => cause(
             Class::Permanent,
