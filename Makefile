@@ -3,22 +3,31 @@
 
 MUSL := x86_64-unknown-linux-musl
 GNU  := x86_64-unknown-linux-gnu
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BIN  := target/release-static/efs-agent
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
+# Of `make install`. The config is always /etc/efs-agent/config.toml: where the program looks for it.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+INSTALL ?= install
 
-.PHONY: help build elastic-bundle test unit vm-test faults kills fuzz demo lint clean
+.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults kills fuzz demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
 	@echo 'make elastic-bundle   target/session-scripts.zip for an Elastic fleet'
+	@echo 'make rpm      target/rpm/efs-agent-VERSION-1.x86_64.rpm (with rpmbuild)'
+	@echo 'make install  what is built, into PREFIX (/usr/local) below DESTDIR: for packagers'
+	@echo 'make dist     target/dist/efs-agent-VERSION.tar.gz: the source with all crates, builds offline'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
 	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
+	@echo 'make image-test  the RPM on machines with systemd: installed, upgraded, erased, and the image booted twice'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
 	@echo 'make fuzz     10,000,000 made-up inputs for each parser of foreign text (1 hour); RUNS=100000 and TARGET=dns do less'
-	@echo 'make lint     rustfmt and clippy'
+	@echo 'make lint     rustfmt, clippy, shellcheck, cargo-deny; the SBOM beside the RPM (its tools take minutes to build)'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
 # musl where rustup has the target (without the table that finds unwinding data: a panic aborts, so
@@ -38,10 +47,47 @@ build:
 elastic-bundle: build
 	@packaging/elastic/bundle.sh $(BIN) target/session-scripts.zip
 
-unit: build
-	cargo test --locked --lib --test cli --test readme --test register
+# A source tarball carries the pages as they were built, for machines without the tool.
+man:
+	@if [ -d packaging/man/built ]; then mkdir -p target/man && cp packaging/man/built/* target/man/; \
+	  else packaging/man/build.sh target/man; fi
 
-vm-test: elastic-bundle
+# Builds nothing, so that it works below rpmbuild and the like: `make build man` comes first.
+install:
+	@for file in $(BIN) target/man/efs-agent.8; do \
+	  [ -e $$file ] || { echo "install: $$file is not there: run \`make build man\` first" >&2; exit 1; }; done
+	$(INSTALL) -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/efs-agent
+	@# What an administrator has written stays.
+	[ -e $(DESTDIR)/etc/efs-agent/config.toml ] || \
+	  $(INSTALL) -D -m 0644 packaging/config.toml $(DESTDIR)/etc/efs-agent/config.toml
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' systemd/efs-agent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/efs-agent.service
+	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/efs-agent.service
+	$(INSTALL) -D -m 0644 systemd/efs-agent.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/50-efs-agent.preset
+	$(INSTALL) -D -m 0644 systemd/modules-load.conf $(DESTDIR)$(PREFIX)/lib/modules-load.d/efs-agent.conf
+	for page in target/man/*.[578]; do \
+	  $(INSTALL) -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	$(INSTALL) -D -m 0644 packaging/efs-agent.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/efs-agent
+	$(INSTALL) -D -m 0644 LICENSE $(DESTDIR)$(PREFIX)/share/licenses/efs-agent/LICENSE
+	for file in config.example.toml README.md CHANGELOG.md packaging/guide.md; do \
+	  $(INSTALL) -D -m 0644 $$file $(DESTDIR)$(PREFIX)/share/doc/efs-agent/$${file##*/} || exit 1; done
+
+rpm: build man
+	@packaging/rpm.sh target/rpm
+
+dist:
+	@packaging/dist.sh target/dist
+
+sbom:
+	@packaging/sbom.sh target/rpm/efs-agent-$(VERSION).cdx.json
+
+unit: build man
+	cargo test --locked --lib --test cli --test readme --test register --test package --test manual
+
+image-test: build man
+	cargo test --locked --test image
+
+vm-test: elastic-bundle man
 	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
 faults: elastic-bundle
@@ -53,15 +99,16 @@ kills: elastic-bundle
 fuzz:
 	@tests/fuzz/run.sh
 
-test: elastic-bundle
+test: elastic-bundle man
 	@tests/all.sh
 
 demo: build
 	@tests/vm/demo.sh
 
-lint:
+lint: sbom
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	@packaging/lint.sh
 
 clean:
 	cargo clean

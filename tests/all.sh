@@ -23,6 +23,9 @@ part "unit tests" cargo test --locked --lib
 # Quick when optimised; the unit tests above make 5,000.
 part "100,000 config.json files" env DOCUMENTS=100000 cargo test --locked --release --lib appstream::random
 part "the program" cargo test --locked --test cli --test readme --test register
+part "the package and the manual" cargo test --locked --test package --test manual
+part "the source tarball" tests/dist.sh
+part "machines with systemd" cargo test --locked --test image
 part "VMs, kernels 5.10 and 6.12" cargo test --locked --test vm
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// How long one link may take: name, port, NULL call.
 const LINK: Duration = Duration::from_secs(3);
 
+/// There while the unit is enabled: what `systemctl enable` makes of its `WantedBy=`.
+const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.service";
+
 /// Goes through the chain and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let root = Path::new("/");
@@ -146,7 +149,13 @@ impl Chain {
             Standing::Different(what, cure) => {
                 self.add("AppStream", None, State::Warning, what, Some(cure));
             }
-            Standing::Wrong(what, cure) => {
+            Standing::Absent(what, cure) if fs::symlink_metadata(root.join(ENABLED)).is_ok() => {
+                let what = format!("{what}, but efs-agent.service mounts the shares at boot");
+                let cure =
+                    format!("nothing, if that is meant; to have session starts do it too: {cure}");
+                self.add("AppStream", None, State::Warning, what, Some(cure));
+            }
+            Standing::Absent(what, cure) | Standing::Wrong(what, cure) => {
                 self.add("AppStream", None, State::Fault, what, Some(cure));
             }
             Standing::NoConfig => {}

@@ -210,6 +210,8 @@ pub(super) enum Standing {
     Registered(String),
     /// It runs us, with times that do not fit; or it runs another program.
     Different(String, String),
+    /// It does not run us at all.
+    Absent(String, String),
     /// It does not run us as this config asks.
     Wrong(String, String),
     /// Our own config is wrong, which is told elsewhere.
@@ -266,7 +268,7 @@ fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
         Ok((Some(found), place)) => (found, place),
         Ok((None, _)) | Err((Code::IO, _)) => {
             let text = format!("nothing is registered: {file} is not there");
-            return Ok(Standing::Wrong(text, "sudo efs-agent register".into()));
+            return Ok(Standing::Absent(text, "sudo efs-agent register".into()));
         }
         Err(refusal) => return Ok(wrong(refusal)),
     };
@@ -291,7 +293,7 @@ fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
             let text = format!("{what} is registered in {file} for SessionStart{end}");
             Ok(Standing::Registered(text))
         }
-        Ok((false, _)) => Ok(Standing::Wrong(
+        Ok((false, _)) => Ok(Standing::Absent(
             format!("nothing of ours is registered in {file}"),
             "sudo efs-agent register".into(),
         )),

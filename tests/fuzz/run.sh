@@ -74,9 +74,9 @@ row='%-12s %12s %8s %8s %12s %8s\n'
 # shellcheck disable=SC2059
 printf "\n$row" target executions seconds each/s cov/ft corpus
 for t in "${targets[@]}"; do
-  read -r done seconds < <(sed -nE 's/^Done ([0-9]+) runs in ([0-9]+) second.*/\1 \2/p' "$work/$t.log") || done='' seconds=''
+  read -r ran seconds < <(sed -nE 's/^Done ([0-9]+) runs in ([0-9]+) second.*/\1 \2/p' "$work/$t.log") || ran='' seconds=''
   # shellcheck disable=SC2059
-  printf "$row" "$t" "${done:-FAILED}" "${seconds:--}" "$((${done:-0} / (${seconds:-0} > 0 ? seconds : 1)))" \
+  printf "$row" "$t" "${ran:-FAILED}" "${seconds:--}" "$((${ran:-0} / (${seconds:-0} > 0 ? seconds : 1)))" \
     "$(told "$t" cov:)/$(told "$t" ft:)" "$(told "$t" corp:)"
 done
 [ ${#crashed[@]} -eq 0 ] || for t in "${!crashed[@]}"; do
