@@ -2,19 +2,27 @@
 # boot.sh IMAGES KERNEL FOLDER [SECONDS]: boots a throw-away VM, copies FOLDER to /rig in it and runs
 # /rig/main there as root under bash. Its output is ours as it comes; our exit code is its own
 # (125: the VM died or took longer than SECONDS).
+# DISK=FILE boots that disk (qcow2), which is written to, instead of a throw-away system; NET= holds what QEMU
+# is to know of a network.
 # Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
 set -u
 images=$1 kernel=$2 folder=$3 limit=${4:-900}
 work=$(mktemp -d) || exit 125
 trap 'rm -rf "$work"' EXIT
 tar cf "$work/in.tar" -C "$folder" . && truncate -s %512 "$work/in.tar" || exit 125
-disk() { printf -- '-drive if=none,id=%s,format=raw,file=%s,readonly=on -device virtio-blk-pci,drive=%s ' "$1" "$2" "$1"; }
-# shellcheck disable=SC2046
+disk() { printf -- '-drive if=none,id=%s,format=%s,file=%s,readonly=%s -device virtio-blk-pci,drive=%s ' "$1" "$3" "$2" "$4" "$1"; }
+if [ -n "${DISK:-}" ]; then
+  initrd=disk disks="$(disk d0 "$DISK" qcow2 off) $(disk d1 "$work/in.tar" raw on)"
+else
+  initrd=$kernel
+  disks="$(disk d0 "$images/rootfs.sqfs" raw on) $(disk d1 "$images/$kernel.mods.sqfs" raw on) $(disk d2 "$work/in.tar" raw on)"
+fi
+# shellcheck disable=SC2086
 timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024 \
   -nodefaults -no-user-config -nographic -no-reboot -monitor none \
-  -kernel "$images/$kernel.vmlinuz" -initrd "$images/$kernel.initrd" \
+  -kernel "$images/$kernel.vmlinuz" -initrd "$images/$initrd.initrd" \
   -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check rcupdate.rcu_expedited=1" \
-  $(disk d0 "$images/rootfs.sqfs") $(disk d1 "$images/$kernel.mods.sqfs") $(disk d2 "$work/in.tar") \
+  $disks ${NET:-} \
   -serial "file:$work/console" -serial stdio < /dev/null 2> "$work/qemu.err" |
   stdbuf -oL tr -d '\r' | stdbuf -oL sed "w $work/out" | stdbuf -oL grep -v '^@@exit '
 code=$(sed -n 's/^@@exit //p' "$work/out" | tail -n 1)

@@ -5,11 +5,14 @@
 #
 #   rootfs.sqfs             Debian 12 with the kernel NFS server's tools, Python and network tools
 #   5.10.* and 6.12.*       Debian's cloud kernels: vmlinuz, initrd, mods.sqfs
+#   systemd.ext4            the disk of a machine of its own: Debian 11 (systemd 247, glibc 2.31, rpm), with the
+#                           5.10 kernel's modules and neither nfs-common nor a name for anything of ours;
+#   disk.initrd             starts it
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 say() { printf 'vm image: %s\n' "$*" >&2; }
 
-recipe=$(cat "$here/image.sh" "$here/init" | sha256sum | cut -c1-16)
+recipe=$(cat "$here/image.sh" "$here/init" "$here/disk-init" "$here/rig.service" | sha256sum | cut -c1-16)
 cache=${EFS_AGENT_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/efs-agent-vm}
 done=$cache/$recipe
 mkdir -p "$cache"
@@ -19,13 +22,14 @@ if [ -e "$done/complete" ]; then echo "$done"; exit; fi
 
 [ "$(id -u)" = 0 ] || { say "must be root: packages are installed and a system tree is made"; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
-need=(qemu-system-x86 busybox-static cpio squashfs-tools kmod lz4 xz-utils mmdebstrap debian-archive-keyring)
+need=(qemu-system-x86 busybox-static cpio squashfs-tools kmod lz4 xz-utils e2fsprogs qemu-utils mmdebstrap debian-archive-keyring)
 missing=()
 for p in "${need[@]}"; do dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p"); done
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]}"
   apt-get update -qq >&2
-  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # All of them at once: the one that is missing may not go with the version of another that is there.
+  apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
 
 work=$cache/work
@@ -53,8 +57,26 @@ k510=$(newest 5.10.0-); k612=$(newest 6.12.)
 [ -n "$k510" ] && [ -n "$k612" ] || { say "kernels 5.10 and 6.12 are not to be found: '$k510' '$k612'"; exit 1; }
 (cd debs && apt-get "${apt_opts[@]}" download -qq "$k510" "$k612")
 
+initrd() { # FILE TREE VERSION INIT MODULE...: busybox, the modules with what they need, and INIT
+  local file=$1 tree=$2 version=$3 init=$4 initrd=$work/initrd-${1##*/} module base; shift 4
+  mkdir -p "$initrd"/{bin,lib,dev,proc,sys,ro,rw,new}
+  cp /bin/busybox "$initrd/bin/"
+  for tool in sh mount mkdir tar sleep insmod switch_root cat; do ln -s busybox "$initrd/bin/$tool"; done
+  : > "$initrd/modules"
+  for module in "$@"; do
+    modprobe -d "$tree" -S "$version" --show-depends "$module" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
+  done | while read -r module; do
+    base=$(basename "$module" .xz)
+    grep -qx "$base" "$initrd/modules" && continue
+    case $module in *.xz) xz -dc "$module" > "$initrd/lib/$base" ;; *) cp "$module" "$initrd/lib/$base" ;; esac
+    echo "$base" >> "$initrd/modules"
+  done
+  install -m 0755 "$init" "$initrd/init"
+  (cd "$initrd" && find . | cpio -o -H newc --quiet) | lz4 -l -9 -c > "$file"
+}
+
 kernel() { # NAME DEB: vmlinuz, modules, and an initrd that finds the disks
-  local name=$1 deb=$2 tree=$work/k/$1 version initrd=$work/initrd-$1
+  local name=$1 deb=$2 tree=$work/k/$1 version
   mkdir -p "$tree"; dpkg -x "$deb" "$tree"
   version=$(ls "$tree/lib/modules")
   cp "$tree"/boot/vmlinuz-* "out/$name.vmlinuz"
@@ -62,20 +84,7 @@ kernel() { # NAME DEB: vmlinuz, modules, and an initrd that finds the disks
   mksquashfs "$tree/lib/modules" "out/$name.mods.sqfs" -comp lz4 -no-xattrs -noappend -quiet -no-progress \
     -e "$version/kernel/drivers/gpu" "$version/kernel/sound" "$version/kernel/drivers/media" \
     "$version/kernel/drivers/infiniband" "$version/kernel/drivers/net/wireless" >&2
-  mkdir -p "$initrd"/{bin,lib,dev,proc,sys,ro,rw,new}
-  cp /bin/busybox "$initrd/bin/"
-  for tool in sh mount mkdir tar sleep insmod switch_root cat; do ln -s busybox "$initrd/bin/$tool"; done
-  : > "$initrd/modules"
-  for module in virtio_pci virtio_blk squashfs overlay; do
-    modprobe -d "$tree" -S "$version" --show-depends $module 2>/dev/null | awk '$1 == "insmod" { print $2 }'
-  done | while read -r file; do
-    base=$(basename "$file" .xz)
-    grep -qx "$base" "$initrd/modules" && continue
-    case $file in *.xz) xz -dc "$file" > "$initrd/lib/$base" ;; *) cp "$file" "$initrd/lib/$base" ;; esac
-    echo "$base" >> "$initrd/modules"
-  done
-  install -m 0755 "$here/init" "$initrd/init"
-  (cd "$initrd" && find . | cpio -o -H newc --quiet) | lz4 -l -9 -c > "out/$name.initrd"
+  initrd "out/$name.initrd" "$tree" "$version" "$here/init" virtio_pci virtio_blk squashfs overlay
 }
 say "packing the kernels"
 kernel 5.10 debs/"$k510"_*.deb
@@ -89,6 +98,21 @@ mmdebstrap --quiet --variant=minbase --skip=check/empty \
   bookworm "$work/rootfs" \
   "deb [signed-by=$key] $main bookworm main" "deb [signed-by=$key] $security bookworm-security main" >&2
 mksquashfs "$work/rootfs" out/rootfs.sqfs -comp lz4 -no-xattrs -noappend -quiet -no-progress -e boot var/cache var/lib/apt >&2
+
+say "making the disk of a machine with systemd (about a minute)"
+mmdebstrap --quiet --variant=minbase --skip=check/empty \
+  --include=systemd-sysv,dbus,rsyslog,rpm,python3-minimal,python3,iproute2,procps,kmod,udev \
+  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+  --customize-hook='chroot "$1" useradd -m -u 1001 as2-streaming-user' \
+  --customize-hook="mkdir -p \"\$1/lib/modules\" \"\$1/rig\" && cp -a \"$work/k/5.10/lib/modules/.\" \"\$1/lib/modules/\"" \
+  --customize-hook="install -m 0644 \"$here/rig.service\" \"\$1/etc/systemd/system/\" && chroot \"\$1\" systemctl -q enable rig systemd-networkd systemd-resolved" \
+  --customize-hook='printf "[Match]\nName=e*\n[Network]\nDHCP=yes\n" > "$1/etc/systemd/network/wired.network"; ln -sf /run/systemd/resolve/stub-resolv.conf "$1/etc/resolv.conf"; mkdir -p "$1/var/log/journal"; rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*; : > "$1/etc/machine-id"' \
+  bullseye "$work/systemd" \
+  "deb [signed-by=$key] $main bullseye main" "deb [signed-by=$key] $security bullseye-security main" >&2
+rm -rf "$work"/systemd/lib/modules/*/kernel/{drivers/gpu,sound,drivers/media,drivers/infiniband,drivers/net/wireless}
+depmod -b "$work/systemd" "$(ls "$work/systemd/lib/modules")"
+mke2fs -q -t ext4 -d "$work/systemd" -O ^has_journal out/systemd.ext4 1500M >&2
+initrd out/disk.initrd "$work/k/5.10" "$(ls "$work/k/5.10/lib/modules")" "$here/disk-init" virtio_pci virtio_blk ext4
 
 touch out/complete
 rm -rf "$done"; mv out "$done"

@@ -6,14 +6,15 @@
 //! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KILLS=10
 //! makes ten times as many random kills. What the rows of the fault matrix came to is left in target/faults.json.
 
+use board::{Board, Vm};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+mod board;
 
 const KERNELS: [&str; 2] = ["5.10", "6.12"];
 /// Virtual machines for each kernel, side by side: scenarios mostly wait. They share a kernel with no
@@ -23,32 +24,6 @@ const KERNELS: [&str; 2] = ["5.10", "6.12"];
 const BESIDE: usize = 2;
 /// Longest run of one VM, in seconds; loose, since the machines are noisy.
 const LIMIT: &str = "1200";
-
-/// What the VMs have said so far: outcome and log by test name.
-#[derive(Default)]
-struct Board {
-    ended: Mutex<HashMap<String, Result<(), String>>>,
-    /// What the matrix tells of each row, as JSON.
-    rows: Mutex<Vec<String>>,
-    news: Condvar,
-}
-
-impl Board {
-    fn put(&self, test: String, outcome: Result<(), String>) {
-        self.ended.lock().unwrap_or_else(|e| e.into_inner()).entry(test).or_insert(outcome);
-        self.news.notify_all();
-    }
-
-    fn wait(&self, test: &str) -> Result<(), String> {
-        let mut ended = self.ended.lock().unwrap_or_else(|e| e.into_inner());
-        loop {
-            if let Some(outcome) = ended.get(test) {
-                return outcome.clone();
-            }
-            ended = self.news.wait(ended).unwrap_or_else(|e| e.into_inner());
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -93,17 +68,16 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     // Trials only wait for what the VMs say, and these run beside them.
     arguments.test_threads = Some(2);
     if !vms.is_empty() {
-        let images = images(&here)?;
-        let agent = agent()?;
+        let images = board::images()?;
+        let agent = board::agent()?;
         println!("booting {} virtual machines with {}", vms.len(), agent.display());
         for (kernel, mine) in vms {
             let folder = prepare(kernel, &here, &agent, &mine)?;
-            let (board, images, boot) = (Arc::clone(&board), images.clone(), here.join("boot.sh"));
+            let (board, images) = (Arc::clone(&board), images.clone());
             std::thread::spawn(move || {
-                let why = match boot_and_read(kernel, &boot, &images, folder.path(), &board) {
-                    Ok(rest) => format!("the VM ended before this scenario did:\n{rest}"),
-                    Err(e) => format!("the VM could not be run: {e}"),
-                };
+                let vm =
+                    Vm { kernel, images: &images, disk: None, net: String::new(), limit: LIMIT };
+                let why = vm.run(folder.path(), &format!("{kernel}: "), &board);
                 for scenario in mine {
                     board.put(format!("{kernel}: {scenario}"), Err(why.clone()));
                 }
@@ -111,7 +85,7 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     let conclusion = libtest_mimic::run(arguments, trials);
-    let rows = board.rows.lock().unwrap_or_else(|e| e.into_inner());
+    let rows = board.rows();
     if !rows.is_empty() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/faults.json");
         fs::write(&file, format!("[\n{}\n]\n", rows.join(",\n")))?;
@@ -139,22 +113,6 @@ fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(names)
 }
 
-fn images(here: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let made = Command::new("bash").arg(here.join("image.sh")).stderr(Stdio::inherit()).output()?;
-    if !made.status.success() {
-        return Err("image.sh failed (see above)".into());
-    }
-    Ok(String::from_utf8(made.stdout)?.trim().into())
-}
-
-/// The static binary that `make build` leaves.
-fn agent() -> Result<PathBuf, Box<dyn Error>> {
-    let path = std::env::var_os("EFS_AGENT_BIN")
-        .map(PathBuf::from)
-        .ok_or("EFS_AGENT_BIN must name the static binary: use `make test` or `make vm-test`")?;
-    if path.is_file() { Ok(path) } else { Err(format!("{} does not exist", path.display()).into()) }
-}
-
 /// The folder that becomes /rig in the guest.
 fn prepare(
     kernel: &str,
@@ -163,12 +121,7 @@ fn prepare(
     wanted: &[String],
 ) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let folder = tempfile::Builder::new().prefix(&format!("efs-agent-vm-{kernel}-")).tempdir()?;
-    for entry in fs::read_dir(here.join("guest"))? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), folder.path().join(entry.file_name()))?;
-        }
-    }
+    board::copy_files(&here.join("guest"), folder.path())?;
     fs::copy(agent, folder.path().join("efs-agent"))?;
     // Made by `make elastic-bundle`, on which the VM's targets in the Makefile depend.
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/session-scripts.zip");
@@ -177,48 +130,4 @@ fn prepare(
     // A tenth of the random kills, unless KILLS says how many tenths.
     fs::write(folder.path().join("kills"), std::env::var("KILLS").unwrap_or("1".into()))?;
     Ok(folder)
-}
-
-/// Puts each scenario's outcome on the board as it comes; returns what was said after the last one.
-fn boot_and_read(
-    kernel: &str,
-    boot: &Path,
-    images: &Path,
-    folder: &Path,
-    board: &Board,
-) -> Result<String, Box<dyn Error>> {
-    let mut vm = Command::new("bash")
-        .arg(boot)
-        .args([images.as_os_str(), kernel.as_ref(), folder.as_os_str(), LIMIT.as_ref()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let out = vm.stdout.take().ok_or("no output")?;
-    let mut log = String::new();
-    for line in BufReader::new(out).split(b'\n') {
-        let line = String::from_utf8_lossy(&line?).into_owned();
-        if let Some(row) = line.strip_prefix("@@row {") {
-            let row = format!("{{\"kernel\": \"{kernel}\", {row}");
-            board.rows.lock().unwrap_or_else(|e| e.into_inner()).push(row);
-        } else if line.starts_with("@@begin ") {
-            log.clear();
-        } else if let Some((outcome, rest)) =
-            line.strip_prefix("@@end ").and_then(|rest| rest.split_once(' '))
-        {
-            let (took, scenario) = rest.split_once(' ').ok_or("a line of the guest is torn")?;
-            // What a scenario measured is shown even when it is well.
-            for figure in log.lines().filter(|line| line.starts_with("figure: ")) {
-                println!("{kernel}: {scenario}: {}", figure.trim_start_matches("figure: "));
-            }
-            let outcome =
-                if outcome == "ok" { Ok(()) } else { Err(format!("after {took} s\n{log}")) };
-            board.put(format!("{kernel}: {scenario}"), outcome);
-            log.clear();
-        } else {
-            log.push_str(&line);
-            log.push('\n');
-        }
-    }
-    vm.wait()?;
-    Ok(log)
 }

@@ -256,6 +256,19 @@ def as_user(command):
     return done.returncode, done.stdout
 
 
+def background_user(command):
+    """The same, left running."""
+    return subprocess.Popen(["sh", "-c", command], user=1001, group=1001, extra_groups=[], cwd="/")
+
+
+def until(condition, text, seconds=60):
+    """Waits for a condition; fails with the text if it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        check(time.monotonic() < end, text)
+        time.sleep(0.2)
+
+
 def write(path, text):
     with open(path, "w") as file:
         file.write(text)
@@ -296,6 +309,16 @@ def session(config_json=SESSION, user_script="df -h /mnt/efs_share", quiet=False
     if not quiet:
         print(f"--- session start\n{out}--- system log\n{log('system')}--- user log\n{log('user')}", end="")
     return events, log("system"), log("user")
+
+
+def appstream(phase):
+    """A session start or end by whatever config.json says; the system log."""
+    shutil.rmtree("/var/log/appstream", ignore_errors=True)
+    out = sh(f"python3 /rig/appstream.py {phase}")
+    log = open(f"/var/log/appstream/SessionScripts/{phase}_system.log").read()
+    print(f"--- session {phase}\n{out}--- system log\n{log}", end="")
+    check(not [line for line in out.splitlines() if json.loads(line)["event"] == "error"], "AppStream sees an error")
+    return log
 
 
 class Server:

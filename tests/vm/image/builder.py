@@ -1,0 +1,256 @@
+"""The image builder: a Debian 11 machine with systemd as PID 1, on which an administrator installs the RPM,
+sets it up, tries the unit, upgrades and erases. The steps build on each other. What is on its disk at the end
+is "the image", from which instance.py's machines are booted."""
+import datetime, json, os, re, time
+import rig
+from rig import AGENT, CONFIG, NAME, POINT, agent, as_user, check, expect, mounted, scenario, sh, write
+from run import run
+
+RPM, NEXT, STUB = "/rig/efs-agent.rpm", "/rig/efs-agent-next.rpm", "/rig/stub.rpm"
+CONFIG_JSON = "/opt/appstream/SessionScripts/config.json"
+ENTRY = '{ "context": "%s", "filename": "", "arguments": "", "s3LogEnabled": true }'
+EVENT = '{\n    "executables": [\n      ' + ENTRY % "system" + ",\n      " + ENTRY % "user" + \
+        '\n    ],\n    "waitingTime": 30\n  }'
+# As AppStream's documentation shows it.
+PRISTINE = '{\n  "SessionStart": ' + EVENT + ',\n  "SessionTermination": ' + EVENT + "\n}\n"
+
+
+# rsyslog's own format leaves out facility, level and year.
+SYSLOG = "/var/log/whole"
+RSYSLOG = 'template(name="whole" type="string" string="%timegenerated:::date-rfc3339% %syslogfacility-text%.' \
+          '%syslogseverity-text% %programname%[%procid%]:%msg%\\n")\n' f'*.* action(type="omfile" file="{SYSLOG}" template="whole")\n'
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def rpm(arguments):
+    """The output of rpm, without Debian's remark that it has another package manager."""
+    return "".join(line for line in sh(f"rpm {arguments}").splitlines(True) if not line.startswith("rpm: "))
+
+
+def unit(*properties):
+    """Properties of the unit, as systemd has them."""
+    out = sh("systemctl show efs-agent.service -p " + " -p ".join(properties))
+    return dict(line.split("=", 1) for line in out.splitlines())
+
+
+def journal(arguments):
+    """Entries of the journal, once it has taken in what was said."""
+    sh("journalctl --sync")
+    return [json.loads(line) for line in sh(f"journalctl -o json --no-pager {arguments}").splitlines()]
+
+
+def in_syslog(pid, level, text):
+    """One line of rsyslog's, who has it from the journal a moment later: time, facility, level, name, pid."""
+    line = re.compile(rf"(?m)^(\S+) daemon\.{level} efs-agent\[{pid}\]: ?{re.escape(text)}")
+    rig.until(lambda: line.search(read(SYSLOG)), f"rsyslog has no such line: {line.pattern}")
+    found = line.findall(read(SYSLOG))
+    check(len(found) == 1, f"{len(found)} such lines")
+    check(abs(time.time() - datetime.datetime.fromisoformat(found[0]).timestamp()) < 600, f"time: {found}")
+
+
+def set_up(endpoint=NAME):
+    """As an administrator does it: the one line that the config asks for, and the mode."""
+    text = read(CONFIG).replace('#endpoint = "fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com"', f'endpoint = "{endpoint}"')
+    write(CONFIG, text.replace("#root_mode", "root_mode"))
+
+
+def of_ours():
+    """Files on the disk that have our name."""
+    return sh("find / -xdev \\( -name '*efs-agent*' -o -name 'efs_share' \\) -not -path '/rig/*' -not -path '/proc/*' "
+              "-not -path '/var/log/*'; find /run -name '*efs*'").split()
+
+
+@scenario("image: rpm -i installs what it lists, enables nothing and changes no file of AppStream's")
+def installs():
+    os.makedirs(os.path.dirname(CONFIG_JSON), exist_ok=True)
+    write(CONFIG_JSON, PRISTINE)
+    write("/etc/rsyslog.d/whole.conf", RSYSLOG)
+    sh("systemctl restart rsyslog")
+    check(of_ours() == [], f"there before: {of_ours()}")
+    rpm(f"-i {STUB}")
+    out = rpm(f"-i {RPM}")
+    check(out == "efs-agent: set the endpoint in /etc/efs-agent/config.toml, then: efs-agent check; efs-agent register\n", out)
+    check(rpm("-V efs-agent") == "", "a file is not as it was packed")
+    check(read(CONFIG_JSON) == PRISTINE, "config.json was changed")
+    check(sh("systemctl is-enabled efs-agent; true") == "disabled\n", sh("systemctl is-enabled efs-agent; true"))
+    needs = rpm("-q --requires efs-agent").splitlines()
+    check([n for n in needs if not n.startswith("rpmlib(")] == ["/bin/sh"] * needs.count("/bin/sh") +
+          [n for n in needs if n.startswith("config(")], f"it requires {needs}")
+    check(not [f for f in rpm("-ql efs-agent").split() if f.startswith("/mnt")], "a mount point is in the package")
+    check(oct(os.stat(CONFIG).st_mode & 0o7777) == "0o644", "mode of the config")
+    version = rpm("-q --qf '%{VERSION}' efs-agent")
+    check(sh(f"{AGENT} --version") == f"efs-agent {version}\n", "the binary has another version than the package")
+
+
+@scenario("image: with the config as installed, check and a session start say that the endpoint must be set")
+def unset():
+    for arguments, code in (("check",), 1), ((), 78):
+        expect(agent(*arguments), code, r"/etc/efs-agent/config.toml:\d+.*endpoint")
+
+
+@scenario("image: systemd finds nothing wrong with the units; the exposure is told")
+def verified():
+    out = sh("systemd-analyze --man=no verify /usr/lib/systemd/system/efs-agent.service; true")
+    check("efs-agent" not in out, out)
+    out = sh("systemd-analyze --no-pager security efs-agent.service; true")
+    score = re.search(r"Overall exposure level for efs-agent.service: ([0-9.]+)", out)
+    check(score, out)
+    print(f"figure: systemd-analyze security: {score.group(1)} (0 is none, 10 is all)")
+    check(float(score.group(1)) <= EXPOSURE, out)
+
+
+# What a unit that mounts can come down to; a unit with nothing set has 9.6.
+EXPOSURE = 6.0
+
+
+@scenario("image: set up as the README has it: check, --once, register, check")
+def by_hand():
+    set_up()
+    expect(agent("check"), 1, r"(?m)^FAULT .*nothing of ours is registered")
+    sh("systemctl -q enable efs-agent")
+    expect(agent("check"), 0, r"(?m)^warning .*nothing of ours is registered in .*, but efs-agent.service mounts the shares at boot")
+    sh("systemctl -q disable efs-agent")
+    expect(agent("--once"), 0, rf"mounted {NAME}:/ on {POINT} from 10\.0\.1\.1")
+    expect(agent("register"), 0)
+    expect(agent("check"), 0)
+    expect(agent("unmount"), 0)
+    check(not mounted(), "still mounted")
+
+
+@scenario("image: the unit mounts for everybody: PID 1, the streaming user, systemd itself")
+def unit_mounts():
+    sh("systemctl start efs-agent")
+    check(len([line for line in open("/proc/1/mountinfo") if f" {POINT} " in line]) == 1, "PID 1 does not see the mount")
+    code, out = as_user(f"df -h {POINT} && echo hello > {POINT}/from_the_unit && cat {POINT}/from_the_unit")
+    check(code == 0 and "hello" in out, f"as the user: {out}")
+    check(sh("systemctl is-active efs-agent mnt-efs_share.mount") == "active\nactive\n", "systemd does not know the mount")
+    expect(agent("status"), 0)
+
+
+@scenario("image: the journal has each line of the unit once, with identifier, pid, level and time")
+def unit_in_journal():
+    pid = unit("ExecMainPID")["ExecMainPID"]
+    entries = journal(f"-b -t efs-agent _PID={pid}")
+    texts = [entry["MESSAGE"] for entry in entries]
+    check([t for t in texts if t.startswith(f"mounted {NAME}:/ on {POINT}")] == texts[-1:] and len(texts) == len(set(texts)),
+          f"in the journal: {texts}")
+    for entry in entries:
+        check(entry["SYSLOG_IDENTIFIER"] == "efs-agent" and entry["_SYSTEMD_UNIT"] == "efs-agent.service", str(entry))
+        check(abs(time.time() - int(entry["__REALTIME_TIMESTAMP"]) / 1e6) < 600, f"time: {entry}")
+    check([entry["PRIORITY"] for entry in entries] == ["6"] * len(entries), str(entries))
+    in_syslog(pid, "info", f"mounted {NAME}:/ on {POINT}")
+
+
+@scenario("image: a session start finds what the unit has mounted, and both logs have its lines")
+def session_on_top():
+    log = rig.appstream("start")
+    check(f"already mounted: {NAME}:/ on {POINT}" in log, log)
+    check(len(mounted()) == 1, f"{len(mounted())} mounts")
+    # It speaks to /dev/log, as any program that systemd did not start.
+    entries = [e for e in journal("-b -t efs-agent _TRANSPORT=syslog") if e["MESSAGE"].startswith("already mounted")]
+    check(len(entries) == 1, f"{len(entries)} lines in the journal")
+    pid = entries[0]["SYSLOG_PID"]
+    check(entries[0]["PRIORITY"] == "6" and entries[0]["SYSLOG_FACILITY"] == "3" and pid == entries[0]["_PID"], str(entries))
+    in_syslog(pid, "info", "already mounted")
+
+
+@scenario("image: a unit that is in use says at its stop who uses the share; nothing stays mounted")
+def stop():
+    holder = rig.background_user(f"cd {POINT}; exec sleep 1000")
+    rig.until(lambda: os.readlink(f"/proc/{holder.pid}/cwd") == POINT, "the holder is not there")
+    sh("systemctl stop efs-agent")
+    check(not mounted() and not os.path.exists(POINT), "still mounted, or the mount point is left")
+    texts = [entry["MESSAGE"] for entry in journal("-b -u efs-agent")]
+    check(any(f"{holder.pid} (sleep)" in text for text in texts), f"who uses it is not named: {texts[-4:]}")
+    holder.kill()
+    holder.wait()
+
+
+@scenario("image: a unit that fails is told of with its cause, as an error, where systemctl status shows it")
+def unit_fails():
+    before = read(CONFIG)
+    write(CONFIG, f'deadline = "2s"\n[[share]]\nendpoint = "10.0.1.77"\n')
+    out = sh("systemctl start efs-agent; echo $?")
+    check(out.rstrip().endswith("1") and unit("Result")["Result"] == "exit-code", out)
+    check(unit("ExecMainStatus")["ExecMainStatus"] == "75", "the exit code")
+    in_syslog(unit("ExecMainPID")["ExecMainPID"], "err", f"cannot mount 10.0.1.77:/ on {POINT}")
+    last = journal("-b -u efs-agent SYSLOG_IDENTIFIER=efs-agent")[-1]
+    check(last["PRIORITY"] == "3" and last["MESSAGE"].startswith(f"cannot mount 10.0.1.77:/ on {POINT}"), str(last))
+    check("cannot mount 10.0.1.77:/" in sh("systemctl status --no-pager efs-agent; true"), "systemctl status does not say why")
+    check(not os.path.exists(POINT), "the mount point is left")
+    write(CONFIG, before)
+    sh("systemctl reset-failed efs-agent")
+
+
+@scenario("image: with root_mode = \"2775\" and a path to make, the hardened unit does what sudo does")
+def hardened():
+    before = read(CONFIG)
+    write(CONFIG, before.replace('root_mode = "1777"', 'root_mode = "2775"').replace("#mount_point = \"/mnt/efs_share\"",
+                                                                                    'mount_point = "/mnt/a/b/share"'))
+    sh("systemctl start efs-agent")
+    check(oct(os.stat("/mnt/a/b/share").st_mode & 0o7777) == "0o2775", oct(os.stat("/mnt/a/b/share").st_mode))
+    texts = [entry["MESSAGE"] for entry in journal(f"-b -t efs-agent _PID={unit('ExecMainPID')['ExecMainPID']}")]
+    check(any("cannot write" in text for text in texts), f"that the user cannot write is not said: {texts}")
+    sh("systemctl stop efs-agent")
+    check(os.listdir("/mnt/a/b") == [], "the mount point is left")
+    os.removedirs("/mnt/a/b")
+    os.makedirs("/mnt", exist_ok=True)
+    write(CONFIG, before)
+
+
+@scenario("image: an upgrade keeps the edited config and the registration, and does not touch what is mounted")
+def upgrade():
+    sh("systemctl start efs-agent")
+    config, registered, pid = read(CONFIG), read(CONFIG_JSON), unit("ExecMainPID")
+    mode = os.stat(POINT).st_mode
+    rpm(f"-U {NEXT}")
+    check(rpm("-q --qf '%{RELEASE}' efs-agent") == "2", "not upgraded")
+    check(read(CONFIG) == config and read(CONFIG_JSON) == registered, "a file was changed")
+    check(os.path.exists(CONFIG + ".rpmnew"), "the new default is not beside the config")
+    check(len(mounted()) == 1 and unit("ExecMainPID") == pid, "the mount was touched")
+    check(os.stat(POINT).st_mode == mode, "mode of the share's root")
+    os.unlink(CONFIG + ".rpmnew")
+
+
+@scenario("image: erasing warns, unregisters, stops the unit and leaves nothing but the edited config")
+def erase():
+    sh("systemctl enable efs-agent")
+    out = rpm("-e efs-agent")
+    check("efs-agent: warning: it was registered with AppStream" in out, out)
+    check(read(CONFIG_JSON) == PRISTINE, f"config.json is not as it was:\n{read(CONFIG_JSON)}")
+    check(not mounted(), "still mounted")
+    left = [path for path in of_ours() if path != "/etc/efs-agent"]
+    check(left == [] and os.listdir("/etc/efs-agent") == ["config.toml.rpmsave"], f"left: {left}")
+    check("efs-agent.service" not in sh("systemctl list-unit-files; systemctl list-units --all"), "the unit is left")
+
+
+@scenario("image: the package goes in and out where systemd does not run, and where no config.json is")
+def without_systemd():
+    os.unlink("/etc/efs-agent/config.toml.rpmsave")
+    os.rmdir("/etc/efs-agent")
+    os.rename(CONFIG_JSON, CONFIG_JSON + ".away")
+    out = sh(f"unshare --mount sh -ec 'mount -t tmpfs none /run; rpm -i {RPM}; rpm -e efs-agent; echo both: $?'")
+    check(out.splitlines()[-1] == "both: 0" and "warning" not in out and "error" not in out, out)
+    check(of_ours() == [], f"left: {of_ours()}")
+    os.rename(CONFIG_JSON + ".away", CONFIG_JSON)
+
+
+@scenario("image: what is on the disk now is the image")
+def finish():
+    rpm(f"-i {RPM}")
+    set_up()
+    expect(agent("register"), 0)
+    expect(agent("check"), 0)
+    # Running when the machine goes down, as after a try: seen in the journal of the instances.
+    sh("systemctl start efs-agent")
+    check(len(mounted()) == 1, "not mounted")
+
+
+if __name__ == "__main__":
+    os.chmod("/rig", 0o755)
+    sh("systemctl is-system-running --wait; true")
+    run(lambda: None)

@@ -1,0 +1,26 @@
+"""The network that the machines with systemd stand in, in a VM of its own: a real NFS server (10.0.1.1 and,
+on its second link, 10.0.2.1), a name server that knows the file system's name, and DHCP on both links."""
+import os, subprocess, time
+import rig
+
+rig.sh("modprobe -a nfsd virtio_net")
+for number, link in enumerate(sorted(n for n in os.listdir("/sys/class/net") if n != "lo"), 1):
+    rig.sh(f"ip addr add 10.0.{number}.1/24 dev {link}; ip link set {link} up")
+os.makedirs("/export", exist_ok=True)
+rig.sh("mount -t tmpfs -o mode=0755 tmpfs /export")
+for folder in ("/proc/fs/nfsd", "/var/lib/nfs/v4recovery"):
+    os.makedirs(folder, exist_ok=True)
+if not os.path.lexists("/etc/mtab"):
+    os.symlink("/proc/self/mounts", "/etc/mtab")
+rig.sh("mount -t nfsd nfsd /proc/fs/nfsd")
+rig.write("/etc/exports", rig.EXPORTS)
+rig.sh("exportfs -ra; rpc.nfsd -N 3 -G 10 -L 10 4; rpc.mountd -N 2 -N 3")
+rig.write("/run/hosts", f"10.0.1.1 {rig.NAME}\n")
+dns = subprocess.Popen(
+    ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--addn-hosts=/run/hosts",
+     "--local=/#/", "--user=root", "--no-daemon", "--dhcp-authoritative", "--dhcp-leasefile=/run/leases",
+     "--dhcp-range=10.0.1.50,10.0.1.60,1h", "--dhcp-range=10.0.2.50,10.0.2.60,1h", "--no-ping"],
+    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print("@@server is up", flush=True)
+dns.wait()
+print(f"the name server ended with {dns.returncode}", flush=True)
