@@ -342,6 +342,13 @@ impl<M: Machine> Run<'_, M> {
             if self.deadline.passed(self.clock) && failure.is_by_time() {
                 failure = before.take().unwrap_or(failure);
             }
+            // Nor does one that there was no time to ask the server about.
+            if failure.wants_null_call()
+                && let Some(asked @ Failure::Probed(..)) = &before
+                && asked.failed_address() == failure.failed_address()
+            {
+                failure = asked.clone();
+            }
             let cause = self.explain(&failure, share);
             let last = self.once || self.deadline.passed(self.clock);
             if let Failure::Stopped(_) = failure {
@@ -765,6 +772,20 @@ pub(super) mod tests {
         let (report, _) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::OK);
         assert_eq!(*machine.mounted_from.lock().unwrap(), [first, second, first]);
+    }
+
+    #[test]
+    fn what_the_server_was_once_asked_about_is_not_forgotten_for_want_of_time_to_ask_again() {
+        let address = "10.0.0.1".parse().unwrap();
+        let asked = Failure::Probed(Box::new(Failure::Mount(address, Errno::EIO)), Heard::Closed);
+        // The last of these come in the last half second.
+        let mut script = vec![asked];
+        script.extend(vec![Failure::Mount(address, Errno::EPIPE); 100]);
+        let machine = FakeMachine { mounts: Mutex::new(script), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("takes connections on TCP 2049 and closes them without"), "{last}");
     }
 
     #[test]
