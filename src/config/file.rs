@@ -60,7 +60,7 @@ pub fn read(
     }
     let beside = exe.and_then(Path::parent).map(|folder| folder.join(BESIDE));
     let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
-    for path in &places {
+    for path in places.iter().filter(|path| !files::absent(root, path)) {
         if let Some(file) = open_trusted(root, path)? {
             return text(path, file);
         }

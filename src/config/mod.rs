@@ -192,11 +192,11 @@ impl Settings {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source::new(file, text, belongs);
         let mut top = source.document("the top level", TOP_KEYS)?;
-        let deadline = match top.string("deadline")? {
+        let deadline = match top.span("deadline")? {
             None => DEADLINE,
             Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
         };
-        let attempt_timeout = match top.string("attempt_timeout")? {
+        let attempt_timeout = match top.span("attempt_timeout")? {
             None => ATTEMPT_TIMEOUT.min(deadline),
             Some(value) => value.parse(|text| {
                 duration(text, (SHORTEST_ATTEMPT, DEADLINE_RANGE.1)).and_then(|timeout| {
@@ -208,7 +208,7 @@ impl Settings {
                 })
             })?,
         };
-        let unmount_deadline = match top.string("unmount_deadline")? {
+        let unmount_deadline = match top.span("unmount_deadline")? {
             None => UNMOUNT_DEADLINE,
             Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
         };
@@ -580,25 +580,36 @@ mod tests {
     #[test]
     fn a_wrong_type_is_named_with_the_right_one() {
         let cases = [
-            ("deadline = 25\n", "1:12: deadline must be a string, not the integer 25"),
+            (
+                "deadline = 25\n",
+                "1:12: deadline must be a span of time in quotes, not the integer 25: write deadline = \"25s\"",
+            ),
+            (
+                "[[log]]\nlevel = \"info\"\n",
+                "1:1: log must be the table [log], not an array: write [log], with one bracket on each side",
+            ),
+            (
+                "[[share]]\nendpoint = \"a\"\noptions = [\"ro\"]\n",
+                "3:11: options must be a string, not an array: write one string in quotes",
+            ),
             ("share = 3\n", "1:9: share must be one or more [[share]] tables, not the integer 3"),
             (
                 "[share]\nendpoint = \"a\"\n",
-                "1:1: share must be one or more [[share]] tables, not a table",
+                "1:1: share must be one or more [[share]] tables, not a table: write [[share]], with two brackets on each side",
             ),
             ("log = true\n", "1:7: log must be the table [log], not a boolean"),
             ("[[share]]\nendpoint = 1.5\n", "2:12: endpoint must be a string, not a float"),
             (
                 "[[share]]\nendpoint = \"a\"\nrequired = \"yes\"\n",
-                "3:12: required must be true or false, not a string",
+                "3:12: required must be true or false, not a string: write it without quotes",
             ),
             (
                 "[[share]]\nendpoint = \"a\"\nmode = 1777\n",
-                "3:8: mode must be a string, not the integer 1777: write it in quotes, \"1777\"",
+                "3:8: mode must be a string, not the integer 1777: write mode = \"1777\"",
             ),
             (
                 "[[share]]\nendpoint = \"a\"\naddresses = \"10.0.0.1\"\n",
-                "3:13: addresses must be an array of strings, not a string",
+                "3:13: addresses must be an array of strings, not a string: write addresses = [\"10.0.0.1\"]",
             ),
             (
                 "[[share]]\nendpoint = \"a\"\naddresses = [1]\n",

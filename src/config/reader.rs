@@ -152,6 +152,11 @@ impl<'a> Table<'a> {
         self.entries.remove(key).map(|value| text(self.source, key, value, "a string")).transpose()
     }
 
+    /// The string at `key` that is to be a span of time.
+    pub fn span(&mut self, key: &'static str) -> Result<Option<Text<'a>>, ConfigError> {
+        self.entries.remove(key).map(|value| text(self.source, key, value, SPAN)).transpose()
+    }
+
     /// The string at `key`, which must be there; `meaning` says what it is.
     pub fn required_string(
         &mut self,
@@ -166,16 +171,15 @@ impl<'a> Table<'a> {
 
     /// The strings in the array at `key`; none where it is absent.
     pub fn strings(&mut self, key: &'static str) -> Result<Vec<Text<'a>>, ConfigError> {
-        let expected = "an array of strings";
         let Some(value) = self.entries.remove(key) else {
             return Ok(Vec::new());
         };
         let place = value.span().start;
         match value.into_inner() {
             DeValue::Array(items) => {
-                items.into_iter().map(|item| text(self.source, key, item, expected)).collect()
+                items.into_iter().map(|item| text(self.source, key, item, STRINGS)).collect()
             }
-            other => Err(wrong(self.source, key, place, expected, &other)),
+            other => Err(wrong(self.source, key, place, STRINGS, &other)),
         }
     }
 
@@ -186,7 +190,7 @@ impl<'a> Table<'a> {
         };
         match value.get_ref() {
             DeValue::Boolean(boolean) => Ok(Some(*boolean)),
-            other => Err(wrong(self.source, key, value.span().start, "true or false", other)),
+            other => Err(wrong(self.source, key, value.span().start, TRUTH, other)),
         }
     }
 
@@ -256,6 +260,10 @@ impl Text<'_> {
     }
 }
 
+const SPAN: &str = "a span of time in quotes";
+const TRUTH: &str = "true or false";
+const STRINGS: &str = "an array of strings";
+
 fn text<'a>(
     source: Source<'a>,
     key: &'static str,
@@ -286,10 +294,25 @@ fn wrong(
         DeValue::Array(_) => what.push_str("an array"),
         DeValue::Table(_) => what.push_str("a table"),
     }
-    if let (DeValue::Integer(n), "a string") = (found, expected) {
-        let digits = n.to_string();
-        let digits = digits.strip_prefix("0o").unwrap_or(&digits);
-        what.push_str(&format!(": write it in quotes, \"{digits}\""));
+    match (found, expected) {
+        (DeValue::Integer(n), "a string" | SPAN) => {
+            let digits = n.to_string();
+            let digits = digits.strip_prefix("0o").unwrap_or(&digits);
+            let unit = if expected == SPAN { "s" } else { "" };
+            what.push_str(&format!(": write {key} = \"{digits}{unit}\""));
+        }
+        (DeValue::String(_), TRUTH) => what.push_str(": write it without quotes"),
+        (DeValue::String(text), STRINGS) => {
+            what.push_str(&format!(": write {key} = [\"{text}\"]"));
+        }
+        (DeValue::Array(_), "a string") => what.push_str(": write one string in quotes"),
+        (DeValue::Table(_), _) if expected.contains("[[") => {
+            what.push_str(&format!(": write [[{key}]], with two brackets on each side"));
+        }
+        (DeValue::Array(_), _) if expected.starts_with("the table") => {
+            what.push_str(&format!(": write [{key}], with one bracket on each side"));
+        }
+        _ => {}
     }
     source.error(place, what)
 }

@@ -95,8 +95,10 @@ const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vm");
 impl Vm<'_> {
     /// What boots it and runs what is in `folder`.
     pub fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new("bash");
+        // It ends with the thread that started it, however that ends.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "TERM", "bash"])
             .arg(Path::new(HERE).join("boot.sh"))
             .args([self.images.as_os_str(), self.kernel.as_ref(), folder.as_os_str()])
             .arg(self.limit)

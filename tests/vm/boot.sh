@@ -18,7 +18,7 @@ else
   disks="$(disk d0 "$images/rootfs.sqfs" raw on) $(disk d1 "$images/$kernel.mods.sqfs" raw on) $(disk d2 "$work/in.tar" raw on)"
 fi
 # shellcheck disable=SC2086
-timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024 \
+setpriv --pdeathsig TERM timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024 \
   -nodefaults -no-user-config -nographic -no-reboot -monitor none \
   -kernel "$images/$kernel.vmlinuz" -initrd "$images/$initrd.initrd" \
   -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check rcupdate.rcu_expedited=1" \

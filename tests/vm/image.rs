@@ -41,20 +41,26 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     });
     let trials = trials.collect();
     arguments.test_threads = Some(2);
+    let mut booting = None;
     if !arguments.list {
         let images = board::images()?;
         let work = tempfile::Builder::new().prefix("efs-agent-image-").tempdir()?;
         let packages = packages(work.path())?;
         let (there, all) = (Arc::clone(&board), tests.clone());
-        std::thread::spawn(move || {
+        booting = Some(std::thread::spawn(move || {
             let ended = machines(&images, &work, &packages, &there);
             let why = ended.err().map_or("no machine has tried it".into(), |e| e.to_string());
             for test in all {
                 there.put(test, Err(why.clone()));
             }
-        });
+        }));
     }
-    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The last machine is still going down, and the server's is ended then.
+    if booting.is_some_and(|thread| thread.join().is_err()) {
+        return Err("the thread that boots the machines has panicked".into());
+    }
+    Ok(conclusion.exit_code())
 }
 
 /// `@scenario("…")` of the image builder, `@named("1 2", "…")` of the instances.

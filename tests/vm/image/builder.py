@@ -239,6 +239,21 @@ def without_systemd():
     os.rename(CONFIG_JSON + ".away", CONFIG_JSON)
 
 
+@scenario("image: erasing says what it cannot undo: a config.json that cannot be read, a share that is mounted")
+def cannot_undo():
+    rpm(f"-i {RPM}")
+    set_up()
+    expect(agent("--once"), 0)
+    write(CONFIG_JSON, '{ "SessionStart": ')
+    out = rpm("-e efs-agent")
+    check("AppStream may still call it in each session, and that could not be changed" in out and
+          'empty "filename" and "arguments" of its entries' in out, out)
+    check(re.search(rf"mounted still, until somebody unmounts it: .*{POINT}: mounted from 10\.0\.1\.1", out), out)
+    check(len(mounted()) == 1 and read(CONFIG_JSON) == '{ "SessionStart": ', "something was touched")
+    sh(f"umount {POINT}; rmdir {POINT}; rm -r /etc/efs-agent")
+    write(CONFIG_JSON, PRISTINE)
+
+
 @scenario("image: what is on the disk now is the image")
 def finish():
     rpm(f"-i {RPM}")
