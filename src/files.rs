@@ -6,10 +6,10 @@
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, read, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -227,9 +227,41 @@ pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Obstacle::Unreadable)?;
+    let bytes = read_to_end(file, LARGEST).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
     if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
+}
+
+/// Reads the whole of a file of the system's, whoever can change it, of whatever size: a table of
+/// /proc, /etc/hosts.
+///
+/// # Errors
+/// The errno of openat(2) or read(2).
+pub fn whole(path: &Path) -> Result<Vec<u8>, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    read_to_end(&openat(AT_FDCWD, path, flags, Mode::empty())?, u64::MAX)
+}
+
+/// Reads on until the end, or more than `most` bytes are there. In few calls: std's own way begins
+/// with 32 bytes where a file does not tell its size, and half of a start's system calls were those.
+fn read_to_end(fd: &impl AsFd, most: u64) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 8192];
+    while bytes.len() as u64 <= most {
+        match read(fd, &mut chunk) {
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Whether nothing at all is at `path` below `root`: one look that saves the walk of [`find`].
+pub fn absent(root: &Path, path: &Path) -> bool {
+    let below = root.join(path.strip_prefix("/").unwrap_or(path));
+    let found = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW);
+    matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }
 
 fn fault(fd: &impl AsFd, path: &Path) -> Option<Fault> {

@@ -4,7 +4,6 @@
 
 use crate::config::{Facility, Level};
 use crate::sys;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
@@ -62,8 +61,9 @@ impl Log {
 
     /// A log to standard output: in `style`, but [`Style::Journal`] where that is systemd's journal.
     pub fn to_stdout(style: Style) -> Self {
-        let style = if leads_to(io::stdout().as_fd(), JOURNAL) { Style::Journal } else { style };
-        Self::new(Box::new(Stdout::open()), style)
+        let stdout = Stdout::open();
+        let journal = stdout.is_socket && leads_to(io::stdout().as_fd(), JOURNAL);
+        Self::new(Box::new(stdout), if journal { Style::Journal } else { style })
     }
 
     /// The least level written from now on.
@@ -153,6 +153,7 @@ struct Stdout {
     /// A terminal, opened anew without blocking: that it polls writable promises one byte, not a
     /// line. To set that on descriptor 1 itself would set it for whoever shares it with us.
     own: Option<File>,
+    is_socket: bool,
 }
 
 impl Stdout {
@@ -162,7 +163,8 @@ impl Stdout {
         let own = kind.is_ok_and(|kind| kind == SFlag::S_IFCHR.bits()).then(|| {
             OpenOptions::new().write(true).custom_flags(flags.bits()).open("/proc/self/fd/1").ok()
         });
-        Self { own: own.flatten() }
+        let is_socket = kind.is_ok_and(|kind| kind == SFlag::S_IFSOCK.bits());
+        Self { own: own.flatten(), is_socket }
     }
 }
 
@@ -175,10 +177,8 @@ impl Write for Stdout {
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
         // A pipe that polls writable takes a line (≤ PIPE_BUF) whole.
         match poll(&mut fds, PollTimeout::ZERO) {
-            Ok(1) => match sys::send_now(stdout.as_fd(), line) {
-                Err(Errno::ENOTSOCK) => sys::write_stdout(line),
-                sent => Ok(sent?),
-            },
+            Ok(1) if self.is_socket => Ok(sys::send_now(stdout.as_fd(), line)?),
+            Ok(1) => sys::write_stdout(line),
             _ => Ok(0),
         }
     }

@@ -2,11 +2,11 @@
 //! run decides anything by it, but that `unmount` learns from it which mount points were made.
 
 use crate::config::Share;
-use crate::files;
+use crate::files::{self, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -17,8 +17,6 @@ pub const STATUS: &str = "/run/efs-agent/status.json";
 /// it cannot be written is nobody's loss.
 pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
     let path = Path::new(STATUS);
-    let before = read(root);
-    let text = text(report, code, once, at, before.as_deref());
     // Closed to others, so that nobody else can hold the lock.
     let folder = root.join("run/efs-agent");
     let _ = DirBuilder::new().mode(0o700).create(folder);
@@ -32,22 +30,26 @@ pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
     let Ok(folder) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else {
         return;
     };
-    let version = match place.open() {
-        Ok(Some(file)) => files::Version::read(&file).ok(),
-        _ => None,
-    };
-    if place.trust(None).is_ok() {
-        place.clear(&folder);
-        let _ = place.replace(&folder, text.as_bytes(), &files::Like::root(0o600), version);
+    if place.trust(None).is_err() {
+        return;
     }
+    let file = place.open().ok().flatten();
+    let version = file.as_ref().and_then(|file| files::Version::read(file).ok());
+    let before = file.and_then(|file| contents(&place, &file));
+    let text = text(report, code, once, at, before.as_deref());
+    let _ = place.replace(&folder, text.as_bytes(), &files::Like::root(0o600), version);
+}
+
+fn contents(place: &Place, file: &File) -> Option<String> {
+    place.trust(Some(file)).ok()?;
+    String::from_utf8(files::contents(file).ok()?).ok()
 }
 
 /// The text of it, if there is one that root alone can have written.
 pub fn read(root: &Path) -> Option<String> {
     let place = files::find(root, Path::new(STATUS)).ok()?;
     let file = place.open().ok()??;
-    place.trust(Some(&file)).ok()?;
-    String::from_utf8(files::contents(&file).ok()?).ok()
+    contents(&place, &file)
 }
 
 /// Whether the mount point of `share` was made for it, as `status` (the text of the file) has it.

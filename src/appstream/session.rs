@@ -27,7 +27,10 @@ pub struct Session {
 impl Session {
     /// Reads the profile files; `root` is `/` outside of tests. What is not there is left out.
     pub fn read(root: &Path) -> Self {
-        let text = |path| {
+        let text = |path: &str| {
+            if files::absent(root, Path::new(path)) {
+                return None;
+            }
             let file = files::find(root, Path::new(path)).ok()?.open().ok()??;
             Some(String::from_utf8_lossy(&files::contents(&file).ok()?).into_owned())
         };

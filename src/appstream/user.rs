@@ -1,7 +1,7 @@
 //! The streaming user's account. Reads the account files itself: the name
 //! services of libc are not in a static binary.
 
-use std::fs;
+use crate::files;
 use std::path::Path;
 
 /// The local account that every streaming session runs as.
@@ -23,8 +23,8 @@ pub struct User {
 /// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
 pub fn streaming_user(root: &Path) -> Option<User> {
     // One byte that is not UTF-8, in somebody's full name, must not hide the account.
-    let passwd = fs::read(root.join("etc/passwd")).ok()?;
-    let group = fs::read(root.join("etc/group")).unwrap_or_default();
+    let passwd = files::whole(&root.join("etc/passwd")).ok()?;
+    let group = files::whole(&root.join("etc/group")).unwrap_or_default();
     user(STREAMING_USER, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
 }
 

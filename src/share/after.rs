@@ -6,8 +6,10 @@ use crate::config::{Level, Share};
 use crate::share::Mounted;
 use crate::share::worker::{RootReport, WorkerError};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::libc;
-use std::fs;
+use nix::sys::stat::Mode;
+use nix::unistd::write;
 use std::path::Path;
 
 /// Sets the read-ahead of the mount: 15 times rsize, which is what the kernel itself took
@@ -17,9 +19,9 @@ pub fn set_read_ahead(root: &Path, mounted: &Mounted) {
     let kib = 15 * (mounted.rsize / 1024);
     let file = root.join("sys/class/bdi").join(&mounted.device).join("read_ahead_kb");
     if kib > 0 {
-        let open = fs::OpenOptions::new().write(true).open(file);
-        let _ =
-            open.and_then(|mut f| std::io::Write::write_all(&mut f, kib.to_string().as_bytes()));
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let _ = openat(AT_FDCWD, &file, flags, Mode::empty())
+            .and_then(|file| write(&file, kib.to_string().as_bytes()));
     }
 }
 
@@ -84,6 +86,7 @@ pub fn notes(
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use std::fs;
 
     fn share(line: &str) -> Share {
         let text = format!("[[share]]\nendpoint = \"fs-1.example\"\n{line}\n");

@@ -4,6 +4,7 @@
 
 use crate::appstream::User;
 use crate::config::{Level, Share};
+use crate::files;
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver};
@@ -51,21 +52,20 @@ pub struct Linux<'a, C> {
 impl<C: Clock + Sync> Linux<'_, C> {
     /// The mount table of now.
     pub(crate) fn table(&self) -> Result<Vec<Entry>, Failure> {
-        let bytes = fs::read(self.root.join("proc/self/mountinfo"));
-        let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0));
-        bytes.map(|bytes| table::parse(&bytes)).map_err(|e| Failure::NoTable(errno(e)))
+        let bytes = files::whole(&self.root.join("proc/self/mountinfo"));
+        bytes.map(|bytes| table::parse(&bytes)).map_err(Failure::NoTable)
     }
 
-    /// The mount that is seen at the share's mount point, if it is the share's. `fresh`: mount(2) has
-    /// just put it there, so a server of another name can only be the same server.
+    /// The mount that `table` shows at the share's mount point, if it is the share's. `fresh`: mount(2)
+    /// has just put it there, so a server of another name can only be the same server.
     fn find(
         &self,
+        table: &[Entry],
         share: &Share,
         fresh: bool,
         until: Deadline,
     ) -> Result<Option<Mounted>, Failure> {
-        let table = self.table()?;
-        let Some(entry) = table::top_at(&table, &share.mount_point) else {
+        let Some(entry) = table::top_at(table, &share.mount_point) else {
             return Ok(None);
         };
         let differs = match table::standing(entry, share) {
@@ -91,9 +91,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
     /// # Errors
     /// [`Failure::Taken`], [`Failure::Hidden`], [`Failure::NoTable`], [`Failure::Stopped`].
     pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
-        self.check_local(share)?;
-        let result = self.find(share, false, until);
         let table = self.table()?;
+        check_local(&table, share)?;
+        let result = self.find(&table, share, false, until);
         // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
         let hidden = |e: &Entry| e.mount_point == share.mount_point && e.source == share.source();
         if result == Ok(None) && table.iter().any(hidden) {
@@ -111,7 +111,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
     fn shown(&self, share: &Share, until: Deadline, else_: Failure) -> Result<Mounted, Failure> {
-        self.find(share, true, until)?.ok_or(else_)
+        self.find(&self.table()?, share, true, until)?.ok_or(else_)
     }
 
     /// A mount that came to be where nobody looks for it (the folder was moved while we mounted on
@@ -183,17 +183,16 @@ impl<C: Clock + Sync> Linux<'_, C> {
             None => Err(failure),
         }
     }
+}
 
-    /// Whether the mount point can be looked at without asking a server that may be dead.
-    fn check_local(&self, share: &Share) -> Result<(), Failure> {
-        let table = self.table()?;
-        match table::remote_above(&table, &share.mount_point) {
-            None => Ok(()),
-            Some(entry) => Err(Failure::Point(PointError::Remote {
-                path: share.mount_point.clone(),
-                remote: format!("{} ({})", entry.source, entry.fstype),
-            })),
-        }
+/// Whether the mount point can be looked at without asking a server that may be dead.
+fn check_local(table: &[Entry], share: &Share) -> Result<(), Failure> {
+    match table::remote_above(table, &share.mount_point) {
+        None => Ok(()),
+        Some(entry) => Err(Failure::Point(PointError::Remote {
+            path: share.mount_point.clone(),
+            remote: format!("{} ({})", entry.source, entry.fstype),
+        })),
     }
 }
 
@@ -201,8 +200,9 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     type Point = PreparedPoint;
 
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
-        self.check_local(share)?;
-        self.find(share, false, until)
+        let table = self.table()?;
+        check_local(&table, share)?;
+        self.find(&table, share, false, until)
     }
 
     fn responds(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<bool, Failure> {
@@ -277,7 +277,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             return Err(Failure::NoTime);
         }
         let before = self.table()?;
-        let hides = mount_point::is_empty(point) == Some(false);
+        let hides = !point.is_ours() && mount_point::is_empty(point) == Some(false);
         let started = self.clock.now();
         let mut heard = None;
         // While the kernel waits for the server, so can we: it costs no time.
@@ -293,7 +293,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             // Another run was quicker.
             Ok(Err(Errno::EBUSY)) => {
                 let busy = Failure::Mount(call.address, Errno::EBUSY);
-                self.find(share, false, until)?.ok_or(busy)
+                self.find(&self.table()?, share, false, until)?.ok_or(busy)
             }
             Ok(Err(errno)) => Err(self.refused(share, call.address, errno)),
             // Made anew, it is either good or what is in the way is named.
@@ -391,7 +391,7 @@ pub fn namespace(proc: &Path) -> Namespace {
     // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
     // the machine, so tables of two namespaces share none.
     let ids = |process: &str| {
-        let bytes = fs::read(proc.join(process).join("mountinfo")).ok()?;
+        let bytes = files::whole(&proc.join(process).join("mountinfo")).ok()?;
         Some(table::parse(&bytes).into_iter().map(|entry| entry.id).collect::<Vec<_>>())
     };
     match (ids("self"), ids("1")) {
@@ -409,8 +409,9 @@ pub fn namespace(proc: &Path) -> Namespace {
 /// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
 pub fn may_mount(proc: &Path) -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let status = fs::read_to_string(proc.join("self/status")).unwrap_or_default();
-    let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let status = files::whole(&proc.join("self/status")).unwrap_or_default();
+    let caps = String::from_utf8_lossy(&status);
+    let caps = caps.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let caps = caps.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     caps.is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
 }

@@ -6,7 +6,7 @@
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsStr};
@@ -143,7 +143,8 @@ fn walk(
 ) -> Result<(Parent, bool), PointError> {
     let failed = |path: &Path, verb, errno| PointError::Failed { path: path.into(), verb, errno };
     let name = path.file_name().map(c_name).ok_or(failed(path, "opened", Errno::EINVAL))?;
-    let top = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let top = openat(AT_FDCWD, root, flags, Mode::empty())
         .map(Rc::new)
         .map_err(|errno| failed(root, "opened", errno))?;
     let folders: PathBuf = path
@@ -352,7 +353,7 @@ mod tests {
         let path = Path::new("/a/b/c/share");
         let (fast, by_openat2) = walk(dir.path(), path, None).unwrap();
         assert!(by_openat2, "this kernel has openat2");
-        let mut folder = open(dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
+        let mut folder = openat(AT_FDCWD, dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
         for name in ["a", "b", "c"] {
             let name = CString::new(name).unwrap();
             folder = open_folder(&folder, &name, path).unwrap().unwrap();

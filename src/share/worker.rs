@@ -363,17 +363,19 @@ fn run(
 
 /// Waits for a child that is ending; one that does not is killed.
 fn reap(pid: nix::unistd::Pid) {
-    let step = Duration::from_millis(1);
+    // As a rule it takes a fraction of a millisecond.
+    let mut step = Duration::from_micros(100);
     let mut waited = Duration::ZERO;
     while matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_none()) {
-        if waited == REAP / 2 {
-            let _ = kill(pid, Signal::SIGKILL);
-        }
         if waited >= REAP {
             return; // uninterruptible: init will reap it once we are gone
         }
+        if waited >= REAP / 2 {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
         std::thread::sleep(step);
         waited += step;
+        step = (step * 2).min(REAP / 8);
     }
 }
 

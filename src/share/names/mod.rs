@@ -25,8 +25,6 @@ use files::{ResolvConf, in_hosts};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -165,7 +163,7 @@ fn resolve(
     }
     let conf = match read_lossy(&root.join("etc/resolv.conf")) {
         Ok(text) => ResolvConf::parse(&text, scope),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
+        Err(Errno::ENOENT) => {
             return Err(NameError::NoServers("does not exist"));
         }
         Err(_) => return Err(NameError::NoServers("cannot be read")),
@@ -245,6 +243,6 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
 }
 
 /// A system file's text, whatever a byte of it in a comment may be.
-fn read_lossy(path: &Path) -> std::io::Result<String> {
-    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+fn read_lossy(path: &Path) -> Result<String, Errno> {
+    Ok(String::from_utf8_lossy(&crate::files::whole(path)?).into_owned())
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::stop::SystemClock;
 use simple_dns::{PacketFlag, RCODE, TYPE};
 use std::cell::Cell;
+use std::fs;
 use std::net::UdpSocket;
 
 const NAME: &str = "fs-1.efs.eu-west-1.amazonaws.com";
