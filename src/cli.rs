@@ -103,8 +103,8 @@ Usage: efs-agent [--once] [--config PATH]
   (nothing)            Mount every share of the config; try again until all are
                        mounted or the deadline has passed. This is what the
                        system-context SessionStart entry of AppStream calls.
-  --once               One attempt a share, told to a person: for trying a
-                       config by hand with sudo.
+  --once               One attempt a share, with readable output without time
+                       stamps: for trying a config by hand with sudo.
   --config PATH        Read this config file. Otherwise: efs-agent.toml beside
                        the executable, else /etc/efs-agent/config.toml.
   --allow-private-namespace
@@ -128,7 +128,8 @@ All that is said goes to standard output, which is what AppStream keeps.
 Exit codes: 0 all required shares are mounted; 64 wrong usage; 69 refused for
 good; 70 fault of efs-agent, or a mount that nobody would see; 75 deadline
 passed; 77 not root, or a config file that others can change; 78 wrong config;
-143, 130, 129 ended by SIGTERM, SIGINT, SIGHUP.
+143, 130, 129 ended by SIGTERM, SIGINT, SIGHUP. Commands have more (1, 65, 73,
+74): see man efs-agent.
 ";
 
 const REGISTER: &str = include_str!("cli/register.txt");
