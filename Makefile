@@ -11,7 +11,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 INSTALL ?= install
 
-.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults kills fuzz demo lint clean
+.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults bench kills fuzz demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make image-test  the RPM on machines with systemd: installed, upgraded, erased, and the image booted twice'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
+	@echo 'make bench    measured against what people use now: target/bench/report.html (half an hour); ROUNDS=5 KERNEL=6.12'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
 	@echo 'make fuzz     10,000,000 made-up inputs for each parser of foreign text (1 hour); RUNS=100000 and TARGET=dns do less'
 	@echo 'make lint     rustfmt, clippy, shellcheck, cargo-deny; the SBOM beside the RPM (its tools take minutes to build)'
@@ -92,6 +93,9 @@ vm-test: elastic-bundle man
 
 faults: elastic-bundle
 	BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
+
+bench: build
+	cargo test --locked --test bench
 
 kills: elastic-bundle
 	KILLS=10 cargo test --locked --test vm -- 'at any instant'

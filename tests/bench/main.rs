@@ -1,0 +1,310 @@
+//! `make bench`: boots a virtual machine for each kernel, has `guest/bench.py` measure in it, adds what can be had
+//! outside of a machine, holds each figure against its goal, and writes target/bench: results.json, report.html and
+//! table.md. How a thing is measured is the guest's business, how it is shown `report`'s; here are the goals.
+//!
+//! ROUNDS=15 samples of each figure, KERNEL=6.12 one kernel alone, FIGURES="start costs" some figures alone.
+
+use board::Vm;
+use report::Figure;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+#[path = "../vm/board.rs"]
+mod board;
+mod report;
+
+const TREE: &str = env!("CARGO_MANIFEST_DIR");
+const FIGURES: &str = "start costs recovery shares instances read_ahead";
+/// Of one machine, in seconds.
+const LIMIT: &str = "5400";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn variable(name: &str, default: &str) -> String {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or(default.into())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let out = Path::new(TREE).join("target/bench");
+    fs::create_dir_all(&out)?;
+    let (images, agent) = (board::images()?, board::agent()?);
+    let folder = tempfile::Builder::new().prefix("efs-agent-bench-").tempdir()?;
+    prepare(folder.path(), &agent)?;
+    let kernels = variable("KERNEL", "5.10 6.12");
+    println!(
+        "bench: {} rounds on {kernels}; this takes about half an hour",
+        variable("ROUNDS", "15")
+    );
+    let mut figures: Vec<Figure> = Vec::new();
+    // Side by side, one processor each: the figures that are compared are of one machine.
+    let measured: Vec<Result<Vec<Figure>, String>> = std::thread::scope(|scope| {
+        let vms: Vec<_> = kernels
+            .split_whitespace()
+            .map(|kernel| {
+                let (images, folder) = (&images, folder.path());
+                scope.spawn(move || {
+                    in_vm(kernel, images, folder).map_err(|e| format!("{kernel}: {e}"))
+                })
+            })
+            .collect();
+        vms.into_iter().map(|vm| vm.join().unwrap_or(Err("a thread has panicked".into()))).collect()
+    });
+    for of_kernel in measured {
+        figures.extend(of_kernel?);
+    }
+    figures.extend(overshoot());
+    figures.extend(fleets()?);
+    figures.extend(instructions()?);
+    let size = fs::metadata(&agent)?.len() as f64;
+    figures.push(Figure::of("", "size of the binary, bytes", "efs-agent", vec![size]));
+
+    let goals = goals(&figures);
+    let results = json!({
+        "machine": machine(),
+        "figures": figures.iter().map(Figure::json).collect::<Vec<_>>(),
+        "goals": goals,
+    });
+    fs::write(out.join("results.json"), serde_json::to_string_pretty(&results)? + "\n")?;
+    fs::write(out.join("report.html"), report::html(&machine(), &figures, &goals))?;
+    let table = report::table(&goals);
+    fs::write(out.join("table.md"), &table)?;
+    println!("{table}\nbench: see target/bench/report.html and results.json");
+    Ok(())
+}
+
+/// What it was measured on, in one line.
+fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
+    format!(
+        "{}, {cores} cores; VMs in software emulation, one processor each",
+        model.trim_start_matches([' ', '\t', ':'])
+    )
+}
+
+/// The folder that becomes /rig.
+fn prepare(folder: &Path, agent: &Path) -> Result<(), Box<dyn Error>> {
+    let bench = Path::new(TREE).join("tests/bench/guest");
+    board::copy_files(&bench, folder)?;
+    fs::copy(Path::new(TREE).join("tests/vm/guest/rig.py"), folder.join("rig.py"))?;
+    fs::copy(agent, folder.join("efs-agent"))?;
+    for program in ["mount", "run"] {
+        let built = Command::new("cc")
+            .args(["-static", "-O2", "-o"])
+            .args([folder.join(program), bench.join(format!("{program}.c"))])
+            .status()?;
+        if !built.success() {
+            return Err(format!("{program}.c cannot be built (see above)").into());
+        }
+    }
+    fs::write(folder.join("main"), "exec python3 -u ./bench.py\n")?;
+    fs::write(folder.join("rounds"), variable("ROUNDS", "15"))?;
+    fs::write(folder.join("figures"), variable("FIGURES", FIGURES))?;
+    Ok(())
+}
+
+/// `@@sample FIGURE<tab>CONTESTANT<tab>VALUE`, as the guest says it.
+fn in_vm(kernel: &str, images: &Path, folder: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let vm = Vm { kernel, images, disk: None, net: String::new(), limit: LIMIT };
+    let mut vm = vm.command(folder).stderr(Stdio::inherit()).spawn()?;
+    let out = vm.stdout.take().ok_or("no output")?;
+    let (mut figures, mut rest, mut failed) = (Vec::<Figure>::new(), String::new(), String::new());
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        if let Some(sample) = line.strip_prefix("@@sample ") {
+            let parts: Vec<&str> = sample.split('\t').collect();
+            let [figure, who, value] = parts[..] else {
+                return Err(format!("not a sample: {line}").into());
+            };
+            let value = value.parse()?;
+            match figures.iter_mut().find(|f| f.name == figure && f.who == who) {
+                Some(figure) => figure.samples.push(value),
+                None => figures.push(Figure::of(kernel, figure, who, vec![value])),
+            }
+        } else if let Some(done) = line.strip_prefix("@@done ") {
+            println!("bench: {kernel}: {done}");
+        } else if let Some(why) = line.strip_prefix("@@failed ") {
+            failed = format!("{failed}{why}\n");
+        } else {
+            rest = rest + &line + "\n";
+        }
+    }
+    let well = vm.wait()?.success();
+    if !failed.is_empty() || !well {
+        return Err(format!("{failed}{rest}").into());
+    }
+    Ok(figures)
+}
+
+/// Seconds past the deadline in the rows of the fault matrix, of the last `make faults`.
+fn overshoot() -> Vec<Figure> {
+    let text = fs::read_to_string(Path::new(TREE).join("target/faults.json")).unwrap_or_default();
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    if rows.is_empty() {
+        println!(
+            "bench: no target/faults.json: run `make faults` for the seconds past the deadline"
+        );
+    }
+    let past =
+        |row: &Value| row["given"]["past_deadline"].as_f64().or(row["past_deadline"].as_f64());
+    let samples: Vec<f64> = rows.iter().filter_map(past).collect();
+    if samples.is_empty() {
+        Vec::new()
+    } else {
+        vec![Figure::of("", "past the deadline in the fault matrix", "efs-agent", samples)]
+    }
+}
+
+/// The simulated fleets: the unit test prints `figure NAME<tab>WHO<tab>VALUE`.
+fn fleets() -> Result<Vec<Figure>, Box<dyn Error>> {
+    let mut figures = Vec::new();
+    for size in ["100", "1000", "10000"] {
+        let test = Command::new("cargo")
+            .args(["test", "--locked", "--release", "--lib", "--", "--nocapture", "a_fleet_that"])
+            .env("FLEET", size)
+            .stderr(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&test.stdout);
+        if !test.status.success() {
+            return Err(format!("the simulation of {size} failed: {text}").into());
+        }
+        let figure = |line: &str| {
+            let parts: Vec<&str> = line.split_once("figure ")?.1.split('\t').collect();
+            let [name, who, value] = parts[..] else { return None };
+            Some(Figure::of("", name, who, vec![value.parse().ok()?]))
+        };
+        figures.extend(text.lines().filter_map(figure));
+    }
+    Ok(figures)
+}
+
+/// Instructions from the text of a config to the options of its mounts, by callgrind: the same each time.
+fn instructions() -> Result<Vec<Figure>, Box<dyn Error>> {
+    let ready = Command::new("sh")
+        .args(["-c", "command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; } >/dev/null 2>&1"])
+        .status()?;
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--release", "--example", "plan"])
+        .status()?;
+    if !ready.success() || !built.success() {
+        return Err("valgrind or the example cannot be had (see above)".into());
+    }
+    let counted = |times: u32| -> Result<f64, Box<dyn Error>> {
+        let program: PathBuf = Path::new(TREE).join("target/release/examples/plan");
+        let run = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(program)
+            .arg(Path::new(TREE).join("config.example.toml"))
+            .arg(times.to_string())
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .output()?;
+        let text = String::from_utf8_lossy(&run.stderr);
+        let line = text.lines().find_map(|line| line.split_once("Collected : "));
+        Ok(line.ok_or(format!("callgrind said: {text}"))?.1.trim().parse()?)
+    };
+    let each = (counted(101)? - counted(1)?) / 100.0;
+    Ok(vec![Figure::of("", "instructions from config to options", "efs-agent", vec![each])])
+}
+
+/// Each goal, and whether it holds.
+fn goals(figures: &[Figure]) -> Vec<Value> {
+    let mut goals = Vec::new();
+    let mut kernels: Vec<&str> = figures.iter().map(|f| f.kernel.as_str()).collect();
+    kernels.sort_unstable();
+    kernels.dedup();
+    for kernel in kernels {
+        let find = |name: &str, who: &str| {
+            figures.iter().find(|f| f.kernel == kernel && f.name == name && f.who == who)
+        };
+        let median = |name: &str, who: &str| find(name, who).map(Figure::median);
+        let mut goal = |text: &str, value: Option<f64>, limit: f64, at_least: bool| {
+            if let Some(value) = value {
+                let holds = if at_least { value >= limit } else { value <= limit };
+                goals.push(json!({"kernel": kernel, "goal": text, "value": value, "limit": limit, "at_least": at_least, "holds": holds}));
+            }
+        };
+        let ours = median("start", "efs-agent");
+        let floor =
+            median("start", "bare mount(2)").zip(median("start", "/bin/true")).map(|(a, b)| a + b);
+        goal(
+            "a start against a bare mount(2) and a process start",
+            ours.zip(floor).map(|(a, b)| a / b),
+            1.25,
+            false,
+        );
+        let script = median("start", "bash script");
+        goal("the bash script against a start", script.zip(ours).map(|(a, b)| a / b), 10.0, true);
+        goal(
+            "system calls of a start",
+            median("system calls of a start", "efs-agent"),
+            100.0,
+            false,
+        );
+        goal(
+            "processes besides itself",
+            median("processes besides itself", "efs-agent"),
+            2.0,
+            false,
+        );
+        goal("peak memory, bytes", median("peak memory", "efs-agent"), 3e6, false);
+        for fault in ["server", "name", "route"] {
+            let name = format!("recovery of the {fault}");
+            goal(&format!("{name}: median, s"), median(&name, "efs-agent"), 0.15, false);
+            goal(
+                &format!("{name}: worst, s"),
+                find(&name, "efs-agent").map(Figure::worst),
+                0.3,
+                false,
+            );
+        }
+        for delay in ["0 ms", "25 ms"] {
+            let name = format!("shares, {delay}");
+            let of = |who: &str| {
+                median(&name, &format!("{who}, 16"))
+                    .zip(median(&name, &format!("{who}, 1")))
+                    .map(|(a, b)| a / b)
+            };
+            goal(
+                &format!("16 shares on 16 servers against one, {delay} away"),
+                of("efs-agent"),
+                2.0,
+                false,
+            );
+            goal(
+                &format!("the same by bare mount(2), {delay} away: what the kernel allows"),
+                of("bare mount(2)"),
+                2.0,
+                false,
+            );
+        }
+        let read =
+            median("read of 256 MiB", "kernel's own").zip(median("read of 256 MiB", "efs-agent's"));
+        goal(
+            "reading 256 MiB: the kernel's own read-ahead against ours",
+            read.map(|(a, b)| a / b),
+            1.0,
+            true,
+        );
+        goal(
+            "past the deadline in the fault matrix: worst, s",
+            find("past the deadline in the fault matrix", "efs-agent").map(Figure::worst),
+            0.1,
+            false,
+        );
+    }
+    goals
+}
