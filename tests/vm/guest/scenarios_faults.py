@@ -144,7 +144,7 @@ def _():
     good = f'[[share]]\nendpoint = "{NAME}"\n'
     for text, words in (
             (good + "endpiont = 1\n", r'config.toml:3:1: unknown key "endpiont" in \[\[share\]\]; did you mean "endpoint"\?'),
-            ("deadline = 25\n" + good, r"config.toml:1:12: deadline must be a string, not the integer 25"),
+            ("deadline = 25\n" + good, r"config.toml:1:12: deadline must be a span of time in quotes, not the integer 25: write deadline = \"25s\""),
             ('deadline = "0s"\n' + good, r'config.toml:1:12: deadline "0s" cannot be: allowed is 1s to 10m'),
             (good + 'mount_point = "mnt"\n', r'config.toml:3:15: mount_point "mnt" is not an absolute path'),
             (good + 'mount_point = "/mnt/../x"\n', r'config.toml:3:15: mount_point "/mnt/../x" has "\.\."'),
