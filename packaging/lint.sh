@@ -5,10 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 failed=()
 say() { echo "lint: $*"; }
-if ! command -v shellcheck >/dev/null; then
-  say 'installing shellcheck'
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends shellcheck >/dev/null
-fi
+command -v shellcheck >/dev/null || packaging/debian.sh lint shellcheck
 if ! cargo deny --version >/dev/null 2>&1; then
   say 'installing cargo-deny, which takes minutes'
   cargo install --quiet --locked cargo-deny@0.20.2

@@ -9,8 +9,7 @@ fail() { echo "rpm: $*" >&2; exit 1; }
 
 if ! command -v rpmbuild >/dev/null; then
   command -v apt-get >/dev/null || fail 'rpmbuild is missing: sudo dnf install rpm-build'
-  echo 'rpm: installing rpm, for rpmbuild' >&2
-  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rpm >/dev/null
+  packaging/debian.sh rpm rpm
 fi
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 grep -qx "Version: *$version" "$spec" || fail "the version in $spec is not $version, as in Cargo.toml"

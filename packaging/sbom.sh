@@ -8,10 +8,7 @@ fail() { echo "sbom: $*" >&2; exit 1; }
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
 target=x86_64-unknown-linux-musl
-if ! command -v jq >/dev/null; then
-  echo 'sbom: installing jq'
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends jq >/dev/null
-fi
+command -v jq >/dev/null || packaging/debian.sh sbom jq
 if ! cargo cyclonedx --version >/dev/null 2>&1; then
   echo 'sbom: installing cargo-cyclonedx, which takes minutes'
   cargo install --quiet --locked cargo-cyclonedx@0.5.9

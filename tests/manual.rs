@@ -42,10 +42,9 @@ fn build(into: &Path) {
 fn pages() -> PathBuf {
     static PAGES: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = PAGES.get_or_init(|| {
-        let tools = "for tool in mandoc man groff; do command -v $tool >/dev/null || missing=1; done
-            [ -z \"${missing:-}\" ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
-            apt-get -o DPkg::Lock::Timeout=300 -qq install -y --no-install-recommends mandoc man-db groff; } >&2";
-        let output = Command::new("sh").args(["-ec", tools]).output().unwrap();
+        let tools = ["test", "mandoc", "man-db", "groff"];
+        let output =
+            Command::new(here().join("packaging/debian.sh")).args(tools).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "mandoc, man-db or groff is missing: {told}");
         let folder = tempfile::tempdir().unwrap();

@@ -3,10 +3,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 binary=$1 zip=$(realpath -m "$2")
-if ! command -v zip >/dev/null; then
-  echo 'elastic-bundle: installing zip'
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends zip >/dev/null
-fi
+command -v zip >/dev/null || "$here/../debian.sh" elastic-bundle zip
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 install -m 0755 "$binary" "$work/efs-agent"

@@ -12,17 +12,8 @@ fail() { echo "man: $*" >&2; exit 1; }
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/../.."
 
-if ! command -v lowdown >/dev/null; then
-  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    fail 'lowdown 1.0.0 or later is missing (Debian: apt-get install lowdown): it makes the manual pages'
-  fi
-  echo 'man: installing lowdown' >&2
-  apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq "$@" >/dev/null; }
-  # The list of packages may be there and new enough.
-  apt_get install -y --no-install-recommends lowdown 2>/dev/null || {
-    apt_get update && apt_get install -y --no-install-recommends lowdown
-  }
-fi
+command -v lowdown >/dev/null || packaging/debian.sh man lowdown ||
+  fail 'lowdown 1.0.0 or later is missing: it makes the manual pages'
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Never the day of the build. A tarball has no git: then the date of the newest thing in it.

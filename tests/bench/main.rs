@@ -193,8 +193,8 @@ fn fleets() -> Result<Vec<Figure>, Box<dyn Error>> {
 
 /// Instructions from the text of a config to the options of its mounts, by callgrind: the same each time.
 fn instructions() -> Result<Vec<Figure>, Box<dyn Error>> {
-    let ready = Command::new("sh")
-        .args(["-c", "command -v valgrind >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends valgrind; } >/dev/null 2>&1"])
+    let ready = Command::new(Path::new(TREE).join("packaging/debian.sh"))
+        .args(["bench", "valgrind"])
         .status()?;
     let built = Command::new("cargo")
         .args(["build", "--quiet", "--locked", "--release", "--example", "plan"])

@@ -18,10 +18,7 @@ done
 [ ${#queue[@]} -gt 0 ] || fail "there is no target $TARGET: see $here/fuzz_targets"
 targets=("${queue[@]}")
 
-if ! command -v c++ >/dev/null; then
-  echo 'fuzz: installing g++, which libFuzzer is built with'
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null
-fi
+command -v c++ >/dev/null || packaging/debian.sh fuzz g++   # libFuzzer is built with it
 cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 # What is fuzzed is what is shipped: the same versions of the libraries.
 [ "$here/Cargo.lock" -nt Cargo.lock ] || cp Cargo.lock "$here/Cargo.lock"

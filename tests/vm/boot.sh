@@ -2,7 +2,7 @@
 # boot.sh IMAGES KERNEL FOLDER [SECONDS]: boots a throw-away VM, copies FOLDER to /rig in it and runs
 # /rig/main there as root under bash. Its output is ours as it comes; our exit code is its own
 # (125: the VM died or took longer than SECONDS).
-# DISK=FILE boots that disk (qcow2), which is written to, instead of a throw-away system; NET= holds what QEMU
+# DISK=FILE boots that disk, which is written to, instead of a throw-away system; NET= holds what QEMU
 # is to know of a network.
 # Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
 set -u
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 tar cf "$work/in.tar" -C "$folder" . && truncate -s %512 "$work/in.tar" || exit 125
 disk() { printf -- '-drive if=none,id=%s,format=%s,file=%s,readonly=%s -device virtio-blk-pci,drive=%s ' "$1" "$3" "$2" "$4" "$1"; }
 if [ -n "${DISK:-}" ]; then
-  initrd=disk disks="$(disk d0 "$DISK" qcow2 off) $(disk d1 "$work/in.tar" raw on)"
+  initrd=disk disks="$(disk d0 "$DISK" raw off) $(disk d1 "$work/in.tar" raw on)"
 else
   initrd=$kernel
   disks="$(disk d0 "$images/rootfs.sqfs" raw on) $(disk d1 "$images/$kernel.mods.sqfs" raw on) $(disk d2 "$work/in.tar" raw on)"

@@ -22,15 +22,8 @@ if [ -e "$done/complete" ]; then echo "$done"; exit; fi
 
 [ "$(id -u)" = 0 ] || { say "must be root: packages are installed and a system tree is made"; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
-need=(qemu-system-x86 busybox-static cpio squashfs-tools kmod lz4 xz-utils e2fsprogs qemu-utils mmdebstrap debian-archive-keyring)
-missing=()
-for p in "${need[@]}"; do dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p"); done
-if [ ${#missing[@]} -gt 0 ]; then
-  say "installing ${missing[*]}"
-  apt-get update -qq >&2
-  # All of them at once: the one that is missing may not go with the version of another that is there.
-  apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
-fi
+"$here/../../packaging/debian.sh" 'vm image' qemu-system-x86 busybox-static cpio squashfs-tools kmod lz4 xz-utils e2fsprogs \
+  mmdebstrap debian-archive-keyring
 
 work=$cache/work
 rm -rf "$work"
@@ -92,7 +85,7 @@ kernel 6.12 debs/"$k612"_*.deb
 
 say "making the guest's root file system (about a minute)"
 mmdebstrap --quiet --variant=minbase --skip=check/empty \
-  --include=nfs-common,nfs-kernel-server,python3,iproute2,nftables,strace,procps,kmod,util-linux,dnsmasq-base,netbase,tcpdump \
+  --include=nfs-common,nfs-kernel-server,python3,iproute2,nftables,strace,procps,kmod,util-linux,dnsmasq-base,netbase,tcpdump,stunnel4,openssl,libnfs-utils \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --customize-hook='chroot "$1" useradd -m -u 1001 as2-streaming-user' \
   bookworm "$work/rootfs" \
