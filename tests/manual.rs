@@ -43,8 +43,7 @@ fn pages() -> PathBuf {
     static PAGES: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = PAGES.get_or_init(|| {
         let tools = ["test", "mandoc", "man-db", "groff"];
-        let output =
-            Command::new(here().join("packaging/debian.sh")).args(tools).output().unwrap();
+        let output = Command::new(here().join("packaging/debian.sh")).args(tools).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "mandoc, man-db or groff is missing: {told}");
         let folder = tempfile::tempdir().unwrap();
