@@ -82,9 +82,7 @@ pub struct Place {
 pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut at = PathBuf::from("/");
-    let top = openat(AT_FDCWD, root, flags, Mode::empty());
-    let mut folder = top.map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?;
-    let mut fault = fault(&folder, &at);
+    let mut fault = fault(fstatat(AT_FDCWD, root, AtFlags::empty()), &at);
     let mut names = Vec::new();
     for part in path.components() {
         match part {
@@ -94,16 +92,28 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         }
     }
     let name = names.pop().ok_or(Obstacle::NoName)?;
+    let mut above: Option<OwnedFd> = None;
     for folder_name in names {
         at.push(folder_name);
-        let next = openat(&folder, folder_name, flags | OFlag::O_NOFOLLOW, Mode::empty());
-        folder = next.map_err(|errno| match errno {
+        let flags = flags | OFlag::O_NOFOLLOW;
+        // Nobody can put another folder in the place of the root.
+        let next = match &above {
+            Some(folder) => openat(folder, folder_name, flags, Mode::empty()),
+            None => openat(AT_FDCWD, &root.join(folder_name), flags, Mode::empty()),
+        };
+        let folder = next.map_err(|errno| match errno {
             Errno::ENOENT => Obstacle::NoFolder(at.clone()),
             Errno::ENOTDIR | Errno::ELOOP => Obstacle::NotAFolder(at.clone()),
             errno => Obstacle::Unreachable(at.clone(), errno),
         })?;
-        fault = fault.or(self::fault(&folder, &at));
+        fault = fault.or(self::fault(fstat(&folder), &at));
+        above = Some(folder);
     }
+    let folder = match above {
+        Some(folder) => folder,
+        None => openat(AT_FDCWD, root, flags, Mode::empty())
+            .map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?,
+    };
     at.push(name);
     Ok(Place { folder: Rc::new(folder), name: name.to_owned(), path: at, fault })
 }
@@ -160,7 +170,7 @@ impl Place {
     /// # Errors
     /// The first that others can change.
     pub fn trust(&self, file: Option<&File>) -> Result<(), Fault> {
-        let of_file = || file.and_then(|file| fault(file, &self.path));
+        let of_file = || file.and_then(|file| fault(fstat(file), &self.path));
         match self.fault.clone().or_else(of_file) {
             Some(fault) => Err(fault),
             None => Ok(()),
@@ -202,6 +212,24 @@ impl Place {
         folder.sync_all().map_err(|e| ReplaceError::Unsynced(errno_of(&e)))
     }
 
+    /// [`Place::replace`] for what is nobody's but ours and need not outlast a power cut: closed to
+    /// others, and not synced. Callers hold a lock on the folder.
+    ///
+    /// # Errors
+    /// The errno of what failed; the file is as it was.
+    pub fn put(&self, folder: &File, bytes: &[u8]) -> Result<(), Errno> {
+        let new = match Temporary::create(folder, &self.name) {
+            // Left by a run that was ended.
+            Err(Errno::EEXIST) => {
+                self.clear(folder);
+                Temporary::create(folder, &self.name)
+            }
+            created => created,
+        }?;
+        (&new.file).write_all(bytes).map_err(|e| errno_of(&e))?;
+        new.rename(&self.name)
+    }
+
     /// Removes what a run that was ended has left beside the file. Callers hold a lock on the folder.
     pub fn clear(&self, folder: &File) {
         // If it cannot be removed, to write says so; who has nothing to write need not mind.
@@ -227,29 +255,46 @@ pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
-    let bytes = read_to_end(file, LARGEST).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+    let bytes = read_to_end(file, LARGEST, End::Short)
+        .map_err(|errno| Obstacle::Unreadable(errno.into()))?;
     if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
 }
 
-/// Reads the whole of a file of the system's, whoever can change it, of whatever size: a table of
-/// /proc, /etc/hosts.
+/// Reads the whole of a file of the system's, whoever can change it, of whatever size: /etc/hosts,
+/// a table of /proc (which must be below a folder called proc).
 ///
 /// # Errors
 /// The errno of openat(2) or read(2).
 pub fn whole(path: &Path) -> Result<Vec<u8>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    read_to_end(&openat(AT_FDCWD, path, flags, Mode::empty())?, u64::MAX)
+    let proc = path.components().any(|part| part.as_os_str() == "proc");
+    let end = if proc { End::Empty } else { End::Short };
+    read_to_end(&openat(AT_FDCWD, path, flags, Mode::empty())?, u64::MAX, end)
+}
+
+/// What tells the end of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Less than was asked for: a file on a disk gives all that it has.
+    Short,
+    /// Nothing more: a table of /proc comes in pieces.
+    Empty,
 }
 
 /// Reads on until the end, or more than `most` bytes are there. In few calls: std's own way begins
 /// with 32 bytes where a file does not tell its size, and half of a start's system calls were those.
-fn read_to_end(fd: &impl AsFd, most: u64) -> Result<Vec<u8>, Errno> {
+fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
     while bytes.len() as u64 <= most {
         match read(fd, &mut chunk) {
             Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Ok(n) => {
+                bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                if end == End::Short && n < chunk.len() {
+                    break;
+                }
+            }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
@@ -264,9 +309,9 @@ pub fn absent(root: &Path, path: &Path) -> bool {
     matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }
 
-fn fault(fd: &impl AsFd, path: &Path) -> Option<Fault> {
+fn fault(stat: Result<FileStat, Errno>, path: &Path) -> Option<Fault> {
     let fault = |why: String, command| Some(Fault { path: path.to_owned(), why, command });
-    match fstat(fd) {
+    match stat {
         Err(e) => fault(format!("cannot be examined ({})", e.desc()), "ls -ld"),
         Ok(stat) if stat.st_uid != ROOT => {
             fault(format!("belongs to user {}", stat.st_uid), "chown root:root")
@@ -417,6 +462,17 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_is_put_is_whole_and_closed_to_others_whatever_an_ended_run_has_left() {
+        let dir = folder();
+        fs::write(dir.path().join(temporary(OsStr::new("f"))), "half").unwrap();
+        let place = place(&dir);
+        place.put(&place.folder().unwrap(), b"new").unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("f")).unwrap(), "new");
+        assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -231,7 +231,7 @@ pub fn mountinfo(data: &[u8]) {
     let sane = entries.windows(2).all(|pair| pair[0].id < pair[1].id)
         && entries.iter().all(|entry| entry.parent <= entry.id);
     // A share's mount point is no longer than that.
-    let paths = entries.iter().map(|entry| entry.mount_point.as_path());
+    let paths = entries.iter().map(|entry| &*entry.mount_point);
     let paths = paths.filter(|path| path.as_os_str().len() <= 1000).take(8);
     for path in paths.chain([share.mount_point.as_path()]) {
         if let Some(top) = table::top_at(&entries, path) {

@@ -7,13 +7,15 @@ use crate::sys;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
+use std::ffi::CString;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::SystemTime;
 use syslog::{LogFormat, Logger, Severity};
@@ -74,8 +76,9 @@ impl Log {
     /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.
     /// Does nothing where the journal has each line already, by a way that cannot lose it.
     pub fn add_syslog(&self, socket: &Path, facility: Facility) {
-        let datagrams = Datagrams(socket.to_owned());
-        let formatter = Untimed { facility: number(facility), pid: std::process::id() };
+        // A path that no socket can have is that of no daemon.
+        let datagrams = Datagrams(CString::new(socket.as_os_str().as_bytes()).unwrap_or_default());
+        let formatter = Untimed { facility: number(facility), pid: sys::process_id().as_raw() };
         self.locked(|sinks| {
             if sinks.style != Style::Journal {
                 sinks.syslog = Some(Logger::new(datagrams, formatter));
@@ -154,6 +157,8 @@ struct Stdout {
     /// line. To set that on descriptor 1 itself would set it for whoever shares it with us.
     own: Option<File>,
     is_socket: bool,
+    /// A file takes what it gets, at once: there is nothing to ask it.
+    is_file: bool,
 }
 
 impl Stdout {
@@ -163,8 +168,9 @@ impl Stdout {
         let own = kind.is_ok_and(|kind| kind == SFlag::S_IFCHR.bits()).then(|| {
             OpenOptions::new().write(true).custom_flags(flags.bits()).open("/proc/self/fd/1").ok()
         });
-        let is_socket = kind.is_ok_and(|kind| kind == SFlag::S_IFSOCK.bits());
-        Self { own: own.flatten(), is_socket }
+        let is = |flag: SFlag| kind.is_ok_and(|kind| kind == flag.bits());
+        let (is_socket, is_file) = (is(SFlag::S_IFSOCK), is(SFlag::S_IFREG));
+        Self { own: own.flatten(), is_socket, is_file }
     }
 }
 
@@ -172,6 +178,9 @@ impl Write for Stdout {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if let Some(own) = &mut self.own {
             return own.write(line);
+        }
+        if self.is_file {
+            return sys::write_stdout(line);
         }
         let stdout = io::stdout();
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
@@ -191,13 +200,12 @@ impl Write for Stdout {
 /// A datagram for each line, sent without ever blocking: a syslog daemon that has stopped reading
 /// loses lines, not sessions, and one that starts late gets those from then on. No descriptor is
 /// held between lines: a run must do with very few.
-struct Datagrams(PathBuf);
+struct Datagrams(CString);
 
 impl Write for Datagrams {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let socket = UnixDatagram::unbound()?;
-        socket.connect(&self.0)?;
-        Ok(sys::send_now(socket.as_fd(), line)?)
+        Ok(sys::send_to_path(socket.as_fd(), line, &self.0)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -234,7 +242,7 @@ fn number(facility: Facility) -> u8 {
 /// time stamp of ours is replaced by every daemon (and in UTC where it is not), so there is none.
 struct Untimed {
     facility: u8,
-    pid: u32,
+    pid: i32,
 }
 
 impl<T: Display> LogFormat<T> for Untimed {

@@ -34,10 +34,9 @@ pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
         return;
     }
     let file = place.open().ok().flatten();
-    let version = file.as_ref().and_then(|file| files::Version::read(file).ok());
     let before = file.and_then(|file| contents(&place, &file));
     let text = text(report, code, once, at, before.as_deref());
-    let _ = place.replace(&folder, text.as_bytes(), &files::Like::root(0o600), version);
+    let _ = place.put(&folder, text.as_bytes());
 }
 
 fn contents(place: &Place, file: &File) -> Option<String> {

@@ -32,7 +32,7 @@ impl Stop {
                 set.add(signal);
             }
         }
-        sys::set_signals(&set)?;
+        sys::set_signals(set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self { signals: SignalFd::with_flags(&set, flags)? })
     }

@@ -8,76 +8,99 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Mutex;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
-/// A child made by [`spawn`]: its process id and the end of the pipe that its reply comes out of.
+/// A child made by [`spawn`]: its process id and the parent's end of what they talk over.
 #[derive(Debug)]
 pub struct Child {
     /// Process id; the caller must reap it.
     pub pid: Pid,
-    /// Non-blocking read end of the reply pipe.
+    /// Each message of the child's, whole; at its end once the child has ended.
     pub reply: OwnedFd,
 }
 
-/// Held from the making of a reply pipe until its write end is closed in this
+/// Held from the making of a pair of sockets until the child's end is closed in this
 /// process, so that no child forked by another thread inherits that end and
-/// keeps the pipe open.
+/// keeps the connection open.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Forks a child that runs `job` and exits.
 ///
 /// The child dies with its parent (`PR_SET_PDEATHSIG`), has the default signal
-/// dispositions for what the agent catches, and no signal blocked. `job` writes
-/// its reply to the descriptor it is given; it must make system calls only (see
+/// dispositions for what the agent catches, and no signal blocked. `job` talks over
+/// the socket it is given ([`reply`], [`listen`]); it must make system calls only (see
 /// the module's head).
 ///
 /// # Errors
-/// The errno of pipe2(2) or fork(2).
+/// The errno of socketpair(2) or clone(2).
 pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     let guard = FORKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut ends: [RawFd; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: `ends` is a valid array of two descriptors for the kernel to fill.
-    Errno::result(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-    // SAFETY: pipe2 succeeded, so both are open descriptors that nobody else owns.
+    Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    // SAFETY: socketpair succeeded, so both are open descriptors that nobody else owns.
     let (reply, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
-    let parent = nix::unistd::getpid();
-    // SAFETY: the child below makes system calls only, as fork(2) demands of a
-    // process that may have threads, and never returns from this function.
-    match Errno::result(unsafe { libc::fork() })? {
-        0 => {
-            let _abort = AbortOnUnwind;
-            die_with(parent);
-            let _ = nix::sys::signal::sigprocmask(
-                SigmaskHow::SIG_SETMASK,
-                Some(&SigSet::empty()),
-                None,
-            );
-            drop(reply); // the parent's end: a child must do with few descriptors too
-            job(write.as_fd());
-            // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
-            unsafe { libc::_exit(0) }
-        }
-        pid => {
-            drop(write);
-            drop(guard);
-            Ok(Child { pid: Pid::from_raw(pid), reply })
-        }
+    let parent = process_id();
+    // SAFETY: the child below makes system calls only, as fork(2) demands of a process that may have
+    // threads, and never returns from this function. The call itself rather than libc's fork(), which
+    // makes eight more to put its own house in order for a child that would live in it.
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    if pid == 0 {
+        let _end = EndOnUnwind;
+        die_with(parent);
+        let none = SigSet::empty();
+        let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None);
+        drop(reply); // the parent's end: a child must do with few descriptors too
+        job(write.as_fd());
+        // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
+        unsafe { libc::_exit(0) }
+    }
+    drop(write);
+    drop(guard);
+    Ok(Child { pid: Pid::from_raw(pid as libc::pid_t), reply })
+}
+
+/// Ends a forked child rather than let a panic unwind into the parent's frames. Not by abort(3):
+/// libc takes this process for its parent, and would end that.
+struct EndOnUnwind;
+
+impl Drop for EndOnUnwind {
+    fn drop(&mut self) {
+        // SAFETY: takes no pointer and does not return.
+        unsafe { libc::_exit(libc::EXIT_FAILURE) }
     }
 }
 
-/// Ends a forked child rather than let a panic unwind into the parent's frames.
-struct AbortOnUnwind;
+/// This process's id. Asked for once: it is needed for each line of the log.
+pub fn process_id() -> Pid {
+    static ID: OnceLock<Pid> = OnceLock::new();
+    *ID.get_or_init(nix::unistd::getpid)
+}
 
-impl Drop for AbortOnUnwind {
-    fn drop(&mut self) {
-        // SAFETY: takes no argument and does not return.
-        unsafe { libc::abort() }
-    }
+/// Whether this process was started as root; it stays what it is.
+pub fn is_root() -> bool {
+    // SAFETY: looks a number up in what the kernel gave the process when it started.
+    unsafe { libc::getauxval(libc::AT_EUID) == 0 }
+}
+
+/// The capabilities that are in effect (capget(2)), as in CapEff of /proc/self/status.
+pub fn capabilities() -> Option<u64> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    // Effective, permitted, inheritable: the lower halves, then the upper ones.
+    let mut sets = [0u32; 6];
+    // SAFETY: the header is two words, and version 3 writes two structs of three words each.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    (got == 0).then(|| u64::from(sets[3]) << 32 | u64::from(sets[0]))
 }
 
 /// mount(2) as it is: `Ok` holds what the call returned, which for an NFS mount
@@ -126,42 +149,52 @@ pub fn kernel_release() -> String {
     nix::sys::utsname::uname().map_or("unknown".into(), |u| u.release().to_string_lossy().into())
 }
 
-/// Turns this (single-threaded, forked) process into `uid`:`gid` with `groups`, for good.
-///
-/// The kernel forgets [`die_with`] at this, so it is said again.
+/// Has this (forked) process stand for `uid`:`gid` with `groups` where access(2) is asked, which
+/// goes by the real ids. The effective ones stay root's: nobody else can trace or stop it.
 ///
 /// The raw system calls are used because libc's wrappers signal all threads of
 /// the process, which is wrong in a fork of a threaded one.
 ///
 /// # Errors
 /// The errno of the first call that failed; the process must then be ended.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
-    let parent = nix::unistd::getppid();
+pub fn stand_for(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    const KEEP: u32 = u32::MAX;
     // SAFETY: setgroups reads `groups.len()` ids from a slice of that length;
     // the other calls take no pointer.
     unsafe {
         Errno::result(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
-        Errno::result(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-        Errno::result(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        Errno::result(libc::syscall(libc::SYS_setresgid, gid, KEEP, KEEP))?;
+        Errno::result(libc::syscall(libc::SYS_setresuid, uid, KEEP, KEEP))?;
     }
-    die_with(parent);
     Ok(())
 }
 
 /// Sets what was inherited and must not be trusted: SIGCHLD back to its default (ignored,
-/// children would be reaped behind our back), SIGXFSZ to ignored (a write past a size limit is an
-/// error, not our end), and the signal mask to exactly `blocked`.
+/// children would be reaped behind our back), and the signal mask to exactly `blocked`, SIGCHLD
+/// ([`wait_for_child`] takes it), SIGXFSZ and SIGPIPE (a write that cannot be is an error, not our end).
 ///
 /// # Errors
 /// The errno of sigaction(2) or sigprocmask(2).
-pub fn set_signals(blocked: &SigSet) -> Result<(), Errno> {
-    let action = |handler| SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs dispositions without a handler, so no code of ours can run in one.
-    unsafe {
-        nix::sys::signal::sigaction(Signal::SIGCHLD, &action(SigHandler::SigDfl))?;
-        nix::sys::signal::sigaction(Signal::SIGXFSZ, &action(SigHandler::SigIgn))?;
-    }
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(blocked), None)
+pub fn set_signals(mut blocked: SigSet) -> Result<(), Errno> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs a disposition without a handler, so no code of ours can run in one.
+    unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default)? };
+    blocked.add(Signal::SIGCHLD);
+    blocked.add(Signal::SIGXFSZ);
+    blocked.add(Signal::SIGPIPE);
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)
+}
+
+/// Waits until a child has ended, or for `longest`. Another child, or one of another thread's, may be
+/// meant: look with waitpid(2).
+pub fn wait_for_child(longest: Duration) {
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    let span = TimeSpec::from_duration(longest);
+    let none = std::ptr::null_mut();
+    // SAFETY: reads a signal set and a span of time that outlive the call, and writes nothing. The
+    // signal is blocked (set_signals), so it is still there if it came before the call.
+    let _ = unsafe { libc::sigtimedwait(child.as_ref(), none, span.as_ref()) };
 }
 
 /// Whether whoever started us had `signal` ignored (nohup does that with SIGHUP).
@@ -185,6 +218,65 @@ pub fn die_with(parent: Pid) {
             libc::_exit(1);
         }
     }
+}
+
+/// Defines the C function `main` of a program without std's own: it hands the arguments behind the
+/// program's name to a function and ends with the exit code that this returns.
+#[macro_export]
+macro_rules! entry {
+    ($run:path) => {
+        /// What libc calls.
+        // C gives it pointers and knows no `unsafe`.
+        #[allow(clippy::not_unsafe_ptr_arg_deref)]
+        // SAFETY: the only function of that name in the program, and of the type that C demands.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn main(
+            count: ::std::ffi::c_int,
+            arguments: *const *const ::std::ffi::c_char,
+        ) -> ::std::ffi::c_int {
+            $crate::sys::set_up();
+            // SAFETY: they are those that libc gave to main.
+            let arguments = unsafe { $crate::sys::arguments(count, arguments) };
+            $run(arguments)
+        }
+    };
+}
+
+/// What of std's start a program needs that has none: the three standard descriptors are open (what
+/// is opened first would else take their place), and SIGPIPE does not end it.
+pub fn set_up() {
+    let closed = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut standard = [closed(0), closed(1), closed(2)];
+    // SAFETY: reads and writes three structs that outlive the call.
+    unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) };
+    for one in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
+        // SAFETY: the path is NUL-terminated; the descriptor is the lowest that is free, which is
+        // this one, and is never closed.
+        let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        debug_assert_eq!(opened, one.fd);
+    }
+    let mut pipe = SigSet::empty();
+    pipe.add(Signal::SIGPIPE);
+    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
+}
+
+/// The arguments behind the program's name.
+///
+/// # Safety
+/// `arguments` must point to `count` pointers to NUL-terminated strings which stay as they are: what
+/// libc gives to main.
+pub unsafe fn arguments(
+    count: libc::c_int,
+    arguments: *const *const libc::c_char,
+) -> Vec<OsString> {
+    let count = usize::try_from(count).unwrap_or(0);
+    (1..count)
+        .map(|n| {
+            // SAFETY: by this function's own condition.
+            let text = unsafe { CStr::from_ptr(*arguments.add(n)) };
+            OsString::from_vec(text.to_bytes().to_vec())
+        })
+        .collect()
 }
 
 /// Closes every descriptor above standard error that was left open by whoever started us.
@@ -291,6 +383,41 @@ fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, 
 pub fn reply(to: BorrowedFd<'_>, bytes: &[u8]) {
     // SAFETY: reads `bytes.len()` bytes from a slice of that length.
     let _ = unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// The next message on a socket, without waiting for one; how many bytes it has, 0 at the end.
+///
+/// # Errors
+/// The errno, EAGAIN where there is none yet.
+pub fn receive_now(from: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let (fd, flags) = (from.as_raw_fd(), libc::MSG_DONTWAIT);
+    // SAFETY: writes at most `bytes.len()` bytes into a slice of that length.
+    Errno::result(unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), flags) })
+        .map(|got| got as usize)
+}
+
+/// Sends one datagram to the local socket at `path`, without ever blocking.
+///
+/// # Errors
+/// The errno; ENAMETOOLONG where no socket can have that path.
+pub fn send_to_path(socket: BorrowedFd<'_>, bytes: &[u8], path: &CStr) -> Result<usize, Errno> {
+    // SAFETY: all-zero bytes are a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let path = path.to_bytes_with_nul();
+    let room = address.sun_path.get_mut(..path.len()).ok_or(Errno::ENAMETOOLONG)?;
+    for (to, from) in room.iter_mut().zip(path) {
+        *to = *from as libc::c_char;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let length = (std::mem::offset_of!(libc::sockaddr_un, sun_path) + path.len()) as u32;
+    // SAFETY: reads `bytes.len()` bytes from a slice of that length, and an address of `length`
+    // bytes, which lie within `address`.
+    Errno::result(unsafe {
+        let to = (&raw const address).cast();
+        libc::sendto(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, to, length)
+    })
+    .map(|sent| sent as usize)
 }
 
 /// Writes to standard output, once.

@@ -22,31 +22,46 @@ pub struct User {
 
 /// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
 pub fn streaming_user(root: &Path) -> Option<User> {
+    let account = streaming_account(root)?;
+    Some(account.with_groups(root))
+}
+
+/// [`streaming_user`] without further groups, as long as nobody has asked for them.
+pub fn streaming_account(root: &Path) -> Option<User> {
     // One byte that is not UTF-8, in somebody's full name, must not hide the account.
     let passwd = files::whole(&root.join("etc/passwd")).ok()?;
-    let group = files::whole(&root.join("etc/group")).unwrap_or_default();
-    user(STREAMING_USER, &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
+    user(STREAMING_USER, &String::from_utf8_lossy(&passwd), "")
+}
+
+impl User {
+    /// The same account with the further groups that /etc/group has for it.
+    pub fn with_groups(&self, root: &Path) -> Self {
+        let group = files::whole(&root.join("etc/group")).unwrap_or_default();
+        Self { groups: groups(&self.name, &String::from_utf8_lossy(&group)), ..self.clone() }
+    }
 }
 
 pub(crate) fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
-    let mut user = passwd.lines().find_map(|line| {
+    passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != name {
             return None;
         }
         let uid = id(fields.nth(1)?)?;
         let gid = id(fields.next()?)?;
-        Some(User { name: name.to_owned(), uid, gid, groups: Vec::new() })
-    })?;
-    user.groups = group
+        Some(User { name: name.to_owned(), uid, gid, groups: groups(name, group) })
+    })
+}
+
+fn groups(name: &str, group: &str) -> Vec<u32> {
+    group
         .lines()
         .filter_map(|line| {
             let mut fields = line.split(':');
             let gid = id(fields.nth(2)?)?;
             fields.next()?.split(',').any(|member| member == name).then_some(gid)
         })
-        .collect();
-    Some(user)
+        .collect()
 }
 
 /// -1 is no id: to setresuid(2) it means "leave it as it is", which would be root.

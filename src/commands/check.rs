@@ -141,7 +141,7 @@ impl Chain {
         self.kernel(root);
         if let (Some(settings), true) = (&settings, may) {
             let user = appstream::streaming_user(root);
-            let machine = Linux { root, clock, stop, user };
+            let machine = Linux::new(root, clock, stop, user);
             for share in &settings.shares {
                 self.share(&machine, settings, share);
             }
@@ -173,9 +173,9 @@ impl Chain {
 
     fn privileges(&mut self, proc: &Path) -> bool {
         let link = "privileges";
-        if !nix::unistd::geteuid().is_root() {
+        if !sys::is_root() {
             self.fault(link, None, "not root".into(), "use sudo");
-        } else if !may_mount(proc) {
+        } else if !may_mount() {
             let cure = "run it outside of the container";
             self.fault(
                 link,

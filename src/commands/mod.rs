@@ -20,15 +20,14 @@ use crate::sys;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 /// Where syslog daemons listen.
 const DEV_LOG: &str = "/dev/log";
 
-/// Runs what `args` ask for. Everything is said on standard output, because AppStream
-/// keeps nothing else.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs what `args` ask for, and returns the exit code. Everything is said on standard output,
+/// because AppStream keeps nothing else.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let started = Instant::now();
     sys::close_inherited();
     let code = match cli::parse(args) {
@@ -46,7 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Code::USAGE
         }
     };
-    ExitCode::from(code.0)
+    code.0.into()
 }
 
 fn print(text: &str) -> Code {

@@ -60,7 +60,7 @@ fn run(
     let result = Stop::install()
         .map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
         .and_then(|stop| {
-            if !dry_run && !nix::unistd::geteuid().is_root() {
+            if !dry_run && !crate::sys::is_root() {
                 let text = format!("only root can {command}: use sudo, or look on with --dry-run");
                 return Err((Code::PERMISSION, text));
             }

@@ -57,7 +57,7 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
 fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Code, String)> {
     let root = Path::new("/");
     let proc = Path::new("/proc");
-    if !nix::unistd::geteuid().is_root() {
+    if !sys::is_root() {
         return Err((Code::PERMISSION, "only root can mount: use sudo".into()));
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
@@ -72,7 +72,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
         humantime::format_duration(settings.deadline),
         appstream::Session::read(root)
     ));
-    if !may_mount(proc) {
+    if !may_mount() {
         let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
         return Err((Code::PERMISSION, text.into()));
@@ -84,9 +84,8 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
                     meant so, give --allow-private-namespace";
         return Err((Code::FAULT, text.into()));
     }
-    let user = appstream::streaming_user(root);
-    let machine = Linux { root, clock: &clock, stop: &stop, user };
-    let kernel = sys::kernel_release();
+    let user = appstream::streaming_account(root);
+    let machine = Linux::new(root, &clock, &stop, user);
     let run = Run {
         machine: &machine,
         clock: &clock,
@@ -94,10 +93,11 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
         deadline,
         attempt_timeout: settings.attempt_timeout,
         once: args.once,
-        kernel,
+        kernel: sys::kernel_release,
     };
     let outcomes = run.all(settings.shares);
-    let stopped_by = stop.signal().map(|signal| signal as i32);
+    let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
+    let stopped_by = if failed { stop.signal().map(|signal| signal as i32) } else { None };
     Ok(Report { outcomes, stopped_by })
 }
 
@@ -185,7 +185,8 @@ pub(super) struct Run<'a, M> {
     pub(super) deadline: Deadline,
     pub(super) attempt_timeout: Duration,
     pub(super) once: bool,
-    pub(super) kernel: String,
+    /// The running kernel's release, for messages.
+    pub(super) kernel: fn() -> String,
 }
 
 impl<M: Machine> Run<'_, M> {
@@ -320,7 +321,7 @@ impl<M: Machine> Run<'_, M> {
         mut pace: Pace,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
-        let mut backoff = Backoff::new(sys::random());
+        let mut backoff: Option<Backoff> = None;
         let mut before: Option<Failure> = None;
         // Addresses that took a connection and did not mount: tried last from then on.
         let mut failed: Vec<IpAddr> = Vec::new();
@@ -360,7 +361,8 @@ impl<M: Machine> Run<'_, M> {
             let left = seconds(self.deadline.left(self.clock));
             let (at, sentence) = (share.mount_point.display(), &cause.sentence);
             self.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
-            match self.pause(share, &failure, &failed, &mut backoff) {
+            let backoff = backoff.get_or_insert_with(|| Backoff::new(sys::random()));
+            match self.pause(share, &failure, &failed, backoff) {
                 Ok(address) => seen = address,
                 Err(_) => {
                     let stopped = Failure::Stopped(Some(Box::new(failure)));
@@ -470,7 +472,7 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn explain(&self, failure: &Failure, share: &Share) -> Cause {
-        explain(failure, share, &self.kernel)
+        explain(failure, share, &(self.kernel)())
     }
 }
 
@@ -617,7 +619,7 @@ pub(super) mod tests {
             deadline: Deadline::after(&machine.clock, settings.deadline),
             attempt_timeout: settings.attempt_timeout,
             once,
-            kernel: "5.10".into(),
+            kernel: || "5.10".into(),
         };
         let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
         finish(&report, once, &log);

@@ -203,7 +203,7 @@ fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
                 deadline: Deadline::after(&me, settings.deadline),
                 attempt_timeout: settings.attempt_timeout,
                 once: false,
-                kernel: "5.10".into(),
+                kernel: || "5.10".into(),
             };
             let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
             let took = me.now();

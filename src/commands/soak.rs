@@ -79,7 +79,7 @@ fn soak(span: Duration) {
     let stop = Stop::install().unwrap();
     let (skipped, seen) = (Mutex::default(), Mutex::default());
     let clock = Compressed { origin: Instant::now(), skipped, warm: span / 10, seen };
-    let machine = Linux { root, clock: &clock, stop: &stop, user: None };
+    let machine = Linux::new(root, &clock, &stop, None);
     let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
     let run = Run {
         machine: &machine,
@@ -88,7 +88,7 @@ fn soak(span: Duration) {
         deadline: Deadline::after(&clock, span),
         attempt_timeout: settings.attempt_timeout,
         once: false,
-        kernel: "5.10".into(),
+        kernel: || "5.10".into(),
     };
     let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
     assert_eq!(report.code(), Code::DEADLINE);

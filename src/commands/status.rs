@@ -40,13 +40,13 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
 
 fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     let root = Path::new("/");
-    if !nix::unistd::geteuid().is_root() {
+    if !sys::is_root() {
         return Err((Code::PERMISSION, "only root can look at all of it: use sudo".into()));
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
     let (_, settings) = super::settings(root, args.config.as_deref())?;
-    let machine = Linux { root, clock: &clock, stop: &stop, user: None };
+    let machine = Linux::new(root, &clock, &stop, None);
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
     // All shares at once: of several dead servers, each costs its time, and none the other's.
@@ -120,7 +120,9 @@ fn state(
             return State::Failed(plain(&explain(&failure, share, &kernel).sentence));
         }
     };
-    let entry = machine.table().ok().and_then(|t| table::top_at(&t, &share.mount_point).cloned());
+    let table = machine.table().unwrap_or_default();
+    let table = table::parse(&table);
+    let entry = table::top_at(&table, &share.mount_point);
     let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
     let space = match mount_point::parent(machine.root, &share.mount_point) {
         Ok(parent) => match worker::space(&parent, &mounted.device, until, clock, machine.stop) {

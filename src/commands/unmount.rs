@@ -46,7 +46,7 @@ pub fn run(args: &UnmountArgs, started: Instant) -> Code {
 
 fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusal> {
     let root = Path::new("/");
-    if !nix::unistd::geteuid().is_root() {
+    if !sys::is_root() {
         return Err((Code::PERMISSION, "only root can unmount: use sudo".into()));
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
@@ -55,7 +55,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     super::apply(&settings.log, false, log);
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
     let user = appstream::streaming_user(root);
-    let machine = Linux { root, clock: &clock, stop: &stop, user };
+    let machine = Linux::new(root, &clock, &stop, user);
     let run = Run {
         machine: &machine,
         clock: &clock,

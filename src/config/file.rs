@@ -60,7 +60,10 @@ pub fn read(
     }
     let beside = exe.and_then(Path::parent).map(|folder| folder.join(BESIDE));
     let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
-    for path in places.iter().filter(|path| !files::absent(root, path)) {
+    for path in &places {
+        if path.ends_with(BESIDE) && files::absent(root, path) {
+            continue; // as a rule: then the walk to it is saved
+        }
         if let Some(file) = open_trusted(root, path)? {
             return text(path, file);
         }

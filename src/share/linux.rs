@@ -12,7 +12,7 @@ use crate::share::plan::{self, MountCall};
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
-use crate::share::worker::{self, RootReport, WorkerError};
+use crate::share::worker::{self, RootReport, Seen, WorkerError};
 use crate::share::{Failure, Machine, Mounted, after, reach};
 use crate::stop::Stop;
 use crate::sys;
@@ -24,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
@@ -47,20 +48,26 @@ pub struct Linux<'a, C> {
     pub stop: &'a Stop,
     /// The account that must be able to write, if there is one.
     pub user: Option<User>,
+    /// The ids of the mounts that were there before the run mounted anything, as far as it has looked.
+    known: Mutex<Vec<u32>>,
 }
 
-impl<C: Clock + Sync> Linux<'_, C> {
-    /// The mount table of now.
-    pub(crate) fn table(&self) -> Result<Vec<Entry>, Failure> {
-        let bytes = files::whole(&self.root.join("proc/self/mountinfo"));
-        bytes.map(|bytes| table::parse(&bytes)).map_err(Failure::NoTable)
+impl<'a, C: Clock + Sync> Linux<'a, C> {
+    /// This machine as seen from `root`, with what a run has of a clock and of signals.
+    pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop, user: Option<User>) -> Self {
+        Self { root, clock, stop, user, known: Mutex::default() }
+    }
+
+    /// The bytes of the mount table of now.
+    pub(crate) fn table(&self) -> Result<Vec<u8>, Failure> {
+        files::whole(&self.root.join("proc/self/mountinfo")).map_err(Failure::NoTable)
     }
 
     /// The mount that `table` shows at the share's mount point, if it is the share's. `fresh`: mount(2)
     /// has just put it there, so a server of another name can only be the same server.
     fn find(
         &self,
-        table: &[Entry],
+        table: &[Entry<'_>],
         share: &Share,
         fresh: bool,
         until: Deadline,
@@ -91,11 +98,13 @@ impl<C: Clock + Sync> Linux<'_, C> {
     /// # Errors
     /// [`Failure::Taken`], [`Failure::Hidden`], [`Failure::NoTable`], [`Failure::Stopped`].
     pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
-        let table = self.table()?;
+        let bytes = self.table()?;
+        let table = table::parse(&bytes);
         check_local(&table, share)?;
         let result = self.find(&table, share, false, until);
         // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
-        let hidden = |e: &Entry| e.mount_point == share.mount_point && e.source == share.source();
+        let hidden =
+            |e: &Entry<'_>| e.mount_point == share.mount_point && e.source == share.source();
         if result == Ok(None) && table.iter().any(hidden) {
             return Err(Failure::Hidden);
         }
@@ -111,17 +120,19 @@ impl<C: Clock + Sync> Linux<'_, C> {
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
     fn shown(&self, share: &Share, until: Deadline, else_: Failure) -> Result<Mounted, Failure> {
-        self.find(&self.table()?, share, true, until)?.ok_or(else_)
+        self.find(&table::parse(&self.table()?), share, true, until)?.ok_or(else_)
     }
 
     /// A mount that came to be where nobody looks for it (the folder was moved while we mounted on
-    /// it) is taken away again: the one of our source that `before` does not hold.
-    fn take_away(&self, share: &Share, before: &[Entry]) {
-        let table = self.table().unwrap_or_default();
-        let new = |entry: &&Entry| !before.iter().any(|old| old.id == entry.id);
+    /// it) is taken away again: the one of our source that was not there before.
+    fn take_away(&self, share: &Share) {
+        let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let bytes = self.table().unwrap_or_default();
+        let table = table::parse(&bytes);
+        let new = |entry: &&Entry<'_>| !known.contains(&entry.id);
         for entry in table.iter().filter(new).filter(|entry| entry.source == share.source()) {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            let _ = umount2(&entry.mount_point, flags);
+            let _ = umount2(&*entry.mount_point, flags);
         }
     }
 
@@ -186,7 +197,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
 }
 
 /// Whether the mount point can be looked at without asking a server that may be dead.
-fn check_local(table: &[Entry], share: &Share) -> Result<(), Failure> {
+fn check_local(table: &[Entry<'_>], share: &Share) -> Result<(), Failure> {
     match table::remote_above(table, &share.mount_point) {
         None => Ok(()),
         Some(entry) => Err(Failure::Point(PointError::Remote {
@@ -200,7 +211,11 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     type Point = PreparedPoint;
 
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
-        let table = self.table()?;
+        let bytes = self.table()?;
+        let table = table::parse(&bytes);
+        let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.extend(table.iter().map(|entry| entry.id));
+        drop(known);
         check_local(&table, share)?;
         self.find(&table, share, false, until)
     }
@@ -224,8 +239,8 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         {
             return Err(stopped.into());
         }
-        let still = |entry: &Entry| entry.device == mounted.device;
-        match table::top_at(&self.table()?, &share.mount_point) {
+        let still = |entry: &Entry<'_>| entry.device == mounted.device;
+        match table::top_at(&table::parse(&self.table()?), &share.mount_point) {
             Some(entry) if still(entry) => Err(dead()),
             _ => Ok(()),
         }
@@ -276,7 +291,6 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         if until.passed(self.clock) {
             return Err(Failure::NoTime);
         }
-        let before = self.table()?;
         let hides = !point.is_ours() && mount_point::is_empty(point) == Some(false);
         let started = self.clock.now();
         let mut heard = None;
@@ -286,16 +300,30 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             heard = self.null_call(share, call.address, patience, Some(child));
             silence.is_some() && heard == Some(Heard::Nothing)
         };
-        let returned = worker::mount(call, point, until, self.clock, self.stop, &mut ask);
+        let mut found = None;
+        let mut shown = || {
+            let mounted = self.shown(share, until, Failure::NotShown);
+            let device = mounted.as_ref().ok().map(|mounted| mounted.device.clone());
+            found = Some(mounted);
+            device
+        };
+        let look = (share.root_mode, self.user.as_ref());
+        let returned =
+            worker::mount(call, point, look, until, self.clock, self.stop, &mut ask, &mut shown);
         let result = match returned {
-            Ok(Ok(0)) => self.shown(share, until, Failure::NotShown),
-            Ok(Ok(other)) => Err(Failure::Odd(other)),
-            // Another run was quicker.
-            Ok(Err(Errno::EBUSY)) => {
-                let busy = Failure::Mount(call.address, Errno::EBUSY);
-                self.find(&self.table()?, share, false, until)?.ok_or(busy)
+            Ok((Ok(0), seen)) => {
+                // One that the attempt's end cut off has the run's time left to look again.
+                let root = seen.filter(|seen| *seen != Err(WorkerError::CutOff));
+                let mounted = found.unwrap_or(Err(Failure::NotShown));
+                mounted.map(|mounted| Mounted { root, ..mounted })
             }
-            Ok(Err(errno)) => Err(self.refused(share, call.address, errno)),
+            Ok((Ok(other), _)) => Err(Failure::Odd(other)),
+            // Another run was quicker.
+            Ok((Err(Errno::EBUSY), _)) => {
+                let busy = Failure::Mount(call.address, Errno::EBUSY);
+                self.find(&table::parse(&self.table()?), share, false, until)?.ok_or(busy)
+            }
+            Ok((Err(errno), _)) => Err(self.refused(share, call.address, errno)),
             // Made anew, it is either good or what is in the way is named.
             Err(WorkerError::Target(_)) => Err(Failure::PointGone),
             // It may have come through at the last moment.
@@ -321,7 +349,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             }
             Err(failure) => {
                 if failure == Failure::NotShown {
-                    self.take_away(share, &before);
+                    self.take_away(share);
                 }
                 Err(failure)
             }
@@ -330,7 +358,17 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {
         after::set_read_ahead(self.root, mounted);
-        let user = self.user.as_ref();
+        let refused = |seen: &Seen| matches!(seen, Ok(root) if root.writable == Err(Errno::EACCES));
+        if let Some(seen) = mounted.root.filter(|seen| !refused(seen)) {
+            return after::notes(share, self.user.as_ref(), seen);
+        }
+        // A further group may let the user in; whoever is let in without needs no look at /etc/group.
+        let user = self.user.as_ref().map(|user| user.with_groups(self.root));
+        let user = user.as_ref();
+        if let Some(seen) = mounted.root.filter(|_| user.is_none_or(|user| user.groups.is_empty()))
+        {
+            return after::notes(share, user, seen);
+        }
         let parent = match mount_point::parent(self.root, &share.mount_point) {
             Ok(parent) => parent,
             Err(e) => return vec![(Level::Warning, e.to_string())],
@@ -342,21 +380,22 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 }
 
 /// What a line of the mount table tells of a mount of NFS.
-fn mounted(entry: &Entry) -> Mounted {
+fn mounted(entry: &Entry<'_>) -> Mounted {
     Mounted {
         address: entry.option("addr").unwrap_or("?").to_owned(),
         version: entry.option("vers").unwrap_or("?").to_owned(),
-        device: entry.device.clone(),
+        device: entry.device.to_owned(),
         rsize: entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0),
         already: true,
         differs: Vec::new(),
         hides: false,
         made: false,
+        root: None,
     }
 }
 
-fn taken(entry: &Entry) -> Failure {
-    Failure::Taken { source: entry.source.clone(), fstype: entry.fstype.clone() }
+fn taken(entry: &Entry<'_>) -> Failure {
+    Failure::Taken { source: entry.source.to_string(), fstype: entry.fstype.to_string() }
 }
 
 /// A look at the route: whether a blackhole is all that leads to `address`. Sends nothing.
@@ -407,13 +446,9 @@ pub fn namespace(proc: &Path) -> Namespace {
 }
 
 /// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
-pub fn may_mount(proc: &Path) -> bool {
+pub fn may_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
-    let status = files::whole(&proc.join("self/status")).unwrap_or_default();
-    let caps = String::from_utf8_lossy(&status);
-    let caps = caps.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let caps = caps.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    caps.is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
+    sys::capabilities().is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
 }
 
 #[cfg(test)]
@@ -439,17 +474,11 @@ mod tests {
     }
 
     #[test]
-    fn the_right_to_mount_is_read_from_the_effective_set() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(may_mount(dir.path()), "unknown is left to mount(2)");
-        fs::create_dir(dir.path().join("self")).unwrap();
-        let status = |caps| {
-            fs::write(dir.path().join("self/status"), format!("Name:\tx\nCapEff:\t{caps}\n"))
-                .unwrap()
-        };
-        status("00000000a80425fb");
-        assert!(!may_mount(dir.path()));
-        status("000001ffffffffff");
-        assert!(may_mount(dir.path()));
+    fn the_right_to_mount_is_that_of_the_effective_set() {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+        assert_eq!(sys::capabilities(), Some(effective));
+        assert_eq!(may_mount(), effective & 1 << 21 != 0);
     }
 }

@@ -115,6 +115,8 @@ pub struct Mounted {
     pub hides: bool,
     /// The folder that it was mounted on was made for it.
     pub made: bool,
+    /// What the process that mounted it saw of its root, if it had the time to look.
+    pub root: Option<worker::Seen>,
 }
 
 #[cfg(test)]
@@ -130,6 +132,7 @@ impl Mounted {
             differs: vec![],
             hides: false,
             made: false,
+            root: None,
         }
     }
 }

@@ -143,17 +143,13 @@ fn walk(
 ) -> Result<(Parent, bool), PointError> {
     let failed = |path: &Path, verb, errno| PointError::Failed { path: path.into(), verb, errno };
     let name = path.file_name().map(c_name).ok_or(failed(path, "opened", Errno::EINVAL))?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let top = openat(AT_FDCWD, root, flags, Mode::empty())
-        .map(Rc::new)
-        .map_err(|errno| failed(root, "opened", errno))?;
     let folders: PathBuf = path
         .parent()
         .into_iter()
         .flat_map(Path::components)
         .filter(|part| matches!(part, Component::Normal(_)))
         .collect();
-    if let Some(folder) = open_in_one_call(&top, &folders) {
+    if let Some(folder) = open_in_one_call(&root.join(&folders)) {
         return Ok((Parent { folder, name }, true));
     }
     // Before Linux 5.6, or something is missing or in the way: step by step,
@@ -163,7 +159,10 @@ fn walk(
         Some(made) => (true, made),
         None => (false, &mut nothing),
     };
-    let mut folder = top;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut folder = openat(AT_FDCWD, root, flags, Mode::empty())
+        .map(Rc::new)
+        .map_err(|errno| failed(root, "opened", errno))?;
     let mut at = PathBuf::from("/");
     for part in folders.components() {
         at.push(part);
@@ -177,12 +176,9 @@ fn walk(
     Ok((Parent { folder, name }, false))
 }
 
-fn open_in_one_call(top: &Rc<OwnedFd>, folders: &Path) -> Option<Rc<OwnedFd>> {
-    if folders.as_os_str().is_empty() {
-        return Some(Rc::clone(top));
-    }
+fn open_in_one_call(folder: &Path) -> Option<Rc<OwnedFd>> {
     let resolve = ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    openat2(&**top, folders, OpenHow::new().flags(FOLDER).resolve(resolve)).map(Rc::new).ok()
+    openat2(AT_FDCWD, folder, OpenHow::new().flags(FOLDER).resolve(resolve)).map(Rc::new).ok()
 }
 
 /// Opens the folder `name` in `folder`, or makes it with exactly `mode`, whatever the umask.
@@ -200,7 +196,7 @@ fn folder_in(
     // Who can rename in here could swap the new folder for another of root's before its mode is set.
     let stat = fstat(&**folder).map_err(|errno| failed("made", errno))?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
-    let ours = stat.st_uid == nix::unistd::geteuid().as_raw();
+    let ours = stat.st_uid == 0;
     if !ours || stat.st_mode & 0o022 != 0 && !sticky {
         let parent = path.parent().unwrap_or(path).to_owned();
         return Err(PointError::UnsafeParent { path: path.into(), parent });
@@ -219,7 +215,7 @@ fn folder_in(
     let fresh = openat(&**folder, name.as_c_str(), flags, Mode::empty())
         .map_err(|errno| failed("opened", errno))?;
     fchmod(&fresh, Mode::from_bits_truncate(mode)).map_err(|errno| failed("made", errno))?;
-    open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT))
+    Ok(fresh)
 }
 
 /// Opens `name` in `folder` if it is a folder; `None` if there is nothing.

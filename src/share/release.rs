@@ -148,6 +148,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         }
         // Off the table is gone, even if the call still waits for the server's good-bye.
         let still = !self.table().is_ok_and(|table| {
+            let table = table::parse(&table);
             table::top_at(&table, &share.mount_point).is_none_or(|e| e.device != mounted.device)
         });
         Ok(match result {

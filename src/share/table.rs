@@ -3,32 +3,35 @@
 
 use crate::config::Share;
 use nix::libc;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
-/// One line of mountinfo (proc_pid_mountinfo(5)).
+/// One line of mountinfo (proc_pid_mountinfo(5)). It borrows what it can from the file's bytes: a
+/// start reads the table of a whole machine to find one mount or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Entry<'t> {
     /// Mount id, unique on the machine.
     pub id: u32,
     /// Id of the mount it is on.
     pub parent: u32,
     /// `major:minor` of the file system.
-    pub device: String,
+    pub device: &'t str,
     /// Where it is mounted.
-    pub mount_point: PathBuf,
+    pub mount_point: Cow<'t, Path>,
     /// Per-mount options: `rw,nosuid`.
-    pub flags: String,
+    pub flags: Cow<'t, str>,
     /// `nfs4`, `ext4`, ….
-    pub fstype: String,
+    pub fstype: Cow<'t, str>,
     /// `server:/path`, `/dev/sda1`, ….
-    pub source: String,
+    pub source: Cow<'t, str>,
     /// Per-file-system options: `rw,vers=4.1,addr=10.0.0.1`.
-    pub options: String,
+    pub options: Cow<'t, str>,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// The value of `key=` among the file system's options.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.split(',').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
@@ -45,34 +48,43 @@ impl Entry {
 }
 
 /// The entries of a mountinfo file; a line that makes no sense is passed over.
-pub fn parse(mountinfo: &[u8]) -> Vec<Entry> {
+pub fn parse(mountinfo: &[u8]) -> Vec<Entry<'_>> {
     mountinfo.split(|b| *b == b'\n').filter_map(entry).collect()
 }
 
-fn entry(line: &[u8]) -> Option<Entry> {
+fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.split(|b| *b == b' ');
-    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
-    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let number = |field| std::str::from_utf8(field).ok()?.parse().ok();
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let device = text(fields.next()?);
+    let device = fields.next()?;
     // It becomes part of a path in /sys.
-    if !device.bytes().all(|b| b.is_ascii_digit() || b == b':') {
+    if !device.iter().all(|b| b.is_ascii_digit() || *b == b':') {
         return None;
     }
+    let device = std::str::from_utf8(device).ok()?;
     let _root = fields.next()?;
-    let mount_point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.next()?)));
-    let flags = text(fields.next()?);
+    let mount_point = match unescape(fields.next()?) {
+        Cow::Borrowed(bytes) => Cow::Borrowed(Path::new(OsStr::from_bytes(bytes))),
+        Cow::Owned(bytes) => Cow::Owned(OsString::from_vec(bytes).into()),
+    };
+    let flags = String::from_utf8_lossy(fields.next()?);
     // Any number of optional fields, closed by a lone dash.
     fields.by_ref().find(|field| *field == b"-")?;
-    let fstype = text(fields.next()?);
-    let source = text(&unescape(fields.next()?));
-    let options = text(fields.next()?);
+    let fstype = String::from_utf8_lossy(fields.next()?);
+    let source = match unescape(fields.next()?) {
+        Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    };
+    let options = String::from_utf8_lossy(fields.next()?);
     Some(Entry { id, parent, device, mount_point, flags, fstype, source, options })
 }
 
 /// The kernel writes space, tab, newline, backslash and `#` as `\ooo`.
-fn unescape(field: &[u8]) -> Vec<u8> {
+fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
+    if !field.contains(&b'\\') {
+        return Cow::Borrowed(field);
+    }
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
@@ -94,22 +106,22 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             }
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// The mounts on the way from the root to `path`, outermost first: of each, whether it is on `path`
 /// itself. A mount that a later one hides is not among them.
-fn on_the_way<'a>(table: &'a [Entry], path: &Path) -> Vec<(&'a Entry, bool)> {
+fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>, bool)> {
     let mut prefixes: Vec<&Path> = path.ancestors().collect();
     prefixes.reverse();
     let ids: BTreeSet<u32> = table.iter().map(|entry| entry.id).collect();
     // By what they are on, the latest first; nothing, if that is themselves or not in the table.
-    let mut mounts_on: BTreeMap<Option<u32>, Vec<&Entry>> = BTreeMap::new();
+    let mut mounts_on: BTreeMap<Option<u32>, Vec<&Entry<'t>>> = BTreeMap::new();
     for entry in table.iter().rev() {
         let parent = Some(entry.parent).filter(|id| *id != entry.id && ids.contains(id));
         mounts_on.entry(parent).or_default().push(entry);
     }
-    let mut way: Vec<(&Entry, bool)> = Vec::new();
+    let mut way: Vec<(&Entry<'t>, bool)> = Vec::new();
     for prefix in prefixes {
         // Stacked mounts: each is on the one before it.
         loop {
@@ -126,12 +138,12 @@ fn on_the_way<'a>(table: &'a [Entry], path: &Path) -> Vec<(&'a Entry, bool)> {
 }
 
 /// The mount that is seen at `path`, if one is on it.
-pub fn top_at<'a>(table: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+pub fn top_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
     on_the_way(table, path).last().filter(|(_, on_it)| *on_it).map(|(entry, _)| *entry)
 }
 
 /// A mount above `path` whose server may be dead, so that only to look at `path` could block for ever.
-pub fn remote_above<'a>(table: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+pub fn remote_above<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
     let remote = |fstype: &str| {
         ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs", "9p", "lustre", "glusterfs"]
             .contains(&fstype)
@@ -156,7 +168,7 @@ pub enum Standing {
 }
 
 /// Compares what is mounted with what is configured.
-pub fn standing(entry: &Entry, share: &Share) -> Standing {
+pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
     let path_matches = entry.source.ends_with(&format!(":{}", share.path));
     if !entry.fstype.starts_with("nfs") || !path_matches {
         return Standing::Foreign;
@@ -234,9 +246,9 @@ garbage
         assert_eq!(table[1].mount_point, Path::new("/mnt/a b"));
         assert_eq!(table[1].option("addr"), Some("10.0.0.1"));
         assert_eq!(table[2].source, "t\\x");
-        assert_eq!(unescape(b"\\04"), b"\\04");
+        assert_eq!(&*unescape(b"\\04"), b"\\04");
         for unlike in [&b"\\999"[..], b"\\+12", b"\\777"] {
-            assert_eq!(unescape(unlike), unlike);
+            assert_eq!(&*unescape(unlike), unlike);
         }
         let device = |text: &str| parse(format!("5 1 {text} / /m rw - a b c\n").as_bytes()).len();
         assert_eq!((device("0:31"), device("../x"), device("/x")), (1, 0, 0));

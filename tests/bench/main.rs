@@ -7,6 +7,7 @@
 use board::Vm;
 use report::Figure;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -69,6 +70,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     figures.extend(instructions()?);
     let size = fs::metadata(&agent)?.len() as f64;
     figures.push(Figure::of("", "size of the binary, bytes", "efs-agent", vec![size]));
+    figures.extend(crates()?);
 
     let goals = goals(&figures);
     let results = json!({
@@ -168,10 +170,34 @@ fn overshoot() -> Vec<Figure> {
     }
 }
 
+/// A limit of this machine's kernel, raised for as long as this lives: each instance of a fleet is a thread.
+struct Raised {
+    file: &'static str,
+    before: String,
+}
+
+impl Raised {
+    fn to(file: &'static str, least: u64) -> Result<Self, Box<dyn Error>> {
+        let before = fs::read_to_string(file)?;
+        if before.trim().parse::<u64>()? < least {
+            fs::write(file, least.to_string()).map_err(|e| format!("{file}: {e}"))?;
+        }
+        Ok(Self { file, before })
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        let _ = fs::write(self.file, &self.before);
+    }
+}
+
 /// The simulated fleets: the unit test prints `figure NAME<tab>WHO<tab>VALUE`.
 fn fleets() -> Result<Vec<Figure>, Box<dyn Error>> {
+    let _ids = Raised::to("/proc/sys/kernel/pid_max", 200_000)?;
+    let _stacks = Raised::to("/proc/sys/vm/max_map_count", 1_000_000)?;
     let mut figures = Vec::new();
-    for size in ["100", "1000", "10000"] {
+    for size in ["100", "1000", "10000", "100000"] {
         let test = Command::new("cargo")
             .args(["test", "--locked", "--release", "--lib", "--", "--nocapture", "a_fleet_that"])
             .env("FLEET", size)
@@ -218,6 +244,42 @@ fn instructions() -> Result<Vec<Figure>, Box<dyn Error>> {
     };
     let each = (counted(101)? - counted(1)?) / 100.0;
     Ok(vec![Figure::of("", "instructions from config to options", "efs-agent", vec![each])])
+}
+
+/// What each crate adds to the binary: the sizes of its functions and constants, by the names in a build that keeps
+/// them. What the linker has put into one function of several crates counts where the function is.
+fn crates() -> Result<Vec<Figure>, Box<dyn Error>> {
+    const TARGET: &str = "x86_64-unknown-linux-musl";
+    let folder = Path::new(TREE).join("target/bench/build");
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--release", "--target", TARGET])
+        .args(["--config", "profile.release.strip=false", "--target-dir"])
+        .arg(&folder)
+        .status()?;
+    if !built.success() {
+        return Err("the build with names failed (see above)".into());
+    }
+    let binary = folder.join(TARGET).join("release/efs-agent");
+    let names = Command::new("nm").args(["-S", "-C", "--defined-only"]).arg(&binary).output()?;
+    let mut sizes: HashMap<String, u64> = HashMap::new();
+    for line in String::from_utf8_lossy(&names.stdout).lines() {
+        // "address size kind name": what has no size is only a place.
+        let parts: Vec<&str> = line.splitn(4, ' ').collect();
+        let [_, size, _, name] = parts[..] else { continue };
+        let Ok(size) = u64::from_str_radix(size, 16) else { continue };
+        let start = name.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
+        let of = match start.split_once("::") {
+            Some((of, _)) if of.chars().all(|c| c.is_alphanumeric() || c == '_') => of,
+            _ => "libc, and what has no crate",
+        };
+        *sizes.entry(of.to_owned()).or_default() += size;
+    }
+    let mut sizes: Vec<(String, u64)> = sizes.into_iter().collect();
+    sizes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let figure = |(of, size): (String, u64)| {
+        Figure::of("", "size of what each crate adds, bytes", &of, vec![size as f64])
+    };
+    Ok(sizes.into_iter().take(16).map(figure).collect())
 }
 
 /// Each goal, and whether it holds.

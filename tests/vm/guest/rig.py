@@ -209,6 +209,19 @@ def agents():
 
 # ---- what can be seen ----
 
+def wire():
+    """Packets and bytes that have gone over the link to the server so far, both ways."""
+    folder = "/sys/class/net/vc/statistics"
+    return [sum(int(open(f"{folder}/{way}_{what}").read()) for way in ("rx", "tx")) for what in ("packets", "bytes")]
+
+
+def calls(command):
+    """How many system calls a command makes, with its children, and how many processes it is."""
+    sh(f"strace -f -o /tmp/trace {command}")
+    lines = [line for line in open("/tmp/trace") if " resumed>" not in line and "+++" not in line and "---" not in line]
+    return len(lines), len({line.split()[0] for line in lines})
+
+
 def mounts():
     entries = []
     for line in open("/proc/self/mountinfo"):

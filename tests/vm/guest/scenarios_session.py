@@ -49,6 +49,24 @@ def _():
         sh(f"umount {POINT}; rmdir {POINT}")
 
 
+@scenario("a start costs no more system calls, processes, packets and bytes than it did")
+def _():
+    config(root_mode='"1777"')
+    fresh = f"umount {POINT}; rmdir {POINT}; rm -rf /run/efs-agent"
+    agent()
+    sh(fresh)
+    before = wire()
+    agent()
+    time.sleep(0.3)
+    packets, size = (now - then for then, now in zip(before, wire()))
+    sh(fresh)
+    made, processes = calls(AGENT)
+    print(f"{made} system calls, {processes} processes, {packets} packets, {size} bytes")
+    expect_mounted()
+    # What it came to when this was written: 125, 2, 48 and 8584; Linux 5.10 and 6.12 differ by a packet or two.
+    check(made <= 128 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
+
+
 @scenario("the read-ahead is 15 times rsize")
 def _():
     agent()
