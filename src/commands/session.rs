@@ -22,9 +22,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// One attempt gives the name this long, and then the connection as long again.
 const LOCATE: Duration = Duration::from_secs(3);
 /// While an attempt is not due, the name and the port are looked at this long …
-const GLANCE: Duration = Duration::from_millis(150);
+const GLANCE: Duration = Duration::from_millis(120);
 /// … with about this much between two looks, so that what has come good is seen in 0.3 s.
-const BETWEEN: Duration = Duration::from_millis(60);
+const BETWEEN: Duration = Duration::from_millis(40);
 /// How long the server of a share that is mounted already gets to answer one question.
 const ALIVE: Duration = Duration::from_millis(1500);
 /// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer

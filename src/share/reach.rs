@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// While nothing answers, a fresh connection is begun this often for each address.
-const FRESH: Duration = Duration::from_millis(200);
+pub(crate) const FRESH: Duration = Duration::from_millis(150);
 /// A later address gets its first try this much after the one before it, or sooner where there
 /// are many: half of the time there is must do for all of them to have begun.
 const STAGGER: Duration = Duration::from_millis(100);

@@ -63,8 +63,9 @@ def _():
     made, processes = calls(AGENT)
     print(f"{made} system calls, {processes} processes, {packets} packets, {size} bytes")
     expect_mounted()
-    # What it came to when this was written: 125, 2, 48 and 8584; Linux 5.10 and 6.12 differ by a packet or two.
-    check(made <= 128 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
+    # What it came to when this was written: 132, 2, 48 and 8496 on Linux 5.10, 8584 on 6.12. A wait that is woken for
+    # nothing makes a call or two more, a lost packet a few packets.
+    check(made <= 134 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
 
 
 @scenario("the read-ahead is 15 times rsize")
