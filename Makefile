@@ -31,14 +31,17 @@ help:
 	@echo 'make lint     rustfmt, clippy, shellcheck, cargo-deny; the SBOM beside the RPM (its tools take minutes to build)'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
-# musl where rustup has the target (without the table that finds unwinding data: a panic aborts, so
-# nothing unwinds); else static glibc, which is right too since no name service of libc is used.
+# musl where rustup has the target and there is a musl-gcc for the cryptography in C (without the table that
+# finds unwinding data: a panic aborts, so nothing unwinds); else static glibc, which is right too since no name
+# service of libc is used.
 build:
 	@mkdir -p $(dir $(BIN))
-	@if rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; then \
+	@command -v musl-gcc >/dev/null || ! command -v apt-get >/dev/null || packaging/debian.sh build gcc musl-tools
+	@if { rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; } \
+	  && command -v musl-gcc >/dev/null; then \
 	  RUSTFLAGS='-C link-arg=-Wl,--no-eh-frame-hdr' cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; \
 	else \
-	  echo 'build: the target $(MUSL) cannot be had: linking glibc statically instead'; \
+	  echo 'build: the target $(MUSL) or musl-gcc cannot be had: linking glibc statically instead'; \
 	  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(GNU) \
 	    && cp target/$(GNU)/release/efs-agent $(BIN).new; \
 	fi
@@ -62,8 +65,10 @@ install:
 	[ -e $(DESTDIR)/etc/efs-agent/config.toml ] || \
 	  $(INSTALL) -D -m 0644 packaging/config.toml $(DESTDIR)/etc/efs-agent/config.toml
 	$(INSTALL) -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' systemd/efs-agent.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/efs-agent.service
-	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/efs-agent.service
+	for unit in systemd/*.service systemd/*.socket; do \
+	  [ -e $$unit ] || continue; \
+	  sed 's,/usr/sbin/,$(PREFIX)/sbin/,' $$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} && \
+	  chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit 1; done
 	$(INSTALL) -D -m 0644 systemd/efs-agent.preset $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/50-efs-agent.preset
 	$(INSTALL) -D -m 0644 systemd/modules-load.conf $(DESTDIR)$(PREFIX)/lib/modules-load.d/efs-agent.conf
 	for page in target/man/*.[578]; do \
@@ -83,7 +88,7 @@ sbom:
 	@packaging/sbom.sh target/rpm/efs-agent-$(VERSION).cdx.json
 
 unit: build man
-	cargo test --locked --lib --test cli --test readme --test register --test package --test manual
+	cargo test --locked --lib --test cli --test readme --test register --test tunnel --test package --test manual
 
 image-test: build man
 	cargo test --locked --test image

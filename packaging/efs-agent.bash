@@ -2,7 +2,7 @@
 # A unit test compares it with the help texts: src/cli.rs.
 
 _efs_agent() {
-  local commands='check register unregister status unmount'
+  local commands='check register unregister status unmount tunnel'
   local session='--once --config --allow-private-namespace --help --version'
   local words='' word=${COMP_WORDS[COMP_CWORD]:-} before=${COMP_WORDS[COMP_CWORD - 1]:-} prefix=''
   COMPREPLY=()
@@ -34,6 +34,7 @@ _efs_agent() {
       unregister) words='--dry-run --file --help' ;;
       status) words='--json --config --help' ;;
       unmount) words='--terminate --config --help' ;;
+      tunnel) words='--config --detach --all --help' ;;
       -*) words=$session ;;
     esac
   fi

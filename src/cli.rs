@@ -1,6 +1,7 @@
 //! argv becomes a [`Command`]. Help texts live here and in `cli/`. Reads no file, decides nothing
 //! else.
 
+use crate::config::nearest;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +21,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Go through all that a session start needs.
     Check(StatusArgs),
+    /// Carry a share's connections, encrypted.
+    Tunnel(TunnelArgs),
+    /// Start the tunnels of all shares, with this config.
+    AllTunnels(Option<PathBuf>),
     /// Print this text.
     Help(&'static str),
     /// Print [`VERSION`].
@@ -72,6 +77,17 @@ pub struct UnmountArgs {
     pub terminate: bool,
 }
 
+/// Options of `tunnel`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TunnelArgs {
+    /// Whose tunnel it is.
+    pub mount_point: PathBuf,
+    /// `--config PATH`.
+    pub config: Option<PathBuf>,
+    /// `--detach PORT`: no service manager holds the listeners, so a process of ours does.
+    pub detach: Option<u16>,
+}
+
 /// Options of `status` and of `check`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatusArgs {
@@ -117,6 +133,7 @@ Commands (each has its own --help):
   unregister           Have it run efs-agent no longer.
   status               Tell how the shares are, and how the last start ended.
   unmount              Send what was written to the server, and unmount.
+  tunnel               Carry an encrypted share's connections; systemd runs it.
 
 The smallest config, which root must own:
 
@@ -137,6 +154,11 @@ const UNREGISTER: &str = include_str!("cli/unregister.txt");
 const UNMOUNT: &str = include_str!("cli/unmount.txt");
 const CHECK: &str = include_str!("cli/check.txt");
 const STATUS: &str = include_str!("cli/status.txt");
+const TUNNEL: &str = include_str!("cli/tunnel.txt");
+
+const COMMANDS: &[&str] =
+    &["register", "unregister", "unmount", "check", "status", "tunnel", "help"];
+const OPTIONS: &[&str] = &["help", "version", "once", "allow-private-namespace", "config"];
 
 /// Reads the arguments that follow the program's name.
 ///
@@ -162,7 +184,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Value(word) if word == "unmount" => return args.first(" unmount", &session, unmount),
             Value(word) if word == "check" => return args.first(" check", &session, check),
             Value(word) if word == "status" => return args.first(" status", &session, status),
-            other => return Err(unknown("", other)),
+            Value(word) if word == "tunnel" => return args.first(" tunnel", &session, tunnel),
+            other => return Err(unknown("", other, OPTIONS)),
         }
     }
     Ok(Command::Session(session))
@@ -201,6 +224,35 @@ fn unmount(args: &mut Args) -> Result<Command, UsageError> {
         &mut [("config", &mut unmount.config)],
     )?;
     Ok(help.unwrap_or(Command::Unmount(unmount)))
+}
+
+fn tunnel(args: &mut Args) -> Result<Command, UsageError> {
+    let of = args.of;
+    let (mut mount_point, mut config, mut detach) = (None, None, None);
+    let mut all = false;
+    while let Some(argument) = args.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Command::Help(TUNNEL)),
+            Long("config") => config = Some(args.path("config")?),
+            Long("all") => all = true,
+            Long("detach") => {
+                let port = args.parser.value().ok().and_then(|port| port.to_str()?.parse().ok());
+                let needed = || error(of, "--detach needs a port, from 1 to 65535".into());
+                detach = Some(port.filter(|port| *port != 0).ok_or_else(needed)?);
+            }
+            Value(path) if mount_point.is_none() => mount_point = Some(PathBuf::from(path)),
+            other => return Err(unknown(of, other, &["help", "config", "all", "detach"])),
+        }
+    }
+    if all {
+        return match (mount_point, detach) {
+            (None, None) => Ok(Command::AllTunnels(config)),
+            _ => Err(error(of, "--all goes with neither a mount point nor --detach".into())),
+        };
+    }
+    let mount_point =
+        mount_point.ok_or_else(|| error(of, "'tunnel' needs the mount point of a share".into()))?;
+    Ok(Command::Tunnel(TunnelArgs { mount_point, config, detach }))
 }
 
 fn status(args: &mut Args) -> Result<Command, UsageError> {
@@ -253,18 +305,20 @@ impl Args {
         paths: &mut [(&str, &mut Option<PathBuf>)],
     ) -> Result<Option<Command>, UsageError> {
         let of = self.of;
+        let known = switches.iter().map(|(known, _)| *known);
+        let known: Vec<&str> = known.chain(paths.iter().map(|(known, _)| *known)).collect();
         while let Some(argument) = self.next()? {
             let name = match argument {
                 Long("help") | Short('h') => return Ok(Some(Command::Help(help))),
                 Long(name) => name.to_owned(),
-                other => return Err(unknown(of, other)),
+                other => return Err(unknown(of, other, &known)),
             };
             if let Some((_, switch)) = switches.iter_mut().find(|(known, _)| *known == name) {
                 **switch = true;
             } else if let Some((_, path)) = paths.iter_mut().find(|(known, _)| *known == name) {
                 **path = Some(self.path(&name)?);
             } else {
-                return Err(unknown(of, Long(&name)));
+                return Err(unknown(of, Long(&name), &known));
             }
         }
         Ok(None)
@@ -289,15 +343,24 @@ fn error(of: &'static str, what: String) -> UsageError {
     UsageError { what: what.replace('\n', " "), of }
 }
 
-fn unknown(of: &'static str, argument: lexopt::Arg<'_>) -> UsageError {
+/// `options`: those that there are.
+fn unknown(of: &'static str, argument: lexopt::Arg<'_>, options: &[&str]) -> UsageError {
+    let meant = |word: &str, known: &[&str], dashes: &str| {
+        // One edit: two lead from "mount" to "unmount".
+        let near = nearest(word, known).filter(|(far, _)| *far == 1);
+        near.map(|(_, known)| format!(" (did you mean {dashes}{known}?)")).unwrap_or_default()
+    };
     error(
         of,
         match argument {
-            Long(other) => format!("unknown option '--{other}'"),
+            Long(other) => format!("unknown option '--{other}'{}", meant(other, options, "--")),
             Short(other) => {
                 format!("unknown option '-{other}' (options have two dashes, as in --help)")
             }
-            Value(word) => format!("unknown argument {word:?}"),
+            Value(word) => {
+                let commands = if of.is_empty() { COMMANDS } else { &[] };
+                format!("unknown argument {word:?}{}", meant(&word.to_string_lossy(), commands, ""))
+            }
         },
     )
 }
@@ -328,7 +391,14 @@ mod tests {
     #[test]
     fn what_is_unknown_is_named_in_one_line() {
         let end = "; try 'efs-agent --help'";
-        assert_eq!(parsed(&["--onec"]), Err(format!("unknown option '--onec'{end}")));
+        let near = "unknown option '--onec' (did you mean --once?)";
+        assert_eq!(parsed(&["--onec"]), Err(format!("{near}{end}")));
+        let near = "unknown argument \"chek\" (did you mean check?)";
+        assert_eq!(parsed(&["chek"]), Err(format!("{near}{end}")));
+        assert_eq!(
+            parsed(&["register", "--dry_run"]).unwrap_err(),
+            "unknown option '--dry_run' (did you mean --dry-run?); try 'efs-agent register --help'"
+        );
         assert_eq!(
             parsed(&["-once"]),
             Err(format!("unknown option '-o' (options have two dashes, as in --help){end}"))
@@ -382,6 +452,32 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_has_a_mount_point_and_perhaps_a_port() {
+        let expected = TunnelArgs {
+            mount_point: "/mnt/a".into(),
+            config: Some("/c".into()),
+            detach: Some(2050),
+        };
+        let all = ["tunnel", "/mnt/a", "--config", "/c", "--detach=2050"];
+        assert_eq!(parsed(&all), Ok(Command::Tunnel(expected)));
+        assert_eq!(parsed(&["tunnel", "--help"]), Ok(Command::Help(TUNNEL)));
+        let end = "; try 'efs-agent tunnel --help'";
+        let needed = format!("'tunnel' needs the mount point of a share{end}");
+        assert_eq!(parsed(&["tunnel"]), Err(needed));
+        let all = ["tunnel", "--all", "--config", "/c"];
+        assert_eq!(parsed(&all), Ok(Command::AllTunnels(Some("/c".into()))));
+        for more in [&["/mnt/a"][..], &["--detach", "1"]] {
+            let text = format!("--all goes with neither a mount point nor --detach{end}");
+            assert_eq!(parsed(&[&["tunnel", "--all"], more].concat()), Err(text));
+        }
+        for port in ["0", "65536", "x", ""] {
+            let needed = format!("--detach needs a port, from 1 to 65535{end}");
+            assert_eq!(parsed(&["tunnel", "/a", "--detach", port]), Err(needed));
+        }
+        assert_eq!(parsed(&["tunnel", "/a", "/b"]), Err(format!("unknown argument \"/b\"{end}")));
+    }
+
+    #[test]
     fn every_help_text_fits_a_terminal_and_those_of_commands_have_the_parts_of_a_man_page() {
         for (_, text) in TEXTS {
             let long = text.lines().find(|line| line.chars().count() > 80 || line.ends_with(' '));
@@ -405,13 +501,14 @@ mod tests {
     }
 
     /// Each command with its text; a session start has no name.
-    const TEXTS: [(&str, &str); 6] = [
+    const TEXTS: [(&str, &str); 7] = [
         ("", HELP),
         ("check", CHECK),
         ("register", REGISTER),
         ("unregister", UNREGISTER),
         ("status", STATUS),
         ("unmount", UNMOUNT),
+        ("tunnel", TUNNEL),
     ];
 
     /// The options that lines of a help text begin with: those of the command itself.

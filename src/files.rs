@@ -65,6 +65,13 @@ pub struct Fault {
     pub command: &'static str,
 }
 
+impl Fault {
+    /// The command that mends it.
+    pub fn mend(&self) -> String {
+        format!("{} {}", self.command, self.path.display())
+    }
+}
+
 /// The folder that a file is in, open, and the file's name in it.
 #[derive(Debug, Clone)]
 pub struct Place {

@@ -8,6 +8,8 @@
 
 use crate::appstream::user::user;
 use crate::appstream::{STREAMING_USER, Session};
+use crate::aws::profile::{Kind, Profiles, words};
+use crate::config::encryption::{Encryption, Trust};
 use crate::config::options::MountOptions;
 use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
 use crate::share::names::files::{ResolvConf, in_hosts};
@@ -90,11 +92,48 @@ fn can_be_used(settings: &Settings) {
         assert!(*mode <= 0o7777 && root_mode.is_none_or(|mode| mode <= 0o7777));
         assert!(addresses.len() <= 64);
         can_be_mounted(&share.options);
+        if let Some(encryption) = &share.encryption {
+            can_be_encrypted(encryption);
+            assert_ne!(share.options.value("proto"), Some("tcp6"));
+            assert_ne!(encryption.tunnel_port, Some(share.options.port));
+            let port = encryption.tunnel_port;
+            let same =
+                |other: &Share| other.encryption.as_ref().is_some_and(|e| e.tunnel_port == port);
+            assert!(port.is_none() || !shares[..n].iter().any(same), "{port:?} twice");
+        }
         let call = mount_call(share, ADDRESS);
         // An empty one is what a NUL would have made of it.
         assert!(call.source.as_bytes().ends_with(path.as_bytes()));
         assert_eq!(call.data.to_str().unwrap(), share.options.data(ADDRESS));
     }
+}
+
+fn can_be_encrypted(encryption: &Encryption) {
+    let Encryption { file_system_id, region, tls_name, iam, .. } = encryption;
+    let Encryption { access_point, aws_profile, trust, discover, tunnel_port, .. } = encryption;
+    let hex = |id: &str, prefix: &str, lengths: &[usize]| {
+        let digits = id.strip_prefix(prefix).unwrap();
+        assert!(lengths.contains(&digits.len()), "{id}");
+        assert!(digits.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()), "{id}");
+    };
+    hex(file_system_id, "fs-", &[8, 17]);
+    if let Some(id) = access_point {
+        hex(id, "fsap-", &[17]);
+    }
+    // Both stand in what is signed and in names that are asked for.
+    assert!(region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+    assert!((5..=32).contains(&region.len()), "{region}");
+    assert!(query(1, tls_name, TYPE::A).is_some(), "{tls_name}");
+    assert!(!tls_name.bytes().any(|b| b.is_ascii_uppercase()) && !tls_name.ends_with('.'));
+    assert!(tls_name.parse::<IpAddr>().is_err(), "{tls_name}");
+    if let Some(profile) = aws_profile {
+        assert!(*iam || *discover, "{profile} for nothing");
+        assert!(is_one_plain_line(profile) && !profile.contains(['[', ']']), "{profile}");
+    }
+    if let Trust::File(path) = trust {
+        assert!(path.is_absolute() && !path.to_str().unwrap().contains(char::is_control));
+    }
+    assert!(tunnel_port.is_none_or(|port| port != 0));
 }
 
 /// The settings as a config file that says every word of them.
@@ -140,6 +179,31 @@ fn written_out(settings: &Settings) -> String {
         .unwrap();
         if let Some(mode) = share.root_mode {
             writeln!(out, "root_mode = \"{mode:04o}\"").unwrap();
+        }
+        let Some(encryption) = &share.encryption else {
+            continue;
+        };
+        let Encryption { iam, discover, .. } = encryption;
+        writeln!(out, "encryption_in_transit = true\niam = {iam}\ndiscover = {discover}").unwrap();
+        let trust = match &encryption.trust {
+            Trust::Amazon => "amazon",
+            Trust::System => "system",
+            Trust::File(path) => path.to_str().unwrap(),
+        };
+        for (key, value) in [
+            ("file_system_id", Some(encryption.file_system_id.as_str())),
+            ("region", Some(&encryption.region)),
+            ("tls_name", Some(&encryption.tls_name)),
+            ("access_point", encryption.access_point.as_deref()),
+            ("aws_profile", encryption.aws_profile.as_deref()),
+            ("trust", Some(trust)),
+        ] {
+            if let Some(value) = value {
+                writeln!(out, "{key} = {}", quoted(value)).unwrap();
+            }
+        }
+        if let Some(port) = encryption.tunnel_port {
+            writeln!(out, "tunnel_port = {port}").unwrap();
         }
     }
     out
@@ -250,6 +314,11 @@ pub fn mountinfo(data: &[u8]) {
             Standing::Ours(_) => assert!(same_name && !entry.read_only(), "{entry:?}"),
             Standing::OtherName(_) => assert!(!same_name && !entry.read_only(), "{entry:?}"),
             Standing::ReadOnly => assert!(entry.read_only(), "{entry:?}"),
+            Standing::OtherWay => {
+                let local = |a: &str| a.parse().is_ok_and(|a: IpAddr| a.is_loopback());
+                assert!(same_name && entry.option("addr").is_some_and(local), "{entry:?}");
+                assert_ne!(entry.port(), 2049, "{entry:?}");
+            }
             Standing::Foreign => continue,
         }
         assert!(entry.fstype.starts_with("nfs") && entry.source.ends_with(":/"), "{entry:?}");
@@ -406,6 +475,67 @@ pub fn profile(data: &[u8]) {
     let ours = Session::parse(&format!("{text}\nexport AppStream_Session_ID=\"ours\"\n"));
     assert!(ours.values.contains(&("session", "ours".into())), "{ours:?}");
     assert!(ours.values.len() <= session.values.len() + 1);
+}
+
+/// AWS's files of profiles, and the command lines in them ([`Profiles::parse`], [`words`]).
+pub fn aws_profile(data: &[u8]) {
+    let text = &String::from_utf8_lossy(data);
+    for kind in [Kind::Credentials, Kind::Config] {
+        let result = Profiles::parse(text, kind);
+        assert_eq!(result, Profiles::parse(text, kind), "the same text, the same meaning");
+        let section = match kind {
+            Kind::Credentials => "[fuzz]",
+            Kind::Config => "[profile fuzz]",
+        };
+        let with_ours = Profiles::parse(&format!("{text}\n{section}\nOurs = v # c\n"), kind);
+        let read = match result {
+            Err(slip) => {
+                assert!(is_one_plain_line(&slip.to_string()), "{slip:?}");
+                assert!((1..=text.lines().count()).contains(&slip.line), "{slip:?} is on no line");
+                assert_eq!(with_ours, Err(slip), "a line of our own, further down");
+                continue;
+            }
+            Ok(read) => read,
+        };
+        let ours = with_ours.unwrap();
+        assert_eq!(ours.profiles["fuzz"]["ours"].expose(), "v", "a line of our own is read");
+        let mut written = String::new();
+        for (name, profile) in &read.profiles {
+            assert!(!name.is_empty() && name.trim() == name && text.contains(name), "{name:?}");
+            written += &match kind {
+                Kind::Credentials => format!("[\"{name}\"]\n"),
+                Kind::Config => format!("[profile \"{name}\"]\n"),
+            };
+            for (key, value) in profile {
+                assert!(!key.is_empty() && key.trim() == key && !key.contains('='), "{key:?}");
+                assert_eq!(*key, key.to_ascii_lowercase());
+                let value = value.expose();
+                for line in value.split('\n') {
+                    assert!(line.trim() == line && text.contains(line), "{line:?}");
+                }
+                written += &format!("{key} = {}\n", value.replace('\n', "\n "));
+                are_words(value);
+            }
+        }
+        let again = Profiles::parse(&written, kind).expect(&written);
+        assert_eq!(again.profiles, read.profiles, "written out in full:\n{written}");
+    }
+}
+
+/// A command line is split into words, which quotes make one line again.
+fn are_words(line: &str) {
+    let Ok(split) = words(line) else {
+        return;
+    };
+    let quoted = |word: &String| {
+        let inner: String = word
+            .chars()
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        format!("\"{inner}\"")
+    };
+    let line = split.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    assert_eq!(words(&line).as_ref(), Ok(&split), "{line}");
 }
 
 /// A DNS message, as an answer to one of our questions ([`answer`]): the data as it is, and, so
@@ -587,6 +717,11 @@ mod tests {
     #[test]
     fn any_profile_file_gives_values_fit_for_a_log() {
         replay("profile", profile);
+    }
+
+    #[test]
+    fn any_file_of_aws_profiles_gives_its_values_or_the_number_of_a_line() {
+        replay("aws_profile", aws_profile);
     }
 
     #[test]

@@ -3,8 +3,13 @@
 //! Imports go down only:
 //!
 //! ```text
-//! main → cli → commands → { share, appstream, report, status } → { config, json, log, retry, stop } → { files, sys }
+//! main → cli → commands → tunnel → { share, appstream, report, status } → { aws, config, log }
+//!      → { json, retry, stop } → { files, sys }
 //! ```
+//!
+//! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::control`), and a tunnel
+//! looks for its file system as a mount does (`share::names`, `share::reach`), so that between files the
+//! way is down there too.
 //!
 //! A module never imports from one above it, and `sys` is the only place with
 //! `unsafe` code. What a step needs of the outside world (clock, machine, root
@@ -14,6 +19,7 @@
 #![deny(unsafe_code)]
 
 pub mod appstream;
+pub mod aws;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -29,3 +35,4 @@ pub mod share;
 pub mod status;
 pub mod stop;
 pub mod sys;
+pub mod tunnel;

@@ -2,9 +2,9 @@
 //! and the exit code. Decides nothing about mounts.
 
 use crate::config::Share;
+use crate::retry::seconds;
 use crate::share::Mounted;
 use crate::share::causes::{Cause, Class};
-use crate::share::names::seconds;
 use std::time::Duration;
 
 /// An exit code, after sysexits.h.
@@ -84,13 +84,16 @@ impl Outcome {
         let Self { share, result, attempts, took } = self;
         let took = seconds_exact(*took);
         match result {
-            Ok(Mounted { address, version, already: true, .. }) => {
-                format!("already mounted: {share}, from {address}, NFS {version}; nothing was done")
-            }
-            Ok(Mounted { address, version, .. }) => {
-                format!(
-                    "mounted {share} from {address}, NFS {version}, attempt {attempts}, in {took}"
-                )
+            Ok(mounted @ Mounted { version, already, .. }) => {
+                let from = mounted.from();
+                match already {
+                    true => format!(
+                        "already mounted: {share}, from {from}, NFS {version}; nothing was done"
+                    ),
+                    false => format!(
+                        "mounted {share} from {from}, NFS {version}, attempt {attempts}, in {took}"
+                    ),
+                }
             }
             Err(Cause { sentence, .. }) => {
                 let tries = match attempts {

@@ -46,6 +46,11 @@ impl Deadline {
     }
 }
 
+/// A span for people: one decimal.
+pub fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}
+
 /// The first pause between two attempts, before jitter.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts, before jitter.

@@ -5,6 +5,7 @@ use crate::config::Share;
 use crate::files::{self, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
+use crate::share::Mounted;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -124,13 +125,14 @@ fn share(outcome: &Outcome, before: Option<&str>) -> String {
     });
     format!(
         "  {{\"endpoint\": {}, \"path\": {}, \"mount_point\": {}, \"mounted\": {}, \"already\": {}, \
-         \"address\": {}, \"made\": {made}, \"attempts\": {attempts}, \"seconds\": {:.3}, \"cause\": {}, \"cure\": {}}}",
+         \"address\": {}, \"tls\": {}, \"made\": {made}, \"attempts\": {attempts}, \"seconds\": {:.3}, \"cause\": {}, \"cure\": {}}}",
         quoted(&share.endpoint.to_string()),
         quoted(&share.path),
         quoted(&share.mount_point.to_string_lossy()),
         mounted.is_some(),
         mounted.is_some_and(|mounted| mounted.already),
-        text(mounted.map(|mounted| mounted.address.as_str())),
+        text(mounted.map(Mounted::server).as_deref()),
+        text(mounted.and_then(|mounted| Some(mounted.peer.as_ref()?.version.as_str()))),
         took.as_secs_f64(),
         text(cause.map(|cause| cause.sentence.as_str())),
         text(cause.map(|cause| cause.cure.as_str())),
@@ -141,7 +143,6 @@ fn share(outcome: &Outcome, before: Option<&str>) -> String {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::share::Mounted;
     use crate::share::causes::{Cause, Class};
     use std::time::Duration;
 

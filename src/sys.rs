@@ -14,8 +14,11 @@ use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
-use std::sync::{Mutex, OnceLock};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// A child made by [`spawn`]: its process id and the parent's end of what they talk over.
@@ -56,6 +59,7 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
     if pid == 0 {
         let _end = EndOnUnwind;
+        ID.store(0, Ordering::Relaxed);
         die_with(parent);
         let none = SigSet::empty();
         let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None);
@@ -70,7 +74,8 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
 }
 
 /// Ends a forked child rather than let a panic unwind into the parent's frames. Not by abort(3):
-/// libc takes this process for its parent, and would end that.
+/// libc takes this process for its parent, and would end that. (The program as it is shipped aborts
+/// where it panics, and never comes by here: a job must not panic.)
 struct EndOnUnwind;
 
 impl Drop for EndOnUnwind {
@@ -82,9 +87,18 @@ impl Drop for EndOnUnwind {
 
 /// This process's id. Asked for once: it is needed for each line of the log.
 pub fn process_id() -> Pid {
-    static ID: OnceLock<Pid> = OnceLock::new();
-    *ID.get_or_init(nix::unistd::getpid)
+    match ID.load(Ordering::Relaxed) {
+        0 => {
+            let id = nix::unistd::getpid();
+            ID.store(id.as_raw(), Ordering::Relaxed);
+            id
+        }
+        id => Pid::from_raw(id),
+    }
 }
+
+/// What [`process_id`] gives; 0 where it has not been asked for yet.
+static ID: AtomicI32 = AtomicI32::new(0);
 
 /// Whether this process was started as root; it stays what it is.
 pub fn is_root() -> bool {
@@ -150,7 +164,8 @@ pub fn kernel_release() -> String {
 }
 
 /// Has this (forked) process stand for `uid`:`gid` with `groups` where access(2) is asked, which
-/// goes by the real ids. The effective ones stay root's: nobody else can trace or stop it.
+/// goes by the real ids. The effective ones stay root's: that user can send it signals (kill(2) goes by
+/// the real id), and so cost the answer, but cannot trace it, nor look into its files and memory.
 ///
 /// The raw system calls are used because libc's wrappers signal all threads of
 /// the process, which is wrong in a fork of a threaded one.
@@ -207,7 +222,9 @@ pub fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Ends this child with its parent, the process `parent`; at once if that has gone already.
+/// Ends this child with its parent, the process `parent`; at once if that has gone already. Not any more
+/// where either has become another user since: the kernel forgets it of a child, and a parent that has
+/// dropped its rights may send a child of root's no signal. Such a child must see its parent go by itself.
 pub fn die_with(parent: Pid) {
     // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
     unsafe {
@@ -279,24 +296,81 @@ pub unsafe fn arguments(
         .collect()
 }
 
-/// Closes every descriptor above standard error that was left open by whoever started us.
-pub fn close_inherited() {
-    const FIRST: libc::c_uint = 3;
+/// The first descriptor behind standard error, where service managers begin to hand theirs over.
+const FIRST: RawFd = 3;
+
+/// Closes every descriptor above standard error that was left open by whoever started us, but for
+/// the first `kept` of them.
+pub fn close_inherited(kept: u8) {
+    let first = FIRST + RawFd::from(kept);
     // SAFETY: called first thing in main, before any descriptor of ours exists.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0)
+    };
     if done == 0 {
         return;
     }
     // Before Linux 5.9: /proc names the open ones.
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .map(|dir| dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect())
-        .unwrap_or_else(|_| (FIRST as RawFd..1024).collect());
+        .unwrap_or_else(|_| (first..1024).collect());
     for fd in open {
-        if fd >= FIRST as RawFd {
+        if fd >= first {
             // SAFETY: as above; closing one that is no longer open does no harm.
             unsafe { libc::close(fd) };
         }
     }
+}
+
+/// The descriptors that [`close_inherited`] kept, where they are open; closed when we start others.
+pub fn handed_over(kept: u8) -> Vec<OwnedFd> {
+    let taken = |fd: RawFd| {
+        // SAFETY: fcntl with these commands takes no pointer.
+        Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+        // SAFETY: it is open, was open before us, and nobody else here knows of it: called once.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    (FIRST..FIRST + RawFd::from(kept)).filter_map(taken).collect()
+}
+
+/// Forks this process, which must have one thread alone: the child may then do all that its parent
+/// could. Gives the child's process id to the parent, and nothing to the child.
+///
+/// # Errors
+/// The errno of fork(2).
+pub fn fork() -> Result<Option<Pid>, Errno> {
+    // SAFETY: no other thread can hold a lock at this moment.
+    match Errno::result(unsafe { libc::fork() })? {
+        0 => {
+            ID.store(0, Ordering::Relaxed);
+            Ok(None)
+        }
+        pid => Ok(Some(Pid::from_raw(pid))),
+    }
+}
+
+/// Ends this process at once, without a word.
+pub fn exit(code: u8) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(libc::c_int::from(code)) }
+}
+
+/// Turns this process, which must have one thread alone, into `uid`:`gid`, for good: without groups
+/// and capabilities, and neither it nor what it starts ever has more. Others of that user cannot look
+/// into its memory.
+///
+/// # Errors
+/// The errno of the first call that failed; the process must then be ended.
+pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: setgroups reads no id where there are none; the other calls take no pointer.
+    unsafe {
+        Errno::result(libc::setgroups(0, std::ptr::null()))?;
+        Errno::result(libc::setresgid(gid, gid, gid))?;
+        Errno::result(libc::setresuid(uid, uid, uid))?;
+        Errno::result(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        Errno::result(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
+    }
+    Ok(())
 }
 
 /// Random bits for jitter and DNS message ids (getrandom(2), never blocking).
@@ -343,6 +417,32 @@ pub fn connect_tcp(address: std::net::SocketAddr) -> Result<std::net::TcpStream,
 /// The errno of socket(2) or connect(2).
 pub fn connect_udp(address: std::net::SocketAddr) -> Result<std::net::UdpSocket, Errno> {
     connect(address, libc::SOCK_DGRAM).map(Into::into)
+}
+
+/// A non-blocking connection to the local socket at `path`; EAGAIN where its queue is full.
+///
+/// # Errors
+/// The errno of socket(2) or connect(2); ENAMETOOLONG where no socket can have that path.
+pub fn connect_unix(path: &Path) -> Result<UnixStream, Errno> {
+    // SAFETY: all-zero bytes are a valid sockaddr_un.
+    let mut raw: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    raw.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = path.as_os_str().as_bytes();
+    // One byte is left zero behind it.
+    if bytes.len() >= raw.sun_path.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    for (to, from) in raw.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: takes no pointer.
+    let fd = Errno::result(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: `fd` was just opened and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: the pointer and the length describe `raw`, which outlives the call.
+    Errno::result(unsafe { libc::connect(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) })?;
+    Ok(socket.into())
 }
 
 fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {

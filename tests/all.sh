@@ -23,6 +23,8 @@ part "unit tests" cargo test --locked --lib
 # Quick when optimised; the unit tests above make 5,000.
 part "100,000 config.json files" env DOCUMENTS=100000 cargo test --locked --release --lib appstream::random
 part "the program" cargo test --locked --test cli --test readme --test register
+part "AWS, as moto has it" cargo test --locked --test aws
+part "the tunnel" cargo test --locked --test tunnel --test encrypted
 part "the package and the manual" cargo test --locked --test package --test manual
 part "the source tarball" tests/dist.sh
 part "machines with systemd" cargo test --locked --test image

@@ -8,6 +8,7 @@ mod common;
 use common::{agent, copy, ended, folder};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::process::Command;
 
 fn run(args: &[&str]) -> (i32, String) {
@@ -40,7 +41,7 @@ fn version_and_help_go_to_standard_output_with_exit_0() {
 
 #[test]
 fn each_command_has_a_manual_page_that_fits_a_terminal() {
-    for command in ["check", "register", "unregister", "status", "unmount"] {
+    for command in ["check", "register", "unregister", "status", "unmount", "tunnel"] {
         let (code, help) = run(&[command, "--help"]);
         assert_eq!(code, 0, "{command}");
         assert!(help.starts_with(&format!("NAME\n    efs-agent {command} - ")), "{help}");
@@ -84,6 +85,78 @@ fn a_config_error_is_one_line_with_its_place_and_exit_78() {
     let (code, out) = run(&["--once", "--config", path]);
     assert_eq!(code, 78);
     assert!(out.starts_with(&format!("error: {path}:2:1: unknown key")), "{out}");
+}
+
+#[test]
+fn check_tells_the_cure_of_each_fault_in_the_config_and_what_it_did_not_try() {
+    let folder = folder();
+    let path = folder.path().join("c.toml");
+    let check = || {
+        let (code, out) = run(&["check", "--config", path.to_str().unwrap()]);
+        assert_eq!(code, 1);
+        out
+    };
+    let at = path.display();
+    let skipped =
+        |link: &str| format!("\nskipped  {link:<13} not tried, because of the FAULT above (");
+    for (text, mode, what, cure) in [
+        (
+            None,
+            0o644,
+            format!("config file {at} does not exist ("),
+            "write it, or give --config".into(),
+        ),
+        (
+            Some("x = 1\n"),
+            0o644,
+            format!("{at}:1:1: unknown key \"x\""),
+            "correct that line; ".into(),
+        ),
+        (
+            Some("x"),
+            0o666,
+            format!(
+                "{at} has mode 0666: the config file and its folders must belong to root and be writable by nobody else ("
+            ),
+            format!("chmod go-w {at}\n"),
+        ),
+    ] {
+        if let Some(text) = text {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let out = check();
+        assert!(out.starts_with(&format!("FAULT    config        {what}")), "{out}");
+        let second = out.lines().nth(1).unwrap().to_owned() + "\n";
+        assert!(second.starts_with(&format!("           to mend it: {cure}")), "{out}");
+        assert!(out.contains(&skipped("shares")), "{out}");
+        assert!(out.contains(&skipped("AppStream")), "{out}");
+    }
+    let (_, json) = run(&["check", "--json", "--config", path.to_str().unwrap()]);
+    assert!(
+        json.contains("{\"link\": \"AppStream\", \"share\": null, \"state\": \"skipped\""),
+        "{json}"
+    );
+}
+
+#[test]
+fn check_names_the_shares_that_it_did_not_try() {
+    use std::os::unix::process::CommandExt;
+    let folder = folder();
+    let copy = copy(&folder);
+    fs::write(folder.path().join("c.toml"), "[[share]]\nendpoint = \"fs-1.example\"\n").unwrap();
+    let mut command = Command::new(&copy);
+    command.arg("check").arg("--config").arg(folder.path().join("c.toml"));
+    let (code, out) = ended(command.uid(65534).gid(65534).env_clear().output().unwrap());
+    assert_eq!(code, 1);
+    assert!(out.contains("\nFAULT    privileges    not root ("), "{out}");
+    let line = "\nskipped  mount point   /mnt/efs_share: not tried, because of the FAULT above (";
+    assert!(out.contains(line), "{out}");
+    if !Path::new("/opt/appstream/SessionScripts").exists() {
+        let cure = "on an AppStream image: sudo efs-agent register; on another machine: sudo \
+                    systemctl enable efs-agent.service\n";
+        assert!(out.contains(&format!("\n           to mend it: {cure}")), "{out}");
+    }
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn offered(words: &[&str]) -> Vec<String> {
 fn completion_offers_commands_their_options_and_files() {
     let session =
         ["--once", "--config", "--allow-private-namespace", "--help", "--version"].as_slice();
-    let commands = ["check", "register", "unregister", "status", "unmount"].as_slice();
+    let commands = ["check", "register", "unregister", "status", "unmount", "tunnel"].as_slice();
     assert_eq!(offered(&["efs-agent", ""]), [commands, session].concat());
     assert_eq!(offered(&["efs-agent", "--"]), session);
     assert_eq!(offered(&["efs-agent", "un"]), ["unregister", "unmount"]);
@@ -203,6 +203,7 @@ fn completion_offers_commands_their_options_and_files() {
     assert_eq!(of("check"), ["--json", "--config", "--help"]);
     assert_eq!(of("status"), ["--json", "--config", "--help"]);
     assert_eq!(of("unmount"), ["--terminate", "--config", "--help"]);
+    assert_eq!(of("tunnel"), ["--config", "--detach", "--all", "--help"]);
     assert_eq!(of("unregister"), ["--dry-run", "--file", "--help"]);
     let register =
         ["--dry-run", "--no-termination", "--shim", "--replace", "--config", "--file", "--help"];

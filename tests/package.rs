@@ -106,6 +106,9 @@ fn the_package_holds_no_mount_point_and_nothing_of_appstream() {
         assert!(ours && !file.ends_with('/'), "{file}");
     }
     let all = "/usr/sbin/efs-agent /etc/efs-agent/config.toml /usr/lib/systemd/system/efs-agent.service \
+               /usr/lib/systemd/system/efs-agent-tunnels.service \
+               /usr/lib/systemd/system/efs-agent-tunnel@.service \
+               /usr/lib/systemd/system/efs-agent-tunnel@.socket \
                /usr/lib/systemd/system-preset/50-efs-agent.preset /usr/lib/modules-load.d/efs-agent.conf \
                /usr/share/man/man8/efs-agent.8.gz /usr/share/man/man5/efs-agent.toml.5.gz \
                /usr/share/man/man7/efs-agent-troubleshooting.7.gz \

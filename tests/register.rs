@@ -382,7 +382,7 @@ fn a_config_that_is_named_is_given_to_the_session_start_too() {
 fn a_dry_run_shows_the_lines_that_would_differ_and_changes_nothing() {
     let machine = Machine::fresh();
     let expected = String::from("dry run, nothing is changed; without --dry-run:\n")
-        + REGISTERED
+        + &REGISTERED.replace("registered ", "would say: registered ")
         + "--- FILE\n+++ FILE\n@@ -4,5 +4,5 @@\n       {\n         \"context\": \"system\",\n\
            -        \"filename\": \"\",\n+        \"filename\": \"PROGRAM\",\n         \
            \"arguments\": \"\",\n         \"s3LogEnabled\": true\n@@ -21,6 +21,6 @@\n       {\n         \

@@ -1,18 +1,24 @@
 //! `check`: the chain of what a session start needs, one link at a time, each with what was found and the
 //! cure. Leaves nothing mounted and nothing made. Read [`Chain::all`] for the order.
 
+mod encrypted;
+
+use super::NoSettings;
 use super::register::Standing;
-use crate::appstream;
+use super::tunnels::{self, Units};
+use crate::appstream::{self, User};
 use crate::cli::StatusArgs;
 use crate::config::{Settings, Share};
 use crate::json::quoted;
 use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
-use crate::share::causes::explain;
+use crate::share::causes::{Cause, explain};
+use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
 use crate::share::probe::{self, Heard};
-use crate::share::{Failure, Machine, after};
+use crate::share::worker::RootReport;
+use crate::share::{Failure, Machine, after, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::fs;
@@ -62,6 +68,8 @@ enum State {
     Ok,
     Warning,
     Fault,
+    /// Not looked at.
+    Skipped,
 }
 
 impl State {
@@ -70,6 +78,7 @@ impl State {
             Self::Ok => "ok",
             Self::Warning => "warning",
             Self::Fault => "FAULT",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -122,30 +131,55 @@ struct Chain {
 
 impl Chain {
     fn all(&mut self, root: &Path, args: &StatusArgs, clock: &SystemClock<'_>, stop: &Stop) {
-        let settings = match super::settings(root, args.config.as_deref()) {
+        // A config that is there, but cannot be used.
+        let mut refused = false;
+        let found = match super::settings(root, args.config.as_deref()) {
             Ok((path, settings)) => {
                 let deadline = humantime::format_duration(settings.deadline);
                 let count = settings.shares.len();
                 let what = format!("{}, shares: {count}, deadline {deadline}", path.display());
                 self.ok("config", None, what);
-                Some(settings)
+                Some((path, settings))
             }
             Err(why) => {
-                let (_, text) = why.into();
-                // It says itself what is allowed.
-                self.add("config", None, State::Fault, text, None);
+                refused = matches!(why, NoSettings::Refused(..));
+                let (what, cure) = why.told();
+                self.fault("config", None, what, &cure);
                 None
             }
         };
         let may = self.privileges(&root.join("proc"));
         self.kernel(root);
-        if let (Some(settings), true) = (&settings, may) {
-            let user = appstream::streaming_user(root);
-            let machine = Linux::new(root, clock, stop, user);
-            for share in &settings.shares {
-                self.share(&machine, settings, share);
+        match &found {
+            None => self.skipped("shares", None),
+            Some((_, settings)) if !may => {
+                for share in &settings.shares {
+                    self.skipped("mount point", Some(share));
+                }
+            }
+            Some((path, settings)) => {
+                let user = appstream::streaming_user(root);
+                let machine = Linux::new(root, clock, stop, user);
+                let units = Units { root, clock, stop, config: path };
+                for share in &settings.shares {
+                    self.share(&machine, &units, settings, share);
+                }
             }
         }
+        match refused {
+            true => self.skipped("AppStream", None),
+            false => self.appstream(root, args),
+        }
+        match super::register::executable(root) {
+            Ok(path) => {
+                let what = format!("{path} and its folders can be changed by root alone");
+                self.ok("executable", None, what);
+            }
+            Err((_, text)) => self.add("executable", None, State::Warning, text, None),
+        }
+    }
+
+    fn appstream(&mut self, root: &Path, args: &StatusArgs) {
         match super::register::standing(root, args.config.as_deref()) {
             Standing::Registered(what) => self.ok("AppStream", None, what),
             Standing::Different(what, cure) => {
@@ -160,14 +194,11 @@ impl Chain {
             Standing::Absent(what, cure) | Standing::Wrong(what, cure) => {
                 self.add("AppStream", None, State::Fault, what, Some(cure));
             }
-            Standing::NoConfig => {}
-        }
-        match super::register::executable(root) {
-            Ok(path) => {
-                let what = format!("{path} and its folders can be changed by root alone");
-                self.ok("executable", None, what);
+            Standing::NoConfig => {
+                let what = "the config's path cannot be put into AppStream's arguments";
+                let cure = "choose a short path without blanks and quotes";
+                self.fault("AppStream", None, what.into(), cure);
             }
-            Err((_, text)) => self.add("executable", None, State::Warning, text, None),
         }
     }
 
@@ -219,7 +250,13 @@ impl Chain {
     }
 
     /// The links of one share; the first that does not hold ends them.
-    fn share(&mut self, machine: &Linux<'_, SystemClock<'_>>, settings: &Settings, share: &Share) {
+    fn share(
+        &mut self,
+        machine: &Linux<'_, SystemClock<'_>>,
+        units: &dyn Tunnels,
+        settings: &Settings,
+        share: &Share,
+    ) {
         let clock = machine.clock;
         let until = || Deadline::after(clock, LINK);
         match machine.mounted(share, until()) {
@@ -240,9 +277,23 @@ impl Chain {
             },
             Err(failure) => return self.failed("mount point", share, &failure),
         }
+        // Before anything is sent: without them nothing would come of it.
+        if let Err(failure) = tunnels::trusted(machine.root, share) {
+            return self.failed("tunnel", share, &failure);
+        }
         let found = match machine.resolve(share, until()) {
             Ok(found) => found,
-            Err(failure) => return self.failed("name", share, &failure),
+            Err(failure) => match share.encryption.as_ref().filter(|e| e.discover) {
+                // Its tunnel may find it otherwise.
+                Some(encryption) => {
+                    let Cause { sentence, cure, .. } =
+                        explain(&failure, share, &sys::kernel_release());
+                    let what = format!("{sentence}; AWS will be asked (discover)");
+                    self.add("name", Some(share), State::Warning, what, Some(cure));
+                    return self.encrypted(machine, units, settings, share, encryption);
+                }
+                None => return self.failed("name", share, &failure),
+            },
         };
         let list: Vec<String> = found.addresses.iter().map(IpAddr::to_string).collect();
         self.ok(
@@ -272,6 +323,9 @@ impl Chain {
             Err(failure) => return self.failed("port", share, &failure),
         };
         self.ok("port", Some(share), format!("{address} takes connections on TCP {port}"));
+        if let Some(encryption) = &share.encryption {
+            return self.encrypted(machine, units, settings, share, encryption);
+        }
         let heard =
             probe::null_call(SocketAddr::new(address, port), None, until(), clock, machine.stop);
         match heard {
@@ -295,11 +349,15 @@ impl Chain {
         address: IpAddr,
     ) {
         let until = Deadline::after(machine.clock, settings.attempt_timeout);
-        let report = match machine.trial(share, address, until) {
-            Ok(report) => report,
-            Err(failure) => return self.failed("trial mount", share, &failure),
-        };
-        let user = machine.user.as_ref();
+        let call = plan::mount_call(share, address);
+        match machine.trial(share, &call, until) {
+            Ok(report) => self.looked_at(machine.user.as_ref(), share, report),
+            Err(failure) => self.failed("trial mount", share, &failure),
+        }
+    }
+
+    /// What a trial mount showed.
+    fn looked_at(&mut self, user: Option<&User>, share: &Share, report: RootReport) {
         let what = format!(
             "mounts; its root has mode {:04o} and belongs to {}:{}",
             report.mode, report.uid, report.gid
@@ -338,6 +396,11 @@ impl Chain {
 
     fn fault(&mut self, name: &'static str, share: Option<&Share>, what: String, cure: &str) {
         self.add(name, share, State::Fault, what, Some(cure.into()));
+    }
+
+    fn skipped(&mut self, name: &'static str, share: Option<&Share>) {
+        let what = "not tried, because of the FAULT above";
+        self.add(name, share, State::Skipped, what.into(), None);
     }
 
     fn ok(&mut self, name: &'static str, share: Option<&Share>, what: String) {

@@ -9,6 +9,8 @@ mod simulation;
 #[cfg(test)]
 mod soak;
 pub mod status;
+pub mod tunnel;
+pub mod tunnels;
 pub mod unmount;
 
 use crate::cli::{self, Command};
@@ -29,14 +31,19 @@ const DEV_LOG: &str = "/dev/log";
 /// because AppStream keeps nothing else.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let started = Instant::now();
-    sys::close_inherited();
-    let code = match cli::parse(args) {
+    let command = cli::parse(args);
+    // A service manager hands a tunnel its listeners.
+    let kept = if matches!(command, Ok(Command::Tunnel(_))) { tunnel::handed_over() } else { 0 };
+    sys::close_inherited(kept);
+    let code = match command {
         Ok(Command::Session(args)) => session::run(&args, started),
         Ok(Command::Register(args)) => register::register(&args, started),
         Ok(Command::Unregister(args)) => register::unregister(&args, started),
         Ok(Command::Unmount(args)) => unmount::run(&args, started),
         Ok(Command::Status(args)) => status::run(&args, started),
         Ok(Command::Check(args)) => check::run(&args, started),
+        Ok(Command::AllTunnels(config)) => tunnels::start_all(config.as_deref(), started),
+        Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
         Err(e) => {
@@ -79,34 +86,63 @@ type Refusal = (Code, String);
 enum NoSettings {
     /// No path was given, and there is no config file in the usual places.
     NoFile(FileError),
-    /// There is one, but it cannot be used.
-    Refused(Refusal),
+    /// There is one, but it cannot be used; what to do about it is told apart, for `check`.
+    Refused(Refusal, String),
+}
+
+/// What to write where there is no config.
+const TWO_LINES: &str = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
+                         endpoint = \"<DNS name of the file system>\"";
+
+impl NoSettings {
+    /// What is wrong, and the cure.
+    fn told(self) -> (String, String) {
+        match self {
+            Self::NoFile(e) => (e.to_string(), TWO_LINES.to_owned()),
+            Self::Refused((_, text), cure) => {
+                let bare = text.strip_suffix(&format!(" ({cure})")).unwrap_or(&text);
+                (bare.to_owned(), cure)
+            }
+        }
+    }
 }
 
 impl From<NoSettings> for Refusal {
     fn from(why: NoSettings) -> Self {
-        let hint = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
-                    endpoint = \"<DNS name of the file system>\"";
         match why {
-            NoSettings::NoFile(e) => (Code::CONFIG, format!("{e}; {hint}")),
-            NoSettings::Refused(refusal) => refusal,
+            NoSettings::NoFile(e) => (Code::CONFIG, format!("{e}; {TWO_LINES}")),
+            NoSettings::Refused(refusal, _) => refusal,
         }
     }
 }
 
 /// The config that a session start would use, `named` with `--config` or found.
 fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), NoSettings> {
-    let refused = |code, text| NoSettings::Refused((code, text));
+    let refused = |code, text, cure: &str| NoSettings::Refused((code, text), cure.to_owned());
     let absolute = named.map(std::path::absolute).transpose();
-    let named =
-        absolute.map_err(|e| refused(Code::CONFIG, format!("--config cannot be used: {e}")))?;
-    let exe = std::env::current_exe().ok();
-    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| match e {
-        FileError::Untrusted { .. } => refused(Code::PERMISSION, e.to_string()),
-        FileError::None(_) => NoSettings::NoFile(e),
-        _ => refused(Code::CONFIG, e.to_string()),
+    let named = absolute.map_err(|e| {
+        let text = format!("--config cannot be used: {e}");
+        refused(Code::CONFIG, text, "give it the path of a config file")
     })?;
-    let settings =
-        Settings::parse(&path, &text).map_err(|e| refused(Code::CONFIG, e.to_string()))?;
+    let exe = std::env::current_exe().ok();
+    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| {
+        let text = e.to_string();
+        match &e {
+            FileError::Untrusted { mend, .. } => refused(Code::PERMISSION, text, mend),
+            FileError::None(_) => NoSettings::NoFile(e),
+            FileError::Missing(_) => refused(
+                Code::CONFIG,
+                text,
+                "write it, or give --config the path of one that is there",
+            ),
+            FileError::Unusable { .. } => {
+                refused(Code::CONFIG, text, "put a text file in its place that is to be the config")
+            }
+        }
+    })?;
+    let settings = Settings::parse(&path, &text).map_err(|e| {
+        let cure = "correct that line; man efs-agent.toml tells what each key may be";
+        refused(Code::CONFIG, e.to_string(), cure)
+    })?;
     Ok((path, settings))
 }

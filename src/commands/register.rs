@@ -3,6 +3,8 @@
 //! [`attempt`] for the way from the old file to the new one. What an edit of
 //! the file looks like is decided in [`registration`].
 
+mod boot;
+
 use super::{NoSettings, Refusal};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Call, Change, LONGEST, Refusal as Unchanged, SHIM, Wanted,
@@ -15,6 +17,7 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::stop::{Stop, SystemClock};
+use boot::Boot;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
@@ -42,6 +45,7 @@ pub fn unregister(args: &UnregisterArgs, started: Instant) -> Code {
             dry_run: args.dry_run,
             shim: None,
             wanted: Wanted { own, start: None, termination: None, replace: false },
+            boot: Boot::No,
         })
     })
 }
@@ -69,7 +73,11 @@ fn run(
             carry_out(root, &task, &clock, &log).map_err(|refusal| match stop.signal() {
                 Some(signal) => (Code::signal(signal as i32), format!("stopped by {signal}")),
                 None => refusal,
-            })
+            })?;
+            if let Some((level, text)) = task.boot.carry_out(root, dry_run) {
+                log.line(level, text);
+            }
+            Ok(())
         });
     match result {
         Ok(()) => Code::OK,
@@ -87,6 +95,7 @@ struct Task {
     /// The text of the script that is to be there; `None` takes ours away.
     shim: Option<String>,
     wanted: Wanted,
+    boot: Boot,
 }
 
 impl Task {
@@ -130,11 +139,13 @@ fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
         limit,
         limit_key,
     };
+    let boot = Boot::wanted(&own, args.config.as_deref(), settings.as_ref());
     let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
     let unmount = settings.as_ref().map_or(config::UNMOUNT_DEADLINE, |s| s.unmount_deadline);
     Ok(Task {
         file,
         dry_run: args.dry_run,
+        boot,
         shim: args.shim.then(|| shim_of(&own)),
         wanted: Wanted {
             start: Some(call("", deadline, "deadline")),
@@ -266,9 +277,16 @@ fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
     let file = task.file.display();
     let (found, place) = match found {
         Ok((Some(found), place)) => (found, place),
-        Ok((None, _)) | Err((Code::IO, _)) => {
+        Ok((None, _)) => {
             let text = format!("nothing is registered: {file} is not there");
             return Ok(Standing::Absent(text, "sudo efs-agent register".into()));
+        }
+        // There, register could do nothing.
+        Err((Code::IO, _)) => {
+            let text = format!("nothing is registered: {file} is not there, nor is its folder");
+            let cure = "on an AppStream image: sudo efs-agent register; on another machine: sudo \
+                        systemctl enable efs-agent.service";
+            return Ok(Standing::Absent(text, cure.into()));
         }
         Err(refusal) => return Ok(wrong(refusal)),
     };
@@ -511,17 +529,24 @@ fn unwritten(place: &Place, e: ReplaceError) -> Refusal {
 
 /// What was done.
 fn tell(task: &Task, change: &Change, shim: &Shim, log: &Log) {
+    // Nothing of it has been done in a dry run.
+    let would = if task.dry_run { "would say: " } else { "" };
     for (level, text) in &change.notes {
-        log.line(*level, text);
+        match level {
+            Level::Info => log.info(format_args!("{would}{text}")),
+            level => log.line(*level, text),
+        }
     }
     let path = shim.place.path().display();
     match shim.todo {
         ShimTodo::Nothing => {}
         ShimTodo::Write(..) => log.info(format_args!(
-            "wrote {path}, a script that starts {}",
+            "{would}wrote {path}, a script that starts {}",
             task.wanted.own.as_deref().unwrap_or("efs-agent")
         )),
-        ShimTodo::Remove => log.info(format_args!("removed {path}, which started efs-agent")),
+        ShimTodo::Remove => {
+            log.info(format_args!("{would}removed {path}, which started efs-agent"))
+        }
     }
     if change.edits.is_empty() && matches!(shim.todo, ShimTodo::Nothing) {
         let file = task.file.display();

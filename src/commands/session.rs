@@ -1,16 +1,20 @@
 //! A session start: every share of the config from its name to its mount,
 //! inside one deadline. Read [`run`] for the frame, [`bring_up`] for the way
-//! of one share, [`attempt`] for one try.
+//! of one share, [`attempt`] for one try; [`encrypted`] for those that go through a tunnel.
 
+mod encrypted;
+
+use super::tunnels::Units;
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
 use crate::config::{Endpoint, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
-use crate::retry::{Backoff, Clock, Deadline, Stopped};
+use crate::retry::{Backoff, Clock, Deadline, Stopped, seconds};
 use crate::share::causes::{Cause, explain};
+use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
-use crate::share::names::{By, seconds};
+use crate::share::names::By;
 use crate::share::{Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
@@ -86,8 +90,10 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     }
     let user = appstream::streaming_account(root);
     let machine = Linux::new(root, &clock, &stop, user);
+    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let run = Run {
         machine: &machine,
+        tunnels: &tunnels,
         clock: &clock,
         log,
         deadline,
@@ -163,23 +169,30 @@ struct Pace {
     span: Duration,
     /// Less, if the server is silent for this long.
     silence: Option<Duration>,
+    /// How long a TLS handshake before it may take.
+    handshake: Duration,
 }
 
 impl Pace {
     fn of_one(attempt_timeout: Duration) -> Self {
-        Self { span: attempt_timeout, silence: None }
+        Self { span: attempt_timeout, silence: None, handshake: encrypted::HANDSHAKE }
     }
 
     /// Of the `n`th of several servers.
     fn of_several(attempt_timeout: Duration, n: u32) -> Self {
         let less = (APART * n).min(attempt_timeout / 2);
-        Self { span: attempt_timeout - less, silence: Some(SILENCE) }
+        Self {
+            span: attempt_timeout - less,
+            silence: Some(SILENCE),
+            handshake: encrypted::HANDSHAKE,
+        }
     }
 }
 
 /// What all shares of a run have in common.
 pub(super) struct Run<'a, M> {
     pub(super) machine: &'a M,
+    pub(super) tunnels: &'a dyn Tunnels,
     pub(super) clock: &'a (dyn Clock + Sync),
     pub(super) log: &'a Log,
     pub(super) deadline: Deadline,
@@ -247,6 +260,9 @@ impl<M: Machine> Run<'_, M> {
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
         let result = match self.machine.mounted(&share, self.deadline) {
+            Ok(Some(mounted)) if share.encryption.is_some() => {
+                self.keep_encrypted(&share, mounted, pace, &mut attempts)
+            }
             Ok(Some(mounted)) => self.keep_or_replace(&share, mounted, pace, &mut attempts),
             Ok(None) => self.mount_new(&share, pace, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
@@ -339,13 +355,18 @@ impl<M: Machine> Run<'_, M> {
             if matches!(failure.unprobed(), Failure::CutOff(..)) {
                 pace.silence = pace.silence.map(|span| span * 2);
             }
+            if let Failure::Tunnel(_) = failure
+                && failure.is_by_time()
+            {
+                pace.handshake *= 2;
+            }
             // An attempt that the deadline cut short says less than a whole one.
             if self.deadline.passed(self.clock) && failure.is_by_time() {
                 failure = before.take().unwrap_or(failure);
             }
             // Nor does one that there was no time to ask the server about.
             if failure.wants_null_call()
-                && let Some(asked @ Failure::Probed(..)) = &before
+                && let Some(asked) = before.as_ref().filter(|before| before.was_probed())
                 && asked.failed_address() == failure.failed_address()
             {
                 failure = asked.clone();
@@ -390,6 +411,9 @@ impl<M: Machine> Run<'_, M> {
         seen: Option<IpAddr>,
         failed: &[IpAddr],
     ) -> Result<Mounted, Failure> {
+        if share.encryption.is_some() {
+            return self.encrypted_attempt(share, point, pace, seen, failed);
+        }
         let address = match seen {
             Some(address) => address,
             None => self.locate(share, LOCATE, failed)?,
@@ -488,48 +512,129 @@ pub(super) mod tests {
     use crate::share::plan::MountCall;
     use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
+    use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
     use std::path::PathBuf;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU16, Ordering};
 
-    fn seconds_of(n: f64) -> Duration {
+    pub(in super::super) fn seconds_of(n: f64) -> Duration {
         Duration::from_secs_f64(n)
     }
 
     /// A machine on which things come good at given times.
     #[derive(Default)]
-    struct FakeMachine {
-        clock: VirtualClock,
-        name_from: Duration,
-        port_from: Duration,
+    pub(in super::super) struct FakeMachine {
+        pub clock: VirtualClock,
+        pub name_from: Duration,
+        pub port_from: Duration,
         /// What mount(2) answers, in turn; then success.
-        mounts: Mutex<Vec<Failure>>,
-        already: bool,
+        pub mounts: Mutex<Vec<Failure>>,
+        pub already: bool,
+        /// The port that it is mounted from.
+        pub old_port: u16,
         /// When the server of what is mounted already answers.
-        alive_from: Duration,
+        pub alive_from: Duration,
+        /// When a tunnel can be started, and its port; 40001 where that is 0.
+        pub no_tunnel_until: Duration,
+        /// The config has changed since it was started.
+        pub changed: bool,
+        pub tunnel_port: AtomicU16,
+        /// The ports that a tunnel was asked to have.
+        pub asked_at: Mutex<Vec<Option<u16>>>,
+        /// What comes of handshakes, in turn, and of asking the tunnel; then all is well.
+        pub handshakes: Mutex<Vec<TunnelFailure>>,
+        pub statuses: Mutex<Vec<TunnelFailure>>,
+        /// How long each handshake was given.
+        pub spans: Mutex<Vec<Duration>>,
+        /// The calls of mount(2).
+        pub calls: Mutex<Vec<MountCall>>,
         /// The address that it is mounted from.
-        old_address: Option<String>,
+        pub old_address: Option<String>,
         /// More addresses than the one.
-        more: Vec<IpAddr>,
+        pub more: Vec<IpAddr>,
         /// The address of each mount(2), and the time it was given.
-        mounted_from: Mutex<Vec<IpAddr>>,
-        paces: Mutex<Vec<(Option<Duration>, Duration)>>,
-        prepare: Option<PointError>,
+        pub mounted_from: Mutex<Vec<IpAddr>>,
+        pub paces: Mutex<Vec<(Option<Duration>, Duration)>>,
+        pub prepare: Option<PointError>,
         /// Times of the steps, for looking at.
-        seen: Mutex<Vec<(&'static str, Duration)>>,
-        notes: Vec<(Level, String)>,
+        pub seen: Mutex<Vec<(&'static str, Duration)>>,
+        pub notes: Vec<(Level, String)>,
     }
 
     impl FakeMachine {
+        fn port_now(&self) -> u16 {
+            match self.tunnel_port.load(Ordering::Relaxed) {
+                0 => 40001,
+                port => port,
+            }
+        }
+
         fn see(&self, what: &'static str) -> Duration {
             let now = self.clock.now();
             self.seen.lock().unwrap().push((what, now));
             now
         }
 
-        fn times(&self, what: &str) -> Vec<Duration> {
+        pub fn times(&self, what: &str) -> Vec<Duration> {
             let seen = self.seen.lock().unwrap();
             seen.iter().filter(|(w, _)| *w == what).map(|(_, t)| *t).collect()
+        }
+    }
+
+    impl Tunnels for FakeMachine {
+        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+            if self.see("tunnel") < self.no_tunnel_until {
+                return Err(Failure::NoTunnel("not yet".into()));
+            }
+            self.asked_at.lock().unwrap().push(at);
+            Ok(self.port_now())
+        }
+
+        fn port(&self, _: &Share) -> Option<u16> {
+            Some(self.port_now())
+        }
+
+        fn is_current(&self, _: &Share) -> bool {
+            !self.changed
+        }
+
+        fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
+            self.see("handshake");
+            let left = until.left(&self.clock);
+            self.spans.lock().unwrap().push(left);
+            let mut script = self.handshakes.lock().unwrap();
+            match (!script.is_empty()).then(|| script.remove(0)) {
+                Some(TunnelFailure::Silent(_)) => {
+                    let _ = self.clock.wait(left);
+                    Err(TunnelFailure::Silent(left).into())
+                }
+                Some(failure) => Err(failure.into()),
+                None => Ok(far_end(share)),
+            }
+        }
+
+        fn status(&self, share: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+            let mut script = self.statuses.lock().unwrap();
+            match (!script.is_empty()).then(|| script.remove(0)) {
+                Some(failure) => Err(failure),
+                None => Ok(TunnelStatus { peer: Some(far_end(share)), ..Default::default() }),
+            }
+        }
+
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+            self.see("stop");
+            Ok(())
+        }
+    }
+
+    fn far_end(share: &Share) -> Peer {
+        let iam = share.encryption.as_ref().is_some_and(|e| e.iam);
+        Peer {
+            address: "10.0.0.7".parse().unwrap(),
+            version: "TLS 1.3".into(),
+            cipher: "TLS13_AES_128_GCM_SHA256".into(),
+            identity: iam.then(|| "profile x, AKIDEXAMPLE".into()),
         }
     }
 
@@ -538,7 +643,8 @@ pub(super) mod tests {
 
         fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
             let address = self.old_address.clone().unwrap_or("10.0.0.1".into());
-            Ok(self.already.then(|| Mounted { address, ..Mounted::fake(true) }))
+            let port = self.old_port;
+            Ok(self.already.then(|| Mounted { address, port, ..Mounted::fake(true) }))
         }
 
         fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<bool, Failure> {
@@ -599,6 +705,7 @@ pub(super) mod tests {
             self.see("mount");
             self.paces.lock().unwrap().push((silence, until.left(&self.clock)));
             self.mounted_from.lock().unwrap().push(call.address);
+            self.calls.lock().unwrap().push(call.clone());
             let mut script = self.mounts.lock().unwrap();
             if script.is_empty() { Ok(Mounted::fake(false)) } else { Err(script.remove(0)) }
         }
@@ -609,11 +716,16 @@ pub(super) mod tests {
         }
     }
 
-    fn start_on(machine: &FakeMachine, config: &str, once: bool) -> (Report, String) {
+    pub(in super::super) fn start_on(
+        machine: &FakeMachine,
+        config: &str,
+        once: bool,
+    ) -> (Report, String) {
         let (log, lines) = Lines::log();
         let settings = Settings::parse(Path::new("c"), config).unwrap();
         let run = Run {
             machine,
+            tunnels: machine,
             clock: &machine.clock,
             log: &log,
             deadline: Deadline::after(&machine.clock, settings.deadline),

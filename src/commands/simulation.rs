@@ -13,6 +13,7 @@ use crate::share::reach::{FRESH, Problem, ReachError};
 use crate::share::{Failure, Machine, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
@@ -196,6 +197,7 @@ fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
             let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
             let run = Run {
                 machine: &me,
+                tunnels: &None::<Infallible>,
                 clock: &me,
                 log: &log,
                 deadline: Deadline::after(&me, settings.deadline),

@@ -8,6 +8,7 @@ use crate::report::{Code, Report};
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::linux::Linux;
 use crate::stop::Stop;
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -82,6 +83,7 @@ fn soak(span: Duration) {
     let machine = Linux::new(root, &clock, &stop, None);
     let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
     let run = Run {
+        tunnels: &None::<Infallible>,
         machine: &machine,
         clock: &clock,
         log: &log,

@@ -2,6 +2,7 @@
 //! mount only in a process that can be cut off.
 
 use super::Refusal;
+use super::tunnels::Units;
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json::{Document, quoted};
@@ -9,11 +10,14 @@ use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
 use crate::share::causes::explain;
+use crate::share::encrypted::Tunnels;
 use crate::share::linux::Linux;
+use crate::share::table::Entry;
 use crate::share::{Failure, mount_point, table, worker};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::tunnel::control::{Peer, TunnelStatus};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,13 +49,14 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
-    let (_, settings) = super::settings(root, args.config.as_deref())?;
+    let (path, settings) = super::settings(root, args.config.as_deref())?;
     let machine = Linux::new(root, &clock, &stop, None);
+    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
     // All shares at once: of several dead servers, each costs its time, and none the other's.
     let states: Vec<State> = std::thread::scope(|scope| {
-        let look = |share: &Share| state(&machine, &clock, share, &stats);
+        let look = |share: &Share| state(&machine, &tunnels, &clock, share, &stats);
         let thread = |share| {
             // No thread to be had: one after another is better than not at all.
             let thread = std::thread::Builder::new().spawn_scoped(scope, move || look(share));
@@ -84,7 +89,7 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         format!("{shares}{}\n", last.unwrap_or_else(none))
     };
     super::print(&text);
-    let well = states.iter().all(|state| matches!(state, State::Up { space: Ok(_), .. }));
+    let well = states.iter().all(State::is_well);
     Ok(if well { Code::OK } else { Code::NOT_UP })
 }
 
@@ -97,13 +102,51 @@ enum State {
         age: Option<u64>,
         /// Bytes in all and free; or why its root could not be looked at.
         space: Result<(u64, u64), String>,
+        /// The tunnel that it goes through, if it is to; or what is wrong with that.
+        tunnel: Option<Result<Box<Tunnel>, String>>,
     },
-    Absent,
+    Absent {
+        /// A tunnel of its that runs all the same.
+        tunnel: Option<Result<Box<Tunnel>, String>>,
+    },
     Failed(String),
+}
+
+/// A tunnel that could be asked.
+struct Tunnel {
+    port: u16,
+    is: TunnelStatus,
+}
+
+fn tunnel(
+    tunnels: &dyn Tunnels,
+    share: &Share,
+    entry: &Entry,
+    until: Deadline,
+) -> Option<Result<Box<Tunnel>, String>> {
+    match (table::is_tunnelled(entry, share), share.encryption.is_some()) {
+        (false, false) => None,
+        (false, true) => Some(Err("NOT ENCRYPTED, which the config wants".into())),
+        (true, false) => Some(Err("encrypted, which the config does not want".into())),
+        (true, true) => Some(ask(tunnels, share, entry.port(), until)),
+    }
+}
+
+fn ask(
+    tunnels: &dyn Tunnels,
+    share: &Share,
+    port: u16,
+    until: Deadline,
+) -> Result<Box<Tunnel>, String> {
+    match tunnels.status(share, until) {
+        Ok(is) => Ok(Box::new(Tunnel { port, is })),
+        Err(failure) => Err(plain(&failure.to_string())),
+    }
 }
 
 fn state(
     machine: &Linux<'_, SystemClock<'_>>,
+    tunnels: &dyn Tunnels,
     clock: &SystemClock<'_>,
     share: &Share,
     stats: &str,
@@ -111,7 +154,10 @@ fn state(
     let until = Deadline::after(clock, ALIVE);
     let mounted = match machine.found(share, until) {
         Ok(Some(mounted)) => mounted,
-        Ok(None) => return State::Absent,
+        Ok(None) => {
+            let port = share.encryption.as_ref().and_then(|_| tunnels.port(share));
+            return State::Absent { tunnel: port.map(|port| ask(tunnels, share, port, until)) };
+        }
         Err(Failure::Taken { source, fstype }) => {
             return State::Failed(plain(&format!("{source} ({fstype}) is mounted there")));
         }
@@ -123,6 +169,7 @@ fn state(
     let table = machine.table().unwrap_or_default();
     let table = table::parse(&table);
     let entry = table::top_at(&table, &share.mount_point);
+    let tunnel = entry.and_then(|entry| tunnel(tunnels, share, entry, until));
     let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
     let space = match mount_point::parent(machine.root, &share.mount_point) {
         Ok(parent) => match worker::space(&parent, &mounted.device, until, clock, machine.stop) {
@@ -132,7 +179,8 @@ fn state(
         },
         Err(e) => Err(e.to_string()),
     };
-    State::Up { address: mounted.address, options, age: age(stats, &share.mount_point), space }
+    let age = age(stats, &share.mount_point);
+    State::Up { address: mounted.address, options, age, space, tunnel }
 }
 
 /// How long ago `point` was mounted, in seconds, as /proc/self/mountstats has it for NFS.
@@ -157,10 +205,69 @@ fn size(bytes: u64) -> String {
     format!("{value:.1} {name}")
 }
 
+impl Tunnel {
+    fn text(&self) -> String {
+        let TunnelStatus { peer, connections, sent, received, refused, last_failure } = &self.is;
+        let peer = match peer {
+            Some(Peer { address, version, cipher, identity }) => {
+                let who = identity.as_ref().map(|who| format!(", as {who}")).unwrap_or_default();
+                format!("{version} ({cipher}) with {address}{who}")
+            }
+            None => "no handshake yet".to_owned(),
+        };
+        let failure = last_failure.as_ref().map(|f| format!("; last failure: {f}"));
+        let (sent, received, port) = (size(*sent), size(*received), self.port);
+        plain(&format!(
+            "port {port}, {peer}; connections: {connections}; {sent} sent, {received} received; \
+             {refused} connections of others refused{}",
+            failure.unwrap_or_default()
+        ))
+    }
+
+    fn json(&self) -> String {
+        let TunnelStatus { peer, connections, sent, received, refused, last_failure } = &self.is;
+        let text = |text: Option<String>| text.map_or("null".into(), |text| quoted(&text));
+        let of = |part: fn(&Peer) -> Option<String>| text(peer.as_ref().and_then(part));
+        format!(
+            "{{\"port\": {}, \"peer\": {}, \"version\": {}, \"cipher\": {}, \"identity\": {}, \
+             \"connections\": {connections}, \"bytes_sent\": {sent}, \"bytes_received\": {received}, \
+             \"refused\": {refused}, \"last_failure\": {}, \"problem\": null}}",
+            self.port,
+            of(|peer| Some(peer.address.to_string())),
+            of(|peer| Some(peer.version.clone())),
+            of(|peer| Some(peer.cipher.clone())),
+            of(|peer| peer.identity.clone()),
+            text(last_failure.as_ref().map(ToString::to_string)),
+        )
+    }
+}
+
+fn text_of(tunnel: &Result<Box<Tunnel>, String>) -> String {
+    match tunnel {
+        Ok(tunnel) => tunnel.text(),
+        Err(problem) => problem.clone(),
+    }
+}
+
+fn json_of(tunnel: Option<&Result<Box<Tunnel>, String>>) -> String {
+    match tunnel {
+        None => "null".to_owned(),
+        Some(Ok(tunnel)) => tunnel.json(),
+        Some(Err(problem)) => format!("{{\"problem\": {}}}", quoted(problem)),
+    }
+}
+
 impl State {
+    fn is_well(&self) -> bool {
+        matches!(self, Self::Up { space: Ok(_), tunnel: None | Some(Ok(_)), .. })
+    }
+
     fn text(&self, share: &Share) -> String {
         match self {
-            Self::Up { address, options, age, space } => {
+            Self::Up { address, options, age, space, tunnel } => {
+                let tunnel =
+                    tunnel.as_ref().map(|tunnel| format!("  tunnel: {}\n", text_of(tunnel)));
+                let tunnel = tunnel.unwrap_or_default();
                 let since = age.map(|age| {
                     let span = humantime::format_duration(Duration::from_secs(age));
                     format!(" for {span}")
@@ -170,11 +277,17 @@ impl State {
                     Err(why) => format!("NOT RESPONDING: {why}"),
                 };
                 format!(
-                    "{share}: mounted from {address}{}; {space}\n  options: {options}\n",
+                    "{share}: mounted from {address}{}; {space}\n  options: {options}\n{tunnel}",
                     since.unwrap_or_default()
                 )
             }
-            Self::Absent => format!("{share}: NOT MOUNTED\n"),
+            Self::Absent { tunnel } => {
+                let tunnel = tunnel.as_ref().map(|tunnel| {
+                    let text = text_of(tunnel);
+                    format!("  tunnel: runs, though nothing is mounted through it: {text}\n")
+                });
+                format!("{share}: NOT MOUNTED\n{}", tunnel.unwrap_or_default())
+            }
             Self::Failed(why) => format!("{share}: NOT USABLE: {why}\n"),
         }
     }
@@ -187,7 +300,8 @@ impl State {
             quoted(&share.mount_point.to_string_lossy())
         );
         let rest = match self {
-            Self::Up { address, options, age, space } => {
+            Self::Up { address, options, age, space, tunnel } => {
+                let tunnel = json_of(tunnel.as_ref());
                 let (address, options) = (quoted(address), quoted(options));
                 let age = age.map_or("null".into(), |age| age.to_string());
                 let (responsive, all, free, why) = match space {
@@ -196,10 +310,13 @@ impl State {
                 };
                 format!(
                     "\"mounted\": true, \"responsive\": {responsive}, \"address\": {address}, \"options\": {options}, \
-                     \"mounted_for_seconds\": {age}, \"bytes\": {all}, \"bytes_free\": {free}, \"problem\": {why}"
+                     \"mounted_for_seconds\": {age}, \"bytes\": {all}, \"bytes_free\": {free}, \"problem\": {why}, \"tunnel\": {tunnel}"
                 )
             }
-            Self::Absent => "\"mounted\": false, \"responsive\": false, \"problem\": null".into(),
+            Self::Absent { tunnel } => format!(
+                "\"mounted\": false, \"responsive\": false, \"problem\": null, \"tunnel\": {}",
+                json_of(tunnel.as_ref())
+            ),
             Self::Failed(why) => {
                 format!("\"mounted\": false, \"responsive\": false, \"problem\": {}", quoted(why))
             }
@@ -227,5 +344,64 @@ mod tests {
         assert_eq!(size(0), "0.0 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(u64::MAX), "16.0 EiB");
+    }
+
+    fn up(tunnel: Option<Result<Box<Tunnel>, String>>) -> State {
+        State::Up {
+            address: "127.0.0.1".into(),
+            options: "rw".into(),
+            age: Some(61),
+            space: Ok((2048, 1024)),
+            tunnel,
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_told_with_its_far_end_and_what_went_through() {
+        let text = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+                    encryption_in_transit = true\n";
+        let share = crate::config::Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
+        let peer = Peer {
+            address: "10.0.1.12".parse().unwrap(),
+            version: "TLS 1.3".into(),
+            cipher: "TLS13_AES_128_GCM_SHA256".into(),
+            identity: Some("profile x, AKIDEXAMPLE".into()),
+        };
+        let is = TunnelStatus {
+            peer: Some(peer),
+            connections: 1,
+            sent: 1536,
+            received: 5,
+            refused: 3,
+            last_failure: Some(crate::tunnel::control::TunnelFailure::Closed),
+        };
+        let state = up(Some(Ok(Box::new(Tunnel { port: 40001, is }))));
+        assert!(state.is_well());
+        assert_eq!(
+            state.text(&share),
+            "fs-0123abcd.efs.eu-west-1.amazonaws.com:/ on /mnt/efs_share: mounted from 127.0.0.1 for 1m 1s; \
+             answers; 1.0 KiB of 2.0 KiB free\n  options: rw\n  tunnel: port 40001, TLS 1.3 \
+             (TLS13_AES_128_GCM_SHA256) with 10.0.1.12, as profile x, AKIDEXAMPLE; connections: 1; 1.5 KiB \
+             sent, 5.0 B received; 3 connections of others refused; last failure: the server closed the \
+             connection in the middle of the TLS handshake\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&state.json(&share)).unwrap();
+        let tunnel = &json["tunnel"];
+        assert_eq!((&tunnel["port"], &tunnel["bytes_sent"]), (&40001.into(), &1536.into()));
+        assert_eq!(tunnel["peer"], "10.0.1.12");
+        assert_eq!(tunnel["problem"], serde_json::Value::Null);
+
+        let plain = up(Some(Err("NOT ENCRYPTED, which the config wants".into())));
+        assert!(!plain.is_well());
+        assert!(
+            plain.text(&share).ends_with("\n  tunnel: NOT ENCRYPTED, which the config wants\n")
+        );
+        let json: serde_json::Value = serde_json::from_str(&plain.json(&share)).unwrap();
+        assert_eq!(json["tunnel"]["problem"], "NOT ENCRYPTED, which the config wants");
+
+        let without = up(None);
+        assert!(without.is_well() && !without.text(&share).contains("tunnel"));
+        let json: serde_json::Value = serde_json::from_str(&without.json(&share)).unwrap();
+        assert_eq!(json["tunnel"], serde_json::Value::Null);
     }
 }

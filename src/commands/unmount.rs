@@ -2,6 +2,7 @@
 //! of one share.
 
 use super::Refusal;
+use super::tunnels::Units;
 use crate::appstream;
 use crate::cli::UnmountArgs;
 use crate::config::{Settings, Share};
@@ -9,6 +10,7 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::causes::explain;
+use crate::share::encrypted::Tunnels;
 use crate::share::holders::Holder;
 use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
@@ -16,6 +18,7 @@ use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::tunnel::control::TunnelFailure;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,6 +33,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 const TO_DETACH: Duration = Duration::from_millis(300);
 /// How long one umount2(2), or a NULL call, may take.
 const ONE_CALL: Duration = Duration::from_secs(1);
+/// How long the kernel gets to close its connection to a tunnel, once the share is gone.
+const TO_END_TUNNEL: Duration = Duration::from_millis(500);
 /// So many processes are named.
 const NAMED: usize = 5;
 /// So many mounts on one mount point are taken away.
@@ -51,13 +56,15 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
-    let (_, settings) = super::settings(root, args.config.as_deref())?;
+    let (path, settings) = super::settings(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
     let user = appstream::streaming_user(root);
     let machine = Linux::new(root, &clock, &stop, user);
+    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let run = Run {
         machine: &machine,
+        tunnels: &tunnels,
         clock: &clock,
         log,
         deadline: Deadline::after(&clock, left),
@@ -80,9 +87,17 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     })
 }
 
+/// How a share was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    Mounted,
+    Absent,
+}
+
 /// What all shares of a run have in common.
 struct Run<'a, R> {
     machine: &'a R,
+    tunnels: &'a dyn Tunnels,
     clock: &'a dyn Clock,
     log: &'a Log,
     deadline: Deadline,
@@ -98,7 +113,13 @@ impl<R: Release> Run<'_, R> {
     fn all(&self, settings: &Settings) -> Code {
         let mut worst = Code::OK;
         for (n, share) in settings.shares.iter().enumerate().rev() {
-            if let Err(failure) = self.one(share, n as u32) {
+            let result = self.one(share, n as u32);
+            let ended = share.encryption.is_some() && result.is_ok() && self.end_tunnel(share);
+            if result == Ok(Was::Absent) {
+                let done = if ended { "its tunnel was ended" } else { "nothing was done" };
+                self.log.info(format_args!("not mounted: {share}; {done}"));
+            }
+            if let Err(failure) = result {
                 if let Failure::Taken { source, fstype } = &failure {
                     self.log.error(format_args!(
                         "unmounting {share}: {source} ({fstype}) is mounted there, which is not the share: \
@@ -129,18 +150,19 @@ impl<R: Release> Run<'_, R> {
 
     /// One share: written out, taken away, and if that cannot be, detached. `after` shares wait for
     /// their turn, and each gets its part of the time.
-    fn one(&self, share: &Share, after: u32) -> Result<(), Failure> {
+    fn one(&self, share: &Share, after: u32) -> Result<Was, Failure> {
         let started = self.clock.now();
         let mut refused = None;
         for turn in 0..=MOST_STACKED {
             let Some(mounted) = self.machine.mounted(share, self.deadline)? else {
-                if turn == 0 {
-                    self.log.info(format_args!("not mounted: {share}; nothing was done"));
-                }
-                return refused.map_or(Ok(()), |errno| Err(Failure::Refused(errno)));
+                let was = if turn == 0 { Was::Absent } else { Was::Mounted };
+                return refused.map_or(Ok(was), |errno| Err(Failure::Refused(errno)));
             };
             if turn == MOST_STACKED {
                 break;
+            }
+            if turn == 0 && share.encryption.is_some() {
+                self.revive_tunnel(share, &mounted)?;
             }
             let left = self.deadline.left(self.clock).saturating_sub(TO_LEAVE.min(self.span / 3));
             let began = self.clock.now();
@@ -255,6 +277,58 @@ impl<R: Release> Run<'_, R> {
         Err(Failure::Stays)
     }
 
+    /// Nothing can be sent to the server through a tunnel that is not there.
+    fn revive_tunnel(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
+        let soon = || self.deadline.within(self.clock, ONE_CALL);
+        match self.tunnels.status(share, soon()) {
+            Err(TunnelFailure::NoTunnel(_)) => {}
+            Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+            _ => return Ok(()),
+        }
+        match self.tunnels.start(share, Some(mounted.port), soon()) {
+            Err(stopped @ Failure::Stopped(_)) => Err(stopped),
+            // It is taken down all the same; that it does not answer will be told.
+            Err(failure) => {
+                let why = explain(&failure, share, &self.kernel).sentence;
+                self.log.warning(format_args!("{share}: {why}"));
+                Ok(())
+            }
+            Ok(_) => {
+                self.log.warning(format_args!(
+                    "{share}: its tunnel was not running, and was started for what is still to be written"
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the tunnel of a share that is gone, unless the kernel still uses it: for somebody who has a
+    /// file of a detached share open, or for another share. Whether one has ended.
+    fn end_tunnel(&self, share: &Share) -> bool {
+        let was_there = self.tunnels.port(share).is_some();
+        let patience = Deadline::after(self.clock, TO_END_TUNNEL);
+        loop {
+            match self.tunnels.status(share, patience) {
+                Ok(status) if status.connections > 0 => {
+                    if patience.passed(self.clock) || self.clock.wait(AGAIN).is_err() {
+                        let text =
+                            format!("{share}: the kernel still uses its tunnel, which goes on");
+                        self.log.info(text);
+                        return false;
+                    }
+                }
+                Err(TunnelFailure::Stopped(_)) => return false,
+                _ => break,
+            }
+        }
+        if let Err(failure) = self.tunnels.stop(share, Deadline::after(self.clock, ONE_CALL)) {
+            let why = explain(&failure, share, &self.kernel).sentence;
+            self.log.warning(format_args!("{share}: its tunnel could not be ended: {why}"));
+            return false;
+        }
+        was_there
+    }
+
     fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
         let until = self.deadline.within(self.clock, ONE_CALL);
         // Detaching takes no time, and is what must not be left out for lack of it.
@@ -278,9 +352,64 @@ mod tests {
     use super::*;
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
+    use crate::tunnel::control::{Peer, TunnelStatus};
     use nix::errno::Errno;
     use std::cell::Cell;
     use std::cell::RefCell;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A tunnel that runs, or not, until it is started or ended.
+    struct FakeTunnels {
+        runs: AtomicBool,
+        connections: u64,
+        seen: Mutex<Vec<String>>,
+    }
+
+    impl FakeTunnels {
+        fn new(runs: bool, connections: u64) -> Self {
+            Self { runs: AtomicBool::new(runs), connections, seen: Mutex::default() }
+        }
+
+        fn see(&self, what: String) {
+            self.seen.lock().unwrap().push(what);
+        }
+    }
+
+    impl Tunnels for FakeTunnels {
+        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+            self.see(format!("start {at:?}"));
+            self.runs.store(true, Ordering::Relaxed);
+            Ok(at.unwrap_or(40001))
+        }
+
+        fn port(&self, _: &Share) -> Option<u16> {
+            self.runs.load(Ordering::Relaxed).then_some(40001)
+        }
+
+        fn is_current(&self, _: &Share) -> bool {
+            true
+        }
+
+        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
+            Err(Failure::NoTime)
+        }
+
+        fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+            match self.runs.load(Ordering::Relaxed) {
+                true => {
+                    Ok(TunnelStatus { connections: self.connections, ..TunnelStatus::default() })
+                }
+                false => Err(TunnelFailure::NoTunnel(Errno::ENOENT)),
+            }
+        }
+
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+            self.see("stop".into());
+            self.runs.store(false, Ordering::Relaxed);
+            Ok(())
+        }
+    }
 
     /// A machine with so many mounts of the share on top of each other.
     struct FakeMachine {
@@ -363,14 +492,26 @@ mod tests {
     }
 
     fn unmount(machine: &FakeMachine, terminate: bool) -> (Code, String) {
-        let (log, lines) = Lines::log();
+        let tunnels = FakeTunnels::new(true, 0);
         let text = "[[share]]\nendpoint = \"fs-1.example\"\n";
+        let result = unmount_with(machine, &tunnels, text, terminate);
+        assert!(tunnels.seen.lock().unwrap().is_empty(), "no encryption, no tunnel");
+        result
+    }
+
+    fn unmount_with(
+        machine: &FakeMachine,
+        tunnels: &FakeTunnels,
+        text: &str,
+        terminate: bool,
+    ) -> (Code, String) {
+        let (log, lines) = Lines::log();
         let settings = Settings::parse(Path::new("c"), text).unwrap();
         let clock = &machine.clock;
         let deadline = Deadline::after(clock, settings.unmount_deadline);
         let span = settings.unmount_deadline;
-        let run =
-            Run { machine, clock, log: &log, deadline, span, terminate, kernel: "5.10".into() };
+        let kernel = "5.10".into();
+        let run = Run { machine, tunnels, clock, log: &log, deadline, span, terminate, kernel };
         let code = run.all(&settings);
         assert!(clock.now() <= settings.unmount_deadline, "{:?}", clock.now());
         (code, lines.text())
@@ -468,5 +609,46 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("all that was written is on the server"), "{text}");
+    }
+
+    const ENCRYPTED: &str = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+                             encryption_in_transit = true\n";
+
+    #[test]
+    fn a_tunnel_ends_after_its_share_and_one_that_is_missing_is_started_to_write_through() {
+        for (runs, steps) in [(true, vec!["stop"]), (false, vec!["start Some(2049)", "stop"])] {
+            let tunnels = FakeTunnels::new(runs, 0);
+            let (code, text) = unmount_with(&machine(), &tunnels, ENCRYPTED, false);
+            assert_eq!(code, Code::OK);
+            assert_eq!(*tunnels.seen.lock().unwrap(), steps);
+            assert_eq!(
+                text.contains("its tunnel was not running, and was started"),
+                !runs,
+                "{text}"
+            );
+        }
+        // What is not mounted has no use for one.
+        let tunnels = FakeTunnels::new(true, 0);
+        let absent = FakeMachine { stacked: Cell::new(0), ..machine() };
+        for done in ["its tunnel was ended", "nothing was done"] {
+            let (code, text) = unmount_with(&absent, &tunnels, ENCRYPTED, false);
+            assert_eq!(code, Code::OK);
+            assert!(text.ends_with(&format!(" on /mnt/efs_share; {done}\n")), "{text}");
+        }
+        assert_eq!(*tunnels.seen.lock().unwrap(), ["stop", "stop"]);
+    }
+
+    #[test]
+    fn a_tunnel_that_the_kernel_still_uses_goes_on() {
+        let tunnels = FakeTunnels::new(true, 1);
+        let (code, text) = unmount_with(&machine(), &tunnels, ENCRYPTED, false);
+        assert_eq!(code, Code::OK);
+        assert!(text.ends_with("the kernel still uses its tunnel, which goes on\n"), "{text}");
+        assert!(tunnels.seen.lock().unwrap().is_empty());
+        // Nor does one end through which data is still to be written.
+        let tunnels = FakeTunnels::new(true, 0);
+        let slow = FakeMachine { flush: Flush::Late, ..machine() };
+        assert_eq!(unmount_with(&slow, &tunnels, ENCRYPTED, false).0, Code::DEADLINE);
+        assert!(tunnels.seen.lock().unwrap().is_empty());
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! [`Settings::parse`] turns text into checked settings; what comes out of it
 //! can be used without another look. Finding and opening the file is
-//! [`file`]'s job, the NFS options are [`options`]'s. Imports nothing of ours but
-//! [`crate::files`].
+//! [`file`]'s job, the NFS options are [`options`]'s, and the keys of encryption
+//! [`encryption`]'s. Imports nothing of ours but [`crate::files`].
 
+pub mod encryption;
 pub mod file;
 pub mod options;
 mod reader;
 
+pub use reader::nearest;
+
+use encryption::Encryption;
 use options::MountOptions;
 use reader::{Source, Table};
 use std::fmt;
@@ -117,6 +121,8 @@ pub struct Share {
     pub addresses: Vec<IpAddr>,
     /// Whether the run fails when this share does.
     pub required: bool,
+    /// How it is encrypted on its way; none: not at all.
+    pub encryption: Option<Encryption>,
 }
 
 impl Share {
@@ -181,8 +187,26 @@ impl ConfigError {
 
 const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "unmount_deadline", "log", "share"];
 const LOG_KEYS: &[&str] = &["level", "syslog", "facility"];
-const SHARE_KEYS: &[&str] =
-    &["endpoint", "mount_point", "path", "mode", "root_mode", "options", "addresses", "required"];
+const SHARE_KEYS: &[&str] = &[
+    "endpoint",
+    "mount_point",
+    "path",
+    "mode",
+    "root_mode",
+    "options",
+    "addresses",
+    "required",
+    "encryption_in_transit",
+    "iam",
+    "access_point",
+    "aws_profile",
+    "trust",
+    "tls_name",
+    "file_system_id",
+    "region",
+    "discover",
+    "tunnel_port",
+];
 
 impl Settings {
     /// Reads `text`, the contents of `file`.
@@ -190,7 +214,7 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let source = Source::new(file, text, belongs);
+        let source = Source::new(file, text, belongs, encryption::renamed);
         let mut top = source.document("the top level", TOP_KEYS)?;
         let deadline = match top.span("deadline")? {
             None => DEADLINE,
@@ -220,6 +244,7 @@ impl Settings {
                 let what = format!("more than {MOST_SHARES} [[share]] tables");
                 return Err(source.error(table.place(), what));
             }
+            let port_place = table.place_of("tunnel_port");
             let (share, place) = share(&mut table)?;
             let clash = shares.iter().zip(&lines).find_map(|(other, line): (&Share, _)| {
                 let how = clash(&share.mount_point, &other.mount_point)?;
@@ -233,6 +258,15 @@ impl Settings {
             if let Some(clash) = clash {
                 let hint = "give each [[share]] a mount_point of its own";
                 return Err(source.error(place, format!("{clash}; {hint}")));
+            }
+            if let Some(port) = tunnel_port(&share)
+                && let Some(other) = shares.iter().find(|s| tunnel_port(s) == Some(port))
+            {
+                let what = format!(
+                    "tunnel_port {port} is given twice, first for {}: give each share its own, or none",
+                    other.mount_point.display()
+                );
+                return Err(source.error(port_place.unwrap_or(place), what));
             }
             lines.push(source.line(place));
             shares.push(share);
@@ -274,6 +308,10 @@ fn clash(path: &Path, other: &Path) -> Option<&'static str> {
     }
 }
 
+fn tunnel_port(share: &Share) -> Option<u16> {
+    share.encryption.as_ref()?.tunnel_port
+}
+
 fn log_settings(table: Option<Table<'_>>) -> Result<LogSettings, ConfigError> {
     let mut settings = LogSettings { level: Level::Info, syslog: true, facility: Facility::Daemon };
     let Some(mut table) = table else {
@@ -302,8 +340,8 @@ fn log_settings(table: Option<Table<'_>>) -> Result<LogSettings, ConfigError> {
 
 /// Reads one `[[share]]`; also the place (byte offset) to blame for its mount point.
 fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
-    let endpoint = table.required_string("endpoint", "the file system's DNS name")?;
-    let endpoint = endpoint.parse(endpoint_from)?;
+    let endpoint_text = table.required_string("endpoint", "the file system's DNS name")?;
+    let endpoint = endpoint_text.parse(endpoint_from)?;
     let path = match table.string("path")? {
         None => "/".into(),
         Some(value) => value.parse(|text| absolute(text).map(|p| p.to_string_lossy().into()))?,
@@ -336,8 +374,18 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
         addresses.push(address);
     }
     let required = table.boolean("required")?.unwrap_or(true);
-    let share =
-        Share { endpoint, path, mount_point, mode, root_mode, options, addresses, required };
+    let encryption = encryption::read(table, &endpoint, &endpoint_text, &options)?;
+    let share = Share {
+        endpoint,
+        path,
+        mount_point,
+        mode,
+        root_mode,
+        options,
+        addresses,
+        required,
+        encryption,
+    };
     Ok((share, place))
 }
 
@@ -421,12 +469,7 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     }
     let text = &text.to_ascii_lowercase();
     let name = text.strip_suffix('.').unwrap_or(text);
-    let label = |label: &str| {
-        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-')
-    };
-    let digits_only = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if name.len() > 253 || digits_only || !name.split('.').all(label) {
+    if !is_dns_name(name) {
         return Err(not_an_endpoint(text));
     }
     let is_id = |prefix: &str| {
@@ -436,8 +479,7 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if is_id("fs-") {
         return Err(only_an_id(name));
     }
-    let of_aws = name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
-    if of_aws && name.starts_with("fs-") && !name.contains(".efs.") {
+    if encryption::is_of_aws(name) && name.starts_with("fs-") && !name.contains(".efs.") {
         return Err("lacks \".efs\": an EFS name is like \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"".into());
     }
     if name.starts_with("file-system-id.") {
@@ -445,11 +487,22 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     }
     if name.starts_with("fsap-") {
         return Err(
-            "is an access point, which this version cannot mount: write the file system's DNS name"
+            "is an access point: write it as `access_point`, and the file system's DNS name \
+                    as `endpoint`"
                 .into(),
         );
     }
     Ok(Endpoint::Name(name.to_owned()))
+}
+
+/// Whether `name` can be asked for; not a literal address, nor what might be meant for one.
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        inner && !label.is_empty() && label.len() <= 63 && !label.starts_with('-')
+    };
+    let digits_only = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    name.len() <= 253 && !digits_only && name.split('.').all(label)
 }
 
 fn only_an_id(id: &str) -> String {
@@ -534,7 +587,12 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        let whole = parse(&uncommented).unwrap();
+        // Those of encryption need what is off by default; and the profile, credentials' use.
+        assert!(parse(&uncommented).unwrap_err().contains("encryption_in_transit = true alone"));
+        let on = uncommented
+            .replace("encryption_in_transit = false", "encryption_in_transit = true")
+            .replace("iam = false", "iam = true");
+        let whole = parse(&on).unwrap();
         assert_eq!(whole.shares[0].root_mode, Some(0o1777));
         for key in TOP_KEYS.iter().chain(LOG_KEYS).chain(SHARE_KEYS) {
             let shown =
@@ -861,6 +919,12 @@ mod tests {
         text.split('`').skip(1).step_by(2).collect()
     }
 
+    const ENCRYPTED: &str =
+        "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n{}\n";
+    /// TOML takes no key twice: what an example says is left out of the rest.
+    const ALL_ENCRYPTED: &str = "[[share]]\nendpoint = \"a\"\nencryption_in_transit = true\n{}\n\
+        file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\niam = true\n";
+
     #[test]
     fn the_manual_page_has_every_key_with_its_default_and_a_good_example() {
         let shipped = include_str!("../../config.example.toml");
@@ -888,18 +952,26 @@ mod tests {
                 }
                 let line = shipped.lines().find_map(|l| l.strip_prefix(&format!("#{key} = ")));
                 match line {
-                    Some(value) if key != "root_mode" => {
+                    Some(_) if text.contains("No default: ") => {}
+                    Some(value) => {
                         assert!(text.contains(&format!("Default: `{value}`")), "{key}");
                     }
-                    _ => assert!(text.contains("o default"), "{key}"),
+                    None => assert!(text.contains("no default"), "{key}"),
                 }
                 let (_, example) = text.split_once("Example: `").expect(key);
                 let example = example.strip_suffix('`').expect(key);
                 assert!(example.starts_with(&format!("{key} = ")), "{example}");
                 let around = match key {
                     "endpoint" => "[[share]]\n{}\n",
+                    "encryption_in_transit" => ENCRYPTED,
+                    _ if encryption::DEPENDENT.contains(&key) => ALL_ENCRYPTED,
                     _ => around,
                 };
+                let around: String = around
+                    .lines()
+                    .filter(|line| !line.starts_with(&format!("{key} = ")))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
                 parse(&around.replace("{}", example)).unwrap();
             }
         }
@@ -968,6 +1040,8 @@ mod tests {
             "[[share]]\nendpoint = fs-1\n".into(),
             "# x\n\n[share]\nendpoint = \"a\"\n".into(),
             "[[share]]\nendpoint = \"fs-0123abcd\"\n".into(),
+            format!("{share}iam = true\n"),
+            "[[share]]\nendpoint = \"10.0.1.12\"\nencryption_in_transit = true\n".into(),
             format!("{share}{share}"),
         ];
         let quoted = definitions(section("# ERRORS"));
@@ -986,7 +1060,7 @@ mod tests {
             .collect();
         let configs: Vec<&str> =
             blocks.split('\0').filter(|config| !config.trim().is_empty()).collect();
-        assert_eq!(configs.len(), 4);
+        assert_eq!(configs.len(), 5);
         for config in configs {
             parse(config).unwrap();
         }

@@ -24,7 +24,8 @@ pub struct MountOptions {
 const DEFAULTS: &str =
     "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 const DEFAULT_FLAGS: u64 = libc::MS_NOSUID | libc::MS_NODEV;
-const NFS_PORT: u16 = 2049;
+/// Where NFS servers listen, and what the kernel takes where no port is given.
+pub const NFS_PORT: u16 = 2049;
 
 impl Default for MountOptions {
     fn default() -> Self {
@@ -128,24 +129,50 @@ const REFUSED: &[(&[&str], &str)] = &[
         "is set by efs-agent: list further addresses in `addresses`",
     ),
     (
-        &[
-            "tls",
-            "iam",
-            "accesspoint",
-            "awsprofile",
-            "awscredsuri",
-            "cafile",
-            "verify",
-            "tlsport",
-            "ocsp",
-            "noocsp",
-            "stunnel",
-            "rolearn",
-            "jwtpath",
-            "xprtsec",
-        ],
-        "is an option of amazon-efs-utils' mount helper, and this version of efs-agent has no encryption, \
-         IAM or access points: a plain NFS mount is all it does",
+        &["tls", "xprtsec"],
+        "is not an option of efs-agent: write encryption_in_transit = true as a line of the [[share]]",
+    ),
+    (
+        &["iam"],
+        "is an option of amazon-efs-utils' mount helper: write iam = true as a line of the [[share]]",
+    ),
+    (
+        &["accesspoint"],
+        "is an option of amazon-efs-utils' mount helper: write access_point = \"fsap-…\" as a line of \
+         the [[share]]",
+    ),
+    (
+        &["awsprofile"],
+        "is an option of amazon-efs-utils' mount helper: write aws_profile = \"…\" as a line of the \
+         [[share]]",
+    ),
+    (
+        &["cafile"],
+        "is an option of amazon-efs-utils' mount helper: write trust = \"/…\" as a line of the [[share]]",
+    ),
+    (
+        &["tlsport"],
+        "is an option of amazon-efs-utils' mount helper: write tunnel_port = … as a line of the \
+         [[share]], or nothing, for a port that is free",
+    ),
+    (
+        &["region"],
+        "is an option of amazon-efs-utils' mount helper: here the `endpoint` says it; if that is no DNS \
+         name of EFS, write region = \"…\" as a line of the [[share]]",
+    ),
+    (
+        &["verify", "noocsp", "stunnel"],
+        "is an option of amazon-efs-utils' mount helper, which efs-agent does without (with \
+         encryption_in_transit, certificates are always verified, and OCSP is never asked): take it out",
+    ),
+    (
+        &["ocsp"],
+        "is an option of amazon-efs-utils' mount helper: efs-agent asks no OCSP; take it out",
+    ),
+    (
+        &["awscredsuri", "rolearn", "jwtpath"],
+        "is an option of amazon-efs-utils' mount helper: with iam = true in the [[share]], credentials \
+         come from a profile (aws_profile) or from the machine",
     ),
     (
         &["mounttargetip"],
@@ -153,7 +180,7 @@ const REFUSED: &[(&[&str], &str)] = &[
          as `endpoint`",
     ),
     (
-        &["az", "azid", "region", "crossaccount"],
+        &["az", "azid", "crossaccount"],
         "is an option of amazon-efs-utils' mount helper: here the whole DNS name is the `endpoint` \
          (also with a zone before it), and a mount target's address can be listed in `addresses`",
     ),
@@ -193,8 +220,12 @@ impl MountOptions {
 
     /// The data argument of mount(2) for the server at `address`.
     pub fn data(&self, address: std::net::IpAddr) -> String {
-        let port =
-            if self.port == NFS_PORT { String::new() } else { format!("port={},", self.port) };
+        self.data_at(address, self.port)
+    }
+
+    /// The same, but for a server at another port.
+    pub fn data_at(&self, address: std::net::IpAddr, port: u16) -> String {
+        let port = if port == NFS_PORT { String::new() } else { format!("port={port},") };
         format!("{},{port}addr={address}", self.data.join(","))
     }
 
@@ -403,7 +434,11 @@ mod tests {
             error("addr=1.2.3.4"),
             "is not possible: \"addr\" is set by efs-agent: list further addresses in `addresses`"
         );
-        assert!(error("tls").contains("amazon-efs-utils"));
+        assert_eq!(
+            error("tls,iam"),
+            "is not possible: \"tls\" is not an option of efs-agent: write encryption_in_transit = true as a line of the [[share]]"
+        );
+        assert!(error("accesspoint=fsap-1").contains("write access_point = \"fsap-…\" as a line"));
         assert_eq!(error("port=0"), "is not possible: \"port=0\" is no port (1 to 65535)");
         assert!(
             error("uid=1000")

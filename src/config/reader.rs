@@ -17,11 +17,18 @@ pub struct Source<'a> {
     text: &'a str,
     /// Where a key belongs that was found in a wrong table.
     belongs: fn(&str) -> Option<&'static str>,
+    /// What stands here for a key that others have.
+    renamed: fn(&str) -> Option<&'static str>,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(file: &'a Path, text: &'a str, belongs: fn(&str) -> Option<&'static str>) -> Self {
-        Self { file, text, belongs }
+    pub fn new(
+        file: &'a Path,
+        text: &'a str,
+        belongs: fn(&str) -> Option<&'static str>,
+        renamed: fn(&str) -> Option<&'static str>,
+    ) -> Self {
+        Self { file, text, belongs, renamed }
     }
 
     /// The error `what` at byte offset `place`. Always one line, short enough for every log.
@@ -132,9 +139,10 @@ impl<'a> Table<'a> {
             .min_by_key(|key| key.span().start);
         if let Some(key) = unknown {
             let word = key.get_ref();
-            let what = match (source.belongs)(word) {
-                Some(place) => format!("key {word:?} does not belong in {name}, but {place}"),
-                None => format!("unknown key {word:?} in {name}; {}", hint(word, keys)),
+            let what = match ((source.belongs)(word), (source.renamed)(word)) {
+                (Some(place), _) => format!("key {word:?} does not belong in {name}, but {place}"),
+                (None, Some(ours)) => format!("unknown key {word:?} in {name}: here it is {ours}"),
+                (None, None) => format!("unknown key {word:?} in {name}; {}", hint(word, keys)),
             };
             return Err(source.error(key.span().start, what));
         }
@@ -145,6 +153,16 @@ impl<'a> Table<'a> {
     /// Byte offset of the table itself.
     pub fn place(&self) -> usize {
         self.place
+    }
+
+    /// Byte offset of the value at `key`, if it is there and was not read yet.
+    pub fn place_of(&self, key: &str) -> Option<usize> {
+        self.entries.get(key).map(|value| value.span().start)
+    }
+
+    /// The error `what` at byte offset `place`.
+    pub fn error(&self, place: usize, what: String) -> ConfigError {
+        self.source.error(place, what)
     }
 
     /// The string at `key`.
@@ -192,6 +210,27 @@ impl<'a> Table<'a> {
             DeValue::Boolean(boolean) => Ok(Some(*boolean)),
             other => Err(wrong(self.source, key, value.span().start, TRUTH, other)),
         }
+    }
+
+    /// The whole number at `key`, from `least` to `most`.
+    pub fn integer(
+        &mut self,
+        key: &'static str,
+        least: u16,
+        most: u16,
+    ) -> Result<Option<u16>, ConfigError> {
+        let Some(value) = self.entries.remove(key) else {
+            return Ok(None);
+        };
+        let number = match value.get_ref() {
+            DeValue::Integer(n) => u16::from_str_radix(n.as_str(), n.radix()).ok(),
+            _ => None,
+        };
+        if let Some(number) = number.filter(|number| (least..=most).contains(number)) {
+            return Ok(Some(number));
+        }
+        let expected = format!("{NUMBER} from {least} to {most}");
+        Err(wrong(self.source, key, value.span().start, &expected, value.get_ref()))
     }
 
     /// The table at `key`, which may hold `keys`.
@@ -262,6 +301,7 @@ impl Text<'_> {
 
 const SPAN: &str = "a span of time in quotes";
 const TRUTH: &str = "true or false";
+const NUMBER: &str = "a whole number";
 const STRINGS: &str = "an array of strings";
 
 fn text<'a>(
@@ -301,6 +341,9 @@ fn wrong(
             let unit = if expected == SPAN { "s" } else { "" };
             what.push_str(&format!(": write {key} = \"{digits}{unit}\""));
         }
+        (DeValue::String(_), expected) if expected.starts_with(NUMBER) => {
+            what.push_str(": write it without quotes");
+        }
         (DeValue::String(_), TRUTH) => what.push_str(": write it without quotes"),
         (DeValue::String(text), STRINGS) => {
             what.push_str(&format!(": write {key} = [\"{text}\"]"));
@@ -319,17 +362,16 @@ fn wrong(
 
 /// "did you mean …" where one of `known` is near, else the whole list.
 pub fn hint(word: &str, known: &[&str]) -> String {
-    // What is far too long is no near miss, and the distance would take its square in time.
-    let near = known
-        .iter()
-        .filter(|_| word.len() <= 64)
-        .map(|k| (distance(word, k), k))
-        .min()
-        .filter(|(far, k)| *far <= 1 + k.len() / 4);
-    match near {
+    match nearest(word, known).filter(|(far, k)| *far <= 1 + k.len() / 4) {
         Some((_, k)) => format!("did you mean \"{k}\"?"),
         None => format!("allowed are {}", known.join(", ")),
     }
+}
+
+/// How many edits the nearest of `known` is away, and which one that is.
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<(usize, &'k str)> {
+    // What is far too long is no near miss, and the distance would take its square in time.
+    known.iter().filter(|_| word.len() <= 64).map(|k| (distance(word, k), *k)).min()
 }
 
 /// Edits (insert, delete, replace, swap of neighbours) between two words.

@@ -52,6 +52,9 @@ pub fn notes(
     let mut notes = Vec::new();
     if let (Err(errno), Some(mode)) = (report.set, share.root_mode) {
         let why = match errno {
+            Errno::EPERM | Errno::EACCES | Errno::EROFS if share.encryption.is_some() => {
+                not_allowed(share)
+            }
             Errno::EPERM | Errno::EACCES => {
                 "the server does not let root change it (squashed root: allow ClientRootAccess in \
                  the file system policy, or take root_mode out and let an access point set the mode)"
@@ -70,6 +73,9 @@ pub fn notes(
         let RootReport { uid, gid, mode, .. } = report;
         let state = format!("its root has mode {mode:04o} and belongs to {uid}:{gid}");
         let mend = match (errno, share.root_mode) {
+            (Errno::EROFS, _) if share.encryption.is_some() => {
+                "the file system policy must allow elasticfilesystem:ClientWrite to it"
+            }
             (Errno::EROFS, _) => "the server exports it read-only",
             (_, None) => {
                 "set root_mode = \"1777\" in the config, or let an access point set the owner"
@@ -80,6 +86,21 @@ pub fn notes(
         notes.push((Level::Warning, format!("{name} cannot write to {at} ({state}): {mend}")));
     }
     notes
+}
+
+/// Which actions of the file system policy change the root of a share.
+fn not_allowed(share: &Share) -> String {
+    let through = share.encryption.as_ref().and_then(|e| e.access_point.as_ref());
+    match through {
+        Some(id) => format!(
+            "through {id}, everything is done as the access point's user: take root_mode out and give \
+             the access point's root folder the permissions, or have that user own it"
+        ),
+        None => "the file system policy must allow elasticfilesystem:ClientWrite and \
+                 elasticfilesystem:ClientRootAccess to who mounts it (or take root_mode out and let an \
+                 access point set the mode)"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -174,5 +195,28 @@ mod tests {
         mounted.rsize = 0;
         set_read_ahead(dir.path(), &mounted);
         assert_eq!(fs::read_to_string(folder.join("read_ahead_kb")).unwrap(), "15360");
+    }
+
+    #[test]
+    fn of_an_encrypted_share_the_missing_action_of_the_policy_is_named() {
+        let encrypted = |line: &str| {
+            let text = format!(
+                "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+                 encryption_in_transit = true\nroot_mode = \"1777\"\n{line}\n"
+            );
+            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+        };
+        let not_set = report(Err(Errno::EPERM), Ok(()));
+        let [note] = &texts(&encrypted(""), Ok(not_set))[..] else { panic!("one note") };
+        assert!(
+            note.starts_with("root_mode 1777 of /mnt/efs_share could not be set: the file system policy must allow elasticfilesystem:ClientWrite and elasticfilesystem:ClientRootAccess"),
+            "{note}"
+        );
+        let point = encrypted("access_point = \"fsap-0123456789abcdef0\"");
+        let [note] = &texts(&point, Ok(not_set))[..] else { panic!("one note") };
+        assert!(note.contains("through fsap-0123456789abcdef0, everything is done as"), "{note}");
+        let read_only = report(Ok(()), Err(Errno::EROFS));
+        let [note] = &texts(&encrypted(""), Ok(read_only))[..] else { panic!("one note") };
+        assert!(note.ends_with("must allow elasticfilesystem:ClientWrite to it"), "{note}");
     }
 }

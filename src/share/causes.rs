@@ -3,10 +3,14 @@
 //! several of the errors here that a session start must wait out, because the
 //! network interface is attached while it runs.
 
+mod tunnel;
+
+use crate::config::encryption;
 use crate::config::{Endpoint, Share};
+use crate::retry::seconds;
 use crate::share::Failure;
 use crate::share::mount_point::PointError;
-use crate::share::names::{NameError, seconds};
+use crate::share::names::NameError;
 use crate::share::probe::Heard;
 use crate::share::reach::{Problem, ReachError};
 use crate::share::worker::WorkerError;
@@ -69,6 +73,9 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             );
             cause(class, listed, cure)
         }
+        Failure::NoTunnel(why) => tunnel::not_started(why),
+        Failure::Tunnel(failure) => tunnel::failed(failure, share),
+        Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, kernel),
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
         Failure::NoModule => cause(
             Class::Permanent,
@@ -110,6 +117,29 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             Class::Permanent,
             format!("{at} is mounted already, but read-only, and the config wants to write"),
             format!("unmount it (umount {at}) and run again, or put ro into `options`"),
+        ),
+        Failure::OtherWay => {
+            let (is, wants) = match share.encryption {
+                Some(_) => ("without encryption in transit", "wants it"),
+                None => ("through a tunnel that encrypts", "wants it plain"),
+            };
+            cause(
+                Class::Permanent,
+                format!("{at} is mounted already, but {is}, and the config {wants}"),
+                format!(
+                    "unmount it (efs-agent unmount) and run again, or correct `{}`",
+                    encryption::MAIN
+                ),
+            )
+        }
+        Failure::Mixed => cause(
+            Class::Permanent,
+            format!(
+                "the kernel put {at} onto the connection of another mount of the same server, which is not as \
+                 the config wants this one: taken away again"
+            ),
+            "give all shares of one file system the same encryption_in_transit, iam and access_point, or \
+             unmount the other first",
         ),
         Failure::Hidden => cause(
             Class::Permanent,
@@ -224,9 +254,7 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
-    let suffix =
-        |name: &str| name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
-    matches!(endpoint, Endpoint::Name(name) if suffix(name))
+    matches!(endpoint, Endpoint::Name(name) if encryption::is_of_aws(name))
 }
 
 fn reach(error: &ReachError, share: &Share) -> Cause {
@@ -316,9 +344,9 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::EACCES => cause(
             Class::Permanent,
             format!("access denied by server {address} for {path} (EACCES)"),
-            "allow this client in the file system policy (elasticfilesystem:ClientMount for everyone, \
-             with neither encryption in transit nor IAM demanded: this version has none) or, on another \
-             NFS server, in its exports",
+            "if the file system policy demands encryption or IAM, set encryption_in_transit = true (and iam \
+             = true); else allow elasticfilesystem:ClientMount to everyone there or, on another NFS server, \
+             this client in its exports",
         ),
         Errno::EPERM => cause(
             Class::Permanent,
@@ -551,6 +579,9 @@ mod tests {
             Failure::Dead("10.0.1.12".into()),
             Failure::NoTime,
             Failure::ReadOnly,
+            Failure::OtherWay,
+            Failure::Mixed,
+            Failure::NoTunnel("systemctl: no such unit".into()),
             Failure::Hidden,
             Failure::Odd(1),
             Failure::Stopped(None),

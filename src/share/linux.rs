@@ -8,12 +8,12 @@ use crate::files;
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver};
-use crate::share::plan::{self, MountCall};
+use crate::share::plan::MountCall;
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, RootReport, Seen, WorkerError};
-use crate::share::{Failure, Machine, Mounted, after, reach};
+use crate::share::{Failure, Machine, Mounted, after, encrypted, reach};
 use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;
@@ -78,8 +78,17 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let differs = match table::standing(entry, share) {
             Standing::Ours(differs) => differs,
             Standing::ReadOnly => return Err(Failure::ReadOnly),
+            Standing::OtherWay => return Err(Failure::OtherWay),
             Standing::Foreign => return Err(taken(entry)),
+            // A server that the kernel knows by another name, and by another way perhaps.
+            Standing::OtherName(_)
+                if fresh && table::is_tunnelled(entry, share) != share.encryption.is_some() =>
+            {
+                return Err(Failure::OtherWay);
+            }
             Standing::OtherName(differs) if fresh => differs,
+            // The tunnel's address is that of every tunnel.
+            Standing::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
             Standing::OtherName(mut differs) => {
                 let until = until.within(self.clock, NAME_WITH_FALLBACK);
                 let addresses = self.resolve(share, until)?.addresses;
@@ -108,7 +117,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         if result == Ok(None) && table.iter().any(hidden) {
             return Err(Failure::Hidden);
         }
-        if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly)) {
+        if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly | Failure::OtherWay)) {
             return result;
         }
         match (table::top_at(&table, &share.mount_point), result) {
@@ -119,18 +128,32 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     }
 
     /// What a call of mount(2) left behind: the share in the mount table, or `else_`.
-    fn shown(&self, share: &Share, until: Deadline, else_: Failure) -> Result<Mounted, Failure> {
-        self.find(&table::parse(&self.table()?), share, true, until)?.ok_or(else_)
+    fn shown(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        until: Deadline,
+        else_: Failure,
+    ) -> Result<Mounted, Failure> {
+        let mounted = match self.find(&table::parse(&self.table()?), share, true, until) {
+            Err(Failure::OtherWay) => return Err(Failure::Mixed),
+            found => found?.ok_or(else_)?,
+        };
+        encrypted::on_its_own(share, call, mounted)
     }
 
     /// A mount that came to be where nobody looks for it (the folder was moved while we mounted on
-    /// it) is taken away again: the one of our source that was not there before.
-    fn take_away(&self, share: &Share) {
+    /// it) is taken away again: the one of our source that was not there before. If it is `mixed` with
+    /// another mount, it has that one's source.
+    fn take_away(&self, share: &Share, mixed: bool) {
         let known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let bytes = self.table().unwrap_or_default();
         let table = table::parse(&bytes);
         let new = |entry: &&Entry<'_>| !known.contains(&entry.id);
-        for entry in table.iter().filter(new).filter(|entry| entry.source == share.source()) {
+        let is_ours = |entry: &&Entry<'_>| {
+            entry.source == share.source() || mixed && entry.mount_point == share.mount_point
+        };
+        for entry in table.iter().filter(new).filter(is_ours) {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
             let _ = umount2(&*entry.mount_point, flags);
         }
@@ -141,15 +164,14 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     fn null_call(
         &self,
         share: &Share,
-        address: IpAddr,
+        call: &MountCall,
         until: Deadline,
         child: Option<BorrowedFd<'_>>,
     ) -> Option<Heard> {
-        if until.left(self.clock) < TOO_SHORT {
+        if until.left(self.clock) < TOO_SHORT || !encrypted::takes_our_calls(share) {
             return None;
         }
-        let server = SocketAddr::new(address, share.options.port);
-        probe::null_call(server, child, until, self.clock, self.stop)
+        probe::null_call(call.connects_to, child, until, self.clock, self.stop)
     }
 
     /// What it means that mount(2) said `errno`, where that has several causes.
@@ -174,13 +196,13 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     pub fn trial(
         &self,
         share: &Share,
-        address: IpAddr,
+        call: &MountCall,
         until: Deadline,
     ) -> Result<RootReport, Failure> {
         let started = self.clock.now();
-        let call = plan::mount_call(share, address);
-        let heard = || self.null_call(share, address, Deadline::after(self.clock, NULL_CALL), None);
-        let failure = match worker::trial(&call, self.user.as_ref(), until, self.clock, self.stop) {
+        let address = call.address;
+        let heard = || self.null_call(share, call, Deadline::after(self.clock, NULL_CALL), None);
+        let failure = match worker::trial(call, self.user.as_ref(), until, self.clock, self.stop) {
             Ok(Ok(report)) => return Ok(report),
             Ok(Err(errno)) => self.refused(share, address, errno),
             Err(WorkerError::CutOff) => {
@@ -297,12 +319,12 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         // While the kernel waits for the server, so can we: it costs no time.
         let mut ask = |child: BorrowedFd<'_>| {
             let patience = silence.map_or(until, |span| until.within(self.clock, span));
-            heard = self.null_call(share, call.address, patience, Some(child));
+            heard = self.null_call(share, call, patience, Some(child));
             silence.is_some() && heard == Some(Heard::Nothing)
         };
         let mut found = None;
         let mut shown = || {
-            let mounted = self.shown(share, until, Failure::NotShown);
+            let mounted = self.shown(share, call, until, Failure::NotShown);
             let device = mounted.as_ref().ok().map(|mounted| mounted.device.clone());
             found = Some(mounted);
             device
@@ -329,10 +351,10 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             // It may have come through at the last moment.
             Err(WorkerError::CutOff) => {
                 let span = self.clock.now().saturating_sub(started);
-                self.shown(share, until, Failure::CutOff(call.address, span))
+                self.shown(share, call, until, Failure::CutOff(call.address, span))
             }
-            Err(WorkerError::Stopped(_)) => self.shown(share, until, Failure::Stopped(None)),
-            Err(error) => self.shown(share, until, Failure::Worker(error)),
+            Err(WorkerError::Stopped(_)) => self.shown(share, call, until, Failure::Stopped(None)),
+            Err(error) => self.shown(share, call, until, Failure::Worker(error)),
         };
         match result {
             Ok(mounted) if mounted.already => Ok(mounted),
@@ -341,15 +363,15 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 // What was silent a while ago, and then said no, may have found its voice.
                 let stale = |heard: &Heard| *heard == Heard::Nothing && !failure.is_by_time();
                 let soon = until.within(self.clock, NULL_CALL);
-                let ask = || self.null_call(share, call.address, soon, None);
+                let ask = || self.null_call(share, call, soon, None);
                 Err(match heard.filter(|heard| !stale(heard)).or_else(ask) {
                     Some(heard) => Failure::Probed(Box::new(failure), heard),
                     None => failure,
                 })
             }
             Err(failure) => {
-                if failure == Failure::NotShown {
-                    self.take_away(share);
+                if matches!(failure, Failure::NotShown | Failure::Mixed) {
+                    self.take_away(share, failure == Failure::Mixed);
                 }
                 Err(failure)
             }
@@ -390,6 +412,8 @@ fn mounted(entry: &Entry<'_>) -> Mounted {
         differs: Vec::new(),
         hides: false,
         made: false,
+        port: entry.port(),
+        peer: None,
         root: None,
     }
 }
@@ -454,6 +478,8 @@ pub fn may_mount() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+    use crate::stop::SystemClock;
 
     #[test]
     fn a_private_namespace_is_told_by_links_or_else_by_mount_ids() {
@@ -480,5 +506,40 @@ mod tests {
         let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
         assert_eq!(sys::capabilities(), Some(effective));
         assert_eq!(may_mount(), effective & 1 << 21 != 0);
+    }
+
+    #[test]
+    fn a_mount_counts_only_if_it_is_encrypted_as_the_config_wants() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        let name = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(std::time::Instant::now(), &stop);
+        let machine = Linux::new(dir.path(), &clock, &stop, None);
+        let until = Deadline::after(&clock, Duration::from_secs(1));
+        let share = |line: &str| {
+            let text = format!("[[share]]\nendpoint = \"{name}\"\nmount_point = \"/m\"\n{line}\n");
+            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+        };
+        let (plain, encrypted) = (share(""), share("encryption_in_transit = true"));
+        let show = |source: &str, place: &str| {
+            let line = format!(
+                "1 0 8:1 / / rw - ext4 a rw\n5 1 0:31 / /m rw,nosuid,nodev - nfs4 {source}:/ rw,vers=4.1,hard,noresvport,timeo=600,retrans=2,{place}\n"
+            );
+            fs::write(dir.path().join("proc/self/mountinfo"), line).unwrap();
+        };
+        show(name, "addr=10.0.0.1");
+        assert_eq!(machine.mounted(&encrypted, until), Err(Failure::OtherWay));
+        assert!(matches!(machine.mounted(&plain, until), Ok(Some(m)) if m.port == 2049));
+        show(name, "port=40001,addr=127.0.0.1");
+        assert_eq!(machine.mounted(&plain, until), Err(Failure::OtherWay));
+        let ours = machine.mounted(&encrypted, until).unwrap().unwrap();
+        assert_eq!((ours.port, ours.already, ours.differs.len()), (40001, true, 0));
+        // Whoever takes it down, or tells of it, finds it all the same.
+        assert!(matches!(machine.found(&plain, until), Ok(Some(m)) if m.port == 40001));
+        // The mount helper of amazon-efs-utils names the tunnel.
+        show("127.0.0.1", "port=20049,addr=127.0.0.1");
+        let taken = Failure::Taken { source: "127.0.0.1:/".into(), fstype: "nfs4".into() };
+        assert_eq!(machine.mounted(&encrypted, until), Err(taken));
     }
 }

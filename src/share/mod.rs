@@ -3,6 +3,7 @@
 
 pub mod after;
 pub mod causes;
+pub mod encrypted;
 pub mod holders;
 pub mod linux;
 pub mod mount_point;
@@ -16,6 +17,7 @@ pub mod worker;
 
 use crate::config::{Level, Share};
 use crate::retry::{Deadline, Stopped};
+use crate::tunnel::control::{Peer, TunnelFailure};
 use mount_point::PointError;
 use names::{Found, NameError};
 use nix::errno::Errno;
@@ -117,6 +119,25 @@ pub struct Mounted {
     pub made: bool,
     /// What the process that mounted it saw of its root, if it had the time to look.
     pub root: Option<worker::Seen>,
+    /// The port that the kernel has for it: the server's, or the tunnel's.
+    pub port: u16,
+    /// The far end of the tunnel, if it goes through one.
+    pub peer: Option<Peer>,
+}
+
+impl Mounted {
+    /// The address of the server, behind the tunnel too.
+    pub fn server(&self) -> String {
+        self.peer.as_ref().map_or_else(|| self.address.clone(), |peer| peer.address.to_string())
+    }
+
+    /// Where it is mounted from, for people.
+    pub fn from(&self) -> String {
+        match &self.peer {
+            Some(peer) => format!("{}, {}", peer.address, peer.version),
+            None => self.address.clone(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +153,8 @@ impl Mounted {
             differs: vec![],
             hides: false,
             made: false,
+            port: 2049,
+            peer: None,
             root: None,
         }
     }
@@ -151,6 +174,11 @@ pub enum Failure {
     },
     /// The share is mounted, but read-only where the config wants to write.
     ReadOnly,
+    /// The share is mounted, but encrypted where the config wants it plain, or the other way round.
+    OtherWay,
+    /// It was mounted, but the kernel put it onto the connection of another mount, on which it is not
+    /// encrypted as the config wants it, or is not who the config says.
+    Mixed,
     /// The share is mounted, but a later mount over it or above it hides it.
     Hidden,
     /// The share is mounted, but its server (at this address) does not answer.
@@ -165,6 +193,12 @@ pub enum Failure {
     Reach(ReachError),
     /// The name does not resolve, and none of the configured addresses answers.
     ReachListed(NameError, ReachError),
+    /// The share's tunnel cannot be started; why.
+    NoTunnel(String),
+    /// The tunnel has no encrypted connection to the file system.
+    Tunnel(TunnelFailure),
+    /// What came of a mount through the tunnel, when its handshake with this peer had gone well.
+    Encrypted(Box<Failure>, Peer),
     /// mount(2) said no.
     Mount(IpAddr, Errno),
     /// The kernel's NFS client is there, but its module for version 4 cannot be loaded.
@@ -217,6 +251,15 @@ impl From<ReachError> for Failure {
     }
 }
 
+impl From<TunnelFailure> for Failure {
+    fn from(e: TunnelFailure) -> Self {
+        match e {
+            TunnelFailure::Stopped(stopped) => stopped.into(),
+            other => Self::Tunnel(other),
+        }
+    }
+}
+
 impl Failure {
     /// Whether a cheap look (name, TCP) can tell when the cause is gone.
     pub fn can_be_watched(&self) -> bool {
@@ -232,10 +275,10 @@ impl Failure {
         }
     }
 
-    /// The failure itself, without what a probe told of it.
+    /// The failure itself, without what was found out besides.
     pub fn unprobed(&self) -> &Self {
         match self {
-            Self::Probed(failure, _) => failure.unprobed(),
+            Self::Probed(failure, _) | Self::Encrypted(failure, _) => failure.unprobed(),
             _ => self,
         }
     }
@@ -252,9 +295,18 @@ impl Failure {
             Errno::ETIMEDOUT,
         ];
         match self {
+            Self::Encrypted(failure, _) => failure.wants_null_call(),
             Self::CutOff(..) => true,
             Self::Mount(_, errno) => broken.contains(errno),
             _ => false,
+        }
+    }
+
+    /// Whether the server was asked about it.
+    pub fn was_probed(&self) -> bool {
+        match self {
+            Self::Encrypted(failure, _) => failure.was_probed(),
+            _ => matches!(self, Self::Probed(..)),
         }
     }
 
@@ -262,6 +314,9 @@ impl Failure {
     pub fn is_by_time(&self) -> bool {
         match self.unprobed() {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
+            Self::Tunnel(TunnelFailure::Silent(_) | TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) => {
+                true
+            }
             Self::Reach(ReachError::NoneAnswers { tried, .. })
             | Self::ReachListed(_, ReachError::NoneAnswers { tried, .. }) => {
                 tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent { .. }))

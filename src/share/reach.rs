@@ -2,8 +2,8 @@
 //! is let loose on it: the kernel's own connection attempts back off for
 //! seconds, and cannot be cut short. Sends nothing on the connection.
 
+use crate::retry::seconds;
 use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::names::seconds;
 use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;

@@ -7,7 +7,7 @@ use crate::share::holders::{Holder, holders};
 use crate::share::linux::Linux;
 use crate::share::probe::{self, Heard};
 use crate::share::worker::{self, WorkerError};
-use crate::share::{Failure, Mounted, mount_point, table};
+use crate::share::{Failure, Mounted, encrypted, mount_point, table};
 use crate::sys;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -122,7 +122,10 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         let Ok(address) = mounted.address.parse::<IpAddr>() else {
             return false;
         };
-        let server = SocketAddr::new(address, share.options.port);
+        if !encrypted::takes_our_calls(share) {
+            return true; // nobody can tell: not to be given up for dead
+        }
+        let server = SocketAddr::new(address, mounted.port);
         let heard = probe::null_call(server, None, until, self.clock, self.stop);
         matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
     }

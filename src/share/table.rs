@@ -2,10 +2,12 @@
 //! entry stands to a share of the config. Pure: reads no file, touches no mount.
 
 use crate::config::Share;
+use crate::config::options::NFS_PORT;
 use nix::libc;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -35,6 +37,11 @@ impl Entry<'_> {
     /// The value of `key=` among the file system's options.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.split(',').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// The port of an NFS server.
+    pub fn port(&self) -> u16 {
+        self.option("port").and_then(|port| port.parse().ok()).unwrap_or(NFS_PORT)
     }
 
     fn has(list: &str, word: &str) -> bool {
@@ -163,8 +170,17 @@ pub enum Standing {
     /// It is the share's path on a server of another name: the share, if the address is one of
     /// the share's too (the kernel shows the first name under which it met a server).
     OtherName(Vec<String>),
+    /// It is the share, but encrypted where the config wants it plain, or the other way round.
+    OtherWay,
     /// It is something else.
     Foreign,
+}
+
+/// Whether a mount of a share's goes through a tunnel: to a port of this machine that is not the
+/// server's own.
+pub fn is_tunnelled(entry: &Entry, share: &Share) -> bool {
+    let local = entry.option("addr").and_then(|addr| addr.parse().ok());
+    local.is_some_and(|addr: IpAddr| addr.is_loopback()) && entry.port() != share.options.port
 }
 
 /// Compares what is mounted with what is configured.
@@ -172,6 +188,9 @@ pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
     let path_matches = entry.source.ends_with(&format!(":{}", share.path));
     if !entry.fstype.starts_with("nfs") || !path_matches {
         return Standing::Foreign;
+    }
+    if entry.source == share.source() && is_tunnelled(entry, share) != share.encryption.is_some() {
+        return Standing::OtherWay;
     }
     let wants_read_only = share.options.flags & libc::MS_RDONLY != 0;
     if entry.read_only() && !wants_read_only {
@@ -313,5 +332,38 @@ garbage
         assert_eq!(standing(&other, &share("")), Standing::OtherName(vec![]));
         other.source = "fs-1.example:/home".into();
         assert_eq!(standing(&other, &share("")), Standing::Foreign);
+    }
+
+    #[test]
+    fn a_mount_through_a_tunnel_is_ours_only_if_the_config_wants_one() {
+        let name = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
+        let share = |line: &str| {
+            let text = format!("[[share]]\nendpoint = \"{name}\"\nmount_point = \"/m\"\n{line}\n");
+            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+        };
+        let line = |source: &str, place: &str| {
+            format!(
+                "5 1 0:31 / /m rw,nosuid,nodev - nfs4 {source}:/ rw,vers=4.1,noresvport,timeo=600,retrans=2,{place}\n"
+            )
+        };
+        let (plain, encrypted) = (share(""), share("encryption_in_transit = true"));
+        let ours = Standing::Ours(vec![]);
+        for (place, port, as_plain, as_encrypted) in [
+            ("addr=10.0.0.1", 2049, &ours, &Standing::OtherWay),
+            ("port=40001,addr=127.0.0.1", 40001, &Standing::OtherWay, &ours),
+            ("port=40001,addr=10.0.0.1", 40001, &ours, &Standing::OtherWay),
+            // A server without a tunnel on this machine.
+            ("addr=127.0.0.1", 2049, &ours, &Standing::OtherWay),
+        ] {
+            let line = line(name, place);
+            let table = parse(line.as_bytes());
+            assert_eq!(standing(&table[0], &plain), *as_plain, "{place}");
+            assert_eq!(standing(&table[0], &encrypted), *as_encrypted, "{place}");
+            assert_eq!(table[0].port(), port);
+        }
+        // amazon-efs-utils' own mount.
+        let line = line("127.0.0.1", "port=20049,addr=127.0.0.1");
+        let other = parse(line.as_bytes());
+        assert_eq!(standing(&other[0], &encrypted), Standing::OtherName(vec![]));
     }
 }

@@ -19,7 +19,8 @@ mod board;
 mod report;
 
 const TREE: &str = env!("CARGO_MANIFEST_DIR");
-const FIGURES: &str = "start costs recovery shares instances read_ahead";
+const FIGURES: &str =
+    "start costs recovery shares instances read_ahead fleets instructions crates tunnel";
 /// Of one machine, in seconds.
 const LIMIT: &str = "5400";
 
@@ -66,11 +67,22 @@ fn run() -> Result<(), Box<dyn Error>> {
         figures.extend(of_kernel?);
     }
     figures.extend(overshoot());
-    figures.extend(fleets()?);
-    figures.extend(instructions()?);
+    let wanted = variable("FIGURES", FIGURES);
+    let wanted = |name: &str| wanted.split_whitespace().any(|figure| figure == name);
+    if wanted("fleets") {
+        figures.extend(fleets()?);
+    }
+    if wanted("instructions") {
+        figures.extend(instructions()?);
+    }
+    if wanted("tunnel") {
+        figures.extend(tunnel(&agent)?);
+    }
     let size = fs::metadata(&agent)?.len() as f64;
     figures.push(Figure::of("", "size of the binary, bytes", "efs-agent", vec![size]));
-    figures.extend(crates()?);
+    if wanted("crates") {
+        figures.extend(crates()?);
+    }
 
     let goals = goals(&figures);
     let results = json!({
@@ -213,6 +225,55 @@ fn fleets() -> Result<Vec<Figure>, Box<dyn Error>> {
             Some(Figure::of("", name, who, vec![value.parse().ok()?]))
         };
         figures.extend(text.lines().filter_map(figure));
+    }
+    Ok(figures)
+}
+
+/// The tunnel against stunnel, on loopback outside of a machine: `tunnel.rs` measures, and says it as JSON. A ratio is a
+/// median of the rounds' own ratios.
+fn tunnel(agent: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
+    let ready = Command::new(Path::new(TREE).join("packaging/debian.sh"))
+        .args(["bench", "stunnel4"])
+        .status()?;
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--release", "--example", "tunnel"])
+        .status()?;
+    if !ready.success() || !built.success() {
+        return Err("stunnel or the example cannot be had (see above)".into());
+    }
+    let run = Command::new(Path::new(TREE).join("target/release/examples/tunnel"))
+        .args([&variable("ROUNDS", "15"), "256"])
+        .env("EFS_AGENT_BIN", agent)
+        .stderr(Stdio::inherit())
+        .output()?;
+    let said: Value = serde_json::from_slice(&run.stdout)
+        .map_err(|e| format!("the tunnel's bench ended with {}: {e}", run.status))?;
+    let mut figures = Vec::new();
+    for row in said["rows"].as_array().ok_or("no rows of the tunnel's bench")? {
+        let suite = row["suite"].as_str().unwrap_or_default();
+        let way = row["way"].as_str().map(|way| format!(" {way}")).unwrap_or_default();
+        for (key, name) in [
+            ("mib_per_s", "tunnel: MiB a second"),
+            ("cpu_s_per_gib", "tunnel: CPU seconds a GiB"),
+            ("small_request_us", "tunnel: a small request, µs"),
+            ("peak_kib_1", "tunnel: peak memory with 1 connection, KiB"),
+            ("peak_kib_32", "tunnel: peak memory with 32 connections, KiB"),
+        ] {
+            let values = row[key].as_array().map(Vec::as_slice).unwrap_or_default();
+            for (who, value) in ["efs-agent", "stunnel"].iter().zip(values) {
+                let who = format!("{who}, {suite}{way}");
+                let value = value.as_f64().unwrap_or(f64::NAN);
+                figures.push(Figure::of("", name, &who, vec![value]));
+            }
+        }
+        for (key, name) in [
+            ("rate_ratio", "tunnel: throughput against stunnel"),
+            ("cpu_ratio", "tunnel: CPU against stunnel"),
+        ] {
+            if let Some(ratio) = row[key].as_f64() {
+                figures.push(Figure::of("", name, &format!("{suite}{way}"), vec![ratio]));
+            }
+        }
     }
     Ok(figures)
 }
@@ -361,6 +422,38 @@ fn goals(figures: &[Figure]) -> Vec<Value> {
             1.0,
             true,
         );
+        for suite in ["AES-128", "AES-256"] {
+            for way in ["up", "down"] {
+                let who = format!("{suite} {way}");
+                let ratio = |name: &str| median(&format!("tunnel: {name} against stunnel"), &who);
+                goal(
+                    &format!("tunnel, {who}: throughput against stunnel"),
+                    ratio("throughput"),
+                    1.5,
+                    true,
+                );
+                goal(
+                    &format!("tunnel, {who}: CPU a GiB against stunnel"),
+                    ratio("CPU"),
+                    0.65,
+                    false,
+                );
+            }
+            let memory = |of: u32| {
+                let name = format!(
+                    "tunnel: peak memory with {of} connection{}, KiB",
+                    if of == 1 { "" } else { "s" }
+                );
+                median(&name, &format!("efs-agent, {suite}"))
+            };
+            let each = memory(1).zip(memory(32)).map(|(one, all)| (all - one) / 31.0 * 1024.0);
+            goal(
+                &format!("tunnel, {suite}: memory of one more connection, bytes"),
+                each,
+                3e6,
+                false,
+            );
+        }
         goal(
             "past the deadline in the fault matrix: worst, s",
             find("past the deadline in the fault matrix", "efs-agent").map(Figure::worst),

@@ -18,7 +18,7 @@ mod scripted;
 mod tests;
 
 use crate::config::Endpoint;
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Stopped, seconds};
 use crate::stop::Stop;
 use ask::Asker;
 use files::{ResolvConf, in_hosts};
@@ -114,11 +114,6 @@ impl NameError {
 
 fn join(servers: &[IpAddr]) -> String {
     servers.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" or ")
-}
-
-/// A span for people: one decimal.
-pub fn seconds(span: Duration) -> String {
-    format!("{:.1} s", span.as_secs_f64())
 }
 
 /// What a look-up needs of its surroundings.

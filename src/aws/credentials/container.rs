@@ -1,0 +1,70 @@
+//! Credentials of a container: an endpoint on the machine, named by variables.
+
+use super::{Credentials, Problem, document};
+use crate::aws::http::{Request, Url};
+use crate::aws::secret::{Secret, harmless};
+use crate::aws::world::World;
+use crate::retry::Deadline;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+/// It is on the same host.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the credentials are to be had, if the environment says so.
+///
+/// # Errors
+/// [`Problem::BadVariable`] where they may not be fetched from.
+pub fn place(world: &World<'_>) -> Result<Option<Url>, Problem> {
+    if let Some(path) = world.environment.get(RELATIVE) {
+        let path = path.expose();
+        return match path.starts_with('/') {
+            true => Ok(Some(world.endpoints.container.at(path))),
+            false => Err(Problem::BadVariable(RELATIVE, "does not begin with a slash")),
+        };
+    }
+    let Some(full) = world.environment.get(FULL) else {
+        return Ok(None);
+    };
+    let url = Url::parse(full.expose()).ok_or(Problem::BadVariable(FULL, "is no http URL"))?;
+    // A token is sent there, and what comes back is believed.
+    if !url.tls && !url.address().is_some_and(is_on_this_host) {
+        let why = "is neither https nor an address of this machine, of ECS or of EKS";
+        return Err(Problem::BadVariable(FULL, why));
+    }
+    Ok(Some(url))
+}
+
+/// Loopback, and the link-local addresses of ECS and EKS.
+fn is_on_this_host(address: IpAddr) -> bool {
+    let known = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
+    address.is_loopback() || known.iter().any(|known| known.parse() == Ok(address))
+}
+
+/// Fetches the credentials at `url`.
+///
+/// # Errors
+/// What the endpoint, or the way to it, said.
+pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+    let environment = world.environment;
+    let token = match environment.get(TOKEN_FILE) {
+        Some(path) => Some(super::token_file(Path::new(path.expose()), world)?),
+        None => environment.get(TOKEN).map(|token| Secret::new(token.expose().to_owned())),
+    };
+    let mut headers = vec![("Accept", "application/json")];
+    headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
+    let request = Request { method: "GET", url, headers: &headers, body: b"" };
+    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    if response.status != 200 {
+        let said = response.text().map(harmless).unwrap_or_default();
+        return Err(Problem::Status { status: response.status, said });
+    }
+    let mut credentials = document::credentials(&response.body)?;
+    credentials.source = format!("the container's endpoint {url}");
+    Ok(credentials)
+}

@@ -1,0 +1,275 @@
+//! Runs a program that prints credentials (`credential_process`): by no shell,
+//! with next to no environment, for a bounded time and a bounded output, in a
+//! process group that is killed and a process that is reaped whatever comes.
+
+use super::{Credentials, Problem, document};
+use crate::aws::http::rounded;
+use crate::aws::profile::words;
+use crate::aws::secret::harmless;
+use crate::aws::trust::real;
+use crate::aws::world::World;
+use crate::files;
+use crate::retry::{Deadline, Stopped};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// How long a program may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What it may print, in bytes.
+const LARGEST: usize = 64 << 10;
+/// How often it is looked whether it has ended; its output is waited for.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a killed process is waited for.
+const REAP: Duration = Duration::from_secs(1);
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a program gave no credentials.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProcessError {
+    /// The line cannot be split into words.
+    #[error("the command line has {0}")]
+    BadLine(&'static str),
+    /// No path from the root on.
+    #[error("{0:?} is no absolute path: write it out in full")]
+    NotAbsolute(String),
+    /// The program cannot be had.
+    #[error("{} cannot be run: {}", .0.display(), .1.desc())]
+    Unrunnable(PathBuf, Errno),
+    /// Others than root could change what root is to run.
+    #[error("{} is not run: others than root can change it ({why})", .path.display())]
+    Changeable {
+        /// The program.
+        path: PathBuf,
+        /// What of its path, and how.
+        why: String,
+    },
+    /// It took too long and was killed.
+    #[error("{} was killed, as it had not ended within {}", .0.display(), humantime::format_duration(*.1))]
+    Slow(PathBuf, Duration),
+    /// It printed too much and was killed.
+    #[error("{} was killed, as it printed over 64 KiB", .0.display())]
+    Large(PathBuf),
+    /// It ended otherwise than well.
+    #[error("{} {how}{}", .path.display(), after_colon(.said))]
+    Failed {
+        /// The program.
+        path: PathBuf,
+        /// "ended with status 1".
+        how: String,
+        /// The last line of its standard error, as far as that is harmless.
+        said: String,
+    },
+    /// It speaks another version of the format.
+    #[error("{} printed no document of version 1", .0.display())]
+    Version(PathBuf),
+}
+
+fn after_colon(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
+}
+
+/// The credentials that the program of `line` prints. `home` is what it gets as HOME.
+///
+/// # Errors
+/// What it did instead.
+pub fn run(
+    line: &str,
+    home: &Path,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<Credentials, Problem> {
+    let words = words(line).map_err(ProcessError::BadLine)?;
+    let (program, arguments) = words.split_first().ok_or(ProcessError::BadLine("no word"))?;
+    let path = PathBuf::from(program);
+    let file = checked(&path, world.root)?;
+    let mut command = Command::new(file);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", home)
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let unrunnable = |e: &io::Error| {
+        let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        ProcessError::Unrunnable(path.clone(), errno)
+    };
+    let child = command.spawn().map_err(|e| unrunnable(&e))?;
+    let until = until.within(world.net.clock, PATIENCE);
+    let mut group = Group(child);
+    let mut output = Pipe::new(group.0.stdout.take().map(OwnedFd::from));
+    let mut errors = Pipe::new(group.0.stderr.take().map(OwnedFd::from));
+    let end = group.wait(&mut output, &mut errors, world, until);
+    let status = group.end(world);
+    let status = match (end?, status) {
+        (End::Slow(span), _) => return Err(ProcessError::Slow(path, span).into()),
+        (End::Large, _) => return Err(ProcessError::Large(path).into()),
+        (End::Itself, None) => return Err(ProcessError::Unrunnable(path, Errno::ECHILD).into()),
+        (End::Itself, Some(status)) => status,
+    };
+    if !status.success() {
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("ended with status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "did not end".to_owned(),
+        };
+        let said = String::from_utf8_lossy(&errors.bytes);
+        let said = said.lines().rev().map(harmless).find(|line| !line.is_empty());
+        return Err(ProcessError::Failed { path, how, said: said.unwrap_or_default() }.into());
+    }
+    let version = document::Object::parse(&output.bytes)?.number("Version") == Some("1");
+    if !version {
+        return Err(ProcessError::Version(path).into());
+    }
+    let mut credentials = document::credentials(&output.bytes)?;
+    credentials.source = format!("credential_process {}", path.display());
+    Ok(credentials)
+}
+
+/// The file to run: root alone can change it, or its place.
+fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
+    let unrunnable = |errno| ProcessError::Unrunnable(path.to_owned(), errno);
+    if !path.is_absolute() {
+        return Err(ProcessError::NotAbsolute(path.display().to_string()));
+    }
+    let real = real(root, path).ok_or(unrunnable(Errno::ENOENT))?;
+    let place = files::find(root, &real).map_err(|_| unrunnable(Errno::EACCES))?;
+    let file = place.look().map_err(|_| unrunnable(Errno::EACCES))?;
+    place.trust(file.as_ref()).map_err(|fault| ProcessError::Changeable {
+        path: path.to_owned(),
+        why: format!("{} {}", fault.path.display(), fault.why),
+    })?;
+    Ok(root.join(real.strip_prefix("/").unwrap_or(&real)))
+}
+
+/// How it came to an end.
+enum End {
+    Itself,
+    Slow(Duration),
+    Large,
+}
+
+/// A process that leads a group, all of which ends with this.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.0.try_wait();
+    }
+}
+
+impl Group {
+    /// The number is its own until it is reaped, so that nobody else can be hit.
+    fn kill(&self) {
+        let _ = killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
+    }
+
+    /// Kills what is left of the group and reaps the leader, unless that hangs in the kernel.
+    fn end(&mut self, world: &World<'_>) -> Option<ExitStatus> {
+        self.kill();
+        let until = Deadline::after(world.net.clock, REAP);
+        loop {
+            match self.0.try_wait() {
+                Ok(None) if !until.passed(world.net.clock) => {
+                    let pause = Duration::from_millis(1);
+                    // Told to end, the run still takes its dead with it.
+                    if world.net.clock.wait(pause).is_err() {
+                        std::thread::sleep(pause);
+                    }
+                }
+                ended => return ended.ok().flatten(),
+            }
+        }
+    }
+
+    /// Whether the leader has ended. It is not reaped.
+    fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let status = waitid(Id::Pid(Pid::from_raw(self.0.id() as i32)), flags);
+        !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
+    }
+
+    /// Reads what it prints until it ends. What it has left behind, with the pipes still open, is not
+    /// waited for.
+    fn wait(
+        &mut self,
+        output: &mut Pipe,
+        errors: &mut Pipe,
+        world: &World<'_>,
+        until: Deadline,
+    ) -> Result<End, Stopped> {
+        let net = &world.net;
+        let started = net.clock.now();
+        loop {
+            // First: what it printed before it ended is there when this says so.
+            let ended = self.has_ended();
+            output.read();
+            errors.read();
+            if output.bytes.len() > LARGEST || errors.bytes.len() > LARGEST {
+                return Ok(End::Large);
+            }
+            if ended {
+                return Ok(End::Itself);
+            }
+            if until.passed(net.clock) {
+                let span = net.clock.now().saturating_sub(started);
+                return Ok(End::Slow(rounded(span)));
+            }
+            let fds: Vec<PollFd<'_>> = [&*output, &*errors]
+                .into_iter()
+                .filter_map(|pipe| pipe.fd.as_ref())
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+                .collect();
+            net.stop.poll(&fds, LOOK.min(until.left(net.clock)))?;
+        }
+    }
+}
+
+/// One of its outputs, read without waiting.
+struct Pipe {
+    fd: Option<OwnedFd>,
+    /// Never outgrown, so that it can be wiped.
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Pipe {
+    fn new(fd: Option<OwnedFd>) -> Self {
+        // Without it, a read could wait.
+        let fd = fd.filter(|fd| fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok());
+        Self { fd, bytes: Zeroizing::new(Vec::with_capacity(LARGEST + 4096)) }
+    }
+
+    /// Takes in what is there, up to a little more than what it may be.
+    fn read(&mut self) {
+        let mut chunk = Zeroizing::new([0; 4096]);
+        while let Some(fd) = &self.fd {
+            match nix::unistd::read(fd, &mut *chunk) {
+                Ok(0) => self.fd = None,
+                Ok(count) => {
+                    self.bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                    if self.bytes.len() > LARGEST {
+                        return;
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                Err(_) => self.fd = None,
+            }
+        }
+    }
+}

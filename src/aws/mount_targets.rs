@@ -1,0 +1,150 @@
+//! The addresses of a file system's mount targets, by EFS's API, for where its
+//! name does not resolve. Those in our own zone come first, as the instance
+//! metadata service tells it.
+
+use super::credentials::{Credentials, Problem, document};
+use super::http::Request;
+use super::secret::harmless;
+use super::signature::{ApiRequest, EFS, authorize, target};
+use super::world::{Endpoints, World};
+use crate::retry::Deadline;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The API answers in far less; what is slower is not to be reached.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PATH: &str = "/2015-02-01/mount-targets";
+const ZONE_ID: &str = "/latest/meta-data/placement/availability-zone-id";
+
+/// A mount target that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountTarget {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its zone's id, "euc1-az2": names of zones differ by account.
+    pub zone: Option<String>,
+    /// Whether that is our own.
+    pub near: bool,
+}
+
+/// Why no mount target was found.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The API, or the way to it, failed.
+    #[error("the mount targets of {file_system_id} cannot be listed: {problem}")]
+    Failed {
+        /// The file system.
+        file_system_id: String,
+        /// What was said.
+        problem: Problem,
+    },
+    /// It has none that can be used.
+    #[error("{file_system_id} has no mount target that is available{states}")]
+    NoTarget {
+        /// The file system.
+        file_system_id: String,
+        /// What there is instead, in brackets, or nothing.
+        states: String,
+    },
+    /// The run was told to end.
+    #[error(transparent)]
+    Stopped(#[from] crate::retry::Stopped),
+}
+
+/// The mount targets of `file_system_id` that are available, those in our own zone first, before `until`.
+///
+/// # Errors
+/// See [`DiscoveryError`]. That our zone cannot be told is none.
+pub fn find(
+    file_system_id: &str,
+    region: &str,
+    credentials: &Credentials,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<Vec<MountTarget>, DiscoveryError> {
+    let listed = list(file_system_id, region, credentials, world, until);
+    let (mut targets, states) = listed.map_err(|problem| match problem {
+        Problem::Stopped(stopped) => stopped.into(),
+        problem => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), problem },
+    })?;
+    if targets.is_empty() {
+        let states = if states.is_empty() { states } else { format!(" ({states})") };
+        return Err(DiscoveryError::NoTarget { file_system_id: file_system_id.to_owned(), states });
+    }
+    if let [first, .., last] = &targets[..]
+        && first.zone != last.zone
+    {
+        let zone = match world.metadata.get(ZONE_ID, world, until) {
+            Ok(response) => response.text().map(|text| text.trim().to_owned()),
+            Err(Problem::Stopped(stopped)) => return Err(stopped.into()),
+            Err(_) => None,
+        };
+        for target in &mut targets {
+            target.near = zone.is_some() && target.zone == zone;
+        }
+    }
+    targets.sort_by_key(|target| (!target.near, target.address.is_ipv6()));
+    Ok(targets)
+}
+
+/// All that are available; in what states the others are.
+fn list(
+    file_system_id: &str,
+    region: &str,
+    credentials: &Credentials,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<(Vec<MountTarget>, String), Problem> {
+    let url = Endpoints::api(world.endpoints.efs.as_ref(), EFS, region);
+    let host = url.authority();
+    let parameters = [("FileSystemId", file_system_id)];
+    let request = ApiRequest {
+        method: "GET",
+        path: PATH,
+        query: &parameters,
+        headers: &[("host", &host)],
+        body: b"",
+        region,
+        service: EFS,
+    };
+    let signed = authorize(&request, credentials, (world.now)());
+    let mut headers = vec![("Accept", "application/json")];
+    headers.extend(signed.iter().map(|(name, value)| (*name, value.expose())));
+    let (path, query) = target(PATH, &parameters);
+    let url = url.at(&format!("{path}?{query}"));
+    let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
+    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    if response.status != 200 {
+        let said = match document::Object::parse(&response.body) {
+            Ok(object) => {
+                let code = object.string("ErrorCode").map(str::to_owned);
+                let code = code.or(response.header("x-amzn-errortype").map(str::to_owned));
+                let code = code.unwrap_or_default();
+                let code = code.split(':').next().unwrap_or_default();
+                let message = object.string("Message").or(object.string("message"));
+                let parts = [code, message.unwrap_or_default()].map(harmless);
+                parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+            }
+            Err(_) => response.text().map(harmless).unwrap_or_default(),
+        };
+        return Err(Problem::Status { status: response.status, said });
+    }
+    let object = document::Object::parse(&response.body)?;
+    let mut targets = Vec::new();
+    let mut states: Vec<String> = Vec::new();
+    for item in object.objects("MountTargets") {
+        let value = |name| item.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let state = value("LifeCycleState").unwrap_or("available");
+        if state != "available" {
+            states.push(harmless(state));
+            continue;
+        }
+        for address in [value("IpAddress"), value("Ipv6Address")].into_iter().flatten() {
+            if let Ok(address) = address.parse() {
+                let zone = value("AvailabilityZoneId").map(str::to_owned);
+                targets.push(MountTarget { address, zone, near: false });
+            }
+        }
+    }
+    Ok((targets, states.join(", ")))
+}

@@ -1,0 +1,80 @@
+//! Texts that nobody is to see.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A text that is shown to nobody, and wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes `text` in.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text, for whoever signs with it or hands it on.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What others have said, fit to be told in one line: without control characters, cut after some 300
+/// characters, and without what could be a secret key or a token. Names of AWS's (ARNs) are left.
+pub fn harmless(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut told = String::new();
+    for word in text.trim().split_inclusive(char::is_whitespace) {
+        let is_a_name = word.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with("arn:");
+        let word = if is_a_name { word.to_owned() } else { without_keys(word) };
+        told.extend(word.chars().map(clean));
+        if told.chars().count() > LONGEST {
+            return told.chars().take(LONGEST).chain(['…']).collect();
+        }
+    }
+    told
+}
+
+/// A word, each part of which that is as long as a secret key, and of the same letters, is hidden.
+fn without_keys(word: &str) -> String {
+    /// A secret key has 40 characters; what is shorter than this may be a name.
+    const SECRET: usize = 32;
+    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let mut told = String::new();
+    let mut rest = word;
+    while let Some(first) = rest.chars().next() {
+        let unlike_the_first = |c: char| of_a_key(c) != of_a_key(first);
+        let (part, after) = rest.split_at(rest.find(unlike_the_first).unwrap_or(rest.len()));
+        let hidden = of_a_key(first) && part.len() >= SECRET;
+        told.push_str(if hidden { "(hidden)" } else { part });
+        rest = after;
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_key_or_a_token_is_hidden_and_the_rest_is_one_line() {
+        let key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        assert_eq!(harmless(&format!(" no:\t{key}, \u{1b}[1m")), "no: (hidden),  [1m");
+        assert_eq!(
+            harmless("User: arn:aws:iam::1:user/x\nis not"),
+            "User: arn:aws:iam::1:user/x is not"
+        );
+        let role = "no: 'arn:aws:sts::1:assumed-role/FleetRoleWithALongName/i0123456789abcdef0'";
+        assert_eq!(harmless(role), role);
+        assert_eq!(harmless("AKIAIOSFODNN7EXAMPLE"), "AKIAIOSFODNN7EXAMPLE");
+        assert_eq!(harmless(&"ä ".repeat(500)).chars().count(), 301);
+        assert_eq!(harmless(""), "");
+    }
+}

@@ -1,0 +1,230 @@
+//! AWS's signature version 4, of two kinds: that of the certificate for EFS,
+//! whose canonical form is EFS's own, and that of requests to AWS's APIs. Sends
+//! nothing.
+
+use super::credentials::{Credentials, Secret};
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+use std::fmt::Write;
+use std::time::{Duration, SystemTime};
+use zeroize::{Zeroize, Zeroizing};
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// EFS's name among AWS's services.
+pub const EFS: &str = "elasticfilesystem";
+/// How long a signature for EFS may be used, in seconds.
+const EXPIRES: u32 = 86_400;
+/// The last second that [`stamp`] can write: of the year 9999.
+const LAST: u64 = 253_402_300_799;
+
+/// `bytes` in lowercase hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// A time as signatures have it: "20250102T030405Z".
+pub fn stamp(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = Duration::from_secs(since.as_secs().min(LAST));
+    let long = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds).to_string();
+    long.replace(['-', ':'], "")
+}
+
+/// For whom a key is made out: "20250102/eu-central-1/elasticfilesystem/aws4_request".
+fn scope(stamp: &str, region: &str, service: &str) -> String {
+    let day = stamp.get(..8).unwrap_or_default();
+    format!("{day}/{region}/{service}/aws4_request")
+}
+
+/// Percent-encodes all but letters, digits and `-_.~`, and what `keep` keeps.
+fn encoded(text: &str, keep: &[u8], into: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || keep.contains(&byte) {
+            into.push(byte.into());
+        } else {
+            let _ = write!(into, "%{byte:02X}");
+        }
+    }
+}
+
+/// The signature, in hexadecimal, that lets the owner of `credentials` connect to a file system with
+/// a certificate whose public key has this SHA-1.
+pub fn connect(
+    public_key_sha1: &[u8; 20],
+    file_system_id: &str,
+    region: &str,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> String {
+    connect_parts(public_key_sha1, file_system_id, region, credentials, now).2
+}
+
+/// The canonical request, which holds the session token; the string to sign; the signature.
+pub(super) fn connect_parts(
+    public_key_sha1: &[u8; 20],
+    file_system_id: &str,
+    region: &str,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> (Zeroizing<String>, String, String) {
+    let stamp = stamp(now);
+    let scope = scope(&stamp, region, EFS);
+    let request = connect_request(public_key_sha1, file_system_id, credentials, &stamp, &scope);
+    let to_sign = string_to_sign(&request, &stamp, &scope);
+    let signature = signature(&credentials.secret_access_key, &scope, &to_sign);
+    (request, to_sign, signature)
+}
+
+/// What is signed of that, as EFS wants it: there is no empty line behind the one header, by which
+/// it differs from what AWS has written down. Holds the session token.
+fn connect_request(
+    public_key_sha1: &[u8; 20],
+    file_system_id: &str,
+    credentials: &Credentials,
+    stamp: &str,
+    scope: &str,
+) -> Zeroizing<String> {
+    let hash = hex(public_key_sha1);
+    let mut credential = String::new();
+    encoded(&format!("{}/{scope}", credentials.access_key_id), &[], &mut credential);
+    let mut token = Zeroizing::new(String::new());
+    if let Some(secret) = &credentials.session_token {
+        let secret = secret.expose();
+        // Room for all of it at once: what is outgrown would not be wiped.
+        token.reserve("&X-Amz-Security-Token=".len() + 3 * secret.len());
+        token.push_str("&X-Amz-Security-Token=");
+        for (n, word) in secret.split(' ').enumerate() {
+            token.push_str(if n > 0 { "+" } else { "" });
+            encoded(word, &[], &mut token);
+        }
+    }
+    let nothing = hex(digest(&SHA256, b"").as_ref());
+    let mut text = Zeroizing::new(String::with_capacity(1024 + credential.len() + token.len()));
+    let _ = write!(
+        *text,
+        "GET\n/\nAction=Connect&PublicKeyHash={hash}&X-Amz-Algorithm={ALGORITHM}\
+         &X-Amz-Credential={credential}&X-Amz-Date={stamp}&X-Amz-Expires={EXPIRES}{token}\
+         &X-Amz-SignedHeaders=host\nhost:{file_system_id}\nhost\n{nothing}",
+        token = *token
+    );
+    text
+}
+
+fn string_to_sign(request: &str, stamp: &str, scope: &str) -> String {
+    let hash = hex(digest(&SHA256, request.as_bytes()).as_ref());
+    format!("{ALGORITHM}\n{stamp}\n{scope}\n{hash}")
+}
+
+/// The signature of `text` by the key that is derived from `secret` for `scope`, in hexadecimal.
+fn signature(secret: &Secret, scope: &str, text: &str) -> String {
+    let hmac = |key: &[u8], text: &str| sign(&Key::new(HMAC_SHA256, key), text.as_bytes());
+    let mut key = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
+    key.extend_from_slice(b"AWS4");
+    key.extend_from_slice(secret.expose().as_bytes());
+    for part in scope.split('/') {
+        let tag = hmac(&key, part);
+        key.zeroize();
+        key.extend_from_slice(tag.as_ref());
+    }
+    hex(hmac(&key, text).as_ref())
+}
+
+/// A request to one of AWS's APIs.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiRequest<'a> {
+    /// "GET" or "POST".
+    pub method: &'a str,
+    /// From the first slash on; without what would have to be made simpler (`..`, `//`), not encoded.
+    pub path: &'a str,
+    /// Names and values, not encoded.
+    pub query: &'a [(&'a str, &'a str)],
+    /// All that are to be signed, `host` among them, in any order.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: &'a [u8],
+    /// The region in whose name the API answers.
+    pub region: &'a str,
+    /// The API's name to signatures: "sts".
+    pub service: &'a str,
+}
+
+/// The headers that sign `request`, to be sent with it: `X-Amz-Date`, `X-Amz-Security-Token` where
+/// there is one, and `Authorization`.
+pub fn authorize(
+    request: &ApiRequest<'_>,
+    credentials: &Credentials,
+    now: SystemTime,
+) -> Vec<(&'static str, Secret)> {
+    let stamp = stamp(now);
+    let scope = scope(&stamp, request.region, request.service);
+    let mut headers = request.headers.to_vec();
+    headers.push(("x-amz-date", &stamp));
+    if let Some(token) = &credentials.session_token {
+        headers.push(("x-amz-security-token", token.expose()));
+    }
+    let (canonical, signed) = canonical(&ApiRequest { headers: &headers, ..*request });
+    let to_sign = string_to_sign(&canonical, &stamp, &scope);
+    let signature = signature(&credentials.secret_access_key, &scope, &to_sign);
+    let id = &credentials.access_key_id;
+    let authorization = format!(
+        "{ALGORITHM} Credential={id}/{scope}, SignedHeaders={signed}, Signature={signature}"
+    );
+    let mut new = vec![("X-Amz-Date", Secret::new(stamp))];
+    new.extend(credentials.session_token.clone().map(|token| ("X-Amz-Security-Token", token)));
+    new.push(("Authorization", Secret::new(authorization)));
+    new
+}
+
+/// The path and the query of a request, encoded as they are sent and signed.
+pub fn target(path: &str, query: &[(&str, &str)]) -> (String, String) {
+    let mut target = String::new();
+    encoded(path, b"/", &mut target);
+    // A body's parameters may be secrets: room for all of it at once, and wiped.
+    let mut pairs: Vec<Zeroizing<String>> = query
+        .iter()
+        .map(|(name, value)| {
+            let room = 3 * (name.len() + value.len()) + 1;
+            let mut pair = Zeroizing::new(String::with_capacity(room));
+            encoded(name, &[], &mut pair);
+            pair.push('=');
+            encoded(value, &[], &mut pair);
+            pair
+        })
+        .collect();
+    // By name, then by value: '=' comes before all that a name can go on with but "-" and ".".
+    pairs.sort_by(|a, b| a.split('=').cmp(b.split('=')));
+    let pairs: Vec<&str> = pairs.iter().map(|pair| pair.as_str()).collect();
+    (target, pairs.join("&"))
+}
+
+/// The canonical form of `request`, and the names of its headers.
+fn canonical(request: &ApiRequest<'_>) -> (Zeroizing<String>, String) {
+    let (path, query) = target(request.path, request.query);
+    let mut headers: Vec<(String, Zeroizing<String>)> = Vec::new();
+    for (name, value) in request.headers {
+        let name = name.to_ascii_lowercase();
+        let value = Zeroizing::new(value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
+        match headers.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => *values = Zeroizing::new(format!("{},{}", **values, *value)),
+            None => headers.push((name, value)),
+        }
+    }
+    headers.sort_by(|a, b| a.0.cmp(&b.0));
+    let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(";");
+    let body = hex(digest(&SHA256, request.body).as_ref());
+    let room = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+    let mut text = Zeroizing::new(String::with_capacity(room + path.len() + query.len() + 1024));
+    let _ = write!(*text, "{}\n{path}\n{query}\n", request.method);
+    for (name, value) in &headers {
+        let _ = writeln!(*text, "{name}:{}", **value);
+    }
+    let _ = write!(*text, "\n{names}\n{body}");
+    (text, names)
+}
+
+#[cfg(test)]
+mod tests;

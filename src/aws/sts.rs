@@ -1,0 +1,153 @@
+//! STS, AWS's service that gives out credentials for roles. Two of its actions.
+
+use super::credentials::{Credentials, Problem, document};
+use super::http::Request;
+use super::secret::{Secret, harmless};
+use super::signature::{ApiRequest, authorize, target};
+use super::world::{Endpoints, World};
+use crate::retry::Deadline;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// STS answers in far less; what is slower is not to be reached.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A role to be assumed.
+#[derive(Debug, Clone, Copy)]
+pub struct Role<'a> {
+    /// "arn:aws:iam::…:role/…".
+    pub arn: &'a str,
+    /// What the session is called in AWS's logs.
+    pub session: &'a str,
+    /// What the role's owner may ask for.
+    pub external_id: Option<&'a str>,
+    /// How long the credentials are to count, in seconds.
+    pub duration: Option<&'a str>,
+}
+
+impl<'a> Role<'a> {
+    fn parameters(&self, action: &'a str) -> Vec<(&'a str, &'a str)> {
+        let mut parameters = vec![
+            ("Action", action),
+            ("Version", "2011-06-15"),
+            ("RoleArn", self.arn),
+            ("RoleSessionName", self.session),
+        ];
+        parameters.extend(self.external_id.map(|id| ("ExternalId", id)));
+        parameters.extend(self.duration.map(|seconds| ("DurationSeconds", seconds)));
+        parameters
+    }
+}
+
+/// Assumes `role` with other credentials.
+///
+/// # Errors
+/// What STS, or the way to it, said.
+pub fn assume(
+    role: &Role<'_>,
+    with: &Credentials,
+    region: &str,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<Credentials, Problem> {
+    ask(&role.parameters("AssumeRole"), Some(with), region, world, until)
+}
+
+/// Assumes `role` with a token of somebody whom AWS trusts (OpenID Connect).
+///
+/// # Errors
+/// What STS, or the way to it, said.
+pub fn assume_with_token(
+    role: &Role<'_>,
+    token: &Secret,
+    region: &str,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<Credentials, Problem> {
+    let mut parameters = role.parameters("AssumeRoleWithWebIdentity");
+    parameters.push(("WebIdentityToken", token.expose()));
+    ask(&parameters, None, region, world, until)
+}
+
+fn ask(
+    parameters: &[(&str, &str)],
+    signer: Option<&Credentials>,
+    region: &str,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<Credentials, Problem> {
+    let url = Endpoints::api(world.endpoints.sts.as_ref(), "sts", region);
+    // In a body: what is in a path gets into logs.
+    let body = Zeroizing::new(target("/", parameters).1);
+    let host = url.authority();
+    let form = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8");
+    let signed = signer.map(|signer| {
+        let request = ApiRequest {
+            method: "POST",
+            path: &url.path,
+            query: &[],
+            headers: &[("host", &host), form],
+            body: body.as_bytes(),
+            region,
+            service: "sts",
+        };
+        authorize(&request, signer, (world.now)())
+    });
+    let mut headers = vec![form];
+    headers.extend(signed.iter().flatten().map(|(name, value)| (*name, value.expose())));
+    let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
+    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let text = response.text().unwrap_or_default();
+    if response.status != 200 {
+        let part = |name| element(text, name).map(|text| harmless(&text));
+        let said = match (part("Code"), part("Message")) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code,
+            _ => harmless(text),
+        };
+        return Err(Problem::Status { status: response.status, said });
+    }
+    let inside = |name: &'static str| {
+        element(text, name).filter(|text| !text.is_empty()).ok_or(Problem::Lacks(name))
+    };
+    let expiration = inside("Expiration")?;
+    let expires = document::time(&expiration).ok_or(Problem::BadTime)?;
+    Ok(Credentials {
+        access_key_id: inside("AccessKeyId")?.to_string(),
+        secret_access_key: Secret::new(inside("SecretAccessKey")?.to_string()),
+        session_token: Some(Secret::new(inside("SessionToken")?.to_string())),
+        expires: Some(expires),
+        source: String::new(),
+    })
+}
+
+/// The text of the first element `name` in an XML document, its five escapes resolved. No XML reader:
+/// STS's answers have no attributes, no namespaces and no comments where this looks.
+fn element(xml: &str, name: &str) -> Option<Zeroizing<String>> {
+    let (_, after) = xml.split_once(&format!("<{name}>"))?;
+    let (mut rest, _) = after.split_once(&format!("</{name}>"))?;
+    let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+    const ESCAPES: [(&str, char); 5] =
+        [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\'')];
+    while let Some(c) = rest.chars().next() {
+        let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
+        let (letter, length) = escape.map_or((c, c.len_utf8()), |(e, letter)| (*letter, e.len()));
+        text.push(letter);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_found_and_its_escapes_are_resolved() {
+        let xml = "<A><Code>x</Code><Message>a &amp;lt; &lt;b&gt; &quot;&apos;&other;\u{e4}</Message></A>";
+        assert_eq!(*element(xml, "Message").unwrap(), "a &lt; <b> \"'&other;\u{e4}");
+        assert_eq!(*element(xml, "Code").unwrap(), "x");
+        assert!(element(xml, "Other").is_none());
+        assert!(element("<Code>cut off", "Code").is_none());
+    }
+}

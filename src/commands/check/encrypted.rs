@@ -1,0 +1,118 @@
+//! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel that
+//! is not there is started for the time of the check.
+
+use super::{Chain, LINK};
+use crate::config::encryption::Encryption;
+use crate::config::{Settings, Share};
+use crate::retry::{Clock, Deadline};
+use crate::share::Failure;
+use crate::share::encrypted::{Tunnels, takes_our_calls};
+use crate::share::linux::Linux;
+use crate::share::plan;
+use crate::share::probe::{self, Heard};
+use crate::tunnel::control::{Peer, TunnelFailure};
+use nix::errno::Errno;
+
+impl Chain {
+    /// The links from the tunnel on; the first that does not hold ends them.
+    pub(super) fn encrypted<C: Clock + Sync>(
+        &mut self,
+        machine: &Linux<'_, C>,
+        tunnels: &dyn Tunnels,
+        settings: &Settings,
+        share: &Share,
+        encryption: &Encryption,
+    ) {
+        let was_there = tunnels.port(share).is_some();
+        let until = Deadline::after(machine.clock, settings.attempt_timeout);
+        match tunnels.start(share, None, until) {
+            Ok(port) => {
+                let whose =
+                    if was_there { "is there already" } else { "was started for this check" };
+                self.ok("tunnel", Some(share), format!("listens on 127.0.0.1:{port}; {whose}"));
+                self.through(machine, tunnels, settings, share, encryption, port);
+            }
+            Err(failure) => self.failed("tunnel", share, &failure),
+        }
+        if !was_there {
+            let _ = tunnels.stop(share, Deadline::after(machine.clock, LINK));
+        }
+    }
+
+    fn through<C: Clock + Sync>(
+        &mut self,
+        machine: &Linux<'_, C>,
+        tunnels: &dyn Tunnels,
+        settings: &Settings,
+        share: &Share,
+        encryption: &Encryption,
+        port: u16,
+    ) {
+        let soon = || Deadline::after(machine.clock, settings.attempt_timeout);
+        let peer = match tunnels.handshake(share, soon()) {
+            Ok(peer) => peer,
+            Err(failure) => return self.failed(link_of(&failure), share, &failure),
+        };
+        if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
+            self.ok("credentials", Some(share), identity.clone());
+        }
+        let Peer { address, version, cipher, .. } = &peer;
+        let name = &encryption.tls_name;
+        let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
+        self.ok("handshake", Some(share), what);
+        let call = plan::tunnelled_call(share, port, peer.address);
+        if takes_our_calls(share) {
+            let until = Deadline::after(machine.clock, LINK);
+            match probe::null_call(call.connects_to, None, until, machine.clock, machine.stop) {
+                Some(Heard::Nfs) => {
+                    let what = format!("{address} is an NFS server");
+                    self.ok("NULL call", Some(share), what);
+                }
+                Some(heard) => {
+                    let failure = Failure::CutOff(peer.address, LINK);
+                    let failure = Failure::Probed(failure.into(), heard);
+                    return self.failed("NULL call", share, &failure);
+                }
+                None => {}
+            }
+        }
+        let report = match machine.trial(share, &call, soon()) {
+            Ok(report) => report,
+            Err(failure) => {
+                let link = link_of_refusal(&failure, encryption);
+                let failure = Failure::Encrypted(failure.into(), peer);
+                return self.failed(link, share, &failure);
+            }
+        };
+        let who = match (encryption.iam, peer.identity) {
+            (true, Some(identity)) => format!("{identity} may mount"),
+            (true, None) => "who signed in may mount".to_owned(),
+            (false, _) => "none (iam is false): whoever comes may mount".to_owned(),
+        };
+        self.ok("identity", Some(share), who);
+        if let Some(id) = &encryption.access_point {
+            self.ok("access point", Some(share), format!("{id} has {} in it", share.path));
+        }
+        self.looked_at(machine.user.as_ref(), share, report);
+    }
+}
+
+/// The link that is broken where there is no connection.
+fn link_of(failure: &Failure) -> &'static str {
+    use TunnelFailure as F;
+    match failure {
+        Failure::Tunnel(F::Credentials(_) | F::Profile(_) | F::Changeable { .. }) => "credentials",
+        Failure::Tunnel(F::NoTunnel(_)) => "tunnel",
+        Failure::Tunnel(F::Dropped) => "identity",
+        _ => "handshake",
+    }
+}
+
+/// The link that is broken where the mount was refused.
+fn link_of_refusal(failure: &Failure, encryption: &Encryption) -> &'static str {
+    match failure {
+        Failure::Mount(_, Errno::EACCES | Errno::EPERM) => "identity",
+        Failure::Mount(_, Errno::ENOENT) if encryption.access_point.is_some() => "access point",
+        _ => "trial mount",
+    }
+}

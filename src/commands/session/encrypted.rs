@@ -1,0 +1,441 @@
+//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then
+//! mount(2). A handshake that fails says why within seconds; the kernel, which sees no more than a
+//! local port, would wait for minutes and then say EIO.
+
+use super::{ALIVE, BETWEEN, LOCATE, Pace, Run};
+use crate::config::Share;
+use crate::retry::seconds;
+use crate::share::causes::Cause;
+use crate::share::plan;
+use crate::share::{Failure, Machine, Mounted};
+use crate::tunnel::control::{Peer, TunnelFailure};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long the service manager may take over a tunnel.
+const START: Duration = Duration::from_secs(5);
+/// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
+/// after each that took longer.
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What became of a mount that was there already.
+enum Kept {
+    /// It is alive, and leads there.
+    Yes(Option<Peer>),
+    /// It leads to a port that its tunnel cannot have any more.
+    Astray(u16),
+}
+
+impl<M: Machine> Run<'_, M> {
+    /// One try: tunnel, name, address that answers, handshake, mount(2).
+    pub(super) fn encrypted_attempt(
+        &self,
+        share: &Share,
+        point: &M::Point,
+        pace: Pace,
+        seen: Option<IpAddr>,
+        failed: &[IpAddr],
+    ) -> Result<Mounted, Failure> {
+        // First, since it makes its key while we wait for the network.
+        let port = self.tunnels.start(share, None, self.deadline.within(self.clock, START))?;
+        // The tunnel will look for an address itself: here is found out what is wrong if there is
+        // none, in 0.3 s when it has come good, and by the same means as for every share.
+        if seen.is_none() {
+            match self.locate(share, LOCATE, failed) {
+                // It can ask AWS, too.
+                Err(Failure::Name(_)) if share.encryption.as_ref().is_some_and(|e| e.discover) => {}
+                Err(failure) => return Err(failure),
+                Ok(_) => {}
+            }
+        }
+        let until = self.deadline.within(self.clock, pace.handshake);
+        use TunnelFailure as F;
+        let peer = self.tunnels.handshake(share, until).inspect_err(|failure| {
+            // It has read these when it began: who has mended them is not to meet with it again.
+            if let Failure::Tunnel(F::Trust(_) | F::Changeable { .. } | F::Key(_)) = failure {
+                let _ = self.tunnels.stop(share, self.deadline.within(self.clock, ALIVE));
+            }
+        })?;
+        let who = peer.identity.as_ref().map(|who| format!(", as {who}")).unwrap_or_default();
+        let text = format!(
+            "{}: {} with {}{who} ({}), by the tunnel at port {port}",
+            share.endpoint, peer.version, peer.address, peer.cipher
+        );
+        if self.once {
+            self.log.info(text)
+        } else {
+            self.log.debug(text)
+        }
+        let call = plan::tunnelled_call(share, port, peer.address);
+        let until = self.deadline.within(self.clock, pace.span);
+        match self.machine.mount(share, &call, point, pace.silence, until) {
+            Ok(mounted) => Ok(Mounted { peer: Some(peer), ..mounted }),
+            // The rest is not the file system's answer.
+            Err(failure) if failure.failed_address().is_some() => {
+                Err(Failure::Encrypted(Box::new(failure), peer))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// A share that is mounted already stays, if its server answers through its tunnel; a tunnel that
+    /// is not there any more is started anew, at the port where the kernel looks for it. If that cannot
+    /// be, the mount is replaced. If the file system does not answer, the mount is left alone: the
+    /// tunnel finds it again, wherever it is by then.
+    pub(super) fn keep_encrypted(
+        &self,
+        share: &Share,
+        mounted: Mounted,
+        pace: Pace,
+        attempts: &mut u32,
+    ) -> Result<Mounted, Cause> {
+        let fail = |failure: Failure| self.explain(&failure, share);
+        loop {
+            let failure = match self.kept(share, &mounted) {
+                Ok(Kept::Yes(peer)) => {
+                    let mut differs = mounted.differs;
+                    if !self.tunnels.is_current(share) {
+                        differs.push("the tunnel of an earlier config".into());
+                    }
+                    return Ok(Mounted { peer, differs, ..mounted });
+                }
+                Ok(Kept::Astray(port)) => {
+                    let (at, old) = (share.mount_point.display(), mounted.port);
+                    self.log.warning(format_args!(
+                        "{at} is mounted through port {old}, where its tunnel is no longer, but at {port}: \
+                         replaced"
+                    ));
+                    let until = self.deadline.within(self.clock, ALIVE);
+                    self.machine.detach(share, &mounted, until).map_err(fail)?;
+                    return self.mount_new(share, pace, attempts);
+                }
+                Err(failure) => failure,
+            };
+            *attempts += 1;
+            let cause = self.explain(&failure, share);
+            let stopped = matches!(failure, Failure::Stopped(_));
+            let last = self.once || self.deadline.passed(self.clock);
+            if stopped || last || !cause.is_temporary() {
+                return Err(cause);
+            }
+            let (at, left) = (share.mount_point.display(), seconds(self.deadline.left(self.clock)));
+            self.log
+                .warning(format_args!("{at}: attempt {attempts}: {}; {left} left", cause.sentence));
+            let stopped = |_| fail(Failure::Stopped(Some(Box::new(failure.clone()))));
+            self.clock.wait(BETWEEN.min(self.deadline.left(self.clock))).map_err(stopped)?;
+        }
+    }
+
+    fn kept(&self, share: &Share, mounted: &Mounted) -> Result<Kept, Failure> {
+        let soon = |span| self.deadline.within(self.clock, span);
+        let peer = match self.tunnels.status(share, soon(ALIVE)) {
+            Ok(status) => status.peer,
+            Err(TunnelFailure::NoTunnel(_)) => {
+                let port = self.tunnels.start(share, Some(mounted.port), soon(START))?;
+                self.log.warning(format_args!(
+                    "{}: its tunnel was not running, and was started again at port {port}",
+                    share.mount_point.display()
+                ));
+                None
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        if self.machine.responds(share, mounted, soon(ALIVE))? {
+            let peer = match peer {
+                Some(peer) => Some(peer),
+                None => self.tunnels.status(share, soon(ALIVE)).ok().and_then(|status| status.peer),
+            };
+            return Ok(Kept::Yes(peer));
+        }
+        // Of a tunnel that was made anew since, the kernel knows nothing.
+        if let Some(port) = self.tunnels.port(share).filter(|port| *port != mounted.port) {
+            return Ok(Kept::Astray(port));
+        }
+        let peer = self.tunnels.handshake(share, soon(HANDSHAKE))?;
+        Err(Failure::Dead(peer.address.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{FakeMachine, seconds_of, start_on};
+    use super::*;
+    use crate::report::Code;
+    use crate::retry::Clock;
+    use nix::errno::Errno;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU16;
+
+    const ONE: &str = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+                       encryption_in_transit = true\n";
+    const SHARE: &str = "fs-0123abcd.efs.eu-west-1.amazonaws.com:/ on /mnt/efs_share";
+
+    fn no_tunnel() -> TunnelFailure {
+        TunnelFailure::NoTunnel(Errno::ECONNREFUSED)
+    }
+
+    /// The share is there already, through port 40001.
+    fn mounted() -> FakeMachine {
+        FakeMachine { already: true, old_port: 40001, ..Default::default() }
+    }
+
+    #[test]
+    fn a_good_start_has_its_tunnel_and_a_handshake_before_it_mounts() {
+        let machine = FakeMachine::default();
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(
+            text,
+            format!(
+                "mounted {SHARE} from 10.0.0.7, TLS 1.3, NFS 4.1, attempt 1, in 0.000 s (exit 0)\n"
+            )
+        );
+        let seen = machine.seen.lock().unwrap();
+        let steps: Vec<&str> = seen.iter().map(|(step, _)| *step).collect();
+        assert_eq!(
+            steps,
+            ["prepare", "tunnel", "resolve", "reach", "handshake", "mount", "settle"]
+        );
+        let call = &machine.calls.lock().unwrap()[0];
+        assert!(call.data.to_str().unwrap().ends_with(",port=40001,addr=127.0.0.1"), "{call:?}");
+    }
+
+    #[test]
+    fn a_share_without_encryption_asks_for_no_tunnel() {
+        let machine = FakeMachine::default();
+        start_on(&machine, "[[share]]\nendpoint = \"fs-1.example\"\n", false);
+        assert!(machine.times("tunnel").is_empty() && machine.times("handshake").is_empty());
+    }
+
+    #[test]
+    fn handshakes_that_fail_for_a_time_are_tried_again_and_each_is_told() {
+        let script = vec![
+            TunnelFailure::Closed,
+            TunnelFailure::Credentials("no answer from 169.254.169.254".into()),
+            TunnelFailure::Alert("internal_error".into()),
+        ];
+        let machine = FakeMachine { handshakes: Mutex::new(script), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(report.outcomes[0].attempts, 4);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].starts_with("warning: /mnt/efs_share: attempt 1: the server closed the connection in the middle of the TLS handshake; 25"),
+            "{text}"
+        );
+        assert!(lines[1].contains("attempt 2: no answer from 169.254.169.254; "), "{text}");
+        assert_eq!(machine.times("mount").len(), 1);
+    }
+
+    #[test]
+    fn a_handshake_that_no_waiting_mends_ends_at_once_and_nothing_is_mounted() {
+        let script = vec![TunnelFailure::CertificateName {
+            wanted: "fs-0123abcd.efs.eu-west-1.amazonaws.com".into(),
+            presented: vec!["nfs.example".into()],
+        }];
+        let machine = FakeMachine { handshakes: Mutex::new(script), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert_eq!(
+            text,
+            format!(
+                "error: cannot mount {SHARE}: the server's certificate is for nfs.example, not for \
+                 fs-0123abcd.efs.eu-west-1.amazonaws.com; after 1 attempt in 0.000 s; to mend it: check \
+                 `endpoint` and `addresses`; if the server is a stand-in for EFS, name it in `tls_name` \
+                 (exit 69)\n"
+            )
+        );
+        assert!(machine.times("mount").is_empty());
+        assert_eq!(machine.times("discard").len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_stops_in_mid_handshake_gets_more_time_each_time_and_ends_at_the_deadline() {
+        let script = vec![TunnelFailure::Silent(Duration::ZERO); 100];
+        let machine = FakeMachine { handshakes: Mutex::new(script), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert_eq!(machine.clock.now(), seconds_of(25.0));
+        let spans: Vec<Duration> = machine.spans.lock().unwrap().clone();
+        assert_eq!(spans[..2], [seconds_of(5.0), seconds_of(10.0)]);
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("did not finish the TLS handshake within 10.0 s"), "{last}");
+    }
+
+    #[test]
+    fn a_tunnel_that_cannot_be_started_is_tried_again() {
+        let machine = FakeMachine { no_tunnel_until: seconds_of(3.0), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with("warning: /mnt/efs_share: attempt 1: the tunnel for encryption in transit cannot be started: not yet; 25"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_refused_mount_after_a_good_handshake_names_who_was_refused() {
+        let address = "10.0.0.7".parse().unwrap();
+        let mounts = Mutex::new(vec![Failure::Mount(address, Errno::EACCES)]);
+        let machine = FakeMachine { mounts, ..Default::default() };
+        let (report, text) = start_on(&machine, &format!("{ONE}iam = true\n"), false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert!(
+            text.contains(
+                "fs-0123abcd denies the identity of profile x, AKIDEXAMPLE to mount / (EACCES)"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("allow elasticfilesystem:ClientMount to that identity"), "{text}");
+    }
+
+    #[test]
+    fn a_mount_point_that_was_removed_meanwhile_is_made_again() {
+        let machine =
+            FakeMachine { mounts: Mutex::new(vec![Failure::PointGone]), ..Default::default() };
+        let (report, _) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(machine.times("prepare").len(), 2);
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_the_tunnels_to_find_if_it_may_ask_aws() {
+        let never = Duration::MAX / 2;
+        let machine = FakeMachine { name_from: never, ..Default::default() };
+        let (report, text) = start_on(&machine, &format!("{ONE}discover = true\n"), false);
+        assert_eq!(report.code(), Code::OK, "{text}");
+        let machine = FakeMachine { name_from: never, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert!(text.contains("does not resolve"), "{text}");
+        assert!(machine.times("handshake").is_empty());
+    }
+
+    #[test]
+    fn a_name_or_a_port_that_comes_good_is_seen_as_soon_as_without_encryption() {
+        for tenth in (1..240).step_by(7) {
+            let at = seconds_of(f64::from(tenth) / 10.0);
+            for (name_from, port_from) in [(at, Duration::ZERO), (Duration::ZERO, at)] {
+                let machine = FakeMachine { name_from, port_from, ..Default::default() };
+                let (report, text) = start_on(&machine, ONE, false);
+                assert_eq!(report.code(), Code::OK, "{text}");
+                let took = machine.times("mount")[0].saturating_sub(at);
+                assert!(took <= seconds_of(0.3), "good at {at:?}, seen {took:?} later");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_already_stays_and_its_far_end_is_told() {
+        let machine = mounted();
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(
+            text,
+            format!(
+                "already mounted: {SHARE}, from 10.0.0.7, TLS 1.3, NFS 4.1; nothing was done (exit 0)\n"
+            )
+        );
+        for step in ["tunnel", "mount", "handshake", "detach"] {
+            assert!(machine.times(step).is_empty(), "{step}");
+        }
+    }
+
+    #[test]
+    fn a_mount_of_an_earlier_config_is_kept_and_told() {
+        let machine = FakeMachine { changed: true, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with("warning: /mnt/efs_share is mounted with the tunnel of an earlier config: unmount it and run again to have what the config says\nalready mounted"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_tunnel_that_has_read_wrong_files_is_ended_so_that_mended_ones_count() {
+        for (failure, stops) in [
+            (TunnelFailure::Trust("no file".into()), 1),
+            (TunnelFailure::Key("no room".into()), 1),
+            (TunnelFailure::Changeable { what: "a".into(), mend: "b".into() }, 1),
+            (TunnelFailure::UnknownIssuer, 0),
+        ] {
+            let handshakes = Mutex::new(vec![failure]);
+            let machine = FakeMachine { handshakes, ..Default::default() };
+            let (report, _) = start_on(&machine, ONE, false);
+            assert_ne!(report.code(), Code::OK);
+            assert_eq!(machine.times("stop").len(), stops);
+        }
+    }
+
+    #[test]
+    fn a_tunnel_that_has_ended_under_a_mount_is_started_at_the_port_of_the_mount() {
+        let machine = FakeMachine { statuses: Mutex::new(vec![no_tunnel()]), ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with("warning: /mnt/efs_share: its tunnel was not running, and was started again at port 40001\nalready mounted"),
+            "{text}"
+        );
+        assert_eq!(*machine.asked_at.lock().unwrap(), [Some(40001)]);
+        assert!(machine.times("mount").is_empty());
+    }
+
+    #[test]
+    fn a_mount_whose_port_the_tunnel_cannot_have_is_replaced() {
+        let statuses = || Mutex::new(vec![no_tunnel()]);
+        let elsewhere = || AtomicU16::new(40002);
+        let never = Duration::MAX / 2;
+        let dead = || FakeMachine { alive_from: never, tunnel_port: elsewhere(), ..mounted() };
+        let restarted = FakeMachine { statuses: statuses(), ..dead() };
+        for machine in [restarted, dead()] {
+            let (report, text) = start_on(&machine, ONE, false);
+            assert_eq!(report.code(), Code::OK);
+            assert!(
+                text.contains("warning: /mnt/efs_share is mounted through port 40001, where its tunnel is no longer, but at 40002: replaced\nmounted "),
+                "{text}"
+            );
+            assert_eq!(machine.times("detach").len(), 1);
+            assert_eq!(machine.times("mount").len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_mount_that_lives_on_another_shares_tunnel_is_left_alone() {
+        let machine = FakeMachine {
+            statuses: Mutex::new(vec![no_tunnel()]),
+            tunnel_port: AtomicU16::new(40002),
+            ..mounted()
+        };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.lines().last().unwrap().starts_with("already mounted"), "{text}");
+        assert!(machine.times("detach").is_empty());
+    }
+
+    #[test]
+    fn a_mount_that_does_not_answer_is_waited_for_and_never_taken_away() {
+        let machine = FakeMachine { alive_from: seconds_of(4.0), ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.lines().last().unwrap().starts_with("already mounted"), "{text}");
+
+        let machine = FakeMachine { alive_from: Duration::MAX / 2, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.contains("is mounted already, but its server 10.0.0.7 does not answer"),
+            "{last}"
+        );
+        assert!(machine.times("detach").is_empty());
+
+        // The way to it is what is wrong.
+        let handshakes = Mutex::new(vec![TunnelFailure::UnknownIssuer]);
+        let machine = FakeMachine { alive_from: Duration::MAX / 2, handshakes, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert!(text.contains("was issued by nobody that is trusted; after 1 attempt"), "{text}");
+        assert!(machine.times("detach").is_empty());
+    }
+}

@@ -1,0 +1,437 @@
+//! `tunnel`: carries the connections of one encrypted share. Gets ready as root, drops to a user
+//! without rights, and serves; where no service manager holds the listeners, a process of ours does.
+
+use super::Refusal;
+use crate::cli::TunnelArgs;
+use crate::config::Share;
+use crate::config::encryption::Encryption;
+use crate::log::Log;
+use crate::report::Code;
+use crate::retry::{Clock, Deadline};
+use crate::stop::{Stop, SystemClock};
+use crate::sys;
+use crate::tunnel::aws::{self, At, Aws};
+use crate::tunnel::broker::{self, Broker};
+use crate::tunnel::control::TunnelFailure;
+use crate::tunnel::identity::{Helper, Identity};
+use crate::tunnel::key::{self, Kept};
+use crate::tunnel::peer;
+use crate::tunnel::serve::{End, Listeners, Tunnel};
+use crate::tunnel::tls::Client;
+use crate::tunnel::unit::{self, FOLDER, Instance};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, Backlog, SockType, SockaddrLike, SockaddrStorage};
+use nix::sys::socket::{getsockname, getsockopt, listen, sockopt};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The user that a tunnel becomes: nobody, and nobody's group, by number, since no name is looked up.
+const NOBODY: u32 = 65_534;
+/// The listeners: one for the kernel, one for questions.
+const LISTENERS: u8 = 2;
+/// The most descriptors that are taken from a service manager, to say that they are too many.
+const MOST: u8 = 8;
+/// A tunnel that cannot begin waits this long before it ends: whoever keeps it starts it again at once.
+const PENANCE: Duration = Duration::from_secs(5);
+/// Before a tunnel that has ended is started again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a tunnel that was told to end has for it, before it is killed.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Questions that may wait for the tunnel to come up.
+const BACKLOG: i32 = 128;
+/// A wait without an end: poll(2) knows no longer one.
+const FOR_EVER: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+/// How many descriptors a service manager has handed to this process (sd_listen_fds(3)).
+pub fn handed_over() -> u8 {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(n)) if pid == std::process::id() => n.min(MOST.into()) as u8,
+        _ => 0,
+    }
+}
+
+/// Runs the tunnel with the `kept` descriptors that were handed over, and returns the exit code.
+pub fn run(args: &TunnelArgs, kept: u8, started: Instant) -> Code {
+    let log = super::log(true);
+    let result = match args.detach {
+        Some(port) => detach(args, port, started),
+        None => listeners(sys::handed_over(kept))
+            .and_then(|listeners| work(args, listeners, None, started, super::log(true))),
+    };
+    result.unwrap_or_else(|(code, text)| {
+        log.error(format_args!("{text} (exit {})", code.0));
+        code
+    })
+}
+
+/// Tells the descriptors apart by what they are: before systemd 227 they have no names.
+fn listeners(handed: Vec<OwnedFd>) -> Result<Listeners, Refusal> {
+    let wrong = |what: &str| {
+        let text = format!("a tunnel is started by its systemd unit, with two listeners: {what}");
+        (Code::USAGE, text)
+    };
+    if handed.is_empty() {
+        return Err(wrong(
+            "there are 0; nobody need start one by hand: sudo efs-agent --once does",
+        ));
+    }
+    if handed.len() != usize::from(LISTENERS) {
+        return Err(wrong(&format!("there are {}", handed.len())));
+    }
+    let (mut nfs, mut control) = (None, None);
+    for fd in handed {
+        if getsockopt(&fd, sockopt::AcceptConn) != Ok(true)
+            || getsockopt(&fd, sockopt::SockType) != Ok(SockType::Stream)
+        {
+            return Err(wrong("a descriptor is no listener"));
+        }
+        let address = getsockname::<SockaddrStorage>(std::os::fd::AsRawFd::as_raw_fd(&fd));
+        match address.ok().and_then(|address| address.family()) {
+            Some(AddressFamily::Inet) => nfs = Some(TcpListener::from(fd)),
+            Some(AddressFamily::Unix) => control = Some(UnixListener::from(fd)),
+            _ => return Err(wrong("one is neither of TCP over IPv4 nor local")),
+        }
+    }
+    let (Some(nfs), Some(control)) = (nfs, control) else {
+        return Err(wrong("one of TCP over IPv4 and one local"));
+    };
+    // Only of this machine can it be told who is at the other end.
+    if !nfs.local_addr().is_ok_and(|address| address.ip() == peer::LOCAL) {
+        return Err(wrong(&format!("the port must be of {} alone", peer::LOCAL)));
+    }
+    Ok(Listeners { nfs, control })
+}
+
+/// The tunnel itself, from config to end, which comes with that of `keeper` at the latest. This process
+/// must have one thread alone.
+fn work(
+    args: &TunnelArgs,
+    listeners: Listeners,
+    keeper: Option<Pid>,
+    started: Instant,
+    log: Log,
+) -> Result<Code, Refusal> {
+    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let end = prepared(args, keeper, started, stop, log).map(|(tunnel, lifeline)| {
+        let tunnel: &'static Tunnel = Box::leak(Box::new(tunnel));
+        (tunnel.serve(listeners, lifeline), tunnel)
+    });
+    match end {
+        Ok((End::Stopped, tunnel)) => {
+            let signal = tunnel.stop.signal().unwrap_or(Signal::SIGTERM);
+            Ok(Code::signal(signal as i32))
+        }
+        Ok((End::Asked, _)) => Ok(Code::OK),
+        Ok((End::NoBroker, _)) => {
+            Err((Code::FAULT, "the process that reads the credentials has gone".into()))
+        }
+        Err((refusal, stop)) => {
+            // Without the pause, this would be repeated ten times a second.
+            let _ = SystemClock::new(started, &stop).wait(PENANCE);
+            Err(refusal)
+        }
+    }
+}
+
+/// All that takes root's rights; at the end they are gone. The second of what it gives is closed
+/// together with the process that hands out credentials. What is refused comes with the signals.
+fn prepared(
+    args: &TunnelArgs,
+    keeper: Option<Pid>,
+    started: Instant,
+    stop: Stop,
+    log: Log,
+) -> Result<(Tunnel, Option<UnixStream>), (Refusal, Stop)> {
+    match ready(args, keeper, started, &stop, &log) {
+        Ok((share, means, lifeline)) => {
+            let root = Path::new("/").to_owned();
+            let told = Default::default();
+            Ok((Tunnel { root, share, means, stop, started, log, told }, lifeline))
+        }
+        Err(refusal) => Err((refusal, stop)),
+    }
+}
+
+type Ready = (Share, Result<(Client, Identity), TunnelFailure>, Option<UnixStream>);
+
+fn ready(
+    args: &TunnelArgs,
+    keeper: Option<Pid>,
+    started: Instant,
+    stop: &Stop,
+    log: &Log,
+) -> Result<Ready, Refusal> {
+    let root = Path::new("/");
+    if !nix::unistd::geteuid().is_root() {
+        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
+    }
+    let (share, encryption) = configured(root, args, log)?;
+    let point = &args.mount_point;
+    if !peer::sees_real_users(root) {
+        log.warning("this is a user namespace: its root is let in to the local port too");
+    }
+    let mut lifeline = None;
+    let means = means(root, &share, encryption, started, stop, log, &mut lifeline)?;
+    if let Err(failure) = &means {
+        log.error(format_args!("{}: {failure}", point.display()));
+    }
+    sys::drop_privileges(NOBODY, NOBODY)
+        .map_err(|e| (Code::FAULT, format!("root's rights cannot be dropped: {e}")))?;
+    // Forgotten by the kernel when a process becomes another user.
+    keeper.inspect(|keeper| sys::die_with(*keeper));
+    Ok((share, means, lifeline))
+}
+
+/// The share whose tunnel this is, as the config has it.
+fn configured(root: &Path, args: &TunnelArgs, log: &Log) -> Result<(Share, Encryption), Refusal> {
+    let (path, settings) = super::settings(root, args.config.as_deref())?;
+    super::apply(&settings.log, false, log);
+    let point = &args.mount_point;
+    let share = settings.shares.into_iter().find(|share| share.mount_point == *point);
+    let missing = |what: &str| {
+        let text = format!("{}: no [[share]] is {what} {}", path.display(), point.display());
+        (Code::CONFIG, text)
+    };
+    let share = share.ok_or_else(|| missing("mounted on"))?;
+    let encryption = share.encryption.clone().ok_or_else(|| missing("encrypted on"))?;
+    Ok((share, encryption))
+}
+
+/// What it takes to speak to the file system. That it is not to be had is told to whoever asks.
+fn means(
+    root: &Path,
+    share: &Share,
+    encryption: Encryption,
+    started: Instant,
+    stop: &Stop,
+    log: &Log,
+    lifeline: &mut Option<UnixStream>,
+) -> Result<Result<(Client, Identity), TunnelFailure>, Refusal> {
+    let roots = match aws::roots(root, &encryption.trust) {
+        Ok(roots) => roots,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let helper = if encryption.iam || encryption.discover {
+        let broker = broker(root, &encryption, started, stop)
+            .map_err(|e| (Code::FAULT, format!("no process for the credentials: {e}")))?;
+        *lifeline = broker.lifeline().ok();
+        match Aws::new(root) {
+            Ok(aws) => Some(Helper { broker, aws }),
+            Err(e) => return Ok(Err(TunnelFailure::Trust(e))),
+        }
+    } else {
+        None
+    };
+    // Otherwise made by the socket unit, or by whoever holds the listeners.
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(FOLDER);
+    let path = Instance::of(&share.mount_point).key();
+    let key = match key::get(root, &path) {
+        Ok((key, kept)) => {
+            if let Kept::Lost(why) = kept {
+                let path = path.display();
+                log.warning(format_args!("the RSA key is made anew each time: {path} {why}"));
+            }
+            key
+        }
+        Err(e) => return Ok(Err(TunnelFailure::Key(e.to_string()))),
+    };
+    let client = match Client::new(roots, &encryption.tls_name, &key) {
+        Ok(client) => client,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    Ok(Ok((client, Identity::new(root, key, encryption, helper))))
+}
+
+/// Starts the process that stays root, and reads credentials for the one that does not.
+fn broker(
+    root: &Path,
+    encryption: &Encryption,
+    started: Instant,
+    stop: &Stop,
+) -> Result<Broker, Errno> {
+    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let (ours, theirs) = UnixStream::pair().map_err(errno)?;
+    let parent = nix::unistd::getpid();
+    if sys::fork()?.is_some() {
+        return Broker::new(ours);
+    }
+    sys::die_with(parent);
+    drop(ours);
+    // What is read here is nobody's business but the relay's: no core dump, no debugger.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let clock = SystemClock::new(started, stop);
+    let aws = Aws::new(root);
+    broker::serve(theirs, &mut |left| {
+        let until = Deadline::after(&clock, left);
+        let aws = aws.as_ref().map_err(|why| TunnelFailure::Credentials(why.clone()))?;
+        aws.credentials(encryption, At { root, clock: &clock, stop }, until)
+    });
+    sys::exit(0)
+}
+
+/// Holds the listeners in a process of its own, in which the tunnel runs again and again.
+fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusal> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
+    }
+    // While there is somebody to tell: the tunnel itself would meet with it again and again.
+    let root = Path::new("/");
+    configured(root, args, &super::log(true))?;
+    let fault = |what: &str, why: &dyn std::fmt::Display| {
+        (Code::FAULT, format!("{what} of {}: {why}", args.mount_point.display()))
+    };
+    let nfs = TcpListener::bind((peer::LOCAL, port))
+        .map_err(|e| fault(&format!("cannot listen on port {port} for the tunnel"), &e))?;
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(FOLDER);
+    let socket = Instance::of(&args.mount_point).socket();
+    if matches!(sys::connect_unix(&socket), Err(Errno::ECONNREFUSED)) {
+        // Of a tunnel that has gone.
+        let _ = std::fs::remove_file(&socket);
+    }
+    umask(Mode::from_bits_truncate(0o177));
+    let control = UnixListener::bind(&socket).map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => {
+            let point = args.mount_point.display();
+            let text = format!(
+                "another tunnel of {point} is running, and holds {}: sudo efs-agent unmount ends it",
+                socket.display()
+            );
+            (Code::FAULT, text)
+        }
+        _ => fault("cannot listen for questions to the tunnel", &e),
+    })?;
+    umask(Mode::from_bits_truncate(0o077));
+    // Whoever has started it, others find it by this.
+    unit::write_port(root, &args.mount_point, port).map_err(|e| {
+        let _ = std::fs::remove_file(&socket);
+        fault("cannot write down the port for the tunnel", &e)
+    })?;
+    let forked = |e| fault("no process for the tunnel", &e);
+    if sys::fork().map_err(forked)?.is_some() {
+        return Ok(Code::OK);
+    }
+    // Nothing of what has started us may end us, or wait for us.
+    let _ = nix::unistd::setsid();
+    match sys::fork() {
+        Ok(None) => {}
+        _ => sys::exit(0),
+    }
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    if let Ok(null) = null {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+    let _ = nix::unistd::chdir("/");
+    // Who asks is told of the process that has called listen(2) last: that is to be this one, which
+    // stays, and can be ended.
+    let _ = Backlog::new(BACKLOG).and_then(|backlog| listen(&control, backlog));
+    let listeners = Listeners { nfs, control };
+    // The one that we have would give our parent's process id.
+    let code = supervise(args, &listeners, started, &super::log(true));
+    // While it is still ours: a new tunnel may listen there as soon as we do not.
+    let _ = std::fs::remove_file(Instance::of(&args.mount_point).port());
+    let _ = std::fs::remove_file(&socket);
+    drop(listeners);
+    sys::exit(code.0)
+}
+
+/// Runs the tunnel in a process of its own until it ends as it was asked to, or we are.
+fn supervise(args: &TunnelArgs, listeners: &Listeners, started: Instant, log: &Log) -> Code {
+    let stop = match Stop::install() {
+        Ok(stop) => stop,
+        Err(e) => {
+            log.error(format_args!("cannot set signals: {e}"));
+            return Code::FAULT;
+        }
+    };
+    let clock = SystemClock::new(started, &stop);
+    loop {
+        match run_once(args, listeners, started, &stop) {
+            Ok(Ended::Well) => return Code::OK,
+            Ok(Ended::Badly(how)) => log.warning(format_args!(
+                "the tunnel of {} {how}, and is started again",
+                args.mount_point.display()
+            )),
+            Err(e) => log.error(format_args!("no process for the tunnel: {e}")),
+        }
+        if clock.wait(PAUSE).is_err() {
+            return Code::OK;
+        }
+    }
+}
+
+/// How a run of the tunnel ended.
+enum Ended {
+    /// As it was asked to, or since we were told to end.
+    Well,
+    /// Otherwise: "was killed by SIGKILL".
+    Badly(String),
+}
+
+/// Runs the tunnel once, in a process that ends with ours.
+fn run_once(
+    args: &TunnelArgs,
+    listeners: &Listeners,
+    started: Instant,
+    stop: &Stop,
+) -> Result<Ended, Errno> {
+    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    // Closed when the child ends.
+    let (ours, theirs) = UnixStream::pair().map_err(errno)?;
+    let parent = nix::unistd::getpid();
+    // Not sys::spawn(): its child may make system calls only, and this one has threads.
+    let Some(child) = sys::fork()? else {
+        sys::die_with(parent);
+        drop(ours);
+        let code = one_run(args, listeners, parent, started);
+        drop(theirs);
+        sys::exit(code.0)
+    };
+    drop(theirs);
+    let fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+    let ends = stop.poll(&fds, FOR_EVER);
+    if ends.is_err() {
+        let _ = kill(child, Signal::SIGTERM);
+        let patience = PollTimeout::try_from(FAREWELL).unwrap_or(PollTimeout::ZERO);
+        if poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], patience) != Ok(1) {
+            let _ = kill(child, Signal::SIGKILL);
+        }
+    }
+    let how = match waitpid(child, None) {
+        _ if ends.is_err() => return Ok(Ended::Well),
+        Ok(WaitStatus::Exited(_, 0)) => return Ok(Ended::Well),
+        Ok(WaitStatus::Exited(_, code)) => format!("ended with exit code {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+        other => format!("ended ({other:?})"),
+    };
+    Ok(Ended::Badly(how))
+}
+
+fn one_run(args: &TunnelArgs, listeners: &Listeners, keeper: Pid, started: Instant) -> Code {
+    let own = || -> std::io::Result<Listeners> {
+        let (nfs, control) = (listeners.nfs.try_clone()?, listeners.control.try_clone()?);
+        Ok(Listeners { nfs, control })
+    };
+    let log = super::log(true);
+    let result = match own() {
+        Ok(own) => work(args, own, Some(keeper), started, super::log(true)),
+        Err(e) => Err((Code::FAULT, format!("the listeners cannot be taken over: {e}"))),
+    };
+    result.unwrap_or_else(|(code, text)| {
+        log.error(format_args!("{text} (exit {})", code.0));
+        code
+    })
+}

@@ -1,0 +1,601 @@
+//! The keys of a `[[share]]` that belong to encryption in transit: their types,
+//! and which of them go together. What is done with them is not this file's business.
+
+use super::options::MountOptions;
+use super::reader::{Table, Text};
+use super::{ConfigError, Endpoint, absolute, is_dns_name};
+use std::path::PathBuf;
+
+/// How a share is encrypted on its way, and who we are to the file system.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encryption {
+    /// `fs-` and 8 or 17 hex digits.
+    pub file_system_id: String,
+    /// The file system's region, like `eu-west-1`.
+    pub region: String,
+    /// The name that the server's certificate must have, also sent to it (SNI).
+    pub tls_name: String,
+    /// Whether we sign in with AWS credentials.
+    pub iam: bool,
+    /// `fsap-` and 17 hex digits.
+    pub access_point: Option<String>,
+    /// Whose credentials; none: the first that is found.
+    pub aws_profile: Option<String>,
+    /// Who may have signed the server's certificate.
+    pub trust: Trust,
+    /// Whether AWS is asked for the mount targets if the name does not resolve.
+    pub discover: bool,
+    /// The local port of the tunnel; none: whichever is free.
+    pub tunnel_port: Option<u16>,
+}
+
+/// The roots that a server's certificate must lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Amazon's own, which the program carries.
+    Amazon,
+    /// Those that the system trusts.
+    System,
+    /// Those in a PEM file.
+    File(PathBuf),
+}
+
+/// What stands behind `efs.<region>.` in the partitions of AWS, and whether the certificates there
+/// lead to Amazon's public roots; else the system's bundle holds those that count. The first is
+/// for every region that no other is for.
+const SUFFIXES: &[(&str, &[&str], bool)] = &[
+    ("amazonaws.com", &[], true),
+    ("amazonaws.com.cn", &["cn-"], true),
+    ("amazonaws.eu", &["eusc-"], true),
+    ("c2s.ic.gov", &["us-iso-"], false),
+    ("sc2s.sgov.gov", &["us-isob-"], false),
+    ("cloud.adc-e.uk", &["eu-isoe-"], false),
+    ("csp.hci.ic.gov", &["us-isof-"], false),
+];
+
+/// The key that turns encryption on.
+pub const MAIN: &str = "encryption_in_transit";
+/// All others.
+pub(super) const DEPENDENT: &[&str] = &[
+    "iam",
+    "access_point",
+    "aws_profile",
+    "trust",
+    "tls_name",
+    "file_system_id",
+    "region",
+    "discover",
+    "tunnel_port",
+];
+
+/// What stands here for a key that amazon-efs-utils, stunnel or an fstab would have.
+pub(super) fn renamed(key: &str) -> Option<&'static str> {
+    match key {
+        "tls" | "xprtsec" => Some("encryption_in_transit = true"),
+        "cafile" | "CAfile" | "stunnel_cafile" => Some("trust = \"/…\", a PEM file"),
+        "capath" | "CApath" => Some("trust = \"/…\", one PEM file with all certificates in it"),
+        "tlsport" => Some("tunnel_port = …, or nothing, for a port that is free"),
+        "role" | "rolearn" | "role_arn" => {
+            Some("aws_profile = \"…\", a profile of root's ~/.aws/config that has role_arn")
+        }
+        _ => None,
+    }
+}
+
+/// Reads the keys; `endpoint` is what was made of the text at `endpoint`.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    endpoint: &Endpoint,
+    endpoint_text: &Text<'_>,
+    options: &MountOptions,
+) -> Result<Option<Encryption>, ConfigError> {
+    let main = table.place_of(MAIN);
+    let on = table.boolean(MAIN)?.unwrap_or(false);
+    let iam_place = table.place_of("iam");
+    let iam = table.boolean("iam")?.unwrap_or(false);
+    let discover_place = table.place_of("discover");
+    let discover = table.boolean("discover")?.unwrap_or(false);
+    if !on {
+        let switched_on = |key: &&str| match *key {
+            "iam" => iam_place.filter(|_| iam),
+            "discover" => discover_place.filter(|_| discover),
+            other => table.place_of(other),
+        };
+        let first = DEPENDENT.iter().filter_map(|key| Some((switched_on(key)?, key))).min();
+        return match first {
+            None => Ok(None),
+            Some((place, key)) => {
+                let what = match main {
+                    Some(_) => format!("{key} is for {MAIN} = true alone, which is false here"),
+                    None => format!("{key} needs {MAIN} = true in the same [[share]]"),
+                };
+                Err(table.error(place, what))
+            }
+        };
+    }
+    if options.value("proto") == Some("tcp6") {
+        let what = format!(
+            "{MAIN} does not go with proto=tcp6: the kernel speaks to the tunnel at 127.0.0.1; take \
+             proto= out of `options` (the tunnel itself finds a server's IPv6 addresses)"
+        );
+        return Err(table.error(main.unwrap_or(table.place()), what));
+    }
+    let told = match endpoint {
+        Endpoint::Name(name) => endpoint_text.parse(|_| of_efs(name))?,
+        Endpoint::Address(_) => None,
+    };
+    let id = same(table.string("file_system_id")?, file_system_id, told.as_ref().map(|t| &t.0))?;
+    let region = same(table.string("region")?, region_from, told.as_ref().map(|t| &t.1))?;
+    let (file_system_id, region) = match (id, region) {
+        (Some(id), Some(region)) => (id, region),
+        (id, region) => {
+            let mut missing = Vec::new();
+            missing.extend(id.is_none().then_some("file_system_id = \"fs-…\""));
+            missing.extend(region.is_none().then_some("region = \"…\""));
+            let missing = missing.join(" and ");
+            return endpoint_text.parse(|_| {
+                Err(format!(
+                    "does not say which file system it is, as \"fs-….efs.<region>.amazonaws.com\" \
+                     would: add {missing}"
+                ))
+            });
+        }
+    };
+    let tls_name = match table.string("tls_name")? {
+        None => format!("{file_system_id}.efs.{region}.{}", partition(&region).0),
+        Some(value) => value.parse(tls_name_from)?,
+    };
+    let access_point = match table.string("access_point")? {
+        None => None,
+        Some(value) => Some(value.parse(access_point_from)?),
+    };
+    let aws_profile = match table.string("aws_profile")? {
+        None => None,
+        Some(value) => Some(value.parse(|text| {
+            match iam || discover {
+                true => profile_from(text),
+                false => Err("is of no use without iam = true, nor discover = true: add the one \
+                          that is meant, or take it out"
+                    .into()),
+            }
+        })?),
+    };
+    let trust = match table.string("trust")? {
+        None if partition(&region).1 => Trust::Amazon,
+        None => Trust::System,
+        Some(value) => value.parse(trust_from)?,
+    };
+    let port_place = table.place_of("tunnel_port").unwrap_or(table.place());
+    let tunnel_port = table.integer("tunnel_port", 1, u16::MAX)?;
+    // So that nothing at that port can be taken for a server without a tunnel.
+    if tunnel_port == Some(options.port) {
+        let what = format!("tunnel_port {} is the server's own port: choose another", options.port);
+        return Err(table.error(port_place, what));
+    }
+    Ok(Some(Encryption {
+        file_system_id,
+        region,
+        tls_name,
+        iam,
+        access_point,
+        aws_profile,
+        trust,
+        discover,
+        tunnel_port,
+    }))
+}
+
+/// What a key says, unless the endpoint says it already, and then the same.
+fn same(
+    value: Option<Text<'_>>,
+    read: fn(&str) -> Result<String, String>,
+    told: Option<&String>,
+) -> Result<Option<String>, ConfigError> {
+    let Some(value) = value else {
+        return Ok(told.cloned());
+    };
+    let given = value.parse(read)?;
+    match told {
+        Some(told) if *told != given => value.parse(|_| {
+            Err(format!("is not what the endpoint says (\"{told}\"): take one of the two out"))
+        }),
+        _ => Ok(Some(given)),
+    }
+}
+
+/// The suffix of a region's names, and whether Amazon's roots are right there.
+fn partition(region: &str) -> (&'static str, bool) {
+    let of_it = |(_, regions, _): &&(&str, &[&str], bool)| {
+        regions.iter().any(|start| region.starts_with(start))
+    };
+    let found = SUFFIXES.iter().find(of_it).or(SUFFIXES.first());
+    found.map_or(("amazonaws.com", true), |(suffix, _, public)| (*suffix, *public))
+}
+
+/// Whether `name` ends like the names of AWS.
+pub fn is_of_aws(name: &str) -> bool {
+    SUFFIXES.iter().any(|(suffix, ..)| in_front_of(name, suffix).is_some())
+}
+
+fn in_front_of<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
+    name.strip_suffix(suffix)?.strip_suffix('.')
+}
+
+/// File-system id and region, if `name` is `[<zone>.]<id>.efs.<region>.<suffix>`.
+fn of_efs(name: &str) -> Result<Option<(String, String)>, String> {
+    let Some(front) = SUFFIXES.iter().find_map(|(suffix, ..)| in_front_of(name, suffix)) else {
+        return Ok(None);
+    };
+    let labels: Vec<&str> = front.split('.').collect();
+    let (id, region) = match labels[..] {
+        [id, "efs", region] | [_, id, "efs", region] => (id, region),
+        _ => return Ok(None),
+    };
+    let id = file_system_id(id).map_err(|why| format!("has an id in it, \"{id}\", that {why}"))?;
+    let region = region_from(region)
+        .map_err(|why| format!("has a region in it, \"{region}\", that {why}"))?;
+    let suffix = partition(&region).0;
+    match in_front_of(name, suffix) {
+        Some(_) => Ok(Some((id, region))),
+        None => Err(format!("does not end as names of {region} do, in \".{suffix}\"")),
+    }
+}
+
+fn hex_after(text: &str, prefix: &str, lengths: &[usize]) -> bool {
+    let digits = text.strip_prefix(prefix).unwrap_or("");
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    lengths.contains(&digits.len()) && digits.bytes().all(hex)
+}
+
+fn file_system_id(text: &str) -> Result<String, String> {
+    match hex_after(text, "fs-", &[8, 17]) {
+        true => Ok(text.to_owned()),
+        false => Err("is no file-system id: that is \"fs-\" and 8 or 17 hex digits, in lower case"
+            .to_owned()),
+    }
+}
+
+fn access_point_from(text: &str) -> Result<String, String> {
+    if hex_after(text, "fsap-", &[17]) {
+        return Ok(text.to_owned());
+    }
+    // What the console offers for copying beside the id.
+    match text.rsplit_once("access-point/") {
+        Some((_, id)) if hex_after(id, "fsap-", &[17]) => {
+            Err(format!("is an ARN: write the id at its end alone, \"{id}\""))
+        }
+        _ => {
+            Err("is no access-point id: that is \"fsap-\" and 17 hex digits, in lower case".into())
+        }
+    }
+}
+
+fn region_from(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let words = |words: &[&str]| {
+        words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+    };
+    match parts.split_last() {
+        Some((number, front))
+            if front.len() >= 2
+                && words(front)
+                && !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && text.len() <= 32 =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("is no region: one is like \"eu-west-1\"".into()),
+    }
+}
+
+fn tls_name_from(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or("");
+    let fits = is_dns_name(&name)
+        && !last.bytes().all(|b| b.is_ascii_digit())
+        && !name.split('.').any(|label| label.ends_with('-'));
+    match fits {
+        true => Ok(name),
+        false => Err("is no DNS name: write it as the server's certificate has it".into()),
+    }
+}
+
+fn profile_from(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_control() || matches!(c, '[' | ']' | '#' | ';');
+    if text.is_empty() || text.len() > 128 || text.trim() != text || text.contains(odd) {
+        return Err("is no name of a profile: write what stands in brackets in \
+                    ~/.aws/credentials, or behind \"profile\" in ~/.aws/config"
+            .into());
+    }
+    Ok(text.to_owned())
+}
+
+fn trust_from(text: &str) -> Result<Trust, String> {
+    match text {
+        "amazon" => Ok(Trust::Amazon),
+        "system" => Ok(Trust::System),
+        path if path.starts_with('/') => absolute(path).map(Trust::File),
+        _ => {
+            Err("is neither \"amazon\" nor \"system\", nor the absolute path of a PEM file".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use std::path::Path;
+
+    const FS: &str = "fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com";
+
+    fn share(endpoint: &str, lines: &str) -> Result<Option<Encryption>, String> {
+        let text = format!("[[share]]\nendpoint = \"{endpoint}\"\n{lines}");
+        let settings = Settings::parse(Path::new("/c.toml"), &text).map_err(|e| e.to_string())?;
+        Ok(settings.shares[0].encryption.clone())
+    }
+
+    fn encrypted(endpoint: &str, lines: &str) -> Encryption {
+        share(endpoint, &format!("encryption_in_transit = true\n{lines}")).unwrap().unwrap()
+    }
+
+    fn error(endpoint: &str, lines: &str) -> String {
+        share(endpoint, &format!("encryption_in_transit = true\n{lines}")).unwrap_err()
+    }
+
+    #[test]
+    fn one_more_line_is_enough_where_the_endpoint_says_the_rest() {
+        assert_eq!(share(FS, ""), Ok(None));
+        assert_eq!(share(FS, "encryption_in_transit = false\niam = false\n"), Ok(None));
+        assert_eq!(
+            encrypted(FS, ""),
+            Encryption {
+                file_system_id: "fs-0123456789abcdef0".into(),
+                region: "eu-west-1".into(),
+                tls_name: FS.into(),
+                iam: false,
+                access_point: None,
+                aws_profile: None,
+                trust: Trust::Amazon,
+                discover: false,
+                tunnel_port: None,
+            }
+        );
+    }
+
+    #[test]
+    fn a_zone_before_the_id_is_no_part_of_the_name_in_the_certificate() {
+        for zone in ["eu-west-1a", "euw1-az2"] {
+            let zoned = encrypted(&format!("{zone}.{FS}"), "");
+            assert_eq!(zoned, encrypted(FS, ""));
+        }
+    }
+
+    #[test]
+    fn id_and_region_are_read_off_the_names_of_every_partition() {
+        for (region, suffix, trust) in [
+            ("us-gov-west-1", "amazonaws.com", Trust::Amazon),
+            ("cn-north-1", "amazonaws.com.cn", Trust::Amazon),
+            ("eusc-de-east-1", "amazonaws.eu", Trust::Amazon),
+            ("us-iso-east-1", "c2s.ic.gov", Trust::System),
+            ("us-isob-east-1", "sc2s.sgov.gov", Trust::System),
+            ("eu-isoe-west-1", "cloud.adc-e.uk", Trust::System),
+            ("us-isof-south-1", "csp.hci.ic.gov", Trust::System),
+        ] {
+            let name = format!("fs-0123abcd.efs.{region}.{suffix}");
+            let encryption = encrypted(&name, "");
+            assert_eq!(encryption.file_system_id, "fs-0123abcd");
+            assert_eq!(
+                (encryption.region.as_str(), &encryption.trust, encryption.tls_name.as_str()),
+                (region, &trust, name.as_str())
+            );
+            // An address does not say it; the keys do, and the name in the certificate follows.
+            let keys = format!("file_system_id = \"fs-0123abcd\"\nregion = \"{region}\"\n");
+            assert_eq!(encrypted("10.0.1.12", &keys), encryption);
+        }
+        assert_eq!(
+            error("fs-0123abcd.efs.cn-north-1.amazonaws.com", ""),
+            "/c.toml:2:12: endpoint \"fs-0123abcd.efs.cn-north-1.amazonaws.com\" does not end as \
+             names of cn-north-1 do, in \".amazonaws.com.cn\""
+        );
+    }
+
+    #[test]
+    fn every_key_is_taken() {
+        let keys = "iam = true\naccess_point = \"fsap-0123456789abcdef0\"\naws_profile = \"a b\"\n\
+                    trust = \"/etc/pki//ca.pem\"\ntls_name = \"Efs.Example\"\n\
+                    file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\n\
+                    discover = true\ntunnel_port = 20049\n";
+        assert_eq!(
+            encrypted("nfs.example", keys),
+            Encryption {
+                file_system_id: "fs-0123abcd".into(),
+                region: "eu-west-1".into(),
+                tls_name: "efs.example".into(),
+                iam: true,
+                access_point: Some("fsap-0123456789abcdef0".into()),
+                aws_profile: Some("a b".into()),
+                trust: Trust::File("/etc/pki/ca.pem".into()),
+                discover: true,
+                tunnel_port: Some(20049),
+            }
+        );
+        for port in ["20_049", "0x4e51", "0o47121"] {
+            let encryption = encrypted(FS, &format!("tunnel_port = {port}\n"));
+            assert_eq!(encryption.tunnel_port, Some(20049));
+        }
+        assert_eq!(encrypted(FS, "trust = \"system\"\n").trust, Trust::System);
+        assert_eq!(encrypted(FS, "trust = \"amazon\"\n").trust, Trust::Amazon);
+    }
+
+    #[test]
+    fn without_encryption_none_of_its_keys_is_taken_for_done() {
+        for line in [
+            "iam = true",
+            "access_point = \"fsap-0123456789abcdef0\"",
+            "aws_profile = \"x\"",
+            "trust = \"system\"",
+            "tls_name = \"x\"",
+            "file_system_id = \"fs-0123abcd\"",
+            "region = \"eu-west-1\"",
+            "discover = true",
+            "tunnel_port = 20049",
+        ] {
+            let (key, value) = line.split_once(" = ").unwrap();
+            let column = key.len() + 4;
+            assert_eq!(
+                share(FS, &format!("{line}\n")).unwrap_err(),
+                format!(
+                    "/c.toml:3:{column}: {key} needs encryption_in_transit = true in the same [[share]]"
+                ),
+                "{value}"
+            );
+            assert_eq!(
+                share(FS, &format!("{line}\nencryption_in_transit = false\n")).unwrap_err(),
+                format!(
+                    "/c.toml:3:{column}: {key} is for encryption_in_transit = true alone, which is false here"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn what_others_call_otherwise_is_told_by_its_name_here() {
+        for (key, ours) in [
+            ("tls", "encryption_in_transit = true"),
+            ("cafile", "trust = \"/…\", a PEM file"),
+            ("capath", "trust = \"/…\", one PEM file with all certificates in it"),
+            ("tlsport", "tunnel_port = …, or nothing, for a port that is free"),
+            ("role", "aws_profile = \"…\", a profile of root's ~/.aws/config that has role_arn"),
+        ] {
+            assert_eq!(
+                error(FS, &format!("{key} = \"x\"\n")),
+                format!("/c.toml:4:1: unknown key \"{key}\" in [[share]]: here it is {ours}")
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_endpoint_does_not_say_must_be_given_and_must_not_contradict_it() {
+        let does_not_say = |endpoint: &str, missing: &str| {
+            format!(
+                "/c.toml:2:12: endpoint \"{endpoint}\" does not say which file system it is, as \
+                 \"fs-….efs.<region>.amazonaws.com\" would: add {missing}"
+            )
+        };
+        let both = "file_system_id = \"fs-…\" and region = \"…\"";
+        for endpoint in ["10.0.1.12", "nfs.example", "fs-0123abcd.efs.eu-west-1.example"] {
+            assert_eq!(error(endpoint, ""), does_not_say(endpoint, both));
+        }
+        assert_eq!(
+            error("a", "file_system_id = \"fs-0123abcd\"\n"),
+            does_not_say("a", "region = \"…\"")
+        );
+        assert_eq!(
+            error("a", "region = \"eu-west-1\"\n"),
+            does_not_say("a", "file_system_id = \"fs-…\"")
+        );
+        assert_eq!(
+            error(FS, "region = \"eu-west-2\"\n"),
+            "/c.toml:4:10: region \"eu-west-2\" is not what the endpoint says (\"eu-west-1\"): take one of the two out"
+        );
+        assert_eq!(
+            error(FS, "file_system_id = \"fs-0123abcd\"\n"),
+            "/c.toml:4:18: file_system_id \"fs-0123abcd\" is not what the endpoint says (\"fs-0123456789abcdef0\"): take one of the two out"
+        );
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_with_what_it_should_be() {
+        let id = "is no file-system id: that is \"fs-\" and 8 or 17 hex digits, in lower case";
+        for bad in ["fs-0123", "fs-0123ABCD", "fs-0123456789abcdefg", "0123abcd", ""] {
+            assert_eq!(
+                error("a", &format!("file_system_id = \"{bad}\"\n")),
+                format!("/c.toml:4:18: file_system_id \"{bad}\" {id}")
+            );
+        }
+        assert_eq!(
+            error("fs-1.efs.eu-west-1.amazonaws.com", ""),
+            format!(
+                "/c.toml:2:12: endpoint \"fs-1.efs.eu-west-1.amazonaws.com\" has an id in it, \"fs-1\", that {id}"
+            )
+        );
+        assert_eq!(
+            error("fs-0123abcd.efs.europe.amazonaws.com", ""),
+            "/c.toml:2:12: endpoint \"fs-0123abcd.efs.europe.amazonaws.com\" has a region in it, \
+             \"europe\", that is no region: one is like \"eu-west-1\""
+        );
+        let cases = [
+            (
+                "access_point = \"fsap-0123abcd\"",
+                "16: access_point \"fsap-0123abcd\" is no access-point id: that is \"fsap-\" and 17 hex digits, in lower case",
+            ),
+            (
+                "access_point = \"arn:aws:elasticfilesystem:eu-west-1:1:access-point/fsap-0123456789abcdef0\"",
+                "16: access_point \"arn:aws:elasticfilesystem:eu-west-1:1:access-point/fsap-0123456789abcdef0\" is an ARN: write the id at its end alone, \"fsap-0123456789abcdef0\"",
+            ),
+            (
+                "tls_name = \"10.0.0.1\"",
+                "12: tls_name \"10.0.0.1\" is no DNS name: write it as the server's certificate has it",
+            ),
+            (
+                "trust = \"ca.pem\"",
+                "9: trust \"ca.pem\" is neither \"amazon\" nor \"system\", nor the absolute path of a PEM file",
+            ),
+            (
+                "aws_profile = \"x\"",
+                "15: aws_profile \"x\" is of no use without iam = true, nor discover = true: add the one that is meant, or take it out",
+            ),
+            (
+                "tunnel_port = 0",
+                "15: tunnel_port must be a whole number from 1 to 65535, not the integer 0",
+            ),
+            ("tunnel_port = 2049", "15: tunnel_port 2049 is the server's own port: choose another"),
+            (
+                "tunnel_port = -1",
+                "15: tunnel_port must be a whole number from 1 to 65535, not the integer -1",
+            ),
+            (
+                "tunnel_port = \"20049\"",
+                "15: tunnel_port must be a whole number from 1 to 65535, not a string: write it without quotes",
+            ),
+            (
+                "iam = \"yes\"",
+                "7: iam must be true or false, not a string: write it without quotes",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(error(FS, &format!("{line}\n")), format!("/c.toml:4:{expected}"));
+        }
+        assert!(
+            error(FS, "iam = true\naws_profile = \" x\"\n").contains("is no name of a profile")
+        );
+    }
+
+    #[test]
+    fn options_that_the_tunnel_makes_impossible_are_refused() {
+        assert!(error(FS, "options = \"proto=tcp6\"\n").starts_with(
+            "/c.toml:3:25: encryption_in_transit does not go with proto=tcp6: the kernel speaks to the tunnel"
+        ));
+        for fine in ["proto=tcp", "resvport", "port=2050", "nconnect=2"] {
+            encrypted(FS, &format!("options = \"{fine}\"\n"));
+        }
+    }
+
+    #[test]
+    fn two_shares_cannot_have_the_same_local_port() {
+        let of = |n: u32| {
+            format!(
+                "[[share]]\nendpoint = \"{FS}\"\nmount_point = \"/mnt/{n}\"\n\
+                 encryption_in_transit = true\ntunnel_port = 20049\n"
+            )
+        };
+        let text = format!("{}{}", of(1), of(2));
+        assert_eq!(
+            Settings::parse(Path::new("/c.toml"), &text).unwrap_err().to_string(),
+            "/c.toml:10:15: tunnel_port 20049 is given twice, first for /mnt/1: give each share its \
+             own, or none"
+        );
+    }
+}

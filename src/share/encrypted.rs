@@ -1,0 +1,142 @@
+//! What mounting a share through a tunnel asks of the tunnel. The order of the
+//! steps is `commands::session::encrypted`'s, and how a tunnel is held is the
+//! caller's: here is only what the two agree on.
+
+use crate::config::Share;
+use crate::retry::Deadline;
+use crate::share::plan::MountCall;
+use crate::share::{Failure, Mounted};
+use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
+
+/// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
+/// systemd, or by a process of ours; unit tests script others.
+pub trait Tunnels: Sync {
+    /// Has the share's tunnel run before `until`, and gives its port on 127.0.0.1. One that runs
+    /// already is left as it is, whatever its port, unless the config has changed since and nobody uses
+    /// it; a new one listens at `at`, where that is given (a mount leads there), else where the config
+    /// says, else anywhere.
+    ///
+    /// # Errors
+    /// [`Failure::NoTunnel`], [`Failure::Stopped`]; [`Failure::Tunnel`] where it could do nothing, for
+    /// lack of certificates.
+    fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, Failure>;
+
+    /// The port of the share's tunnel, if there is one. Starts nothing.
+    fn port(&self, share: &Share) -> Option<u16>;
+
+    /// Whether the tunnel that there is was started for the share as it is in the config now.
+    fn is_current(&self, share: &Share) -> bool;
+
+    /// One fresh TLS handshake of the tunnel's with the file system, before `until`.
+    ///
+    /// # Errors
+    /// [`Failure::Tunnel`], [`Failure::Stopped`].
+    fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure>;
+
+    /// How the tunnel is, told before `until`.
+    ///
+    /// # Errors
+    /// [`TunnelFailure::NoTunnel`], [`TunnelFailure::Stopped`].
+    fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure>;
+
+    /// Ends the tunnel, and whatever holds its port, before `until`. That there is none is no failure.
+    ///
+    /// # Errors
+    /// [`Failure::NoTunnel`], [`Failure::Stopped`].
+    fn stop(&self, share: &Share, until: Deadline) -> Result<(), Failure>;
+}
+
+#[cfg(test)]
+impl Tunnels for Option<std::convert::Infallible> {
+    fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+        Err(Failure::NoTunnel("none here".into()))
+    }
+
+    fn port(&self, _: &Share) -> Option<u16> {
+        None
+    }
+
+    fn is_current(&self, _: &Share) -> bool {
+        true
+    }
+
+    fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
+        Err(Failure::Tunnel(TunnelFailure::NoTunnel(nix::errno::Errno::ENOENT)))
+    }
+
+    fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+        Err(TunnelFailure::NoTunnel(nix::errno::Errno::ENOENT))
+    }
+
+    fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// What has been mounted with `call`, unless it goes through another share's tunnel in a way that
+/// matters: the kernel keeps to the connection that it has, if it finds the same server behind a new
+/// one (NFSv4.1, RFC 8881, 2.10.5), and behind an access point it would see the other's files.
+///
+/// # Errors
+/// [`Failure::Mixed`].
+pub fn on_its_own(share: &Share, call: &MountCall, mounted: Mounted) -> Result<Mounted, Failure> {
+    let Some(encryption) = &share.encryption else {
+        return Ok(mounted);
+    };
+    match mounted.port == call.connects_to.port() {
+        true => Ok(mounted),
+        false if encryption.access_point.is_some() => Err(Failure::Mixed),
+        false => {
+            let port = call.connects_to.port();
+            let shared = format!("the tunnel at port {} instead of {port}", mounted.port);
+            Ok(Mounted { differs: [mounted.differs, vec![shared]].concat(), ..mounted })
+        }
+    }
+}
+
+/// Whether a call of our own reaches the share's server as the kernel's do. A tunnel lets root in,
+/// but with resvport from a port below 1024 alone, which ours does not come from.
+pub fn takes_our_calls(share: &Share) -> bool {
+    share.encryption.is_none() || !share.options.has("resvport")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::share::plan::tunnelled_call;
+    use std::path::Path;
+
+    fn share(lines: &str) -> Share {
+        let text = format!(
+            "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+             encryption_in_transit = true\n{lines}"
+        );
+        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+    }
+
+    #[test]
+    fn a_mount_on_another_shares_tunnel_is_told_and_refused_where_it_would_show_other_files() {
+        let at = |port| Mounted { port, ..Mounted::fake(false) };
+        let landed = |lines: &str, port| {
+            let share = share(lines);
+            let call = tunnelled_call(&share, 40001, "10.0.0.1".parse().unwrap());
+            on_its_own(&share, &call, at(port))
+        };
+        assert_eq!(landed("", 40001), Ok(at(40001)));
+        let differs = landed("", 40002).unwrap().differs;
+        assert_eq!(differs, ["the tunnel at port 40002 instead of 40001"]);
+        let point = "access_point = \"fsap-0123456789abcdef0\"\n";
+        assert_eq!(landed(point, 40001), Ok(at(40001)));
+        assert_eq!(landed(point, 40002), Err(Failure::Mixed));
+    }
+
+    #[test]
+    fn our_own_calls_come_from_no_low_port() {
+        assert!(takes_our_calls(&share("")));
+        assert!(!takes_our_calls(&share("options = \"resvport\"\n")));
+        let plain = "[[share]]\nendpoint = \"a\"\noptions = \"resvport\"\n";
+        let plain = Settings::parse(Path::new("c"), plain).unwrap().shares.remove(0);
+        assert!(takes_our_calls(&plain));
+    }
+}

@@ -1,0 +1,138 @@
+//! What a tunnel asks of AWS: credentials, mount targets where the name does not resolve, and whose word
+//! for the server counts. How that is asked is `crate::aws`'s business; here it is given what it needs of
+//! this machine.
+
+use super::control::TunnelFailure;
+use crate::aws::credentials::{self, Credentials, Wanted};
+use crate::aws::http::{self, Net};
+use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
+use crate::config::Endpoint;
+use crate::config::encryption::{self as config, Encryption};
+use crate::retry::{Clock, Deadline};
+use crate::share::names::Resolver;
+use crate::stop::Stop;
+use rustls::RootCertStore;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// How AWS is asked from here; kept as long as the process, for what was learned.
+pub struct Aws {
+    tls: Arc<rustls::ClientConfig>,
+    environment: Environment,
+    endpoints: Endpoints,
+    metadata: Metadata,
+}
+
+impl Aws {
+    /// AWS's own servers, by the certificates that the system trusts, or else Amazon's roots.
+    ///
+    /// # Errors
+    /// What is wrong with those, or what the library says.
+    pub fn new(root: &Path) -> Result<Self, String> {
+        let roots = trust::roots(root, trust::Trust::System);
+        let roots = roots.or_else(|_| trust::roots(root, trust::Trust::Amazon));
+        let tls = http::tls(roots.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        Ok(Self {
+            tls,
+            environment: Environment::nothing(),
+            endpoints: Endpoints::default(),
+            metadata: Metadata::default(),
+        })
+    }
+
+    /// The credentials that `encryption` wants.
+    ///
+    /// # Errors
+    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Profile`], [`TunnelFailure::Changeable`].
+    pub fn credentials(
+        &self,
+        encryption: &Encryption,
+        at: At<'_>,
+        until: Deadline,
+    ) -> Result<Credentials, TunnelFailure> {
+        let profile = encryption.aws_profile.as_deref();
+        let wanted = Wanted { profile, region: &encryption.region };
+        self.with_world(at, |world| {
+            credentials::find(&wanted, world, until).map_err(|e| match e.mend() {
+                Some(mend) => changeable(&e.to_string(), mend),
+                None if e.is_mistyped() => TunnelFailure::Profile(e.to_string()),
+                None => TunnelFailure::Credentials(e.to_string()),
+            })
+        })
+    }
+
+    /// The addresses of the file system's mount targets, the nearest first.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub fn mount_targets(
+        &self,
+        encryption: &Encryption,
+        credentials: &Credentials,
+        at: At<'_>,
+        until: Deadline,
+    ) -> Result<Vec<IpAddr>, String> {
+        let (id, region) = (&encryption.file_system_id, &encryption.region);
+        self.with_world(at, |world| {
+            let found = mount_targets::find(id, region, credentials, world, until);
+            let found = found.map_err(|e| e.to_string())?;
+            Ok(found.into_iter().map(|target| target.address).collect())
+        })
+    }
+
+    fn with_world<T>(&self, at: At<'_>, f: impl FnOnce(&World<'_>) -> T) -> T {
+        let At { root, clock, stop } = at;
+        let resolve = |host: &str, until: Deadline| {
+            let endpoint = match host.parse() {
+                Ok(address) => Endpoint::Address(address),
+                Err(_) => Endpoint::Name(host.to_owned()),
+            };
+            let found = Resolver { root, clock, stop }.resolve(&endpoint, until);
+            found.map(|found| found.addresses).map_err(|e| e.to_string())
+        };
+        let net = Net { clock, stop, resolve: &resolve, tls: Arc::clone(&self.tls) };
+        f(&World {
+            root,
+            now: &SystemTime::now,
+            net,
+            environment: &self.environment,
+            endpoints: &self.endpoints,
+            metadata: &self.metadata,
+        })
+    }
+}
+
+/// The certificates that the server's must lead to.
+///
+/// # Errors
+/// [`TunnelFailure::Trust`], [`TunnelFailure::Changeable`].
+pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelFailure> {
+    let trust = match trust {
+        config::Trust::Amazon => trust::Trust::Amazon,
+        config::Trust::System => trust::Trust::System,
+        config::Trust::File(path) => trust::Trust::File(path),
+    };
+    trust::roots(root, trust).map_err(|e| match e.mend() {
+        Some(mend) => changeable(&e.to_string(), mend),
+        None => TunnelFailure::Trust(e.to_string()),
+    })
+}
+
+/// Of an error that ends with the command that mends it.
+fn changeable(text: &str, mend: String) -> TunnelFailure {
+    let what = text.strip_suffix(&format!("; run: {mend}")).unwrap_or(text);
+    TunnelFailure::Changeable { what: what.to_owned(), mend }
+}
+
+/// From where it is asked.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    /// `/` outside of tests.
+    pub root: &'a Path,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The signals.
+    pub stop: &'a Stop,
+}

@@ -1,0 +1,97 @@
+//! Who we are to the file system: a certificate for each connection, made in memory with the
+//! credentials of that moment, so that none ever expires in use.
+
+use super::aws::{At, Aws};
+use super::broker::Broker;
+use super::control::TunnelFailure;
+use crate::aws::certificate::{self, Key, Request};
+use crate::config::encryption::Encryption;
+use crate::files;
+use crate::retry::{Clock, Deadline};
+use crate::stop::Stop;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// What the file system is told that we are.
+const CLIENT: (&str, &str) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+
+/// Makes certificates.
+pub struct Identity {
+    key: Key,
+    encryption: Encryption,
+    host: String,
+    helper: Option<Helper>,
+}
+
+/// What it takes to be somebody to AWS.
+pub struct Helper {
+    /// Hands out credentials.
+    pub broker: Broker,
+    /// For the mount targets.
+    pub aws: Aws,
+}
+
+/// A certificate, and whose it is.
+pub struct Minted {
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// Where the credentials came from, and the access key id; nothing where there are none.
+    pub identity: Option<String>,
+}
+
+impl Identity {
+    /// Certificates for `key`; `helper` is there if the share wants credentials.
+    pub fn new(root: &Path, key: Key, encryption: Encryption, helper: Option<Helper>) -> Self {
+        let host = files::whole(&root.join("proc/sys/kernel/hostname")).unwrap_or_default();
+        let host = String::from_utf8_lossy(&host).trim().to_owned();
+        Self { key, encryption, host, helper }
+    }
+
+    /// Whether AWS may be asked for the mount targets.
+    pub fn discovers(&self) -> bool {
+        self.encryption.discover && self.helper.is_some()
+    }
+
+    /// The addresses of the mount targets, as AWS tells them.
+    ///
+    /// # Errors
+    /// Why there are none, in words.
+    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, String> {
+        let Some(Helper { broker, aws }) = &self.helper else {
+            return Err("AWS is not asked for the mount targets".into());
+        };
+        let credentials = broker.ask(until, at.clock, at.stop).map_err(|e| e.to_string())?;
+        aws.mount_targets(&self.encryption, &credentials, at, until)
+    }
+
+    /// A certificate for a connection that is begun now.
+    ///
+    /// # Errors
+    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Key`] or [`TunnelFailure::Stopped`].
+    pub fn mint(
+        &self,
+        until: Deadline,
+        clock: &dyn Clock,
+        stop: &Stop,
+    ) -> Result<Minted, TunnelFailure> {
+        let credentials = match &self.helper {
+            Some(helper) if self.encryption.iam => Some(helper.broker.ask(until, clock, stop)?),
+            _ => None,
+        };
+        let request = Request {
+            common_name: &self.host,
+            file_system_id: &self.encryption.file_system_id,
+            region: &self.encryption.region,
+            access_point: self.encryption.access_point.as_deref(),
+            credentials: credentials.as_ref(),
+            client: CLIENT,
+            now: SystemTime::now(),
+        };
+        let certificate = certificate::mint(&self.key, &request)
+            .map_err(|e| TunnelFailure::Key(e.to_string()))?;
+        let identity = credentials
+            .map(|found| format!("{}, access key {}", found.source, found.access_key_id));
+        Ok(Minted { certificate, identity })
+    }
+}

@@ -1,0 +1,27 @@
+//! Encryption in transit: a local port that carries the kernel's NFS client to the file system
+//! over TLS, and what a session start asks of it. Mounts nothing.
+//!
+//! `serve` is the tunnel: it lets in whom `peer` admits, has `outer` dial and `identity` make the
+//! client's certificate, and `relay` carries the data through a `tls` session. `broker` hands
+//! credentials to it, which has no rights of its own; `aws` is what both ask of AWS, and `key` keeps the
+//! RSA key. `control` is how
+//! others speak to a tunnel, and `unit` how they start it.
+
+pub mod aws;
+pub mod broker;
+pub mod buffer;
+pub mod control;
+pub mod identity;
+pub mod key;
+pub mod outer;
+pub mod peer;
+pub mod records;
+pub mod relay;
+pub mod serve;
+pub mod tls;
+pub mod unit;
+
+#[cfg(test)]
+#[path = "../../tests/common/tls.rs"]
+#[allow(dead_code, missing_docs)]
+mod standin;

@@ -1,0 +1,164 @@
+//! Dials the file system: name, address, TCP, TLS. Everything is found anew for each connection, so that
+//! a mount target that moves, or a zone that fails, costs one reconnection.
+
+use super::aws::At;
+use super::buffer::Buffer;
+use super::control::{Peer, TunnelFailure};
+use super::identity::Identity;
+use super::relay;
+use super::tls::{Client, Session};
+use crate::config::Share;
+use crate::retry::{Clock, Deadline};
+use crate::share::names::{NameError, Resolver};
+use crate::share::reach::{self, ReachError};
+use crate::stop::Stop;
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// With configured addresses to fall back on, a silent name server gets this long.
+const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
+/// A server that acknowledges nothing for this long is dead: the kernel's NFS client learns it from the
+/// tunnel's end, and is served by another. Seen by the kernel, so that nothing of ours need wake up.
+const DEAD: Duration = Duration::from_secs(30);
+/// On an idle connection, a dead server is looked for this often.
+const PROBED: Duration = Duration::from_secs(60);
+
+/// What it takes to dial.
+pub struct Dialer<'a> {
+    /// `/` outside of tests.
+    pub root: &'a Path,
+    /// Where to.
+    pub share: &'a Share,
+    /// How TLS is spoken.
+    pub client: &'a Client,
+    /// Who we are.
+    pub identity: &'a Identity,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The signals.
+    pub stop: &'a Stop,
+}
+
+/// A connection to the file system on which the handshake is done.
+pub struct Outer {
+    /// The socket.
+    pub stream: TcpStream,
+    /// TLS on it.
+    pub session: Session,
+    /// What has come on it already.
+    pub plain: Buffer,
+    /// Who is there.
+    pub peer: Peer,
+}
+
+impl Dialer<'_> {
+    /// Dials until `until`, each address that answers in turn.
+    ///
+    /// # Errors
+    /// See [`TunnelFailure`]: of several addresses, what the last said.
+    pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelFailure> {
+        let mut left = self.addresses(until)?;
+        loop {
+            let port = self.share.options.port;
+            let address = reach::first_that_answers(&left, port, until, self.clock, self.stop)
+                .map_err(|e| match e {
+                    ReachError::Stopped(stopped) => stopped.into(),
+                    other => TunnelFailure::Reach(other.to_string()),
+                })?;
+            left.retain(|other| *other != address);
+            // A part of the time that there is, if others come after this one.
+            let parts = left.len() as u32 + 1;
+            let share = until.within(self.clock, until.left(self.clock) / parts);
+            match self.connect(address, share) {
+                Err(e) if e.is_of_the_server() && !left.is_empty() && !until.passed(self.clock) => {
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn addresses(&self, until: Deadline) -> Result<Vec<IpAddr>, TunnelFailure> {
+        let resolver = Resolver { root: self.root, clock: self.clock, stop: self.stop };
+        let listed = &self.share.addresses;
+        let discovers = self.identity.discovers();
+        let patience = match listed.is_empty() && !discovers {
+            true => until,
+            false => until.within(self.clock, NAME_WITH_FALLBACK),
+        };
+        match resolver.resolve(&self.share.endpoint, patience) {
+            Ok(found) => {
+                let mut all = found.addresses;
+                let further = listed.iter().filter(|a| !all.contains(a)).copied();
+                let further: Vec<_> = further.collect();
+                all.extend(further);
+                Ok(all)
+            }
+            Err(NameError::Stopped(stopped)) => Err(stopped.into()),
+            Err(_) if !listed.is_empty() => Ok(listed.clone()),
+            Err(e) => {
+                let name = &self.share.endpoint;
+                let mut why = format!("the name {name} does not resolve: {e}");
+                if discovers {
+                    let at = At { root: self.root, clock: self.clock, stop: self.stop };
+                    match self.identity.mount_targets(at, until) {
+                        Ok(found) => return Ok(found),
+                        Err(e) => why.push_str(&format!("; {e}")),
+                    }
+                }
+                Err(TunnelFailure::Name(why))
+            }
+        }
+    }
+
+    fn connect(&self, address: IpAddr, until: Deadline) -> Result<Outer, TunnelFailure> {
+        let port = self.share.options.port;
+        let stream = sys::connect_tcp(SocketAddr::new(address, port))
+            .map_err(|errno| unreached(address, port, errno))?;
+        // Made while the server's answer is on its way.
+        let minted = self.identity.mint(until, self.clock, self.stop)?;
+        let mut session = self.client.begin(minted.certificate)?;
+        let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+        if self.stop.poll(&fds, until.left(self.clock))? != [true] {
+            return Err(unreached(address, port, Errno::ETIMEDOUT));
+        }
+        if let Ok(Some(e)) | Err(e) = stream.take_error() {
+            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            return Err(unreached(address, port, errno));
+        }
+        // Without one of these, the connection is as good as most.
+        let _ = stream.set_nodelay(true);
+        let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
+        let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &(PROBED.as_secs() as u32));
+        let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &10);
+        let _ = setsockopt(&stream, sockopt::TcpKeepCount, &3);
+        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &(DEAD.as_millis() as u32));
+        let mut plain = relay::plain();
+        relay::handshake(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
+        let peer = session.peer(address, minted.identity);
+        Ok(Outer { stream, session, plain, peer })
+    }
+
+    /// Dials, makes sure that the server lets us in, and hangs up.
+    ///
+    /// # Errors
+    /// See [`TunnelFailure`].
+    pub fn try_out(&self, until: Deadline) -> Result<Peer, TunnelFailure> {
+        let Outer { stream, mut session, mut plain, peer } = self.dial(until)?;
+        relay::confirm(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
+        relay::hang_up(&mut session, &stream);
+        Ok(peer)
+    }
+}
+
+/// It answered a moment ago.
+fn unreached(address: IpAddr, port: u16, errno: Errno) -> TunnelFailure {
+    let problem = reach::Problem::Errno(errno);
+    let failure = ReachError::NoneAnswers { port, tried: vec![(address, problem)] };
+    TunnelFailure::Reach(failure.to_string())
+}

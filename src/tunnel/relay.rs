@@ -1,0 +1,428 @@
+//! The way of the data: what the kernel's NFS client sends goes encrypted to the server, and what the
+//! server sends goes back. Bounded: neither side is read while the other does not take. Ends when
+//! both have, or one is gone; who dials, and what is done then, is not decided here.
+//!
+//! Nothing is allocated here while data flows, and nothing wakes up while none does.
+
+use super::buffer::Buffer;
+use super::control::{TunnelFailure, named};
+use super::tls::{CHUNK, Session, State};
+use crate::retry::{Clock, Deadline};
+use crate::stop::Stop;
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Once one side has ended and nothing moves for this long, the other is not waited for.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Bytes that were carried.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// To the server, before they were encrypted.
+    pub sent: AtomicU64,
+    /// From the server.
+    pub received: AtomicU64,
+}
+
+/// Why a connection ended that should have gone on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RelayError {
+    /// The kernel's side failed.
+    #[error("the kernel's NFS client gave up the connection ({0:?})")]
+    Inner(Errno),
+    /// The server's side failed.
+    #[error("the connection to the server was lost: {}", named(*.0))]
+    Outer(Errno),
+    /// The server broke the rules of TLS, or sent an alert.
+    #[error("{0}")]
+    Tls(#[from] TunnelFailure),
+    /// One side has ended, and the other does not.
+    #[error("one side has ended the connection, and the other does not")]
+    Lingers,
+}
+
+/// A buffer for data that came from the server.
+pub fn plain() -> Buffer {
+    Buffer::new(CHUNK)
+}
+
+/// Finishes the handshake before `until`. Data that comes with its end goes into `plain`.
+///
+/// # Errors
+/// See [`TunnelFailure`].
+pub fn handshake(
+    session: &mut Session,
+    plain: &mut Buffer,
+    outer: &TcpStream,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<(), TunnelFailure> {
+    let started = clock.now();
+    loop {
+        let state = session.turn(plain);
+        let flushed = flush(&mut session.outgoing, outer);
+        let state = state?;
+        flushed.map_err(|_| TunnelFailure::Closed)?;
+        if state == State::Open && session.outgoing.is_empty() {
+            return Ok(());
+        }
+        if session.ended() {
+            return Err(TunnelFailure::Closed);
+        }
+        match wait(session, outer, until, clock, stop)? {
+            Waited::Ready => {}
+            Waited::Ended => return Err(TunnelFailure::Closed),
+            Waited::Late => {
+                return Err(TunnelFailure::Silent(clock.now().saturating_sub(started)));
+            }
+        }
+    }
+}
+
+/// Asks over an open connection what costs a server nothing, an NFS NULL call: with TLS 1.3, nothing
+/// else tells that the server has let us in.
+///
+/// # Errors
+/// [`TunnelFailure::Dropped`], [`TunnelFailure::Mute`], or what the server's alert says.
+pub fn confirm(
+    session: &mut Session,
+    plain: &mut Buffer,
+    outer: &TcpStream,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<(), TunnelFailure> {
+    let started = clock.now();
+    session.encrypt(&null_call(sys::random() as u32))?;
+    loop {
+        if !plain.is_empty() {
+            return Ok(());
+        }
+        // The alert that tells why may lie behind what cannot be sent any more.
+        let flushed = flush(&mut session.outgoing, outer);
+        match wait(session, outer, until, clock, stop)? {
+            Waited::Ready => {}
+            Waited::Ended => return Err(TunnelFailure::Dropped),
+            Waited::Late => return Err(TunnelFailure::Mute(clock.now().saturating_sub(started))),
+        }
+        session.turn(plain)?;
+        if session.ended() || flushed.is_err() {
+            return Err(TunnelFailure::Dropped);
+        }
+    }
+}
+
+/// Ends an open connection as TLS wants it, without waiting for anything.
+pub fn hang_up(session: &mut Session, outer: &TcpStream) {
+    if session.close().is_ok() {
+        let _ = flush(&mut session.outgoing, outer);
+    }
+}
+
+/// A record that calls procedure NULL of NFS version 4, without credentials (RFC 5531).
+fn null_call(xid: u32) -> Vec<u8> {
+    let body = [xid, 0, 2, 100_003, 4, 0, 0, 0, 0, 0];
+    let mark = 1 << 31 | (4 * body.len() as u32);
+    std::iter::once(mark).chain(body).flat_map(u32::to_be_bytes).collect()
+}
+
+/// What a wait for the server ended with.
+enum Waited {
+    /// Bytes came in, or some went out.
+    Ready,
+    /// The server has closed the connection.
+    Ended,
+    /// The time is up.
+    Late,
+}
+
+/// Waits until bytes come from the server, or those in `outgoing` can be sent.
+fn wait(
+    session: &mut Session,
+    outer: &TcpStream,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Waited, TunnelFailure> {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::POLLIN, session.is_hungry());
+    flags.set(PollFlags::POLLOUT, !session.outgoing.is_empty());
+    stop.poll(&[PollFd::new(outer.as_fd(), flags)], until.left(clock))?;
+    match fill(&mut session.incoming, outer) {
+        Ok(Some(0)) | Err(_) => Ok(Waited::Ended),
+        // Whatever has come: who sends without end what leads to nothing gains nothing by it.
+        Ok(_) if until.passed(clock) => Ok(Waited::Late),
+        Ok(_) => Ok(Waited::Ready),
+    }
+}
+
+/// Carries data both ways until both sides have ended. `plain` holds what came with the handshake.
+///
+/// # Errors
+/// See [`RelayError`].
+pub fn relay(
+    session: &mut Session,
+    mut plain: Buffer,
+    inner: &TcpStream,
+    outer: &TcpStream,
+    carried: &Carried,
+) -> Result<(), RelayError> {
+    let mut relay = Relay {
+        session,
+        to_inner: &mut plain,
+        from_inner: Buffer::new(CHUNK),
+        inner,
+        outer,
+        carried,
+        inner_ended: false,
+        outer_ended: false,
+        told_outer: false,
+        told_inner: false,
+    };
+    relay.turn()?;
+    while !relay.done() {
+        let ready = relay.wait()?;
+        relay.step(ready)?;
+    }
+    Ok(())
+}
+
+struct Relay<'a> {
+    session: &'a mut Session,
+    to_inner: &'a mut Buffer,
+    from_inner: Buffer,
+    inner: &'a TcpStream,
+    outer: &'a TcpStream,
+    carried: &'a Carried,
+    /// The kernel will send nothing more.
+    inner_ended: bool,
+    /// The server will send nothing more.
+    outer_ended: bool,
+    /// The server knows that the kernel has ended.
+    told_outer: bool,
+    /// The kernel knows that the server has.
+    told_inner: bool,
+}
+
+/// Which streams can be read.
+#[derive(Clone, Copy)]
+struct Ready {
+    inner: bool,
+    outer: bool,
+}
+
+impl Relay<'_> {
+    fn done(&self) -> bool {
+        self.told_outer && self.told_inner && self.session.outgoing.is_empty()
+    }
+
+    fn reads_inner(&self) -> bool {
+        !self.inner_ended && self.session.outgoing.is_empty()
+    }
+
+    /// Not as long as there are records that the kernel's side has no room for.
+    fn reads_outer(&self) -> bool {
+        !self.outer_ended && self.session.is_hungry()
+    }
+
+    /// Sleeps until something can be done.
+    fn wait(&self) -> Result<Ready, RelayError> {
+        let flags = |reads, writes| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, reads);
+            flags.set(PollFlags::POLLOUT, writes);
+            flags
+        };
+        let inner_flags = flags(self.reads_inner(), !self.to_inner.is_empty());
+        let outer_flags = flags(self.reads_outer(), !self.session.outgoing.is_empty());
+        // A stream of which nothing is wanted would wake us for ever once it is closed. The kernel's is
+        // looked at all the same: if it gives up while the server does not take, so do we.
+        let watches_inner = !inner_flags.is_empty() || !self.inner_ended;
+        let inner = watches_inner.then(|| PollFd::new(self.inner.as_fd(), inner_flags));
+        let outer = (!outer_flags.is_empty()).then(|| PollFd::new(self.outer.as_fd(), outer_flags));
+        let ending = self.inner_ended || self.outer_ended;
+        let span = if ending { PollTimeout::try_from(LINGER) } else { Ok(PollTimeout::NONE) };
+        let span = span.unwrap_or(PollTimeout::MAX);
+        let inner_events;
+        let outer_events;
+        let ready = match (inner, outer) {
+            (Some(inner), Some(outer)) => {
+                let mut both = [inner, outer];
+                let ready = polled(&mut both, span)?;
+                let [inner, outer] = &both;
+                (inner_events, outer_events) = (events(inner), events(outer));
+                ready
+            }
+            (Some(one), None) => {
+                let mut one = [one];
+                let ready = polled(&mut one, span)?;
+                let [inner] = &one;
+                (inner_events, outer_events) = (events(inner), PollFlags::empty());
+                ready
+            }
+            (None, Some(one)) => {
+                let mut one = [one];
+                let ready = polled(&mut one, span)?;
+                let [outer] = &one;
+                (inner_events, outer_events) = (PollFlags::empty(), events(outer));
+                ready
+            }
+            (None, None) => return Err(RelayError::Lingers),
+        };
+        if !ready && ending {
+            return Err(RelayError::Lingers);
+        }
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        if inner_flags.is_empty() && inner_events.intersects(gone) {
+            return Err(RelayError::Inner(Errno::ECONNRESET));
+        }
+        // An error is read off the stream, or met when it is written to.
+        let readable = PollFlags::POLLIN | gone;
+        Ok(Ready {
+            inner: self.reads_inner() && inner_events.intersects(readable),
+            outer: self.reads_outer() && outer_events.intersects(readable),
+        })
+    }
+
+    /// Moves what can be moved.
+    fn step(&mut self, ready: Ready) -> Result<(), RelayError> {
+        if ready.outer
+            && fill(&mut self.session.incoming, self.outer).map_err(RelayError::Outer)? == Some(0)
+        {
+            self.outer_ended = true;
+        }
+        if ready.inner {
+            match fill(&mut self.from_inner, self.inner).map_err(RelayError::Inner)? {
+                Some(0) => self.inner_ended = true,
+                Some(n) => {
+                    self.carried.sent.fetch_add(n as u64, Ordering::Relaxed);
+                    self.session.encrypt(self.from_inner.filled())?;
+                    self.from_inner.consume(n);
+                }
+                None => {}
+            }
+        }
+        self.turn()
+    }
+
+    /// Works through what has come from the server, and sends on both ways.
+    fn turn(&mut self) -> Result<(), RelayError> {
+        loop {
+            let before = self.to_inner.len();
+            let turned = self.session.turn(self.to_inner);
+            let came = self.to_inner.len() - before;
+            self.carried.received.fetch_add(came as u64, Ordering::Relaxed);
+            // What came before an error is good, and what the error makes us say is said.
+            let sent = flush(self.to_inner, self.inner);
+            let flushed = flush(&mut self.session.outgoing, self.outer);
+            turned?;
+            sent.map_err(RelayError::Inner)?;
+            flushed.map_err(RelayError::Outer)?;
+            self.outer_ended |= self.session.ended();
+            // There may be records left that had no room before.
+            if !self.session.can_turn(self.to_inner) {
+                break;
+            }
+        }
+        self.tell()
+    }
+
+    /// Hands on that a side has ended, once all that it sent has gone.
+    fn tell(&mut self) -> Result<(), RelayError> {
+        if self.inner_ended && !self.told_outer && self.session.outgoing.is_empty() {
+            self.session.close()?;
+            flush(&mut self.session.outgoing, self.outer).map_err(RelayError::Outer)?;
+            self.told_outer = true;
+        }
+        if self.outer_ended && !self.told_inner && self.to_inner.is_empty() {
+            // That it is closed already is what was wanted.
+            let _ = self.inner.shutdown(Shutdown::Write);
+            self.told_inner = true;
+        }
+        Ok(())
+    }
+}
+
+/// poll(2); whether anything is ready.
+fn polled(fds: &mut [PollFd<'_>], span: PollTimeout) -> Result<bool, RelayError> {
+    loop {
+        match poll(fds, span) {
+            Ok(n) => return Ok(n > 0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(RelayError::Tls(TunnelFailure::NoMeans(errno))),
+        }
+    }
+}
+
+fn events(fd: &PollFd<'_>) -> PollFlags {
+    fd.revents().unwrap_or(PollFlags::empty())
+}
+
+/// Reads once; `None`: nothing is there, `Some(0)`: the end.
+fn fill(buffer: &mut Buffer, mut from: &TcpStream) -> Result<Option<usize>, Errno> {
+    let room = buffer.room();
+    if room.is_empty() {
+        return Ok(None);
+    }
+    match from.read(room) {
+        Ok(n) => {
+            buffer.add(n);
+            Ok(Some(n))
+        }
+        Err(e) => later(&e).map(|()| None),
+    }
+}
+
+/// Sends what the stream takes.
+fn flush(buffer: &mut Buffer, mut to: &TcpStream) -> Result<(), Errno> {
+    while !buffer.is_empty() {
+        match to.write(buffer.filled()) {
+            Ok(n) => buffer.consume(n),
+            Err(e) => return later(&e),
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error only says that it is not the time.
+fn later(error: &io::Error) -> Result<(), Errno> {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
+        _ => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standin::Authority;
+    use super::super::tls;
+    use super::*;
+    use crate::stop::SystemClock;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    #[test]
+    fn who_sends_without_end_does_not_outlast_the_deadline() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let outer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        outer.set_nonblocking(true).unwrap();
+        let mut session = tls::tests::session(&Authority::new());
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let mut wait = |left| {
+            server.write_all(&[22]).unwrap();
+            let until = Deadline::after(&clock, left);
+            wait(&mut session, &outer, until, &clock, &stop).unwrap()
+        };
+        assert!(matches!(wait(Duration::from_secs(20)), Waited::Ready));
+        assert!(matches!(wait(Duration::ZERO), Waited::Late));
+    }
+}

@@ -1,0 +1,390 @@
+//! The tunnel at work: takes connections to the local port, lets the kernel's in, and gives each an
+//! outer connection of its own; answers on the control socket. What it is given (listeners, key,
+//! trust) is others' business, and so is how it is kept alive.
+
+use super::control::{self, LONGEST_REQUEST, Peer, Request, TunnelFailure, TunnelStatus};
+use super::identity::Identity;
+use super::outer::{Dialer, Outer};
+use super::peer;
+use super::relay::{self, Carried, RelayError};
+use super::tls::Client;
+use crate::config::{Level, Share};
+use crate::log::Log;
+use crate::retry::{Backoff, Clock, Deadline, Stopped};
+use crate::stop::{Stop, SystemClock};
+use crate::sys;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use std::io::{ErrorKind, Read, Write};
+use std::mem::discriminant;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Connections at the same time. A mount has one; those of processes of root count too.
+const MOST_CONNECTIONS: u64 = 128;
+/// Questions at the same time.
+const MOST_QUESTIONS: u64 = 8;
+/// How long a question may take to be asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one attempt to reach the file system may take.
+const ATTEMPT: Duration = Duration::from_secs(15);
+/// A thread's stack: cryptography in C and a few small buffers.
+const STACK: usize = 512 << 10;
+/// Of what happens again and again, one line in this time is written.
+const QUIET: Duration = Duration::from_secs(30);
+/// With no descriptor or memory to spare, a listener stays readable: so long it is left alone.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A wait without an end: poll(2) knows no longer one.
+const FOR_EVER: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
+/// Where it listens.
+pub struct Listeners {
+    /// For the kernel's NFS client.
+    pub nfs: TcpListener,
+    /// For questions.
+    pub control: UnixListener,
+}
+
+/// A tunnel; lives as long as its process.
+pub struct Tunnel {
+    /// `/` outside of tests.
+    pub root: PathBuf,
+    /// Whose tunnel it is.
+    pub share: Share,
+    /// How TLS is spoken, and who we are; or why that is not to be had.
+    pub means: Result<(Client, Identity), TunnelFailure>,
+    /// The signals.
+    pub stop: Stop,
+    /// What the clock counts from.
+    pub started: Instant,
+    /// Where lines go.
+    pub log: Log,
+    /// What is counted.
+    pub told: Told,
+}
+
+/// What a tunnel tells of itself.
+#[derive(Default)]
+pub struct Told {
+    carried: Carried,
+    connections: AtomicU64,
+    questions: AtomicU64,
+    refused: AtomicU64,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    peer: Option<Peer>,
+    failure: Option<TunnelFailure>,
+    /// When a failure, and when a stranger, was last written of.
+    failure_logged: Option<Instant>,
+    stranger_logged: Option<Instant>,
+}
+
+/// Why a tunnel ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A signal.
+    Stopped,
+    /// It was asked to.
+    Asked,
+    /// The process that hands out credentials has gone.
+    NoBroker,
+}
+
+impl From<Stopped> for End {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl Tunnel {
+    /// Serves until there is a reason to end. `lifeline` is closed when there is.
+    pub fn serve(&'static self, listeners: Listeners, lifeline: Option<UnixStream>) -> End {
+        let Listeners { nfs, control } = listeners;
+        // Connections can be gone again when their turn comes: accept must not wait for the next.
+        let _ = nfs.set_nonblocking(true);
+        let _ = control.set_nonblocking(true);
+        let (asked, ask) = match UnixStream::pair() {
+            Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
+            // It is asked for nothing more that it has no means for.
+            Err(_) => return End::NoBroker,
+        };
+        let ask: &'static Mutex<Option<OwnedFd>> = Box::leak(Box::new(Mutex::new(Some(ask))));
+        loop {
+            let mut fds = vec![
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+                PollFd::new(asked.as_fd(), PollFlags::POLLIN),
+            ];
+            if self.means.is_ok() {
+                fds.push(PollFd::new(nfs.as_fd(), PollFlags::POLLIN));
+                fds.extend(lifeline.as_ref().map(|l| PollFd::new(l.as_fd(), PollFlags::empty())));
+            }
+            let ready = match self.stop.poll(&fds, FOR_EVER) {
+                Ok(ready) => ready,
+                Err(stopped) => return stopped.into(),
+            };
+            let is = |n: usize| ready.get(n) == Some(&true);
+            if is(1) {
+                return End::Asked;
+            }
+            if is(3) {
+                return End::NoBroker;
+            }
+            if is(0) {
+                match control.accept() {
+                    Ok((stream, _)) => self.question(stream, ask),
+                    Err(e) => self.rest(&e),
+                }
+            }
+            if is(2) {
+                match nfs.accept() {
+                    Ok((stream, _)) => self.connection(stream),
+                    Err(e) => self.rest(&e),
+                }
+            }
+        }
+    }
+
+    fn clock(&self) -> SystemClock<'_> {
+        SystemClock::new(self.started, &self.stop)
+    }
+
+    /// After an accept that failed.
+    fn rest(&self, error: &std::io::Error) {
+        // The connection has gone again, or there is nothing to have it with.
+        let passing = [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
+        if !passing.contains(&error.kind()) {
+            let _ = self.clock().wait(PAUSE);
+        }
+    }
+
+    /// Begins what a connection to the local port needs, if it may.
+    fn connection(&'static self, stream: TcpStream) {
+        let reserved = self.share.options.has("resvport");
+        if let Err(stranger) = peer::admit(&self.root, &stream, reserved) {
+            let refused = self.told.refused.fetch_add(1, Ordering::Relaxed) + 1;
+            if self.may_log(|last| &mut last.stranger_logged) {
+                self.log.warning(format_args!(
+                    "{}: refused a connection to the local port that is not the kernel's, by \
+                     {stranger} ({refused} refused so far)",
+                    self.share.mount_point.display()
+                ));
+            }
+            return;
+        }
+        let Some(place) = Place::take(&self.told.connections, MOST_CONNECTIONS) else {
+            self.failed(&TunnelFailure::NoMeans(Errno::EUSERS));
+            return;
+        };
+        let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
+            let _place = place;
+            self.carry(&stream);
+        });
+        if let Err(e) = thread {
+            self.failed(&TunnelFailure::NoMeans(
+                e.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw),
+            ));
+        }
+    }
+
+    /// Serves one connection of the kernel's until its end.
+    fn carry(&self, inner: &TcpStream) {
+        let Ok((client, identity)) = &self.means else { return };
+        let clock = self.clock();
+        let dialer = self.dialer(client, identity, &clock);
+        if inner.set_nonblocking(true).is_err() {
+            return;
+        }
+        let _ = inner.set_nodelay(true);
+        let mut backoff = Backoff::new(sys::random());
+        let mut outer = loop {
+            match dialer.dial(Deadline::after(&clock, ATTEMPT)) {
+                Ok(outer) => break outer,
+                Err(TunnelFailure::Stopped(_)) => return,
+                Err(failure) => self.failed(&failure),
+            }
+            // Once the kernel has given this connection up, it makes another.
+            let fds = [PollFd::new(inner.as_fd(), given_up())];
+            if self.stop.poll(&fds, backoff.pause()) != Ok(vec![false]) {
+                return;
+            }
+        };
+        self.reached(&outer.peer);
+        let Outer { stream, session, plain, .. } = &mut outer;
+        let plain = std::mem::replace(plain, super::buffer::Buffer::new(0));
+        match relay::relay(session, plain, inner, stream, &self.told.carried) {
+            Ok(()) | Err(RelayError::Inner(_) | RelayError::Lingers) => {}
+            Err(RelayError::Tls(failure)) => self.failed(&failure),
+            Err(e @ RelayError::Outer(_)) => {
+                if self.may_log(|last| &mut last.failure_logged) {
+                    let point = self.share.mount_point.display();
+                    self.log.warning(format_args!("{point}: {e}; the kernel connects anew"));
+                }
+            }
+        }
+    }
+
+    fn dialer<'a>(
+        &'a self,
+        client: &'a Client,
+        identity: &'a Identity,
+        clock: &'a dyn Clock,
+    ) -> Dialer<'a> {
+        let (root, share, stop) = (&*self.root, &self.share, &self.stop);
+        Dialer { root, share, client, identity, clock, stop }
+    }
+
+    /// Begins to answer a question.
+    fn question(&'static self, stream: UnixStream, end: &'static Mutex<Option<OwnedFd>>) {
+        let Some(place) = Place::take(&self.told.questions, MOST_QUESTIONS) else { return };
+        let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
+            let _place = place;
+            self.answer(stream, end);
+        });
+        // Who asked sees the connection closed.
+        let _ = thread;
+    }
+
+    fn answer(&self, mut stream: UnixStream, end: &Mutex<Option<OwnedFd>>) {
+        let clock = self.clock();
+        // The socket is root's alone: a question that is not asked costs a place, and not for long.
+        let _ = stream.set_read_timeout(Some(PATIENCE));
+        let _ = stream.set_write_timeout(Some(PATIENCE));
+        let answer = match question(&mut stream) {
+            None => return,
+            Some(Request::Status) => control::status_line(&self.status()),
+            Some(Request::Handshake(span)) => {
+                let result = self.handshake(Deadline::after(&clock, span), &clock);
+                control::handshake_line(&result)
+            }
+            Some(Request::End) => control::END_LINE.to_owned(),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+        if answer == control::END_LINE {
+            // The other end is polled by the main thread.
+            end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        }
+    }
+
+    fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelFailure> {
+        let result = match &self.means {
+            Err(failure) => Err(failure.clone()),
+            Ok((client, identity)) => self.dialer(client, identity, clock).try_out(until),
+        };
+        match &result {
+            Ok(peer) => self.reached(peer),
+            Err(failure) => self.last(|last| last.failure = Some(failure.clone())),
+        }
+        result
+    }
+
+    fn status(&self) -> TunnelStatus {
+        let told = &self.told;
+        let (peer, last_failure) = self.last(|last| (last.peer.clone(), last.failure.clone()));
+        TunnelStatus {
+            peer,
+            connections: told.connections.load(Ordering::Relaxed),
+            sent: told.carried.sent.load(Ordering::Relaxed),
+            received: told.carried.received.load(Ordering::Relaxed),
+            refused: told.refused.load(Ordering::Relaxed),
+            last_failure,
+        }
+    }
+
+    fn last<T>(&self, f: impl FnOnce(&mut Last) -> T) -> T {
+        f(&mut self.told.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Whether it is time for a line of its kind.
+    fn may_log(&self, which: impl FnOnce(&mut Last) -> &mut Option<Instant>) -> bool {
+        self.last(|last| {
+            let logged = which(last);
+            let may = logged.is_none_or(|at| at.elapsed() >= QUIET);
+            if may {
+                *logged = Some(Instant::now());
+            }
+            may
+        })
+    }
+
+    fn reached(&self, peer: &Peer) {
+        let before = self.last(|last| {
+            last.failure_logged = None;
+            last.peer.replace(peer.clone())
+        });
+        let level = if before.as_ref() == Some(peer) { Level::Debug } else { Level::Info };
+        let identity = peer.identity.as_ref().map(|i| format!(", as {i}")).unwrap_or_default();
+        self.log.line(
+            level,
+            format_args!(
+                "{}: encrypted to {} by {}, {}{identity}",
+                self.share.mount_point.display(),
+                peer.address,
+                peer.version,
+                peer.cipher
+            ),
+        );
+    }
+
+    fn failed(&self, failure: &TunnelFailure) {
+        // Of another kind: times and spans in it are other ones each time.
+        let before = self.last(|last| last.failure.replace(failure.clone()));
+        let new = before.is_none_or(|before| discriminant(&before) != discriminant(failure));
+        if self.may_log(|last| &mut last.failure_logged) || new {
+            let point = self.share.mount_point.display();
+            self.log
+                .error(format_args!("{point}: {failure}; tried again as long as the kernel waits"));
+        }
+    }
+}
+
+/// What a stream shows when its other end sends nothing more, or is gone.
+fn given_up() -> PollFlags {
+    PollFlags::from_bits_retain(nix::libc::POLLRDHUP)
+}
+
+fn question(stream: &mut UnixStream) -> Option<Request> {
+    let mut line = [0; LONGEST_REQUEST];
+    let mut filled = 0;
+    loop {
+        match stream.read(line.get_mut(filled..)?) {
+            // The end of the stream, or a line that is too long.
+            Ok(0) => return None,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+        let so_far = line.get(..filled)?;
+        if let Some(end) = so_far.iter().position(|byte| *byte == b'\n') {
+            return Request::parse(so_far.get(..end)?);
+        }
+    }
+}
+
+/// One of a bounded number, given back when it is dropped.
+struct Place(&'static AtomicU64);
+
+impl Place {
+    fn take(count: &'static AtomicU64, most: u64) -> Option<Self> {
+        // Only the main thread takes them.
+        if count.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Self(count))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,402 @@
+//! Shares with encryption in transit, through the whole program, for all that needs no mount: a session
+//! start that gets as far as the handshake with a stand-in on loopback, `check`, and the tunnel's end.
+//! Needs root, like the program.
+
+// Test files that clippy does not know as such.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod common;
+#[allow(dead_code)]
+#[path = "common/tls.rs"]
+mod tls;
+
+use common::{agent, ended, folder};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tls::{Authority, NAME, Shown};
+
+/// A server on loopback that does `work` with each connection, until the test program ends.
+fn server(work: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let work = Arc::new(work);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let work = work.clone();
+            thread::spawn(move || work(stream));
+        }
+    });
+    port
+}
+
+/// One that speaks TLS, and closes when the client has said something.
+fn tls_server(shown: &Shown) -> u16 {
+    let (config, _): (Arc<ServerConfig>, _) = tls::server(shown, &[&TLS12, &TLS13], &[]);
+    server(move |stream| {
+        let connection = ServerConnection::new(config.clone()).unwrap();
+        let mut tls = StreamOwned::new(connection, stream);
+        let _ = tls.read(&mut [0; 64]);
+        let _ = tls.flush();
+    })
+}
+
+/// A machine with one encrypted share.
+struct Machine {
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new(port: u16, authority: &Authority, more: &str) -> Self {
+        let folder = folder();
+        fs::write(folder.path().join("roots.pem"), &authority.pem).unwrap();
+        let config = format!(
+            "deadline = \"5s\"\n[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\n\
+             mount_point = \"{}\"\noptions = \"port={port}\"\nencryption_in_transit = true\n\
+             file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n{more}\n",
+            folder.path().join("mnt").display(),
+            folder.path().join("roots.pem").display()
+        );
+        fs::write(folder.path().join("c.toml"), config).unwrap();
+        Self { folder }
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String) {
+        let config = self.folder.path().join("c.toml");
+        ended(agent().args(args).arg("--config").arg(config).output().unwrap())
+    }
+
+    fn once(&self) -> (i32, String) {
+        self.run(&["--once", "--allow-private-namespace"])
+    }
+
+    /// A file of the tunnel's.
+    fn tunnel(&self, kind: &str) -> PathBuf {
+        let point = self.folder.path().join("mnt").display().to_string();
+        let name = point.trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
+        Path::new("/run/efs-agent/tunnel").join(format!("{name}.{kind}"))
+    }
+
+    /// The processes of its tunnels.
+    fn processes(&self) -> Vec<String> {
+        let point = self.folder.path().join("mnt").display().to_string();
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let lines = all.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        lines.filter(|line| line.contains(&format!(" tunnel {point} "))).collect()
+    }
+
+    fn has_tunnel(&self) -> bool {
+        self.tunnel("sock").exists()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.run(&["unmount"]);
+        let until = Instant::now() + Duration::from_secs(2);
+        while !self.processes().is_empty() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let left = self.processes();
+        assert!(left.is_empty() || thread::panicking(), "left behind: {left:?}");
+        for kind in ["key", "for"] {
+            let _ = fs::remove_file(self.tunnel(kind));
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_fails_ends_the_start_before_anything_is_mounted() {
+    let ours = Authority::new();
+    let wrong_name = ours.issue(&["nfs.example"], (2000, 2099));
+    let expired = ours.issue(&[NAME], (2000, 2001));
+    let strange = Authority::new().good();
+    for (port, code, sentence, cure) in [
+        (
+            tls_server(&wrong_name),
+            69,
+            format!("the server's certificate is for nfs.example, not for {NAME}; after 1 attempt"),
+            "if the server is a stand-in for EFS, name it in `tls_name`",
+        ),
+        (
+            tls_server(&expired),
+            69,
+            "the server's certificate expired at 2001-01-01T00:00:00Z, and the clock here says 20"
+                .into(),
+            "if the clock here is wrong, have it set",
+        ),
+        (
+            tls_server(&ours.ca()),
+            69,
+            "the server shows a CA certificate as its own; after 1 attempt".into(),
+            "give it a certificate that was issued by a CA, and name that CA in `trust`",
+        ),
+        (
+            tls_server(&strange),
+            69,
+            "the server's certificate was issued by nobody that is trusted; after 1 attempt".into(),
+            "put the issuer's root into ",
+        ),
+        (
+            server(|mut stream| drop(stream.write_all(b"220 mail.example ESMTP ready\r\n"))),
+            69,
+            "the server does not speak TLS on this port; after 1 attempt".into(),
+            "an NFS server that is not EFS needs a TLS end of its own",
+        ),
+        (
+            server(|mut stream| drop(stream.read(&mut [0; 16]))),
+            75,
+            "the server closed the connection in the middle of the TLS handshake; after 1".into(),
+            "an NFS server without TLS does this",
+        ),
+    ] {
+        let machine = Machine::new(port, &ours, "");
+        let (exit, out) = machine.once();
+        assert_eq!(exit, code, "{out}");
+        assert!(out.contains(&sentence), "{out}");
+        assert!(out.contains(cure), "{out}");
+        assert!(!machine.folder.path().join("mnt").exists(), "the mount point is taken back");
+        assert!(machine.has_tunnel(), "the next start finds it");
+        let (exit, out) = machine.run(&["unmount"]);
+        assert_eq!(exit, 0, "{out}");
+        assert!(out.contains("; its tunnel was ended\n"), "{out}");
+        assert!(!machine.has_tunnel(), "{out}");
+        assert!(!machine.tunnel("port").exists());
+    }
+}
+
+#[test]
+fn a_start_tries_again_until_its_deadline_and_says_why() {
+    let ours = Authority::new();
+    let port = server(|mut stream| drop(stream.read(&mut [0; 16])));
+    let machine = Machine::new(port, &ours, "");
+    let started = Instant::now();
+    let (exit, out) = machine.run(&["--allow-private-namespace"]);
+    let took = started.elapsed().as_secs_f64();
+    assert_eq!(exit, 75, "{out}");
+    assert!((4.0..6.0).contains(&took), "{took}");
+    assert!(out.lines().filter(|line| line.contains(": attempt ")).count() > 3, "{out}");
+    let last = out.lines().last().unwrap();
+    assert!(last.contains("in the middle of the TLS handshake; after "), "{last}");
+}
+
+#[test]
+fn check_names_the_link_and_leaves_no_tunnel_behind() {
+    let ours = Authority::new();
+    let port = tls_server(&ours.issue(&["nfs.example"], (2000, 2099)));
+    let machine = Machine::new(port, &ours, "");
+    let (exit, out) = machine.run(&["check"]);
+    assert_eq!(exit, 1);
+    let line = |link: &str| {
+        let found = out.lines().find(|line| line.split_whitespace().nth(1) == Some(link));
+        found.unwrap_or_else(|| panic!("no {link} in {out}"))
+    };
+    // Elsewhere than in a container, the mount table is everybody's.
+    if line("privileges").starts_with("ok") {
+        assert!(line("tunnel").contains("; was started for this check"), "{out}");
+        let handshake = line("handshake");
+        assert!(handshake.starts_with("FAULT"), "{handshake}");
+        assert!(handshake.contains("certificate is for nfs.example, not for "), "{handshake}");
+        assert!(!machine.has_tunnel(), "{out}");
+    }
+}
+
+#[test]
+fn all_tunnels_can_be_started_beforehand_and_a_start_uses_them() {
+    let ours = Authority::new();
+    let port = server(|mut stream| drop(stream.read(&mut [0; 16])));
+    let machine = Machine::new(port, &ours, "");
+    let (exit, out) = machine.run(&["tunnel", "--all"]);
+    assert_eq!(exit, 0, "{out}");
+    let listens = out.split_once("its tunnel listens on 127.0.0.1:").unwrap().1.trim().to_owned();
+    assert!(listens.parse::<u16>().is_ok(), "{out}");
+    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), listens);
+    let (exit, out) = machine.run(&["status"]);
+    assert_eq!(exit, 1);
+    let line = format!(
+        ": NOT MOUNTED\n  tunnel: runs, though nothing is mounted through it: port {listens}, no handshake yet; "
+    );
+    assert!(out.contains(&line), "{out}");
+    let (_, json) = machine.run(&["status", "--json"]);
+    assert!(json.contains(&format!("\"tunnel\": {{\"port\": {listens}, ")), "{json}");
+    let (exit, out) = machine.once();
+    assert_eq!(exit, 75, "{out}");
+    let (_, again) = machine.run(&["tunnel", "--all"]);
+    assert!(again.trim_end().ends_with(&format!("127.0.0.1:{listens}")), "{again}");
+}
+
+#[test]
+fn a_tunnel_of_an_earlier_config_makes_way() {
+    let ours = Authority::new();
+    let port = tls_server(&ours.issue(&["nfs.example"], (2000, 2099)));
+    let machine = Machine::new(port, &ours, "");
+    let (exit, out) = machine.once();
+    assert!(exit == 69 && out.contains("certificate is for nfs.example, not for "), "{out}");
+    let port_before = fs::read_to_string(machine.tunnel("port")).unwrap();
+    let config = machine.folder.path().join("c.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "tls_name = \"nfs.example\"\n").unwrap();
+    // The handshake is finished now; behind it is no NFS server.
+    let (exit, out) = machine.once();
+    assert!(
+        exit == 75 && out.contains("closed the connection right after the TLS handsh"),
+        "{out}"
+    );
+    assert_ne!(fs::read_to_string(machine.tunnel("port")).unwrap(), port_before);
+    // Nor does a root that was exchanged count any longer.
+    fs::write(machine.folder.path().join("roots.pem"), &Authority::new().pem).unwrap();
+    let (exit, out) = machine.once();
+    assert!(exit == 69 && out.contains("was issued by nobody that is trusted"), "{out}");
+}
+
+#[test]
+fn no_tunnel_is_left_behind_however_fast_one_takes_the_place_of_another() {
+    let ours = Authority::new();
+    let machine = Machine::new(9, &ours, "");
+    let config = machine.folder.path().join("c.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    for n in 0..10 {
+        fs::write(&config, format!("{text}tls_name = \"nfs-{n}.example\"\n")).unwrap();
+        let (exit, out) = machine.run(&["tunnel", "--all"]);
+        assert_eq!(exit, 0, "{out}");
+        assert!(machine.has_tunnel());
+    }
+    let (exit, out) = machine.run(&["unmount"]);
+    assert_eq!(exit, 0, "{out}");
+}
+
+#[test]
+fn a_tunnel_is_detached_for_an_encrypted_share_of_the_config_alone() {
+    let machine = Machine::new(9, &Authority::new(), "");
+    let detach = |point: &str| machine.run(&["tunnel", point, "--detach", "40999"]);
+    let (exit, out) = detach("/mnt/adm-9");
+    assert_eq!(exit, 78, "{out}");
+    assert!(out.contains(": no [[share]] is mounted on /mnt/adm-9 (exit 78)"), "{out}");
+    let config = machine.folder.path().join("c.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let plain = "[[share]]\nendpoint = \"127.0.0.1\"\nmount_point = \"/mnt/adm-9\"\n";
+    fs::write(&config, text + plain).unwrap();
+    let (exit, out) = detach("/mnt/adm-9");
+    assert_eq!(exit, 78, "{out}");
+    assert!(out.contains(": no [[share]] is encrypted on /mnt/adm-9 (exit 78)"), "{out}");
+}
+
+#[test]
+fn a_tunnel_that_was_started_by_hand_is_found_and_ended_like_any_other() {
+    let ours = Authority::new();
+    let port = tls_server(&ours.issue(&["nfs.example"], (2000, 2099)));
+    let machine = Machine::new(port, &ours, "");
+    let point = machine.folder.path().join("mnt").display().to_string();
+    let free = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port().to_string()
+    };
+    let first = free();
+    let detach = |port: &str| machine.run(&["tunnel", &point, "--detach", port]);
+    assert_eq!(detach(&first).0, 0);
+    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), first);
+    let (exit, out) = detach(&free());
+    assert_eq!(exit, 70, "{out}");
+    assert!(
+        out.contains(&format!("another tunnel of {point} is running, and holds /run/")),
+        "{out}"
+    );
+    assert!(out.contains(".sock: sudo efs-agent unmount ends it (exit 70)"), "{out}");
+    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), first);
+    // A start is not hindered by it.
+    let (exit, out) = machine.once();
+    assert!(exit == 69 && out.contains("certificate is for nfs.example, not for "), "{out}");
+    assert_eq!(machine.run(&["unmount"]).0, 0);
+    // Nor is the end, where nobody knows its port.
+    assert_eq!(detach(&free()).0, 0);
+    fs::remove_file(machine.tunnel("port")).unwrap();
+    assert_eq!(machine.run(&["unmount"]).0, 0);
+    assert!(!machine.has_tunnel());
+}
+
+#[test]
+fn credentials_that_are_not_there_are_what_is_said() {
+    let ours = Authority::new();
+    let port = tls_server(&ours.good());
+    let machine = Machine::new(port, &ours, "iam = true\naws_profile = \"efs-agent-test-none\"\n");
+    let (exit, out) = machine.once();
+    // A name that nobody has written is a slip, and no waiting mends it.
+    assert_eq!(exit, 69, "{out}");
+    assert!(out.contains("efs-agent-test-none"), "{out}");
+    assert!(out.contains("to mend it: check the profile efs-agent-test-none in root's"), "{out}");
+}
+
+#[test]
+fn files_that_others_can_change_end_the_start_with_the_one_command_that_mends_it() {
+    let ours = Authority::new();
+    let machine = Machine::new(tls_server(&ours.good()), &ours, "");
+    let roots = machine.folder.path().join("roots.pem");
+    std::os::unix::fs::chown(&roots, Some(65534), None).unwrap();
+    let (exit, out) = machine.once();
+    assert_eq!(exit, 69, "{out}");
+    assert!(out.contains("roots.pem belongs to user 65534; after 1 attempt in "), "{out}");
+    let end = format!(" s\n  to mend it: chown root:root {}\n  exit 69\n", roots.display());
+    assert!(out.ends_with(&end), "{out}");
+}
+
+#[test]
+fn certificates_that_are_missing_or_none_are_said_before_the_server_hears_of_us() {
+    let ours = Authority::new();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    let port = server(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let machine = Machine::new(port, &ours, "");
+    let roots = machine.folder.path().join("roots.pem");
+    for (text, sentence) in [
+        (None, "roots.pem are missing: the file cannot be opened: No such file or directory"),
+        (Some("no certificate\n"), "roots.pem holds no certificate (they begin with -----BEGIN"),
+    ] {
+        let _ = fs::remove_file(&roots);
+        if let Some(text) = text {
+            fs::write(&roots, text).unwrap();
+        }
+        let (exit, out) = machine.once();
+        assert!(exit == 69 && out.contains(sentence), "{out}");
+        assert!(
+            out.contains("\n  to mend it: correct `trust`: a PEM file that root alone"),
+            "{out}"
+        );
+        let (exit, out) = machine.run(&["tunnel", "--all"]);
+        assert!(exit == 69 && out.contains(sentence), "{out}");
+        let (exit, out) = machine.run(&["check"]);
+        assert_eq!(exit, 1);
+        // Elsewhere than in a container, the mount table is everybody's.
+        if !out.contains("FAULT    privileges") {
+            assert!(out.contains(sentence) && !out.contains("name  "), "{out}");
+        }
+        assert!(!machine.has_tunnel());
+    }
+    assert_eq!(taken.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn the_config_says_at_once_what_does_not_go_together() {
+    let folder = folder();
+    let path = folder.path().join("c.toml");
+    let path = path.to_str().unwrap();
+    fs::write(path, "[[share]]\nendpoint = \"fs-1.example\"\niam = true\n").unwrap();
+    let (exit, out) = ended(agent().args(["--once", "--config", path]).output().unwrap());
+    assert_eq!(exit, 78);
+    assert_eq!(
+        out,
+        format!(
+            "error: {path}:3:7: iam needs encryption_in_transit = true in the same [[share]] (exit 78)\n"
+        )
+    );
+}

@@ -1,0 +1,974 @@
+//! The tunnel as a program, on loopback: started with its listeners as systemd would, against servers
+//! that demand a client's certificate. What goes through must come out, whatever is done to it.
+
+// A test file that clippy does not know as one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod common;
+#[allow(dead_code)]
+#[path = "common/tls.rs"]
+mod tls;
+
+use common::agent;
+use efs_agent::retry::Deadline;
+use efs_agent::stop::{Stop, SystemClock};
+use efs_agent::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
+use efs_agent::tunnel::unit::Instance;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tls::{Authority, NAME, Shown};
+
+const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
+const MIB: usize = 1 << 20;
+
+/// What a server does with a connection on which TLS stands.
+type Work = fn(StreamOwned<ServerConnection, TcpStream>) -> io::Result<()>;
+
+/// A server with threads, until it is dropped.
+struct Server {
+    port: u16,
+    ended: Arc<AtomicBool>,
+    /// Connections that were taken.
+    taken: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn start(config: Arc<ServerConfig>, work: Work) -> Self {
+        Self::raw(move |stream| {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            work(StreamOwned::new(connection, stream))
+        })
+    }
+
+    /// One that does `work` with the bare connection.
+    fn raw(work: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (ended, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (until, count, work) = (ended.clone(), taken.clone(), Arc::new(work));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if until.load(Ordering::SeqCst) {
+                    return;
+                }
+                // Only looked at (reach): nothing comes.
+                let (stream, work) = (stream.unwrap(), work.clone());
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.set_nodelay(true);
+                thread::spawn(move || work(stream));
+            }
+        });
+        Self { port, ended, taken }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Sends back what comes, and ends as the client does.
+fn echo(mut tls: StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> {
+    let mut bytes = vec![0; 65_536];
+    loop {
+        match tls.read(&mut bytes)? {
+            0 => {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+                return tls.sock.shutdown(Shutdown::Write);
+            }
+            n => tls.write_all(&bytes[..n])?,
+        }
+    }
+}
+
+/// A tunnel, with its listeners in our hands as they would be in systemd's.
+struct Tunnel {
+    folder: tempfile::TempDir,
+    nfs: TcpListener,
+    control: UnixListener,
+    program: PathBuf,
+    worker: Option<Child>,
+}
+
+impl Tunnel {
+    /// To `port` of this machine, trusting `authority`.
+    fn to(port: u16, authority: &Authority) -> Self {
+        let folder = common::folder();
+        fs::write(folder.path().join("roots.pem"), &authority.pem).unwrap();
+        let config = format!(
+            "[log]\nlevel = \"debug\"\n[[share]]\nendpoint = \"127.0.0.1\"\noptions = \"port={port}\"\n\
+             mount_point = \"/mnt/efs-agent-test\"\nencryption_in_transit = true\n\
+             file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n",
+            folder.path().join("roots.pem").display()
+        );
+        fs::write(folder.path().join("c.toml"), config).unwrap();
+        let nfs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let control = UnixListener::bind(folder.path().join("t.sock")).unwrap();
+        let program = agent().get_program().into();
+        let mut tunnel = Self { folder, nfs, control, program, worker: None };
+        tunnel.start();
+        tunnel
+    }
+
+    fn start(&mut self) {
+        self.run("/bin/bash", &[], "");
+    }
+
+    /// Starts it in mounts of its own, which `script` has made.
+    fn start_in(&mut self, script: &str) {
+        self.run("unshare", &["--mount", "/bin/bash"], script);
+    }
+
+    /// The program gets the listeners as descriptors 3 and 4.
+    fn run(&mut self, shell: &str, args: &[&str], before: &str) {
+        let numbers = [self.nfs.as_raw_fd(), self.control.as_raw_fd()];
+        fcntl(&self.nfs, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        fcntl(&self.control, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        let script = format!(
+            "{before}\nexec {{a}}<&{} {{b}}<&{}; exec 3<&$a 4<&$b; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"",
+            numbers[0], numbers[1]
+        );
+        let mut command = Command::new(shell);
+        command.args(args).args(["-c", &script, "bash"]).arg(&self.program);
+        command.args(["tunnel", "/mnt/efs-agent-test", "--config"]);
+        command.arg(self.folder.path().join("c.toml")).env_clear().stdin(Stdio::null());
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.worker = Some(command.spawn().unwrap());
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap()
+    }
+
+    fn pid(&self) -> u32 {
+        self.worker.as_ref().unwrap().id()
+    }
+
+    fn kill(&mut self, signal: Signal) -> Option<i32> {
+        let mut worker = self.worker.take().unwrap();
+        kill(Pid::from_raw(worker.id() as i32), signal).unwrap();
+        worker.wait().unwrap().code()
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.nfs.local_addr().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    fn handshake(&self, millis: u64) -> Result<Peer, TunnelFailure> {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_millis(millis));
+        control::handshake(&self.folder.path().join("t.sock"), until, &clock, &stop)
+    }
+
+    fn status(&self) -> TunnelStatus {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_secs(20));
+        control::status(&self.folder.path().join("t.sock"), until, &clock, &stop).unwrap()
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the tunnel said:\n{}", self.log());
+        }
+        if self.worker.is_some() {
+            self.kill(Signal::SIGKILL);
+        }
+    }
+}
+
+/// `n` bytes that are not all alike.
+fn data(n: usize, seed: u8) -> Vec<u8> {
+    let mut state = u32::from(seed) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Sends `bytes` and takes back as many, at the same time.
+fn there_and_back(stream: &TcpStream, bytes: &[u8]) -> Vec<u8> {
+    thread::scope(|scope| {
+        let mut up = stream;
+        scope.spawn(move || up.write_all(bytes).unwrap());
+        let mut got = vec![0; bytes.len()];
+        let mut down = stream;
+        down.read_exact(&mut got).unwrap();
+        got
+    })
+}
+
+fn good(work: Work) -> (Server, Tunnel) {
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
+    let server = Server::start(config, work);
+    let tunnel = Tunnel::to(server.port, &authority);
+    (server, tunnel)
+}
+
+#[test]
+fn both_versions_and_key_lengths_carry_data_both_ways_at_once() {
+    let authority = Authority::new();
+    let shown = authority.good();
+    for (version, suite, words) in [
+        (&TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256, "TLS 1.3 TLS_AES_128_GCM_SHA256"),
+        (&TLS13, CipherSuite::TLS13_AES_256_GCM_SHA384, "TLS 1.3 TLS_AES_256_GCM_SHA384"),
+        (
+            &TLS12,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            "TLS 1.2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        ),
+        (
+            &TLS12,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            "TLS 1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        ),
+    ] {
+        let (config, anyone) = tls::server(&shown, &[version], &[suite]);
+        let server = Server::start(config, echo);
+        let tunnel = Tunnel::to(server.port, &authority);
+        let peer = tunnel.handshake(20_000).unwrap();
+        assert_eq!(format!("{} {}", peer.version, peer.cipher), words);
+        assert_eq!((peer.address.to_string().as_str(), peer.identity), ("127.0.0.1", None));
+        let bytes = data(8 * MIB, 1);
+        let stream = tunnel.connect();
+        assert!(there_and_back(&stream, &bytes) == bytes, "{words}");
+        // One certificate for the question, another for the connection; that of efs-utils' form.
+        let seen = anyone.seen.lock().unwrap();
+        assert_eq!(seen.len(), 2);
+        let has = |words: &[u8]| seen[1].windows(words.len()).any(|w| w == words);
+        assert!(has(b"fs-0123abcd") && has(b"efs-agent"));
+        let status = tunnel.status();
+        assert_eq!((status.connections, status.refused, status.last_failure), (1, 0, None));
+        assert_eq!((status.sent, status.received), (8 * MIB as u64, 8 * MIB as u64));
+        let peer = status.peer.unwrap();
+        assert_eq!(format!("{} {}", peer.version, peer.cipher), words);
+    }
+}
+
+#[test]
+fn the_end_of_one_side_is_handed_on_and_the_other_goes_on() {
+    // Ends at once, and then listens.
+    let (_server, tunnel) = good(|mut tls| {
+        tls.write_all(b"only this")?;
+        tls.conn.send_close_notify();
+        tls.flush()?;
+        tls.sock.shutdown(Shutdown::Write)?;
+        let mut bytes = Vec::new();
+        tls.read_to_end(&mut bytes)?;
+        assert_eq!(bytes.len(), 3 * MIB);
+        Ok(())
+    });
+    let mut stream = tunnel.connect();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, b"only this");
+    stream.write_all(&data(3 * MIB, 1)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let (_server, tunnel) = good(echo);
+    let mut stream = tunnel.connect();
+    let bytes = data(MIB, 2);
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).unwrap();
+    assert!(heard == bytes);
+    // And then nothing is left of it.
+    let end = Instant::now() + Duration::from_secs(10);
+    while tunnel.status().connections != 0 {
+        assert!(Instant::now() < end, "the connection is not let go");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn whoever_does_not_take_holds_up_the_other_and_nothing_is_lost_or_heaped_up() {
+    let (_server, tunnel) = good(|mut tls| {
+        let mut first = [0];
+        tls.read_exact(&mut first)?;
+        if first == *b"d" {
+            tls.write_all(&data(32 * MIB, 9))?;
+        } else {
+            // Takes nothing for a while, and then a little at a time.
+            thread::sleep(Duration::from_millis(700));
+            let mut got = vec![0; 32 * MIB];
+            for chunk in got.chunks_mut(50_021) {
+                tls.read_exact(chunk)?;
+            }
+            tls.write_all(if got == data(32 * MIB, 8) { b"good" } else { b"BAD!" })?;
+        }
+        tls.conn.send_close_notify();
+        tls.flush()?;
+        // Until the client has ended too, so that nothing is cut off.
+        let _ = tls.read(&mut first);
+        Ok(())
+    });
+    let mut up = tunnel.connect();
+    up.write_all(b"u").unwrap();
+    up.write_all(&data(32 * MIB, 8)).unwrap();
+    let mut answer = [0; 4];
+    up.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"good");
+    let mut down = tunnel.connect();
+    down.write_all(b"d").unwrap();
+    thread::sleep(Duration::from_millis(700));
+    let mut got = vec![0; 32 * MIB];
+    for (n, chunk) in got.chunks_mut(50_021).enumerate() {
+        if n % 100 == 0 {
+            thread::sleep(Duration::from_millis(30));
+        }
+        down.read_exact(chunk).unwrap();
+    }
+    assert!(got == data(32 * MIB, 9));
+    let status = fs::read_to_string(format!("/proc/{}/status", tunnel.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 30 * 1024, "{peak} KiB");
+}
+
+#[test]
+fn keys_are_updated_at_the_servers_wish_under_full_load() {
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.good(), &[&TLS13], &[]);
+    let server = Server::start(config, |mut tls| {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            let n = tls.read(&mut bytes)?;
+            if n == 0 {
+                return Ok(());
+            }
+            tls.conn.refresh_traffic_keys().map_err(io::Error::other)?;
+            tls.write_all(&bytes[..n])?;
+        }
+    });
+    let tunnel = Tunnel::to(server.port, &authority);
+    let bytes = data(16 * MIB, 3);
+    assert!(there_and_back(&tunnel.connect(), &bytes) == bytes);
+}
+
+#[test]
+fn thirty_two_connections_at_once_each_get_their_own_bytes() {
+    let (server, tunnel) = good(echo);
+    thread::scope(|scope| {
+        for n in 0..32 {
+            let stream = tunnel.connect();
+            scope.spawn(move || {
+                let bytes = data(MIB, n);
+                assert!(there_and_back(&stream, &bytes) == bytes);
+                // Held until all are there.
+                thread::sleep(Duration::from_millis(300));
+            });
+        }
+    });
+    // Each with its own, and each looked for first.
+    assert!(server.taken.load(Ordering::SeqCst) >= 32);
+    let status = fs::read_to_string(format!("/proc/{}/status", tunnel.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 32 * 3 * 1024, "{peak} KiB");
+}
+
+#[test]
+fn what_is_wrong_with_a_server_is_told_by_a_handshake() {
+    let authority = Authority::new();
+    let failure = |shown: &Shown| {
+        let (config, _) = tls::server(shown, BOTH, &[]);
+        let server = Server::start(config, echo);
+        Tunnel::to(server.port, &authority).handshake(20_000).unwrap_err()
+    };
+    let other = "fs-ffffffff.efs.eu-west-1.amazonaws.com";
+    assert_eq!(
+        failure(&authority.issue(&[other], (2000, 2099))),
+        TunnelFailure::CertificateName { wanted: NAME.into(), presented: vec![other.into()] }
+    );
+    assert_eq!(failure(&Authority::new().good()), TunnelFailure::UnknownIssuer);
+    let expired = failure(&authority.issue(&[NAME], (2000, 2010)));
+    let TunnelFailure::Expired { not_after, now } = expired else { panic!("{expired:?}") };
+    assert_eq!(humantime::format_rfc3339(not_after).to_string(), "2010-01-01T00:00:00Z");
+    assert!(now.elapsed().unwrap() < Duration::from_secs(60));
+    let early = failure(&authority.issue(&[NAME], (2098, 2099)));
+    assert!(matches!(early, TunnelFailure::NotYetValid { .. }), "{early:?}");
+}
+
+#[test]
+fn a_failure_that_lasts_is_not_written_of_again_and_again() {
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.issue(&[NAME], (2000, 2010)), BOTH, &[]);
+    let server = Server::start(config, echo);
+    let tunnel = Tunnel::to(server.port, &authority);
+    // It says what time it is, which is another one each time.
+    let _waits = tunnel.connect();
+    thread::sleep(Duration::from_secs(5));
+    let log = tunnel.log();
+    assert_eq!(log.matches("expired at 2010-01-01T00:00:00Z").count(), 1, "{log}");
+}
+
+#[test]
+fn servers_that_are_none_or_stop_on_the_way_are_told_apart() {
+    let authority = Authority::new();
+    let failure = |server: &Server, millis| {
+        Tunnel::to(server.port, &authority).handshake(millis).unwrap_err()
+    };
+    let server = Server::raw(|mut stream| {
+        let mut bytes = [0; 100];
+        let _ = stream.read(&mut bytes)?;
+        stream.write_all(b"220 mail.example ESMTP\r\n")?;
+        thread::sleep(Duration::from_secs(5));
+        Ok(())
+    });
+    assert_eq!(failure(&server, 20_000), TunnelFailure::NotTls);
+    let server = Server::raw(|mut stream| stream.read(&mut [0; 10]).map(|_| ()));
+    assert_eq!(failure(&server, 20_000), TunnelFailure::Closed);
+    // The handshake stops half-way, and after its end: each for the time there is.
+    let server = Server::raw(|stream| {
+        thread::sleep(Duration::from_secs(60));
+        drop(stream);
+        Ok(())
+    });
+    let silent = failure(&server, 3000);
+    assert!(matches!(silent, TunnelFailure::Silent(_)), "{silent:?}");
+    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
+    let server = Server::start(config.clone(), |mut tls| {
+        tls.conn.complete_io(&mut tls.sock)?;
+        thread::sleep(Duration::from_secs(60));
+        Ok(())
+    });
+    let mute = failure(&server, 3000);
+    assert!(matches!(mute, TunnelFailure::Mute(_)), "{mute:?}");
+    let server = Server::start(config, |mut tls| {
+        tls.conn.complete_io(&mut tls.sock)?;
+        tls.conn.send_close_notify();
+        tls.flush()
+    });
+    assert_eq!(failure(&server, 20_000), TunnelFailure::Dropped);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refused = Tunnel::to(closed, &authority).handshake(20_000).unwrap_err();
+    assert_eq!(
+        refused,
+        TunnelFailure::Reach(format!(
+            "TCP {closed} to 127.0.0.1 was refused (nothing listens there)"
+        ))
+    );
+}
+
+#[test]
+fn a_server_that_goes_mad_in_mid_stream_costs_its_own_connection_alone() {
+    let (_server, tunnel) = good(|mut tls| {
+        let mut first = [0];
+        tls.read_exact(&mut first)?;
+        match first[0] {
+            b'g' => tls.sock.write_all(&data(100_000, 1))?,
+            // A record that never ends, a record of nothing, half a record and the end.
+            b'l' => tls.sock.write_all(&[23, 3, 3, 0xff, 0xff])?,
+            b'n' => tls.sock.write_all(&[23, 3, 3, 0, 0])?,
+            b'h' => return tls.sock.write_all(&[23, 3, 3, 0x10, 0]),
+            _ => return echo(tls),
+        }
+        thread::sleep(Duration::from_secs(20));
+        Ok(())
+    });
+    for first in [b'g', b'l', b'n', b'h'] {
+        let mut stream = tunnel.connect();
+        stream.write_all(&[first]).unwrap();
+        let began = Instant::now();
+        // The end, or a reset: but no byte that the server has not encrypted.
+        let ended = stream.read(&mut [0; 100]);
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", char::from(first));
+    }
+    let mut stream = tunnel.connect();
+    stream.write_all(b"!").unwrap();
+    assert_eq!(there_and_back(&stream, b"well"), b"well");
+    assert!(tunnel.status().last_failure.is_some());
+}
+
+#[test]
+fn a_server_that_comes_late_serves_the_connection_that_was_waiting() {
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tunnel = Tunnel::to(port, &authority);
+    tunnel.status();
+    let stream = tunnel.connect();
+    let bytes = data(MIB, 4);
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(there_and_back(&stream, &bytes) == bytes));
+        thread::sleep(Duration::from_millis(1500));
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let config = config.clone();
+        scope.spawn(move || {
+            loop {
+                let (stream, _) = listener.accept().unwrap();
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                if echo(StreamOwned::new(connection, stream)).is_ok() {
+                    return;
+                }
+            }
+        });
+        // Once it has all come back, the end goes through.
+        let end = Instant::now() + Duration::from_secs(20);
+        while tunnel.status().received < MIB as u64 {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(20));
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+    });
+    assert!(tunnel.status().last_failure.is_some());
+    let log = tunnel.log();
+    let told = log.matches("was refused (nothing listens there); tried again").count();
+    assert_eq!(told, 1, "said once, however often it is tried: {log}");
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_a_reconnection_and_no_refusal() {
+    let (_server, mut tunnel) = good(echo);
+    let bytes = data(24 * MIB, 5);
+    let mut got = Vec::new();
+    let mut kills = 0;
+    // Like the kernel's client: what was not answered is asked again on a new connection.
+    let mut stream = tunnel.connect();
+    for chunk in bytes.chunks(MIB) {
+        if got.len() % (4 * MIB) == MIB {
+            tunnel.kill(Signal::SIGKILL);
+            kills += 1;
+            // The listener is held: nobody is refused meanwhile.
+            let waiting = tunnel.connect();
+            tunnel.start();
+            let mut answer = vec![0; MIB];
+            let broken =
+                (&stream).write_all(chunk).and_then(|()| (&stream).read_exact(&mut answer));
+            assert!(broken.is_err(), "the old connection went with the worker");
+            stream = waiting;
+        }
+        let answer = there_and_back(&stream, chunk);
+        got.extend(answer);
+    }
+    assert!(kills >= 5);
+    assert!(got == bytes);
+}
+
+#[test]
+fn whoever_is_not_root_is_turned_away_before_the_server_hears_of_it() {
+    let (server, tunnel) = good(echo);
+    tunnel.status();
+    let port = tunnel.nfs.local_addr().unwrap().port();
+    let before = server.taken.load(Ordering::SeqCst);
+    for script in [
+        // Sends, and waits for what comes back.
+        format!("exec 9<>/dev/tcp/127.0.0.1/{port}; echo hello >&9; timeout 5 cat <&9 | wc -c"),
+        // Sends and closes at once: such a socket shows as root's.
+        format!("exec 9<>/dev/tcp/127.0.0.1/{port}; echo hello >&9; exec 9>&-; sleep 0.3; echo 0"),
+    ] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=12345", "--regid=12345", "--clear-groups", "bash", "-c", &script]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.trim(), "0", "{output:?}");
+    }
+    // Root of a user namespace of its own is the same user.
+    let script =
+        format!("exec 9<>/dev/tcp/127.0.0.1/{port}; echo hello >&9; timeout 5 cat <&9 | wc -c");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=12345", "--regid=12345", "--clear-groups"]);
+    command.args(["unshare", "--user", "--map-root-user", "bash", "-c", &script]);
+    let output = command.output().unwrap();
+    let namespaces = output.status.success();
+    let refused = if namespaces { 3 } else { 2 };
+    let end = Instant::now() + Duration::from_secs(10);
+    while tunnel.status().refused < refused {
+        assert!(Instant::now() < end, "{:?}", tunnel.status());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.taken.load(Ordering::SeqCst), before, "nothing has reached the server");
+    let status = tunnel.status();
+    assert_eq!((status.refused, status.connections, status.sent), (refused, 0, 0));
+    let log = tunnel.log();
+    assert_eq!(log.matches("refused a connection").count(), 1, "not a line for each: {log}");
+    // And root is let in all the same.
+    assert_eq!(there_and_back(&tunnel.connect(), b"root"), b"root");
+}
+
+#[test]
+fn the_worker_is_nobody_without_any_rights_and_sleeps_when_nothing_flows() {
+    let (_server, mut tunnel) = good(echo);
+    let stream = tunnel.connect();
+    there_and_back(&stream, b"up");
+    let status = || fs::read_to_string(format!("/proc/{}/status", tunnel.pid())).unwrap();
+    let line = |name: &str| {
+        let status = status();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("Uid:"), "65534 65534 65534 65534");
+    assert_eq!(line("Gid:"), "65534 65534 65534 65534");
+    assert_eq!(line("Groups:"), "");
+    assert_eq!(line("NoNewPrivs:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(line(set), "0000000000000000");
+    }
+    // Without IAM there is no second process.
+    let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+    assert_eq!(fs::read_to_string(children).unwrap(), "");
+    let switches = || -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", tunnel.pid())).unwrap();
+        let of = |task: fs::DirEntry| {
+            let status = fs::read_to_string(task.path().join("status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+            format!("{:?} {}", task.file_name(), line.unwrap())
+        };
+        let mut all: Vec<_> = tasks.flatten().map(of).collect();
+        all.sort();
+        all
+    };
+    thread::sleep(Duration::from_millis(300));
+    let before = switches();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(switches(), before);
+    assert_eq!(tunnel.kill(Signal::SIGTERM), Some(143));
+}
+
+#[test]
+fn what_keeps_a_tunnel_from_its_work_is_told_to_whoever_asks() {
+    let authority = Authority::new();
+    let mut tunnel = Tunnel::to(1, &authority);
+    tunnel.status();
+    tunnel.kill(Signal::SIGKILL);
+    let roots = tunnel.folder.path().join("roots.pem");
+    fs::write(&roots, "nothing").unwrap();
+    tunnel.start();
+    let Err(TunnelFailure::Trust(why)) = tunnel.handshake(20_000) else { panic!() };
+    let path = roots.display();
+    let expected =
+        format!("{path} holds no certificate (they begin with -----BEGIN CERTIFICATE-----)");
+    assert_eq!(why, expected);
+}
+
+#[test]
+fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_first() {
+    let authority = Authority::new();
+    let (config, anyone) = tls::server(&authority.good(), BOTH, &[]);
+    let server = Server::start(config, echo);
+    let mut tunnel = Tunnel::to(server.port, &authority);
+    tunnel.status();
+    tunnel.kill(Signal::SIGKILL);
+    let path = tunnel.folder.path().join("c.toml");
+    let iam = fs::read_to_string(&path).unwrap() + "iam = true\naws_profile = \"test\"\n";
+    fs::write(&path, iam).unwrap();
+    let profile = tunnel.folder.path().join("credentials");
+    fs::write(
+        &profile,
+        "[test]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = not/told\n",
+    )
+    .unwrap();
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o600)).unwrap();
+    // Root's home is another one, for this process and its children alone; the program may be below it.
+    tunnel.program = common::copy(&tunnel.folder);
+    let script = format!(
+        "mount -t tmpfs -o mode=0700 none /root && install -D -m 0600 {} /root/.aws/credentials",
+        profile.display()
+    );
+    tunnel.start_in(&script);
+    let peer = tunnel.handshake(20_000).unwrap();
+    assert_eq!(
+        peer.identity.as_deref(),
+        Some("profile \"test\" of /root/.aws/credentials, access key AKIDEXAMPLE")
+    );
+    let bytes = data(MIB, 7);
+    assert!(there_and_back(&tunnel.connect(), &bytes) == bytes);
+    let seen = anyone.seen.lock().unwrap().clone();
+    assert!(seen.iter().all(|shown| shown.windows(11).any(|w| w == b"AKIDEXAMPLE")));
+    assert_eq!(seen.len(), 2);
+    // Two processes: one of nobody's, one of root's, which goes with it.
+    let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+    let broker: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let uid = |pid: String| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned()
+    };
+    assert_eq!(uid(tunnel.pid().to_string()), "Uid:\t65534\t65534\t65534\t65534");
+    assert_eq!(uid(broker.to_string()), "Uid:\t0\t0\t0\t0");
+    assert!(!tunnel.log().contains("not/told"));
+    // Without it there is nothing to be done but to start again.
+    kill(Pid::from_raw(broker), Signal::SIGKILL).unwrap();
+    assert_eq!(tunnel.worker.take().unwrap().wait().unwrap().code(), Some(70));
+    assert!(tunnel.log().contains("the process that reads the credentials has gone (exit 70)"));
+    tunnel.start_in(&script);
+    tunnel.handshake(20_000).unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+    let broker: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    tunnel.kill(Signal::SIGKILL);
+    let end = Instant::now() + Duration::from_secs(10);
+    while kill(Pid::from_raw(broker), None).is_ok() {
+        assert!(Instant::now() < end, "the broker stays behind");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // And where there are none, it is said.
+    fs::write(&profile, "[other]\n").unwrap();
+    tunnel.start_in(&script);
+    let failure = tunnel.handshake(20_000).unwrap_err();
+    let TunnelFailure::Profile(why) = failure else { panic!("{failure:?}") };
+    assert!(why.contains("profile \"test\"") && why.contains("no such profile"), "{why}");
+}
+
+/// stunnel, as on the other side of EFS's wire: OpenSSL instead of rustls, before a server of ours.
+struct Stunnel {
+    process: Child,
+    port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Stunnel {
+    /// Demands a certificate of the client, whoever has signed it.
+    fn start(shown: &Shown, backend: u16, more: &str) -> Self {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/debian.sh");
+        let installed = Command::new(tools).args(["test", "stunnel4"]).output().unwrap();
+        assert!(installed.status.success(), "stunnel4 is missing: {installed:?}");
+        let folder = common::folder();
+        let path = |name: &str| folder.path().join(name);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(path("s.pem"), format!("{}{}", shown.pem, shown.key.serialize_pem())).unwrap();
+        fs::set_permissions(path("s.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+        let config = format!(
+            "foreground = yes\nsyslog = no\ndebug = 6\noutput = {}\nsocket = l:TCP_NODELAY=1\n\
+             socket = r:TCP_NODELAY=1\n[efs]\naccept = 127.0.0.1:{port}\nconnect = 127.0.0.1:{backend}\n\
+             cert = {}\nrequireCert = yes\n{more}\n",
+            path("log").display(),
+            path("s.pem").display()
+        );
+        fs::write(path("s.conf"), config).unwrap();
+        let mut command = Command::new("stunnel4");
+        command.arg(path("s.conf")).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().expect("stunnel4 must be installed");
+        let end = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < end, "stunnel does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Self { process, port, _folder: folder }
+    }
+}
+
+impl Drop for Stunnel {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn openssl_speaks_with_us_in_both_versions_and_key_lengths() {
+    let authority = Authority::new();
+    let shown = authority.good();
+    let backend = Server::raw(|mut stream| {
+        let mut bytes = vec![0; 65_536];
+        loop {
+            match stream.read(&mut bytes)? {
+                0 => return Ok(()),
+                n => stream.write_all(&bytes[..n])?,
+            }
+        }
+    });
+    for (more, words) in [
+        (
+            "sslVersion = TLSv1.3\nciphersuites = TLS_AES_128_GCM_SHA256",
+            "TLS 1.3 TLS_AES_128_GCM_SHA256",
+        ),
+        (
+            "sslVersion = TLSv1.3\nciphersuites = TLS_AES_256_GCM_SHA384",
+            "TLS 1.3 TLS_AES_256_GCM_SHA384",
+        ),
+        (
+            "sslVersion = TLSv1.2\nciphers = ECDHE-ECDSA-AES128-GCM-SHA256",
+            "TLS 1.2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        ),
+        (
+            "sslVersion = TLSv1.2\nciphers = ECDHE-ECDSA-AES256-GCM-SHA384",
+            "TLS 1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        ),
+    ] {
+        let stunnel = Stunnel::start(&shown, backend.port, more);
+        let tunnel = Tunnel::to(stunnel.port, &authority);
+        let peer = tunnel.handshake(20_000).unwrap();
+        assert_eq!(format!("{} {}", peer.version, peer.cipher), words);
+        let bytes = data(8 * MIB, 6);
+        let stream = tunnel.connect();
+        assert!(there_and_back(&stream, &bytes) == bytes, "{words}");
+    }
+    // Handshake good, but what is behind it does not let us in: told, in both versions.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let stunnel = Stunnel::start(&shown, nobody, &format!("sslVersion = {version}"));
+        let failure = Tunnel::to(stunnel.port, &authority).handshake(20_000).unwrap_err();
+        assert_eq!(failure, TunnelFailure::Dropped, "{version}");
+    }
+    // A client's certificate that is not accepted: with TLS 1.3 the alert comes behind the handshake.
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let roots = common::folder();
+        let path = roots.path().join("other.pem");
+        fs::write(&path, Authority::new().pem).unwrap();
+        let more =
+            format!("sslVersion = {version}\nverifyChain = yes\nCAfile = {}", path.display());
+        let stunnel = Stunnel::start(&shown, backend.port, &more);
+        let failure = Tunnel::to(stunnel.port, &authority).handshake(20_000).unwrap_err();
+        assert_eq!(failure, TunnelFailure::Alert("unknown_ca".into()), "{version}");
+    }
+}
+
+#[test]
+fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again() {
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
+    let server = Server::start(config, echo);
+    let folder = common::folder();
+    // A name of its own, since this one's sockets are where all are.
+    let point = format!("/mnt/efs-agent-test-{}", std::process::id());
+    let roots = folder.path().join("roots.pem");
+    fs::write(&roots, &authority.pem).unwrap();
+    let config = format!(
+        "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\noptions = \"port={}\"\n\
+         mount_point = \"{point}\"\nencryption_in_transit = true\n\
+         file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n",
+        server.port,
+        roots.display()
+    );
+    let path = folder.path().join("c.toml");
+    fs::write(&path, config).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = agent();
+    command.args(["tunnel", &point, "--detach", &port.to_string(), "--config"]).arg(&path);
+    let started = Instant::now();
+    let (code, text) = common::ended(command.output().unwrap());
+    assert_eq!((code, text.as_str()), (0, ""));
+    assert!(started.elapsed() < Duration::from_secs(5), "it leaves nothing open that we wait for");
+    let instance = Instance::of(point.as_ref());
+    let socket = instance.socket();
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let stop = Stop::install().unwrap();
+    let clock = SystemClock::new(Instant::now(), &stop);
+    let soon = || Deadline::after(&clock, Duration::from_secs(20));
+    control::handshake(&socket, soon(), &clock, &stop).unwrap();
+    let workers = || -> Vec<i32> {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let ours = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&point) && status.contains("\nUid:\t65534\t")
+        };
+        pids.filter(ours).collect()
+    };
+    for round in 0..3 {
+        let [worker] = workers()[..] else { panic!("{:?}", workers()) };
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        // Not refused, though nobody is there to take it.
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let began = Instant::now();
+        assert_eq!(there_and_back(&stream, b"again"), b"again", "round {round}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+    // A second one does not take its place, and asked to, it ends with all that is its own.
+    let (code, text) = common::ended(command.output().unwrap());
+    assert_eq!(code, 70);
+    assert!(
+        text.contains(&format!("cannot listen on port {port} for the tunnel of {point}")),
+        "{text}"
+    );
+    control::end(&socket, soon(), &clock, &stop).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while socket.exists() || TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        assert!(Instant::now() < end, "it does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(workers(), Vec::<i32>::new());
+    assert!(!instance.port().exists());
+    fs::remove_file(instance.key()).unwrap();
+}
+
+#[test]
+fn a_tunnel_whose_port_nobody_wrote_down_is_begun_anew() {
+    // Where systemd runs, it would be asked.
+    if Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let folder = common::folder();
+    let point = format!("/mnt/efs-agent-lost-{}", std::process::id());
+    let config = format!(
+        "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\nmount_point = \"{point}\"\n\
+         encryption_in_transit = true\nfile_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\n"
+    );
+    let path = folder.path().join("c.toml");
+    fs::write(&path, config).unwrap();
+    // As by a start that was killed when this had come to be.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = agent();
+    command.args(["tunnel", &point, "--detach", &port.to_string(), "--config"]).arg(&path);
+    assert_eq!(common::ended(command.output().unwrap()), (0, String::new()));
+    let all = || {
+        let mut command = agent();
+        command.args(["tunnel", "--all", "--config"]).arg(&path);
+        common::ended(command.output().unwrap())
+    };
+    let (code, text) = all();
+    assert_eq!(code, 0, "{text}");
+    let told = text.trim_end().rsplit_once(':').unwrap().1.to_owned();
+    assert!(TcpStream::connect(format!("127.0.0.1:{told}")).is_ok(), "{text}");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the other one is gone");
+    assert!(all().1.ends_with(&format!(":{told}\n")), "it is found again");
+    let instance = Instance::of(point.as_ref());
+    let stop = Stop::install().unwrap();
+    let clock = SystemClock::new(Instant::now(), &stop);
+    let soon = Deadline::after(&clock, Duration::from_secs(20));
+    control::end(&instance.socket(), soon, &clock, &stop).unwrap();
+    for file in [instance.key(), instance.port(), instance.socket().with_extension("for")] {
+        let _ = fs::remove_file(file);
+    }
+}
+
+#[test]
+fn without_listeners_it_says_who_starts_it() {
+    let folder = common::folder();
+    let mut command = agent();
+    command.args(["tunnel", "/mnt/a", "--config"]).arg(folder.path().join("c.toml"));
+    let (code, text) = common::ended(command.output().unwrap());
+    assert_eq!(code, 64);
+    assert!(
+        text.ends_with(
+            "error   a tunnel is started by its systemd unit, with two listeners: there are 0; \
+             nobody need start one by hand: sudo efs-agent --once does (exit 64)\n"
+        ),
+        "{text}"
+    );
+}
