@@ -130,7 +130,7 @@ fn packages(work: &Path) -> Result<[(PathBuf, &'static str); 3], Box<dyn Error>>
 fn rig(script: &str, more: &[(PathBuf, &'static str)]) -> Result<TempDir, Box<dyn Error>> {
     let folder = tempfile::Builder::new().prefix("efs-agent-rig-").tempdir()?;
     board::copy_files(&Path::new(HERE).join("image"), folder.path())?;
-    for file in ["rig.py", "run.py", "appstream.py"] {
+    for file in ["rig.py", "tls.py", "run.py", "appstream.py"] {
         fs::copy(Path::new(HERE).join("guest").join(file), folder.path().join(file))?;
     }
     fs::write(folder.path().join("main"), format!("exec python3 -u ./{script}\n"))?;

@@ -97,7 +97,9 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// The names in `@scenario("…")`, and those of the fault matrix.
 fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
-    for file in ["scenarios_session.py", "scenarios_faults.py", "scenarios_admin.py"] {
+    for file in
+        ["scenarios_session.py", "scenarios_faults.py", "scenarios_admin.py", "scenarios_tunnel.py"]
+    {
         let text = fs::read_to_string(guest.join(file))?;
         let name = |line: &str| {
             let rest = line.strip_prefix("@scenario(\"")?;
@@ -126,6 +128,8 @@ fn prepare(
     // Made by `make elastic-bundle`, on which the VM's targets in the Makefile depend.
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/session-scripts.zip");
     fs::copy(bundle, folder.path().join("session-scripts.zip"))?;
+    let vectors = "efs-client-certificates.json";
+    fs::copy(here.join("../vectors").join(vectors), folder.path().join(vectors))?;
     fs::write(folder.path().join("wanted"), wanted.join("\n"))?;
     // A tenth of the random kills, unless KILLS says how many tenths.
     fs::write(folder.path().join("kills"), std::env::var("KILLS").unwrap_or("1".into()))?;

@@ -13,6 +13,8 @@ EXPORTS = "/export *(rw,sync,fsid=0,no_root_squash,insecure,no_subtree_check,cro
 DNS_HOSTS = "/run/dns.hosts"
 
 SCENARIOS = []
+# Processes of the agent that may run when a scenario ends.
+MAY_STAY = []
 # How many tenths of the random kills are carried out.
 KILLS = int(open("/rig/kills").read()) if os.path.exists("/rig/kills") else 1
 
@@ -499,6 +501,7 @@ class Syslog:
             os.unlink(self.path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
+        os.chmod(self.path, 0o666)  # a tunnel writes to it that has no rights
         self.socket.setblocking(False)
         return self
 

@@ -1,8 +1,8 @@
 """The image builder: a Debian 11 machine with systemd as PID 1, on which an administrator installs the RPM,
 sets it up, tries the unit, upgrades and erases. The steps build on each other. What is on its disk at the end
 is "the image", from which instance.py's machines are booted."""
-import datetime, json, os, re, time
-import rig
+import datetime, json, os, re, signal, time, urllib.request
+import rig, tls
 from rig import AGENT, CONFIG, NAME, POINT, agent, as_user, check, expect, mounted, scenario, sh, write
 from run import run
 
@@ -59,7 +59,7 @@ def set_up(endpoint=NAME):
 
 
 def of_ours():
-    """Files on the disk that have our name."""
+    """Files on the disk that have our name, and units."""
     return sh("find / -xdev \\( -name '*efs-agent*' -o -name 'efs_share' \\) -not -path '/rig/*' -not -path '/proc/*' "
               "-not -path '/var/log/*'; find /run -name '*efs*'").split()
 
@@ -216,6 +216,117 @@ def upgrade():
     os.unlink(CONFIG + ".rpmnew")
 
 
+INSTANCE = "mnt-encrypted"
+TUNNEL, HELD = f"efs-agent-tunnel@{INSTANCE}.service", f"efs-agent-tunnel@{INSTANCE}.socket"
+ENCRYPTED = "/mnt/encrypted"
+PLAIN = CONFIG + ".plain"
+# What a unit can come down to that needs the network, root's files, and to become another user.
+TUNNEL_EXPOSURE = 3.0
+
+
+def states(*units):
+    """Active or not, each of the units."""
+    return sh("systemctl is-active " + " ".join(units) + "; true").split()
+
+
+def allowed():
+    """The tunnel that systemd runs is no process that was left behind."""
+    rig.MAY_STAY = [main_pid()]
+
+
+def main_pid():
+    """The process of the tunnel's that systemd started; 0: none."""
+    return int(sh(f"systemctl show -p MainPID --value {TUNNEL}"))
+
+
+@scenario("image: register has the tunnels started at boot where a share is encrypted, and only there")
+def registers_tunnels():
+    check(sh("systemctl is-enabled efs-agent-tunnels; true") == "disabled\n", "enabled without an encrypted share")
+    urllib.request.urlretrieve("http://10.0.1.4/ca.pem", "/etc/efs-agent/ca.pem")
+    write(PLAIN, read(CONFIG))
+    # The server knows one file system alone: the kernel would put the second share onto the first one's connection.
+    expect(agent("unmount"), 0)
+    sh("systemctl stop efs-agent")
+    write(CONFIG, f'''[[share]]
+endpoint = "{tls.OTHER}"
+mount_point = "{ENCRYPTED}"
+encryption_in_transit = true
+trust = "/etc/efs-agent/ca.pem"
+root_mode = "1777"
+''')
+    expect(agent("register"), 0, "efs-agent-tunnels.service")
+    check(sh("systemctl is-enabled efs-agent-tunnels; true") == "enabled\n", "not enabled")
+    out = sh(f"systemd-analyze --man=no verify /usr/lib/systemd/system/efs-agent-tunnel*.service /usr/lib/systemd/system/efs-agent-tunnel*.socket; true")
+    check("efs-agent" not in out, out)
+    # As at boot.
+    sh("systemctl start efs-agent-tunnels")
+    check(states(HELD, TUNNEL) == ["active", "active"], states(HELD, TUNNEL))
+    allowed()
+
+
+@scenario("image: a session start mounts through a tunnel that PID 1 holds the port of; the user writes")
+def encrypted_session():
+    log = rig.appstream("start")
+    check(re.search(rf"mounted {tls.OTHER}:/ on {ENCRYPTED} from 10\.0\.1\.4, TLS 1\.3, NFS 4\.1", log), log)
+    entry = mounted(ENCRYPTED)[0]
+    check("addr=127.0.0.1" in entry["options"] and entry["source"] == f"{tls.OTHER}:/", str(entry))
+    port = next(option[5:] for option in entry["options"] if option.startswith("port="))
+    check(f"127.0.0.1:{port}" in sh(f"systemctl show -p Listen {HELD}"), "systemd does not hold the port")
+    code, out = as_user(f"df -h {ENCRYPTED} && echo through TLS > {ENCRYPTED}/tls && cat {ENCRYPTED}/tls")
+    check(code == 0 and tls.OTHER in out and out.endswith("through TLS\n"), out)
+    status = agent("status")
+    expect(status, 0, r"tunnel: port \d+, TLS 1\.3 \(TLS_AES_\d+_GCM_SHA\d+\) with 10\.0\.1\.4")
+    # It is an ordinary user without rights, in its own view of the files.
+    lines = dict(line.split(":", 1) for line in read(f"/proc/{main_pid()}/status").splitlines())
+    check(lines["Uid"].split() == ["65534"] * 4 and int(lines["CapEff"], 16) == 0 and lines["NoNewPrivs"].strip() == "1", str(lines))
+    check(len(journal(f"-b -u {TUNNEL} SYSLOG_IDENTIFIER=efs-agent")) >= 1, "the journal has nothing of the tunnel's")
+    allowed()
+
+
+@scenario("image: a tunnel that is killed comes back while PID 1 holds the port, and I/O goes on")
+def killed():
+    took = []
+    for number in range(5):
+        old = main_pid()
+        os.kill(old, signal.SIGKILL)
+        began = time.monotonic()
+        check(states(HELD) == ["active"], "the port is not held")
+        code, out = as_user(f"echo {number} > {ENCRYPTED}/after && sync {ENCRYPTED}/after && cat {ENCRYPTED}/after")
+        took.append(time.monotonic() - began)
+        check((code, out) == (0, f"{number}\n"), out)
+        rig.until(lambda: main_pid() not in (0, old), "it is not started again", 5)
+    print(f"figure: a write after SIGKILL of the tunnel took {sorted(round(t, 2) for t in took)} s")
+    check(max(took) < 5, f"I/O took {took}")
+    check(sh(f"systemctl show -p NRestarts --value {TUNNEL}") == "5\n", "restarts")
+    allowed()
+
+
+@scenario("image: the tunnel's unit is closed to what it does not need; the exposure is told")
+def tunnel_exposure():
+    out = sh(f"systemd-analyze --no-pager security {TUNNEL}; true")
+    score = re.search(r"Overall exposure level for \S+: ([0-9.]+)", out)
+    check(score, out)
+    print(f"figure: systemd-analyze security of the tunnel: {score.group(1)} (0 is none, 10 is all)")
+    check(float(score.group(1)) <= TUNNEL_EXPOSURE, out)
+    # And not on paper only.
+    pid = main_pid()
+    check(" ro," in next(l for l in open(f"/proc/{pid}/mountinfo") if l.split()[4] == "/usr" or l.split()[4] == "/"), "it could write to /usr")
+    check("Seccomp:\t2" in read(f"/proc/{pid}/status"), "no filter of system calls")
+    allowed()
+
+
+@scenario("image: a session end unmounts and ends the tunnel")
+def encrypted_end():
+    log = rig.appstream("end")
+    check("unmounted" in log and not mounted(ENCRYPTED), log)
+    rig.until(lambda: states(HELD, TUNNEL) == ["inactive", "inactive"], f"still there: {states(HELD, TUNNEL)}", 10)
+    check(not rig.agents(), "processes are left")
+    # Erasing, below, finds one that runs.
+    sh("systemctl start efs-agent-tunnels")
+    check(states(HELD, TUNNEL) == ["active", "active"], states(HELD, TUNNEL))
+    allowed()
+
+
 @scenario("image: erasing warns, unregisters, stops the unit and leaves nothing but the edited config")
 def erase():
     sh("systemctl enable efs-agent")
@@ -224,13 +335,15 @@ def erase():
     check(read(CONFIG_JSON) == PRISTINE, f"config.json is not as it was:\n{read(CONFIG_JSON)}")
     check(not mounted(), "still mounted")
     left = [path for path in of_ours() if path != "/etc/efs-agent"]
-    check(left == [] and os.listdir("/etc/efs-agent") == ["config.toml.rpmsave"], f"left: {left}")
-    check("efs-agent.service" not in sh("systemctl list-unit-files; systemctl list-units --all"), "the unit is left")
+    check(left == [] and sorted(os.listdir("/etc/efs-agent")) == ["ca.pem", "config.toml.plain", "config.toml.rpmsave"], f"left: {left}")
+    rig.until(lambda: not rig.agents(), "a tunnel is left", 10)
+    check("efs-agent" not in sh("systemctl list-unit-files; systemctl list-units --all"), "a unit is left")
 
 
 @scenario("image: the package goes in and out where systemd does not run, and where no config.json is")
 def without_systemd():
-    os.unlink("/etc/efs-agent/config.toml.rpmsave")
+    for name in ("config.toml.rpmsave", "config.toml.plain", "ca.pem"):
+        os.unlink(f"/etc/efs-agent/{name}")
     os.rmdir("/etc/efs-agent")
     os.rename(CONFIG_JSON, CONFIG_JSON + ".away")
     out = sh(f"unshare --mount sh -ec 'mount -t tmpfs none /run; rpm -i {RPM}; rpm -e efs-agent; echo both: $?'")

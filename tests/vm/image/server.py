@@ -1,7 +1,8 @@
 """The network that the machines with systemd stand in, in a VM of its own: a real NFS server (10.0.1.1 and,
-on its second link, 10.0.2.1), a name server that knows the file system's name, and DHCP on both links."""
+on its second link, 10.0.2.1), one that is spoken to by TLS (10.0.1.4, a name of its own, its root certificate by HTTP
+at port 80), a name server that knows the file systems' names, and DHCP on both links."""
 import os, subprocess, time
-import rig
+import rig, tls
 
 rig.sh("modprobe -a nfsd virtio_net")
 for number, link in enumerate(sorted(n for n in os.listdir("/sys/class/net") if n != "lo"), 1):
@@ -14,8 +15,16 @@ if not os.path.lexists("/etc/mtab"):
     os.symlink("/proc/self/mounts", "/etc/mtab")
 rig.sh("mount -t nfsd nfsd /proc/fs/nfsd")
 rig.write("/etc/exports", rig.EXPORTS)
-rig.sh("exportfs -ra; rpc.nfsd -N 3 -G 10 -L 10 4; rpc.mountd -N 2 -N 3")
-rig.write("/run/hosts", f"10.0.1.1 {rig.NAME}\n")
+# On these addresses alone: stunnel has the port at another.
+rig.sh("exportfs -ra; rpc.nfsd -H 10.0.1.1 -H 10.0.2.1 -N 3 -G 10 -L 10 4; rpc.mountd -N 2 -N 3")
+rig.write("/run/hosts", f"10.0.1.1 {rig.NAME}\n10.0.1.4 {tls.OTHER}\n")
+rig.sh("ip addr add 10.0.1.4/24 dev $(ip -o addr show to 10.0.1.1 | cut -d' ' -f2)")
+tls.certificates(tls.OTHER)
+os.makedirs("/run/public")
+rig.sh(f"cp {tls.CA} /run/public")
+subprocess.Popen(["python3", "-m", "http.server", "80", "--bind", "10.0.1.4", "--directory", "/run/public"],
+                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+stunnel = tls.Stunnel(address="10.0.1.4", to="10.0.1.1:2049", net=None)
 dns = subprocess.Popen(
     ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--addn-hosts=/run/hosts",
      "--local=/#/", "--user=root", "--no-daemon", "--dhcp-authoritative", "--dhcp-leasefile=/run/leases",

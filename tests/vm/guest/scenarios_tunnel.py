@@ -1,0 +1,419 @@
+"""Encryption in transit, end to end: the agent's tunnel between the kernel's NFS client and a stand-in for EFS
+(tls.py). No systemd here: the agent's own process holds the listeners. Figures are of an emulated machine."""
+import hashlib, os, random, signal, socket, struct, subprocess, threading, time
+import tls
+from rig import *
+from tls import (ACCESS_KEY, ACCESS_POINT, CA, EFS, EFS_CLIENT, EFS_SECOND, FS, SECRET, Server as TlsServer, Stunnel, config_tls, efs,
+                 issue, port, processes, share, status, worker)
+
+def expect_tunnelled(address=EFS, version="TLS 1.3"):
+    """The share is mounted through its tunnel, and status says with whom it speaks."""
+    entry = expect_mounted(address="127.0.0.1")
+    check(f"port={port()}" in entry["options"], f"another port: {entry['options']}")
+    told = status()
+    check((told["port"], told["peer"], told["version"]) == (port(), address, version), f"status: {told}")
+    return told
+
+
+def aws(text):
+    """root's profiles."""
+    os.makedirs("/root/.aws", exist_ok=True)
+    write("/root/.aws/credentials", text)
+    os.chmod("/root/.aws/credentials", 0o600)
+
+
+@scenario("tunnel: a session start mounts through TLS; nothing of it can be read on the wire; unmount ends all of it")
+def _():
+    secret = "what-only-the-file-system-may-read"
+    tls.set_up()
+    taps = [subprocess.Popen(["nsenter", "--net=/run/netns/efs", "--", "tcpdump", "-Uq", "-s0", "-w", f"/run/{link}.pcap", "-i", link,
+                              "tcp"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for link in ("te", "es")]
+    for tap in taps:
+        tap.stderr.readline()  # it listens
+    with Stunnel() as server, share(key=False):
+        began = time.monotonic()
+        events, log, user = session(user_script=f"df -h {POINT}; echo {secret} > {POINT}/file && cat {POINT}/file; sync {POINT}")
+        print(f"figure: the session start took {time.monotonic() - began:.2f} s")
+        check([e["event"] for e in events] == ["exit", "exit"] and events[0]["code"] == 0, events)
+        check(re.search(rf"mounted {NAME}:/ on {POINT} from {EFS}, TLS 1\.3, NFS 4\.1, attempt \d, in [\d.]+ s \(exit 0\)\n$", log), log)
+        check(re.search(rf"(?m)^{NAME}:/ .* {POINT}$", user) and user.endswith(f"{secret}\n"), user)
+        told = expect_tunnelled()
+        check(told["cipher"].startswith("TLS_AES_") and told["bytes_sent"] > 1000 and told["bytes_received"] > 1000 and
+              told["connections"] == 1 and told["refused"] == 0 and told["identity"] is None, told)
+        text = agent("status").out
+        check(re.search(rf"  tunnel: port {port()}, TLS 1\.3 \(TLS_AES_\d+_GCM_SHA\d+\) with {EFS}; connections: 1; "
+                        r"[\d.]+ KiB sent, [\d.]+ KiB received; 0 connections of others refused", text), text)
+        users = sorted(user for _, _, user in processes())
+        check(users == [0, 65534], f"its processes: {processes()}")
+        check("CapEff:\t0000000000000000" in open(f"/proc/{worker()}/status").read(), "the worker has rights")
+        before, pids = mounts(), processes()
+        expect(agent(), 0, rf"already mounted: {NAME}:/ on {POINT}, from {EFS}, TLS 1\.3, NFS 4\.1; nothing was done \(exit 0\)\n$")
+        check(mounts() == before and processes() == pids, "something was done")
+        expect(agent("check"), 0, r"(?m)^ok +handshake .*TLS 1\.3 with 10\.0\.4\.1", "a session start would succeed")
+        expect(agent("unmount"), 0, rf"unmounted {NAME}:/ on {POINT}; all that was written is on the server")
+        until(lambda: not agents(), f"left behind: {processes()}", 3)
+        expect_clean()
+        check(not os.path.exists("/run/efs-agent/tunnel/mnt-efs_share.sock"), "its socket is left")
+    for tap in taps:
+        tap.terminate()
+        tap.wait()
+    seen = {link: open(f"/run/{link}.pcap", "rb").read() for link in ("te", "es")}
+    # A call of NFS 4: program 100003, version 4, procedure COMPOUND.
+    call = struct.pack("!III", 100003, 4, 1)
+    check(secret.encode() in seen["es"] and call in seen["es"], "the tap behind the TLS end sees nothing")
+    check(len(seen["te"]) > 5000 and secret.encode() not in seen["te"] and call not in seen["te"], "NFS can be read on the wire")
+    check(server.taken() >= 2 and open("/export/file").read() == secret + "\n", "it did not go through the stand-in")
+
+
+@scenario("tunnel: the client's certificate is what EFS demands, with IAM and an access point, fresh for each connection")
+def _():
+    wanted = dict(fs=FS, access_point=ACCESS_POINT, key_id=ACCESS_KEY, secret=SECRET)
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n")
+    with TlsServer("verify", json.dumps(wanted)) as server, share(iam="true", access_point=f'"{ACCESS_POINT}"', aws_profile='"fleet"'):
+        expect(agent(), 0, rf"mounted {NAME}:/ on {POINT} from {EFS}, TLS 1\.3")
+        told = expect_tunnelled()
+        check(told["identity"] and ACCESS_KEY in told["identity"] and "fleet" in told["identity"], told)
+        check(as_user(f"echo x > {POINT}/x")[0] == 0, "the user cannot write")
+        time.sleep(1.1)  # a certificate tells of its time in whole seconds
+        out = agent("check").out  # nothing is registered
+        check(re.search(r"(?m)^ok +handshake .*TLS 1\.3", out) and re.search(rf"(?m)^ok +access point .*{ACCESS_POINT}", out), out)
+        seen = server.seen()
+        check(len(seen) >= 3 and not any(s["problems"] for s in seen), seen)
+        check(len({s["certificate"] for s in seen}) >= 2, "one certificate for all")
+        told = "".join(sh(f"cat /proc/{pid}/cmdline /proc/{pid}/environ") for pid in agents()) + sh("cat /run/efs-agent/status.json")
+        check("tunnel" in told and SECRET not in told, "the secret is told")
+    # With a token, and one that signs wrongly: the server hangs up.
+    token = "IQoJ+b3/JpZ2luX2V=="
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\naws_session_token = {token}\n")
+    for secret, code, says in ((SECRET, 0, "mounted "), ("another", 75, "the server closed the connection right after the TLS handshake")):
+        with TlsServer("verify", json.dumps({**wanted, "token": token, "secret": secret})) as server, \
+                share(head='deadline = "5s"', iam="true", access_point=f'"{ACCESS_POINT}"', aws_profile='"fleet"'):
+            expect(agent("--once"), code, says)
+            print([s["problems"] for s in server.seen()][:1])
+    # And without IAM: neither signature nor access point in it.
+    with TlsServer("verify", json.dumps({"fs": FS})), share():
+        expect(agent("--once"), 0, "mounted ")
+
+
+@scenario("tunnel: TLS 1.2 alone and 1.3 alone, AES-128 and AES-256")
+def _():
+    for options, version, cipher in (
+            (dict(sslVersionMax="TLSv1.2", ciphers="ECDHE-RSA-AES128-GCM-SHA256"), "TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+            (dict(sslVersionMax="TLSv1.2", ciphers="ECDHE-RSA-AES256-GCM-SHA384"), "TLS 1.2", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
+            (dict(sslVersionMin="TLSv1.3", ciphersuites="TLS_AES_128_GCM_SHA256"), "TLS 1.3", "TLS_AES_128_GCM_SHA256"),
+            (dict(sslVersionMin="TLSv1.3", ciphersuites="TLS_AES_256_GCM_SHA384"), "TLS 1.3", "TLS_AES_256_GCM_SHA384")):
+        with Stunnel(**options), share():
+            expect(agent(), 0, rf"from {EFS}, {version}, NFS 4\.1")
+            check(expect_tunnelled(version=version)["cipher"] == cipher, status())
+            check(as_user(f"head -c 300000 /dev/urandom > {POINT}/x && cmp {POINT}/x {POINT}/x")[0] == 0, "the user cannot write and read")
+            sh(f"cmp {POINT}/x /export/x")
+
+
+# What is wrong, and what is to be said of it: a certificate of stunnel's and its options, or a server of ours.
+MATRIX = (
+    ("wrong name", "other", {}, 69, rf"the server's certificate is for nfs\.example, not for {NAME}; .*to mend it: check `endpoint`"),
+    ("expired", "old", {}, 69, r"the server's certificate expired at 20\S+Z, and the clock here says 20\S+Z; "),
+    ("not yet valid", "early", {}, 75, r"the server's certificate is valid from 20\S+Z on, and the clock here says 20\S+Z; .*the clock here is slow, or not set yet"),
+    ("unknown root", "foreign", {}, 69, rf"was issued by nobody that is trusted; .*put the issuer's root into {CA}"),
+    ("no cipher in common", "good", dict(sslVersionMax="TLSv1.2", ciphers="ECDHE-RSA-CHACHA20-POLY1305"), 69,
+     "the server ended the TLS handshake with the alert handshake_failure; "),
+    ("our certificate is refused", "good", dict(verifyChain="yes", CAfile=CA), 69, "with the alert (unknown_ca|bad_certificate)"),
+)
+
+
+def once(what, code, sentence, within=12):
+    """--once fails like this, mounts nothing, and takes no longer."""
+    began = time.monotonic()
+    result = agent("--once")
+    print(f"--- {what}: {time.monotonic() - began:.1f} s")
+    check(result.code == code, f"{what}: exit code {result.code} instead of {code}")
+    errors = [line for line in result.out.splitlines() if line.startswith("error: ")]
+    text = " ".join(result.out.split())
+    check(len(errors) == 1 and re.search(sentence, text) and "to mend it: " in text, f"{what}: not in the output: {sentence}")
+    check(not mounted() and not os.path.lexists(POINT), f"{what}: something is left")
+    check(result.seconds < within, f"{what}: took {result.seconds:.1f} s")
+
+
+@scenario("tunnel: each way in which there can be no encrypted connection has its sentence and exit code")
+def _():
+    tls.set_up()
+    if not os.path.exists(f"{tls.FOLDER}/other.pem"):
+        tls.authority("strange")
+        issue("other", dns_name="nfs.example")
+        issue("old", begin=-30, end=-1)
+        issue("early", begin=1)
+        issue("foreign", by="strange")
+    with share():
+        for what, cert, options, code, sentence in MATRIX:
+            with Stunnel(cert, **options):
+                once(what, code, sentence)
+        with TlsServer("close"):
+            once("closed in mid-handshake", 75, "the server closed the connection in the middle of the TLS handshake; ")
+        with TlsServer("silent"):
+            once("silent in mid-handshake", 75, r"the server did not finish the TLS handshake within \d\.\d s; ")
+        efs("sh -c 'nft add table inet t; nft add chain inet t in \"{ type filter hook input priority 0; }\"; nft add rule inet t in tcp dport 2049 drop'")
+        once("black hole", 75, rf"TCP 2049 to {EFS} from {EFS_CLIENT} timed out")
+        efs("nft delete table inet t")
+        once("nobody listens", 75, rf"TCP 2049 to {EFS} was refused")
+        dns([(SERVER, NAME)])
+        once("no TLS there", 75, "the server closed the connection in the middle of the TLS handshake; .*an NFS server without TLS does this")
+
+
+@scenario("tunnel: credentials that are missing or expired, a refusal after a good handshake, an access point without its folder")
+def _():
+    keys = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n"
+    write("/root/old", '#!/bin/sh\necho \'{"Version": 1, "AccessKeyId": "ASIAOLD", "SecretAccessKey": "x", "SessionToken": "y", '
+          '"Expiration": "2020-01-01T00:00:00Z"}\'\n')
+    os.chmod("/root/old", 0o700)
+    aws(f"[fleet]\n{keys}[old]\ncredential_process = /root/old\n")
+    with Stunnel():
+        with share(iam="true", aws_profile='"none"'):
+            once("no credentials", 75, r"no credentials from profile .none.: there is no such profile in /root/\.aws/credentials or /root/\.aws/config")
+        with share(iam="true", aws_profile='"old"'):
+            once("expired credentials", 75, r"the credentials from profile .old.* expired at 2020-01-01T00:00:00Z \(it is 20\S+Z now\)")
+        with share(iam="true", aws_profile='"fleet"', access_point=f'"{ACCESS_POINT}"'):
+            exports(EXPORTS.replace("*", "192.168.77.77"))
+            once("refused", 69, rf"{FS} denies the identity of profile .fleet.*{ACCESS_KEY}.* to mount / through {ACCESS_POINT} \(EACCES\); .*"
+                 "allow elasticfilesystem:ClientMount to that identity")
+            exports(EXPORTS)
+        with share(path='"/none"', access_point=f'"{ACCESS_POINT}"'):
+            once("no folder", 69, rf"there is no /none below the root folder of {ACCESS_POINT} \(ENOENT\); ")
+
+
+WRITES = """
+import os, sys, time
+with open(sys.argv[1], "a") as file:
+    for n in range(int(sys.argv[2])):
+        file.write(f"{n}\\n"); file.flush(); os.fsync(file.fileno())
+        print(time.monotonic(), flush=True)
+        time.sleep(0.05)
+"""
+
+
+@scenario("tunnel: the server is restarted, and moves to another address, under a mount: I/O goes on")
+def _():
+    with Stunnel() as first, share():
+        expect(agent(), 0, "mounted ")
+        lines = 60
+        writer = subprocess.Popen(["timeout", "-s", "KILL", "60", "python3", "-c", WRITES, f"{POINT}/log", str(lines)], user=1001, group=1001, extra_groups=[], cwd="/",
+                                  stdout=subprocess.PIPE, text=True)
+        done = []
+        reader = threading.Thread(target=lambda: done.extend(map(float, iter(writer.stdout.readline, ""))), daemon=True)
+        reader.start()
+
+        def goes_on(count):
+            until(lambda: len(done) >= count, f"I/O stands still after {len(done)} lines", 40)
+        goes_on(10)
+        first.end()
+        time.sleep(0.5)
+        first.begin()
+        back = time.monotonic()
+        goes_on(25)
+        print(f"figure: {max(0, next(t for t in done if t > back) - back):.2f} s after the server was back, I/O was")
+        expect_tunnelled()
+        first.end()
+        dns([(EFS_SECOND, NAME)])
+        with Stunnel(address=EFS_SECOND) as second:
+            moved = time.monotonic()
+            goes_on(lines)
+            print(f"figure: {max(0, next(t for t in done if t > moved) - moved):.2f} s after the server was at another address, I/O was")
+            check(writer.wait() == 0 and len(done) == lines, f"{len(done)} lines")
+            check(open("/export/log").read() == "".join(f"{n}\n" for n in range(lines)), "the file is not what was written")
+            check(second.taken() >= 1, "the second address was not used")
+            expect_tunnelled(address=EFS_SECOND)
+            expect(agent("unmount"), 0, "unmounted ")
+
+
+# Whole MiBs past the page cache, so that each that is done has been over the wire.
+MOVES = """
+import hashlib, mmap, os, random, sys, time
+path, way, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+fd = os.open(path, os.O_DIRECT | (os.O_RDWR | os.O_CREAT | os.O_TRUNC if way == "write" else os.O_RDONLY))
+buffer, digest = mmap.mmap(-1, 1 << 20), hashlib.sha256()
+for n in range(size):
+    if way == "write":
+        buffer[:] = random.Random(n).randbytes(1 << 20)
+        assert os.pwritev(fd, [buffer], n << 20) == 1 << 20
+    else:
+        assert os.preadv(fd, [buffer], n << 20) == 1 << 20
+    digest.update(buffer)
+    print(time.monotonic(), flush=True)
+os.close(fd)
+print(digest.hexdigest(), flush=True)
+"""
+
+
+class Mover:
+    """Writes or reads a file of the share, as the user; when each MiB was done."""
+
+    def __init__(self, name, way, size):
+        self.done, self.digest, self.size = [], None, size
+        self.process = subprocess.Popen(["timeout", "-s", "KILL", "140", "python3", "-c", MOVES, f"{POINT}/{name}", way, str(size)], user=1001, group=1001, extra_groups=[],
+                                        cwd="/", stdout=subprocess.PIPE, text=True)
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            if len(self.done) < self.size:
+                self.done.append(float(line))
+            else:
+                self.digest = line.strip()
+
+    def wait(self):
+        self.thread.join(timeout=150)
+        check(self.digest and self.process.wait(timeout=5) == 0, f"it did not end well: {len(self.done)} of {self.size} MiB")
+        return self.digest
+
+
+def digest(path):
+    return hashlib.sha256(open(path, "rb").read()).hexdigest()
+
+
+@scenario("tunnel: killed with SIGKILL at any instant of a large write and a large read, nothing is lost, and I/O is back within 2 s")
+def _():
+    kills, size = (10, 64) if KILLS >= 10 else (2, 12)
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    random.seed(seed)
+    took = []
+    with Stunnel(), share():
+        expect(agent(), 0, "mounted ")
+        for way in ("write", "read"):
+            sh("echo 3 > /proc/sys/vm/drop_caches")
+            mover = Mover("large", way, size)
+            for moment in sorted(random.sample(range(1, size - 1), kills)):
+                until(lambda: len(mover.done) >= moment or mover.process.poll() is not None, f"{way}: it stands still", 60)
+                time.sleep(random.random() * 0.1)
+                old = worker()
+                check(old, f"no worker: {processes()}")
+                os.kill(old, signal.SIGKILL)
+                while worker() in (None, old):
+                    time.sleep(0.005)
+                again, had = time.monotonic(), len(mover.done)
+                until(lambda: len(mover.done) > had or mover.digest, f"{way}: I/O is not back", 20)
+                if len(mover.done) > had:
+                    took.append(mover.done[had] - again)
+            check(mover.wait() == digest("/export/large"), f"{way}: the checksums differ")
+        check(max(took) < 2, f"I/O was back only after {took}")
+        print(f"figure: {len(took)} kills in {size} MiB each way; I/O was back {sorted(round(t, 2) for t in took)} s after the restart")
+        expect_tunnelled()
+
+
+@scenario("tunnel: both ways at once, while the server changes its keys; 32 connections at the same time")
+def _():
+    size = 4
+    with TlsServer("keys") as server, share():
+        expect(agent(), 0, "mounted ")
+        check(Mover("a", "write", size).wait() == digest("/export/a"), "the first write")
+        movers = [Mover("a", "read", size), Mover("b", "write", size)]
+        digests = [mover.wait() for mover in movers]
+        check(digests == [digest("/export/a"), digest("/export/b")], "the checksums differ")
+        updates = max(seen["updates"] for seen in server.seen())
+        check(updates >= 10 and status()["version"] == "TLS 1.3", f"{updates} key updates only, by {status()}")
+        print(f"figure: {updates} key updates in {3 * size} MiB")
+    # 16 of the kernel's, which is the most that it makes for a mount, and 16 of a process of root's.
+    with Stunnel() as server, share(options='"nconnect=16"'):
+        expect(agent(), 0, "mounted ")
+        mover = Mover("c", "write", 16)
+        sockets = [socket.create_connection(("127.0.0.1", port())) for _ in range(16)]
+        body = struct.pack("!10I", 7, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
+        for _ in range(5):
+            for s in sockets:
+                s.sendall(struct.pack("!I", 1 << 31 | len(body)) + body)
+            for s in sockets:
+                answer = s.recv(28, socket.MSG_WAITALL)
+                check(answer[4:12] == struct.pack("!II", 7, 1), f"answered: {answer}")
+        check(mover.wait() == digest("/export/c"), "the checksums differ")
+        told = status()
+        check(told["connections"] == 32, f"{told['connections']} connections")
+        kib = int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{worker()}/status").read()).group(1))
+        print(f"figure: {kib} KiB were the most memory of the tunnel with 32 connections")
+        check(kib < 100_000, f"{kib} KiB")
+        for s in sockets:
+            s.close()
+        until(lambda: status()["connections"] == 16, "those that were closed are kept", 10)
+
+
+@scenario("tunnel: an ordinary user does not get through the local port, with no NFS client and by no haste; it is counted and logged")
+def _():
+    sh("sysctl -qw kernel.unprivileged_userns_clone=1", check_=False)
+    write("/export/home/hello", "greetings\n")
+    with Syslog() as syslog, Stunnel() as server, share():
+        expect(agent(), 0, "mounted ")
+        url = "nfs://127.0.0.1/home%s?version=4&nfsport=" + str(port())
+        ls, cat = f"timeout 20 nfs-ls '{url % ''}'", f"timeout 20 nfs-cat '{url % '/hello'}'"
+        out = sh(f"{ls} 2>&1; {cat} 2>&1; true")
+        check("hello" in out and "greetings" in out, f"root's client does not get through, so this proves nothing: {out}")
+        before, through, syslog_before = status()["refused"], server.taken(), syslog.lines()
+        check(before == 0 and not [l for l in syslog_before if "refused a connection" in l], "refused before")
+        haste = ("import socket\nfor _ in range(100):\n s = socket.create_connection((\"127.0.0.1\", %d)); s.sendall(b\"x\" * 44); s.close()" % port())
+        for what, command in (("nfs-ls", ls), ("nfs-cat", cat),
+                              ("root of a user namespace", f"unshare -Ur sh -c \"test \\$(id -u) = 0 && echo root && {ls}\""),
+                              ("haste", f"python3 -c '{haste}'")):
+            code, out = as_user(command)
+            told = status()["refused"]
+            print(f"--- {what}: exit {code}, {told} refused so far: {out[-200:]}")
+            check("greetings" not in out and "home/hello" not in out.replace(url % "/hello", "") and out.startswith("root") == ("root" in what),
+                  f"{what}: {out}")
+            check((code == 0) == (what == "haste"), f"{what}: exit {code}: {out}")
+            until(lambda: status()["refused"] > before, f"{what}: it is not counted", 5)
+            before = status()["refused"]
+        until(lambda: status()["refused"] == 103, f"{status()['refused']} are counted", 5)
+        check(server.taken() == through, f"{server.taken() - through} have got through to the server")
+        lines = [line for line in syslog.lines() if "refused a connection" in line]
+        print("\n".join(lines))
+        check(1 <= len(lines) <= 4 and re.search(rf"efs-agent\[\d+\]: {POINT}: refused a connection to the local port that is not the kernel's, "
+                                                r"by a process of user 1001 \(1 refused so far\)", lines[0]), lines)
+        check(as_user(f"cat {POINT}/home/hello") == (0, "greetings\n"), "the mount does not work any more")
+        expect(agent("status"), 0, r"10\d connections of others refused")
+
+
+@scenario("tunnel: one that cannot begin any more is ended by unmount all the same, and one that was killed with its keeper comes back")
+def _():
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n")
+    with Stunnel(), share(iam="true", aws_profile='"fleet"'):
+        expect(agent(), 0, "mounted ")
+        keeper, parts = next(pid for pid, parent, _ in processes() if parent == 1), sorted(user for _, _, user in processes())
+        # The keeper, the worker, and what hands out credentials, which goes with the worker.
+        check(parts == [0, 0, 65534], f"its processes: {processes()}")
+        before = processes()
+        os.kill(worker(), signal.SIGKILL)
+        until(lambda: worker() and worker() not in [pid for pid, _, _ in before] and len(processes()) == 3, f"{before}, then {processes()}", 5)
+        old = port()
+        os.kill(keeper, signal.SIGKILL)
+        until(lambda: not agents(), f"the worker has outlived its keeper: {processes()}", 3)
+        expect(agent(), 0, rf"its tunnel was not running, and was started again at port {old}", "already mounted")
+        check(as_user(f"echo x > {POINT}/x && cat {POINT}/x") == (0, "x\n"), "the mount is dead")
+        sh(f"umount {POINT}")
+        # A tunnel whose share is not in the config when it starts: it waits a while, ends, and is started again.
+        kept = open(CONFIG).read()
+        write(CONFIG, kept.replace("[[share]]", '[[share]]\nmount_point = "/mnt/other"'))
+        os.kill(worker(), signal.SIGKILL)
+        time.sleep(1)
+        check(len(processes()) >= 2 and not worker(), processes())
+        write(CONFIG, kept)
+        expect(agent("unmount"), 0)
+        until(lambda: not agents(), f"left behind: {processes()}", 4)
+
+
+@scenario("tunnel: a share that the kernel puts onto the connection of a plain mount, whatever its name, is not taken for encrypted")
+def _():
+    plain = "fs-2.efs.eu-west-1.amazonaws.com"
+    with Stunnel(), share():
+        dns([(SERVER, plain), (EFS, NAME)])
+        encrypted = open(CONFIG).read()
+        for first in (plain, NAME):
+            # The same file system by another name, and by its own, on which the tunnel is not yet looked for.
+            if first == NAME:
+                dns([(SERVER, NAME)])
+            write(CONFIG, f"[[share]]\nendpoint = \"{first}\"\nmount_point = \"/mnt/plain\"\n")
+            expect(agent("--once"), 0, rf"mounted {first}:/ on /mnt/plain from {SERVER}")
+            dns([(SERVER, plain), (EFS, NAME)])
+            write(CONFIG, encrypted)
+            expect(agent("--once"), 69, rf"error: cannot mount {NAME}:/ on {POINT}: the kernel put {POINT} onto the connection of another mount of the same server, "
+                   "which is not as the config wants this one: taken away again", "the same encryption_in_transit")
+            check(not mounted() and mounted("/mnt/plain"), mounts())
+            sh("umount /mnt/plain")
+        expect(agent("--once"), 0, "mounted ")
+        expect_tunnelled()
