@@ -263,7 +263,8 @@ def _():
 def _():
     result = agent("--onec")
     expect(result, 64)
-    check(re.fullmatch(r"\S+ error   unknown option '--onec'; try 'efs-agent --help' \(exit 64\)\n", result.out), result.out)
+    check(re.fullmatch(r"\S+ error   unknown option '--onec' \(did you mean --once\?\); try 'efs-agent --help' \(exit 64\)\n", result.out),
+          result.out)
 
 
 @scenario("a share hidden by a later mount over its parent is not called mounted, and the other folder is left alone")

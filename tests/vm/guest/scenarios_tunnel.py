@@ -168,7 +168,7 @@ def _():
     aws(f"[fleet]\n{keys}[old]\ncredential_process = /root/old\n")
     with Stunnel():
         with share(iam="true", aws_profile='"none"'):
-            once("no credentials", 75, r"no credentials from profile .none.: there is no such profile in /root/\.aws/credentials or /root/\.aws/config")
+            once("no credentials", 69, r"no credentials from profile .none.: there is no such profile in /root/\.aws/credentials or /root/\.aws/config")
         with share(iam="true", aws_profile='"old"'):
             once("expired credentials", 75, r"the credentials from profile .old.* expired at 2020-01-01T00:00:00Z \(it is 20\S+Z now\)")
         with share(iam="true", aws_profile='"fleet"', access_point=f'"{ACCESS_POINT}"'):
