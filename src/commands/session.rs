@@ -515,8 +515,8 @@ pub(super) mod tests {
     use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
     use std::path::PathBuf;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU16, Ordering};
+    use std::sync::{Barrier, Mutex};
 
     pub(in super::super) fn seconds_of(n: f64) -> Duration {
         Duration::from_secs_f64(n)
@@ -556,6 +556,9 @@ pub(super) mod tests {
         /// The address of each mount(2), and the time it was given.
         pub mounted_from: Mutex<Vec<IpAddr>>,
         pub paces: Mutex<Vec<(Option<Duration>, Duration)>>,
+        /// Where the first attempts meet: without it, one server's pause, which moves the one
+        /// clock, may come between another's deadline and its first attempt.
+        pub first_attempts: Option<Barrier>,
         pub prepare: Option<PointError>,
         /// Times of the steps, for looking at.
         pub seen: Mutex<Vec<(&'static str, Duration)>>,
@@ -703,7 +706,14 @@ pub(super) mod tests {
             until: Deadline,
         ) -> Result<Mounted, Failure> {
             self.see("mount");
-            self.paces.lock().unwrap().push((silence, until.left(&self.clock)));
+            let attempts = {
+                let mut paces = self.paces.lock().unwrap();
+                paces.push((silence, until.left(&self.clock)));
+                paces.len()
+            };
+            if let (1..=2, Some(barrier)) = (attempts, &self.first_attempts) {
+                barrier.wait();
+            }
             self.mounted_from.lock().unwrap().push(call.address);
             self.calls.lock().unwrap().push(call.clone());
             let mut script = self.mounts.lock().unwrap();
@@ -934,7 +944,8 @@ pub(super) mod tests {
         let cut_off = Failure::CutOff(address, seconds_of(2.0));
         let cut_off = || Failure::Probed(Box::new(cut_off.clone()), Heard::Nothing);
         let script = || Mutex::new(vec![cut_off(), cut_off()]);
-        let machine = FakeMachine { mounts: script(), ..Default::default() };
+        let first_attempts = Some(Barrier::new(2));
+        let machine = FakeMachine { mounts: script(), first_attempts, ..Default::default() };
         let two =
             format!("{ONE}[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n");
         let (report, _) = start_on(&machine, &two, false);
