@@ -1,6 +1,7 @@
 //! Files that root alone can change: found without following a symlink, with
-//! owner and mode of the file and of each folder on the way checked on the open
-//! descriptors; read within bounds; replaced whole or not at all. What is in
+//! owner and mode checked, of the file on the open descriptor and of each folder
+//! on the way (by its path so long as nobody but root can change that, else on
+//! its descriptor); read within bounds; replaced whole or not at all. What is in
 //! them, and what a fault costs, is their owners' business.
 
 use nix::errno::Errno;
@@ -72,10 +73,39 @@ impl Fault {
     }
 }
 
-/// The folder that a file is in, open, and the file's name in it.
+/// How the folder that a file is in is got at.
+#[derive(Debug, Clone)]
+enum Way {
+    /// By its path: every folder on it is root's alone, so it leads nobody astray.
+    Safe(PathBuf),
+    /// By its descriptor, opened step by step.
+    Walked(Rc<OwnedFd>),
+}
+
+impl Way {
+    /// Opens what is called `name` there, without following a symlink.
+    fn open(&self, name: &OsStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match self {
+            Self::Safe(folder) => openat(AT_FDCWD, &folder.join(name), flags, Mode::empty()),
+            Self::Walked(folder) => openat(&**folder, name, flags, Mode::empty()),
+        }
+    }
+}
+
+/// Why a file cannot be had that root alone may change.
+#[derive(Debug)]
+pub enum Refused {
+    /// It cannot be had at all.
+    Obstacle(Obstacle),
+    /// Somebody else can change it, or a folder on the way.
+    Fault(Fault),
+}
+
+/// The folder that a file is in, and the file's name in it.
 #[derive(Debug, Clone)]
 pub struct Place {
-    folder: Rc<OwnedFd>,
+    way: Way,
     name: OsString,
     path: PathBuf,
     /// The first that is wrong with the folders on the way.
@@ -99,6 +129,12 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         }
     }
     let name = names.pop().ok_or(Obstacle::NoName)?;
+    if fault.is_none()
+        && let Some(folder) = safe_path(root, &names)
+    {
+        let path = at.join(names.iter().collect::<PathBuf>()).join(name);
+        return Ok(Place { way: Way::Safe(folder), name: name.to_owned(), path, fault });
+    }
     let mut above: Option<OwnedFd> = None;
     for folder_name in names {
         at.push(folder_name);
@@ -122,7 +158,22 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
             .map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?,
     };
     at.push(name);
-    Ok(Place { folder: Rc::new(folder), name: name.to_owned(), path: at, fault })
+    Ok(Place { way: Way::Walked(Rc::new(folder)), name: name.to_owned(), path: at, fault })
+}
+
+/// The path of the folder `names` below `root`, if each on the way is a folder that root alone can
+/// change. From the top down: what has been looked at cannot be swapped for something else any more.
+fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
+    let mut path = root.to_owned();
+    for name in names {
+        path.push(name);
+        let stat = fstatat(AT_FDCWD, &path, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+        if kind != SFlag::S_IFDIR || fault(Ok(stat), &path).is_some() {
+            return None;
+        }
+    }
+    Some(path)
 }
 
 impl Place {
@@ -145,6 +196,22 @@ impl Place {
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
+    /// Reads the whole of the file, if root alone can change it and the folders on the way; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// See [`Refused`]; nothing of a file that others can change is read.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, Refused> {
+        let Some(file) = self.open().map_err(Refused::Obstacle)? else {
+            return Ok(None);
+        };
+        let stat = fstat(&file);
+        match self.fault.clone().or_else(|| fault(stat, &self.path)) {
+            Some(fault) => Err(Refused::Fault(fault)),
+            None => read_regular(&file, stat).map(Some).map_err(Refused::Obstacle),
+        }
+    }
+
     /// Opens the file for nothing but to look at its owner and mode, which needs no right to it.
     ///
     /// # Errors
@@ -154,8 +221,7 @@ impl Place {
     }
 
     fn open_as(&self, flags: OFlag) -> Result<Option<File>, Obstacle> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&*self.folder, self.name.as_os_str(), flags, Mode::empty()) {
+        match self.way.open(&self.name, flags) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::ELOOP) => Err(Obstacle::Symlink),
@@ -168,8 +234,7 @@ impl Place {
     /// # Errors
     /// The errno of openat(2).
     pub fn folder(&self) -> Result<File, Errno> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        openat(&*self.folder, ".", flags, Mode::empty()).map(File::from)
+        self.way.open(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(File::from)
     }
 
     /// Whether root alone can change the folders on the way and, where there is one, the file.
@@ -258,7 +323,11 @@ impl Place {
 /// # Errors
 /// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
 pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
-    let stat = fstat(file).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+    read_regular(file, fstat(file))
+}
+
+fn read_regular(file: &File, stat: Result<FileStat, Errno>) -> Result<Vec<u8>, Obstacle> {
+    let stat = stat.map_err(|errno| Obstacle::Unreadable(errno.into()))?;
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }

@@ -6,8 +6,8 @@ use crate::files::{self, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
 use crate::share::Mounted;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File};
+use crate::sys;
+use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
     let path = Path::new(STATUS);
     // Closed to others, so that nobody else can hold the lock.
     let folder = root.join("run/efs-agent");
-    let _ = DirBuilder::new().mode(0o700).create(folder);
+    let fresh = DirBuilder::new().mode(0o700).create(folder).is_ok();
     let Ok(place) = files::find(root, path) else {
         return;
     };
@@ -28,28 +28,25 @@ pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
         return;
     };
     // Another run is writing: it will do.
-    let Ok(folder) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else {
+    if sys::lock_now(&folder).is_err() {
         return;
-    };
+    }
     if place.trust(None).is_err() {
         return;
     }
-    let file = place.open().ok().flatten();
-    let before = file.and_then(|file| contents(&place, &file));
+    // In a folder that we have just made there is none.
+    let before = if fresh { None } else { contents(&place) };
     let text = text(report, code, once, at, before.as_deref());
     let _ = place.put(&folder, text.as_bytes());
 }
 
-fn contents(place: &Place, file: &File) -> Option<String> {
-    place.trust(Some(file)).ok()?;
-    String::from_utf8(files::contents(file).ok()?).ok()
+fn contents(place: &Place) -> Option<String> {
+    String::from_utf8(place.read().ok()??).ok()
 }
 
 /// The text of it, if there is one that root alone can have written.
 pub fn read(root: &Path) -> Option<String> {
-    let place = files::find(root, Path::new(STATUS)).ok()?;
-    let file = place.open().ok()??;
-    contents(&place, &file)
+    contents(&files::find(root, Path::new(STATUS)).ok()?)
 }
 
 /// Whether the mount point of `share` was made for it, as `status` (the text of the file) has it.

@@ -12,6 +12,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+/// What ends a run.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
 /// The signals that end a run, as a descriptor.
 #[derive(Debug)]
 pub struct Stop {
@@ -25,16 +28,18 @@ impl Stop {
     /// # Errors
     /// The errno of the signal calls.
     pub fn install() -> Result<Self, Errno> {
-        let mut set = SigSet::empty();
-        // What our starter has told us to ignore stays ignored.
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            if !sys::is_ignored(signal) {
-                set.add(signal);
-            }
-        }
+        let set: SigSet = ENDING.into_iter().collect();
         sys::set_signals(set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self { signals: SignalFd::with_flags(&set, flags)? })
+    }
+
+    /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
+    /// collected no more. Asked for only when a signal is there, which is seldom.
+    fn pass_over_ignored(&self) {
+        let heeded: SigSet =
+            ENDING.into_iter().filter(|signal| !sys::is_ignored(*signal)).collect();
+        sys::collect(self.signals.as_fd(), &heeded);
     }
 
     /// Waits until one of `fds` is ready or `span` has gone by (rounded up to
@@ -44,7 +49,17 @@ impl Stop {
     /// [`Stopped`] as soon as a signal is there. It is left there, so that
     /// every later wait, in every thread, ends at once too.
     pub fn poll(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<bool>, Stopped> {
+        let events = self.events(fds, span)?;
+        Ok(events.into_iter().map(|events| !events.is_empty()).collect())
+    }
+
+    /// [`Stop::poll`] which tells what each of `fds` is ready for.
+    ///
+    /// # Errors
+    /// [`Stopped`], as there.
+    pub fn events(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<PollFlags>, Stopped> {
         let end = Instant::now() + span;
+        let mut looked = false;
         let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 1);
         all.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         all.extend(fds.iter().cloned());
@@ -56,20 +71,26 @@ impl Stop {
                 // No memory for a poll: as if nothing had come, but never a busy loop.
                 Err(_) => {
                     std::thread::sleep(Duration::from_millis(10).min(left));
-                    return Ok(vec![false; fds.len()]);
+                    return Ok(vec![PollFlags::empty(); fds.len()]);
+                }
+                // A signal: once more, should it be one that is to be ignored.
+                Ok(_) if !looked && all.first().is_some_and(|fd| fd.any() == Some(true)) => {
+                    looked = true;
+                    self.pass_over_ignored();
                 }
                 Ok(_) => break,
             }
         }
-        let mut ready = all.iter().map(|fd| fd.any().unwrap_or(false));
-        match ready.next() {
-            Some(true) => Err(Stopped),
-            _ => Ok(ready.collect()),
+        let mut events = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        match events.next() {
+            Some(signals) if !signals.is_empty() => Err(Stopped),
+            _ => Ok(events.collect()),
         }
     }
 
     /// Which signal ended the run, if one did. Takes it off the queue.
     pub fn signal(&self) -> Option<Signal> {
+        self.pass_over_ignored();
         let info = self.signals.read_signal().ok().flatten()?;
         Signal::try_from(info.ssi_signo as i32).ok()
     }

@@ -8,7 +8,6 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
-use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use std::ffi::{CStr, OsString};
 use std::fs::File;
@@ -18,8 +17,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// A child made by [`spawn`]: its process id and the parent's end of what they talk over.
 #[derive(Debug)]
@@ -37,10 +35,10 @@ static FORKING: Mutex<()> = Mutex::new(());
 
 /// Forks a child that runs `job` and exits.
 ///
-/// The child dies with its parent (`PR_SET_PDEATHSIG`), has the default signal
-/// dispositions for what the agent catches, and no signal blocked. `job` talks over
-/// the socket it is given ([`reply`], [`listen`]); it must make system calls only (see
-/// the module's head).
+/// The child dies with its parent (`PR_SET_PDEATHSIG`) and has its parent's signals blocked: what ends
+/// it is its parent, by SIGKILL. It sends no SIGCHLD when it ends, so that it can be reaped whatever
+/// our starter has made of that signal; waitpid(2) finds it with `__WALL` alone. `job` talks over the
+/// socket it is given ([`reply`]); it must make system calls only (see the module's head).
 ///
 /// # Errors
 /// The errno of socketpair(2) or clone(2).
@@ -56,13 +54,11 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     // SAFETY: the child below makes system calls only, as fork(2) demands of a process that may have
     // threads, and never returns from this function. The call itself rather than libc's fork(), which
     // makes eight more to put its own house in order for a child that would live in it.
-    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+    let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })?;
     if pid == 0 {
         let _end = EndOnUnwind;
         ID.store(0, Ordering::Relaxed);
         die_with(parent);
-        let none = SigSet::empty();
-        let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None);
         drop(reply); // the parent's end: a child must do with few descriptors too
         job(write.as_fd());
         // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
@@ -184,32 +180,37 @@ pub fn stand_for(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Sets what was inherited and must not be trusted: SIGCHLD back to its default (ignored,
-/// children would be reaped behind our back), and the signal mask to exactly `blocked`, SIGCHLD
-/// ([`wait_for_child`] takes it), SIGXFSZ and SIGPIPE (a write that cannot be is an error, not our end).
+/// Sets the signal mask to exactly `blocked`, SIGXFSZ and SIGPIPE (a write that cannot be is an error,
+/// not our end).
 ///
 /// # Errors
-/// The errno of sigaction(2) or sigprocmask(2).
+/// The errno of sigprocmask(2).
 pub fn set_signals(mut blocked: SigSet) -> Result<(), Errno> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs a disposition without a handler, so no code of ours can run in one.
-    unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default)? };
-    blocked.add(Signal::SIGCHLD);
     blocked.add(Signal::SIGXFSZ);
     blocked.add(Signal::SIGPIPE);
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)
 }
 
-/// Waits until a child has ended, or for `longest`. Another child, or one of another thread's, may be
-/// meant: look with waitpid(2).
-pub fn wait_for_child(longest: Duration) {
-    let mut child = SigSet::empty();
-    child.add(Signal::SIGCHLD);
-    let span = TimeSpec::from_duration(longest);
-    let none = std::ptr::null_mut();
-    // SAFETY: reads a signal set and a span of time that outlive the call, and writes nothing. The
-    // signal is blocked (set_signals), so it is still there if it came before the call.
-    let _ = unsafe { libc::sigtimedwait(child.as_ref(), none, span.as_ref()) };
+/// Blocks SIGPIPE, for what never comes to [`set_signals`].
+pub fn block_pipe() {
+    let mut pipe = SigSet::empty();
+    pipe.add(Signal::SIGPIPE);
+    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
+}
+
+/// Sets SIGCHLD back to its default, which our starter may have changed: ignored, the programs that we
+/// start would be reaped behind our back. Not needed for [`spawn`].
+pub fn keep_children() {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: installs a disposition without a handler, so no code of ours can run in one.
+    let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default) };
+}
+
+/// Has the signalfd(2) `fd` collect `signals` from now on, instead of those it was made for.
+pub fn collect(fd: BorrowedFd<'_>, signals: &SigSet) {
+    let set: *const libc::sigset_t = signals.as_ref();
+    // SAFETY: reads a signal set that outlives the call; the descriptor is only borrowed.
+    let _ = unsafe { libc::signalfd(fd.as_raw_fd(), set, 0) };
 }
 
 /// Whether whoever started us had `signal` ignored (nohup does that with SIGHUP).
@@ -260,7 +261,7 @@ macro_rules! entry {
 }
 
 /// What of std's start a program needs that has none: the three standard descriptors are open (what
-/// is opened first would else take their place), and SIGPIPE does not end it.
+/// is opened first would else take their place). SIGPIPE is blocked later, with the others.
 pub fn set_up() {
     let closed = |fd| libc::pollfd { fd, events: 0, revents: 0 };
     let mut standard = [closed(0), closed(1), closed(2)];
@@ -272,9 +273,6 @@ pub fn set_up() {
         let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         debug_assert_eq!(opened, one.fd);
     }
-    let mut pipe = SigSet::empty();
-    pipe.add(Signal::SIGPIPE);
-    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
 }
 
 /// The arguments behind the program's name.
@@ -343,6 +341,7 @@ pub fn fork() -> Result<Option<Pid>, Errno> {
     match Errno::result(unsafe { libc::fork() })? {
         0 => {
             ID.store(0, Ordering::Relaxed);
+            GIVEN_TAKEN.store(true, Ordering::Relaxed);
             Ok(None)
         }
         pid => Ok(Some(Pid::from_raw(pid))),
@@ -373,8 +372,28 @@ pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Random bits for jitter and DNS message ids (getrandom(2), never blocking).
+/// Locks an open file or folder (flock(2)) until it is closed, without waiting: nix's lock takes a call
+/// of its own to let go.
+///
+/// # Errors
+/// The errno, EWOULDBLOCK where somebody else holds it.
+pub fn lock_now(file: &File) -> Result<(), Errno> {
+    // SAFETY: takes no pointer.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
+/// Random bits for jitter and DNS message ids, never blocking: those that the kernel gave the program
+/// at its start, once, and then getrandom(2)'s.
 pub fn random() -> u64 {
+    if cfg!(target_env = "musl") && !GIVEN_TAKEN.swap(true, Ordering::Relaxed) {
+        // SAFETY: looks a number up in what the kernel gave the process when it started.
+        let given = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 8];
+        if !given.is_null() {
+            // SAFETY: AT_RANDOM leads to 16 bytes that stay. The first eight are musl's own guard of
+            // the stack; glibc has a use for the others too.
+            return u64::from_ne_bytes(unsafe { *given.add(1) });
+        }
+    }
     let mut bits = [0u8; 8];
     // SAFETY: writes at most 8 bytes into an array of 8.
     let got = unsafe { libc::getrandom(bits.as_mut_ptr().cast(), bits.len(), libc::GRND_NONBLOCK) };
@@ -385,6 +404,9 @@ pub fn random() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |d| d.as_nanos() as u64) ^ (u64::from(std::process::id()) << 40)
 }
+
+/// Whether the bits of the program's start have been used by this process or one that it was forked from.
+static GIVEN_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Sends one datagram or stream chunk without ever blocking or raising SIGPIPE.
 ///

@@ -10,4 +10,4 @@ pub(crate) mod user;
 
 pub use edit::{Edit, diff};
 pub use session::Session;
-pub use user::{STREAMING_USER, User, streaming_account, streaming_user};
+pub use user::{STREAMING_USER, User, streaming_user};

@@ -22,23 +22,10 @@ pub struct User {
 
 /// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
 pub fn streaming_user(root: &Path) -> Option<User> {
-    let account = streaming_account(root)?;
-    Some(account.with_groups(root))
-}
-
-/// [`streaming_user`] without further groups, as long as nobody has asked for them.
-pub fn streaming_account(root: &Path) -> Option<User> {
     // One byte that is not UTF-8, in somebody's full name, must not hide the account.
-    let passwd = files::whole(&root.join("etc/passwd")).ok()?;
-    user(STREAMING_USER, &String::from_utf8_lossy(&passwd), "")
-}
-
-impl User {
-    /// The same account with the further groups that /etc/group has for it.
-    pub fn with_groups(&self, root: &Path) -> Self {
-        let group = files::whole(&root.join("etc/group")).unwrap_or_default();
-        Self { groups: groups(&self.name, &String::from_utf8_lossy(&group)), ..self.clone() }
-    }
+    let text =
+        |path| files::whole(&root.join(path)).map(|b| String::from_utf8_lossy(&b).into_owned());
+    user(STREAMING_USER, &text("etc/passwd").ok()?, &text("etc/group").unwrap_or_default())
 }
 
 pub(crate) fn user(name: &str, passwd: &str, group: &str) -> Option<User> {

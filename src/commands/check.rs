@@ -158,8 +158,7 @@ impl Chain {
                 }
             }
             Some((path, settings)) => {
-                let user = appstream::streaming_user(root);
-                let machine = Linux::new(root, clock, stop, user);
+                let machine = Linux::new(root, clock, stop);
                 let units = Units { root, clock, stop, config: path };
                 for share in &settings.shares {
                     self.share(&machine, &units, settings, share);
@@ -351,7 +350,7 @@ impl Chain {
         let until = Deadline::after(machine.clock, settings.attempt_timeout);
         let call = plan::mount_call(share, address);
         match machine.trial(share, &call, until) {
-            Ok(report) => self.looked_at(machine.user.as_ref(), share, report),
+            Ok(report) => self.looked_at(machine.user(), share, report),
             Err(failure) => self.failed("trial mount", share, &failure),
         }
     }

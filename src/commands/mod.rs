@@ -35,6 +35,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     // A service manager hands a tunnel its listeners.
     let kept = if matches!(command, Ok(Command::Tunnel(_))) { tunnel::handed_over() } else { 0 };
     sys::close_inherited(kept);
+    // A session start blocks it with the other signals.
+    if !matches!(command, Ok(Command::Session(_))) {
+        sys::block_pipe();
+    }
     let code = match command {
         Ok(Command::Session(args)) => session::run(&args, started),
         Ok(Command::Register(args)) => register::register(&args, started),

@@ -19,6 +19,7 @@ use crate::share::{Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -61,10 +62,13 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
 fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Code, String)> {
     let root = Path::new("/");
     let proc = Path::new("/proc");
+    // First of all: nothing may be written before SIGPIPE is blocked.
+    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    // Its descriptor ends with the process, which has nothing to do afterwards but to say how it went.
+    let stop = ManuallyDrop::new(stop);
     if !sys::is_root() {
         return Err((Code::PERMISSION, "only root can mount: use sudo".into()));
     }
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = super::settings(root, args.config.as_deref())?;
     super::apply(&settings.log, args.once, log);
@@ -88,8 +92,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
                     meant so, give --allow-private-namespace";
         return Err((Code::FAULT, text.into()));
     }
-    let user = appstream::streaming_account(root);
-    let machine = Linux::new(root, &clock, &stop, user);
+    let machine = Linux::new(root, &clock, &stop);
     let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let run = Run {
         machine: &machine,

@@ -80,7 +80,7 @@ fn soak(span: Duration) {
     let stop = Stop::install().unwrap();
     let (skipped, seen) = (Mutex::default(), Mutex::default());
     let clock = Compressed { origin: Instant::now(), skipped, warm: span / 10, seen };
-    let machine = Linux::new(root, &clock, &stop, None);
+    let machine = Linux::new(root, &clock, &stop);
     let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
     let run = Run {
         tunnels: &None::<Infallible>,

@@ -50,7 +50,7 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = super::settings(root, args.config.as_deref())?;
-    let machine = Linux::new(root, &clock, &stop, None);
+    let machine = Linux::new(root, &clock, &stop);
     let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);

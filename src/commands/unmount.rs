@@ -3,7 +3,6 @@
 
 use super::Refusal;
 use super::tunnels::Units;
-use crate::appstream;
 use crate::cli::UnmountArgs;
 use crate::config::{Settings, Share};
 use crate::log::Log;
@@ -59,8 +58,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     let (path, settings) = super::settings(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
-    let user = appstream::streaming_user(root);
-    let machine = Linux::new(root, &clock, &stop, user);
+    let machine = Linux::new(root, &clock, &stop);
     let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
     let run = Run {
         machine: &machine,

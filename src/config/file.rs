@@ -3,8 +3,7 @@
 //! is checked on the open descriptors, and no symlink is followed. What the
 //! text means is not this file's business.
 
-use crate::files::{self, Fault, Obstacle};
-use std::fs::File;
+use crate::files::{self, Fault, Obstacle, Refused};
 use std::path::{Path, PathBuf};
 
 /// Beside the executable: Elastic fleets unpack everything into one folder.
@@ -53,10 +52,7 @@ pub fn read(
     exe: Option<&Path>,
 ) -> Result<(PathBuf, String), FileError> {
     if let Some(path) = named {
-        return match open_trusted(root, path)? {
-            Some(file) => text(path, file),
-            None => Err(FileError::Missing(path.to_owned())),
-        };
+        return text(root, path)?.ok_or_else(|| FileError::Missing(path.to_owned()));
     }
     let beside = exe.and_then(Path::parent).map(|folder| folder.join(BESIDE));
     let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
@@ -64,28 +60,11 @@ pub fn read(
         if path.ends_with(BESIDE) && files::absent(root, path) {
             continue; // as a rule: then the walk to it is saved
         }
-        if let Some(file) = open_trusted(root, path)? {
-            return text(path, file);
+        if let Some(found) = text(root, path)? {
+            return Ok(found);
         }
     }
     Err(FileError::None(places))
-}
-
-/// Opens `path` below `root`; `None` where it does not exist. That a folder on the way is not to be
-/// trusted counts only if there is a file at the end.
-fn open_trusted(root: &Path, path: &Path) -> Result<Option<File>, FileError> {
-    let unusable = |e: Obstacle| FileError::Unusable { path: path.to_owned(), why: e.to_string() };
-    let place = match files::find(root, path) {
-        Err(Obstacle::NoFolder(_)) => return Ok(None),
-        found => found.map_err(unusable)?,
-    };
-    let Some(file) = place.open().map_err(unusable)? else {
-        return Ok(None);
-    };
-    match place.trust(Some(&file)) {
-        Ok(()) => Ok(Some(file)),
-        Err(fault) => Err(untrusted(fault, place.path())),
-    }
 }
 
 fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
@@ -98,11 +77,22 @@ fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
     FileError::Untrusted { path, why, mend }
 }
 
-fn text(path: &Path, file: File) -> Result<(PathBuf, String), FileError> {
+/// Reads `path` below `root`; `None` where it does not exist. That a folder on the way is not to be
+/// trusted counts only if there is a file at the end.
+fn text(root: &Path, path: &Path) -> Result<Option<(PathBuf, String)>, FileError> {
     let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
-    let bytes = files::contents(&file).map_err(|e| unusable(e.to_string()))?;
+    let place = match files::find(root, path) {
+        Err(Obstacle::NoFolder(_)) => return Ok(None),
+        found => found.map_err(|e| unusable(e.to_string()))?,
+    };
+    let bytes = match place.read() {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(Refused::Obstacle(e)) => return Err(unusable(e.to_string())),
+        Err(Refused::Fault(fault)) => return Err(untrusted(fault, place.path())),
+    };
     match String::from_utf8(bytes) {
-        Ok(text) => Ok((path.to_owned(), text)),
+        Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(e) => {
             let valid = e.utf8_error().valid_up_to();
             let line = e.as_bytes().iter().take(valid).filter(|b| **b == b'\n').count() + 1;

@@ -2,7 +2,7 @@
 //! this machine's files. The steps' own modules do the work; here they get
 //! what they need, and the mount table has the last word.
 
-use crate::appstream::User;
+use crate::appstream::{self, User};
 use crate::config::{Level, Share};
 use crate::files;
 use crate::retry::{Clock, Deadline};
@@ -12,7 +12,7 @@ use crate::share::plan::MountCall;
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
-use crate::share::worker::{self, RootReport, Seen, WorkerError};
+use crate::share::worker::{self, RootReport, Seen, Wanted, WorkerError};
 use crate::share::{Failure, Machine, Mounted, after, encrypted, reach};
 use crate::stop::Stop;
 use crate::sys;
@@ -24,7 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
@@ -46,16 +46,21 @@ pub struct Linux<'a, C> {
     pub clock: &'a C,
     /// The signals.
     pub stop: &'a Stop,
-    /// The account that must be able to write, if there is one.
-    pub user: Option<User>,
+    /// The account that must be able to write, if there is one, once it was asked for.
+    user: OnceLock<Option<User>>,
     /// The ids of the mounts that were there before the run mounted anything, as far as it has looked.
     known: Mutex<Vec<u32>>,
 }
 
 impl<'a, C: Clock + Sync> Linux<'a, C> {
     /// This machine as seen from `root`, with what a run has of a clock and of signals.
-    pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop, user: Option<User>) -> Self {
-        Self { root, clock, stop, user, known: Mutex::default() }
+    pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop) -> Self {
+        Self { root, clock, stop, user: OnceLock::new(), known: Mutex::default() }
+    }
+
+    /// The account that must be able to write, if there is one.
+    pub fn user(&self) -> Option<&User> {
+        self.user.get_or_init(|| appstream::streaming_user(self.root)).as_ref()
     }
 
     /// The bytes of the mount table of now.
@@ -202,7 +207,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let started = self.clock.now();
         let address = call.address;
         let heard = || self.null_call(share, call, Deadline::after(self.clock, NULL_CALL), None);
-        let failure = match worker::trial(call, self.user.as_ref(), until, self.clock, self.stop) {
+        let failure = match worker::trial(call, self.user(), until, self.clock, self.stop) {
             Ok(Ok(report)) => return Ok(report),
             Ok(Err(errno)) => self.refused(share, address, errno),
             Err(WorkerError::CutOff) => {
@@ -244,7 +249,8 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn responds(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<bool, Failure> {
         let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
-        match worker::settle(&parent, &mounted.device, None, None, until, self.clock, self.stop) {
+        let wanted = Wanted { mode: None, user: &|| None };
+        match worker::settle(&parent, &mounted.device, wanted, until, self.clock, self.stop) {
             Ok(_) => Ok(true),
             Err(WorkerError::Stopped(stopped)) => Err(stopped.into()),
             Err(_) => Ok(false),
@@ -329,9 +335,9 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             found = Some(mounted);
             device
         };
-        let look = (share.root_mode, self.user.as_ref());
+        let wanted = Wanted { mode: share.root_mode, user: &|| self.user().cloned() };
         let returned =
-            worker::mount(call, point, look, until, self.clock, self.stop, &mut ask, &mut shown);
+            worker::mount(call, point, wanted, until, self.clock, self.stop, &mut ask, &mut shown);
         let result = match returned {
             Ok((Ok(0), seen)) => {
                 // One that the attempt's end cut off has the run's time left to look again.
@@ -380,24 +386,19 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)> {
         after::set_read_ahead(self.root, mounted);
-        let refused = |seen: &Seen| matches!(seen, Ok(root) if root.writable == Err(Errno::EACCES));
-        if let Some(seen) = mounted.root.filter(|seen| !refused(seen)) {
-            return after::notes(share, self.user.as_ref(), seen);
-        }
-        // A further group may let the user in; whoever is let in without needs no look at /etc/group.
-        let user = self.user.as_ref().map(|user| user.with_groups(self.root));
-        let user = user.as_ref();
-        if let Some(seen) = mounted.root.filter(|_| user.is_none_or(|user| user.groups.is_empty()))
-        {
-            return after::notes(share, user, seen);
-        }
-        let parent = match mount_point::parent(self.root, &share.mount_point) {
-            Ok(parent) => parent,
-            Err(e) => return vec![(Level::Warning, e.to_string())],
+        let look = || -> Result<Seen, PointError> {
+            let parent = mount_point::parent(self.root, &share.mount_point)?;
+            let wanted = Wanted { mode: share.root_mode, user: &|| self.user().cloned() };
+            let device = &mounted.device;
+            Ok(worker::settle(&parent, device, wanted, until, self.clock, self.stop))
         };
-        let (device, mode) = (&mounted.device, share.root_mode);
-        let report = worker::settle(&parent, device, mode, user, until, self.clock, self.stop);
-        after::notes(share, user, report)
+        match mounted.root.map_or_else(look, Ok) {
+            Ok(seen) => {
+                let refused = matches!(seen, Ok(root) if root.writable.is_err());
+                after::notes(share, if refused { self.user() } else { None }, seen)
+            }
+            Err(e) => vec![(Level::Warning, e.to_string())],
+        }
     }
 }
 
@@ -515,7 +516,7 @@ mod tests {
         let name = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(std::time::Instant::now(), &stop);
-        let machine = Linux::new(dir.path(), &clock, &stop, None);
+        let machine = Linux::new(dir.path(), &clock, &stop);
         let until = Deadline::after(&clock, Duration::from_secs(1));
         let share = |line: &str| {
             let text = format!("[[share]]\nendpoint = \"{name}\"\nmount_point = \"/m\"\n{line}\n");

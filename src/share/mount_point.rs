@@ -6,8 +6,8 @@
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
@@ -120,8 +120,9 @@ pub fn remove(root: &Path, path: &Path) -> Result<(), PointError> {
 pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, PointError> {
     let mut made = Vec::new();
     let result = walk(root, path, Some(&mut made)).and_then(|(parent, _)| {
-        let name = parent.name.clone();
-        folder_in(&parent.folder, &name, path, mode, &mut made)?;
+        if !make(&parent, path, mode, &mut made)? {
+            open_folder(&parent, path)?;
+        }
         Ok(parent)
     });
     match result {
@@ -166,12 +167,11 @@ fn walk(
     let mut at = PathBuf::from("/");
     for part in folders.components() {
         at.push(part);
-        let part = c_name(part.as_os_str());
-        folder = Rc::new(if may_make {
-            folder_in(&folder, &part, &at, 0o755, made)?
-        } else {
-            open_folder(&folder, &part, &at)?.ok_or(failed(&at, "opened", Errno::ENOENT))?
-        });
+        let next = Parent { folder, name: c_name(part.as_os_str()) };
+        if may_make {
+            make(&next, &at, 0o755, made)?;
+        }
+        folder = Rc::new(open_folder(&next, &at)?);
     }
     Ok((Parent { folder, name }, false))
 }
@@ -181,61 +181,55 @@ fn open_in_one_call(folder: &Path) -> Option<Rc<OwnedFd>> {
     openat2(AT_FDCWD, folder, OpenHow::new().flags(FOLDER).resolve(resolve)).map(Rc::new).ok()
 }
 
-/// Opens the folder `name` in `folder`, or makes it with exactly `mode`, whatever the umask.
-fn folder_in(
-    folder: &Rc<OwnedFd>,
-    name: &CString,
+/// Makes the folder `point`, which is `path`, with exactly `mode`, whatever the umask; `false` if there
+/// is something already.
+fn make(
+    point: &Parent,
     path: &Path,
     mode: u32,
     made: &mut Vec<Parent>,
-) -> Result<OwnedFd, PointError> {
-    let failed = |verb, errno| PointError::Failed { path: path.into(), verb, errno };
-    if let Some(found) = open_folder(folder, name, path)? {
-        return Ok(found);
-    }
+) -> Result<bool, PointError> {
+    let failed = |errno| PointError::Failed { path: path.into(), verb: "made", errno };
+    let Parent { folder, name } = point;
     // Who can rename in here could swap the new folder for another of root's before its mode is set.
-    let stat = fstat(&**folder).map_err(|errno| failed("made", errno))?;
+    let stat = fstat(&**folder).map_err(failed)?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
-    let ours = stat.st_uid == 0;
-    if !ours || stat.st_mode & 0o022 != 0 && !sticky {
-        let parent = path.parent().unwrap_or(path).to_owned();
-        return Err(PointError::UnsafeParent { path: path.into(), parent });
+    if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
+        // What is there already need not be made.
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        return match fstatat(&**folder, name.as_c_str(), flags) {
+            Ok(_) => Ok(false),
+            Err(_) => {
+                let parent = path.parent().unwrap_or(path).to_owned();
+                Err(PointError::UnsafeParent { path: path.into(), parent })
+            }
+        };
     }
     // Closed to all but us until its mode is right.
     match mkdirat(&**folder, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) => {}
-        Err(Errno::EEXIST) => {
-            // Another run was quicker: its folder is as good as an old one.
-            return open_folder(folder, name, path)?.ok_or(failed("opened", Errno::ENOENT));
-        }
-        Err(errno) => return Err(failed("made", errno)),
+        // Its owner has made it, or another run was quicker: its folder is as good as an old one.
+        Err(Errno::EEXIST) => return Ok(false),
+        Err(errno) => return Err(failed(errno)),
     }
     made.push(Parent { folder: Rc::clone(folder), name: name.clone() });
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fresh = openat(&**folder, name.as_c_str(), flags, Mode::empty())
-        .map_err(|errno| failed("opened", errno))?;
-    fchmod(&fresh, Mode::from_bits_truncate(mode)).map_err(|errno| failed("made", errno))?;
-    Ok(fresh)
+    // By its name: nobody but root can have put something else there (see above).
+    let mode = Mode::from_bits_truncate(mode);
+    fchmodat(&**folder, name.as_c_str(), mode, FchmodatFlags::FollowSymlink).map_err(failed)?;
+    Ok(true)
 }
 
-/// Opens `name` in `folder` if it is a folder; `None` if there is nothing.
-fn open_folder(
-    folder: &OwnedFd,
-    name: &CString,
-    path: &Path,
-) -> Result<Option<OwnedFd>, PointError> {
+/// Opens `point`, which is `path`, if it is a folder.
+fn open_folder(point: &Parent, path: &Path) -> Result<OwnedFd, PointError> {
     let failed = |errno| PointError::Failed { path: path.into(), verb: "opened", errno };
     // Without O_DIRECTORY, so that what is in the way can be named.
     let flags = FOLDER.difference(OFlag::O_DIRECTORY);
-    let found = match openat(folder, name.as_c_str(), flags, Mode::empty()) {
-        Ok(found) => found,
-        Err(Errno::ENOENT) => return Ok(None),
-        Err(errno) => return Err(failed(errno)),
-    };
+    let found =
+        openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
     let kind = fstat(&found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
     let not_a_folder = |what| Err(PointError::NotAFolder { path: path.into(), what });
     match SFlag::from_bits_truncate(kind) {
-        SFlag::S_IFDIR => Ok(Some(found)),
+        SFlag::S_IFDIR => Ok(found),
         SFlag::S_IFLNK => Err(PointError::Symlink(path.into())),
         SFlag::S_IFREG => not_a_folder("a file"),
         SFlag::S_IFIFO => not_a_folder("a FIFO"),
@@ -352,7 +346,7 @@ mod tests {
         let mut folder = openat(AT_FDCWD, dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
         for name in ["a", "b", "c"] {
             let name = CString::new(name).unwrap();
-            folder = open_folder(&folder, &name, path).unwrap().unwrap();
+            folder = open_folder(&Parent { folder: Rc::new(folder), name }, path).unwrap();
         }
         let (one, two) = (fstat(&*fast.folder).unwrap(), fstat(&folder).unwrap());
         assert_eq!((one.st_dev, one.st_ino), (two.st_dev, two.st_ino));

@@ -114,7 +114,7 @@ pub fn first_that_answers(
                 .flat_map(|candidate| &candidate.under_way)
                 .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
                 .collect();
-            let mut ready = stop.poll(&fds, pause)?.into_iter();
+            let mut ready = stop.events(&fds, pause)?.into_iter();
             drop(fds);
             for candidate in &mut all {
                 if candidate.answered(&mut ready) {
@@ -174,12 +174,17 @@ impl Candidate {
     }
 
     /// Takes in one readiness for each connection under way; whether one of them stands.
-    fn answered(&mut self, ready: &mut impl Iterator<Item = bool>) -> bool {
+    fn answered(&mut self, ready: &mut impl Iterator<Item = PollFlags>) -> bool {
         let mut stands = false;
         let mut failed = None;
         for stream in &self.under_way {
-            if ready.next() != Some(true) {
-                continue;
+            match ready.next() {
+                Some(PollFlags::POLLOUT) => {
+                    stands = true;
+                    continue;
+                }
+                Some(events) if !events.is_empty() => {}
+                _ => continue,
             }
             match stream.take_error() {
                 Ok(None) => stands = true,

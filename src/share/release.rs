@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long is looked for who uses a share.
@@ -164,19 +165,25 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     fn holders(&self, share: &Share) -> Vec<Holder> {
         // The kernel makes whoever looks at a process wait for some that hang: not this one.
         let (proc, at) = (self.root.join("proc"), share.mount_point.clone());
-        let (told, found) = std::sync::mpsc::channel();
+        let found = Arc::new((Mutex::new(None), Condvar::new()));
+        let told = Arc::clone(&found);
         let look = move || {
-            let _ = told.send(holders(&proc, &at));
+            let all = holders(&proc, &at);
+            *told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
+            told.1.notify_one();
         };
-        match std::thread::Builder::new().spawn(look) {
-            Ok(_) => found.recv_timeout(HOLDERS).unwrap_or_default(),
-            Err(_) => Vec::new(),
+        if std::thread::Builder::new().spawn(look).is_err() {
+            return Vec::new();
         }
+        // No channel: its thread-locals are just what makes libc ask for memory at each start.
+        let here = found.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = found.1.wait_timeout_while(here, HOLDERS, |all| all.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take().unwrap_or_default()
     }
 
     fn terminate(&self, holder: &Holder) -> bool {
         let proc = self.root.join("proc");
-        holder.is_a_users(&proc, self.user.as_ref().map(|user| user.uid))
+        holder.is_a_users(&proc, self.user().map(|user| user.uid))
             && kill(Pid::from_raw(holder.pid), Signal::SIGTERM).is_ok()
     }
 }

@@ -11,7 +11,7 @@ use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MntFlags, umount2};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor, stat};
 use nix::sys::statfs::fstatfs;
@@ -25,8 +25,12 @@ use std::time::Duration;
 const REAP: Duration = Duration::from_millis(80);
 /// A child that takes longer than this leaves its parent time for something else.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// More than any message has, in bytes.
-const LONGEST: usize = 64;
+/// More than any message has, in bytes: a user of many groups makes the longest.
+const LONGEST: usize = 1024;
+/// What the parent asks of a child that has looked at a root: to set the mode that follows …
+const SET: i32 = 1;
+/// … or whether the user may write whose id, group and further groups follow.
+const MAY_WRITE: i32 = 2;
 
 /// Why a child's report is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +74,22 @@ pub struct RootReport {
     pub writable: Result<(), Errno>,
 }
 
+/// What is wanted of the root of a share.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The mode that it is given if it has another.
+    pub mode: Option<u32>,
+    /// Who must be able to write, if there is such an account: asked for only where the mode does not
+    /// let everybody write.
+    pub user: &'a dyn Fn() -> Option<User>,
+}
+
 /// Carries out `call` on `point`, for at most until `until`. If it takes long, `meanwhile` is called
 /// once; it is given what becomes readable when the call has ended, must return soon after that, and
 /// says whether the call is to be cut off.
 ///
-/// Where mount(2) returns 0, `shown` says which file system the mount table shows there now, and the
-/// same child does what [`settle`] does with `mode` and `user`.
+/// Where mount(2) returns 0, `shown` says which file system the mount table shows there now, while the
+/// same child looks at the root already; what is `wanted` of that file system alone is then done.
 ///
 /// # Errors
 /// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
@@ -83,7 +97,7 @@ pub struct RootReport {
 pub fn mount(
     call: &MountCall,
     point: &PreparedPoint,
-    (mode, user): (Option<u32>, Option<&User>),
+    wanted: Wanted<'_>,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
@@ -105,11 +119,8 @@ pub fn mount(
         let gone = returned == Err(Errno::ENOENT) && removed();
         let opened = if gone { Errno::ENOENT as i32 } else { 0 };
         send(reply, [opened, returned.unwrap_or(0), code(returned.map(drop))]);
-        // The parent looks into the mount table meanwhile, and says what it shows, or hangs up.
-        if returned == Ok(0)
-            && let Some(device) = listen(reply)
-        {
-            send(reply, look(&point.parent, device, mode, user));
+        if returned == Ok(0) {
+            visit(reply, &point.parent, wanted.mode);
         }
     };
     let mut job = Job::start(until, clock, stop, job)?;
@@ -117,82 +128,139 @@ pub fn mount(
     let [opened, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
     result(opened).map_err(WorkerError::Target)?;
     let returned = result(errno).map(|()| returned);
-    let device = if returned == Ok(0) { shown() } else { None };
-    let seen = device.and_then(|device| numbers(&device)).map(|(major, minor)| {
-        let numbers = bytes_of([major as i32, minor as i32]);
-        let _ = sys::send_now(job.child.reply.as_fd(), numbers.get(..8).unwrap_or_default());
-        job.report(&mut |_| false).and_then(|report| looked(&report))
-    });
-    if seen.is_none() {
-        // It may still listen.
-        let _ = sys::send_now(job.child.reply.as_fd(), &[]);
-    }
+    job.listens = returned == Ok(0);
+    let device = if job.listens { shown() } else { None };
+    let seen = device.map(|device| job.visited(&device, wanted));
     Ok((returned, seen))
 }
 
 /// What a child has seen of a share's root, or why there is nothing to tell.
 pub type Seen = Result<RootReport, WorkerError>;
 
-/// Looks at the root of what is mounted as `point`, gives it `mode` if it has another, and
-/// asks the server whether `user` may write there; all for at most until `until`.
+/// Looks at the root of what is mounted as `point`, the file system `device`, and does what is
+/// `wanted` of it; all for at most until `until`.
 ///
 /// # Errors
 /// See [`WorkerError`].
 pub fn settle(
     point: &Parent,
     device: &str,
-    mode: Option<u32>,
-    user: Option<&User>,
+    wanted: Wanted<'_>,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<RootReport, WorkerError> {
-    let device = numbers(device).unwrap_or(NONE);
-    let job = |reply: BorrowedFd<'_>| send(reply, look(point, device, mode, user));
-    looked(&run(until, clock, stop, job)?)
+    let job = |reply: BorrowedFd<'_>| visit(reply, point, wanted.mode);
+    Job::start(until, clock, stop, job)?.visited(device, wanted)
 }
 
-/// In the child: the numbers of a [`RootReport`].
-fn look(point: &Parent, device: (u32, u32), mode: Option<u32>, user: Option<&User>) -> [i32; 7] {
+/// In the child: tells what the root is like, and does what the parent asks of it, until it hangs up.
+fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>) {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
         Ok(root) => root,
-        Err(errno) => return [errno as i32, 0, 0, 0, 0, 0, 0],
+        Err(errno) => return send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
     };
-    let mode_of = |s: &FileStat| s.st_mode & 0o7777;
-    let mut found = fstat(&root);
-    let is_the_share = found.is_ok_and(|s| is_on(&s, device));
-    let is = found.as_ref().map_or(0, mode_of);
-    let set = match mode {
-        // Something else was put over the share: not ours to change.
-        _ if !is_the_share => Ok(()),
-        Some(wanted) if wanted != is => {
-            let set = fchmod(&root, Mode::from_bits_truncate(wanted));
-            found = fstat(&root);
-            set
+    let mut set = Ok(());
+    loop {
+        let stat = match fstat(&root) {
+            Ok(stat) => stat,
+            Err(errno) => break send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
+        };
+        let mode = stat.st_mode & 0o7777;
+        // What is left to forbid it (a policy, a read-only export) forbids it to root too.
+        let writable = if lets_all_write(mode) { accessible(&root) } else { Ok(()) };
+        let device = (major(stat.st_dev) as i32, minor(stat.st_dev) as i32);
+        let (uid, gid) = (stat.st_uid as i32, stat.st_gid as i32);
+        send(parent, [code(set), uid, gid, mode as i32, device.0, device.1, code(writable)]);
+        if is_as(mode, wanted) && lets_all_write(mode) {
+            break; // then nothing more is asked
         }
-        _ => Ok(()),
-    };
-    let (uid, gid, is) =
-        found.map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, mode_of(&s) as i32));
-    let writable = may_write(&root, user);
+        let mut bytes = [0; LONGEST];
+        let got = read(parent, &mut bytes).unwrap_or(0);
+        let mut words = bytes.get(..got).unwrap_or_default().as_chunks::<4>().0.iter();
+        let mut word = || words.next().map(|word| i32::from_ne_bytes(*word));
+        match (word(), word(), word()) {
+            (Some(SET), Some(mode), None) => {
+                set = fchmod(&root, Mode::from_bits_truncate(mode as u32));
+            }
+            (Some(MAY_WRITE), Some(uid), Some(gid)) => {
+                let mut groups = [0; LONGEST / 4];
+                let count = groups.iter_mut().zip(words).map(|(to, from)| {
+                    *to = u32::from_ne_bytes(*from);
+                });
+                let count = count.count();
+                let groups = groups.get(..count).unwrap_or_default();
+                send(parent, [code(may_write(&root, uid as u32, gid as u32, groups))]);
+                break; // this process stands for that user now
+            }
+            _ => break,
+        }
+    }
     // What a child has open ends with it.
     std::mem::forget(root);
-    [0, uid, gid, is, i32::from(is_the_share), code(set), code(writable)]
 }
 
-fn looked(report: &[u8]) -> Seen {
-    let [opened, uid, gid, mode, is_the_share, set, writable] =
-        received(report).ok_or(WorkerError::Died)?;
-    Ok(RootReport {
-        opened: result(opened),
-        uid: uid as u32,
-        gid: gid as u32,
-        mode: mode as u32,
-        is_the_share: is_the_share != 0,
-        set: result(set),
-        writable: result(writable),
-    })
+/// Whether a root of `mode` has the one that is `wanted`.
+fn is_as(mode: u32, wanted: Option<u32>) -> bool {
+    wanted.is_none_or(|wanted| wanted == mode)
+}
+
+/// Whether `mode` lets everybody write in a folder, whoever owns it.
+fn lets_all_write(mode: u32) -> bool {
+    mode & 0o333 == 0o333
+}
+
+impl Job<'_> {
+    /// The other side of [`visit`].
+    fn visited(&mut self, device: &str, wanted: Wanted<'_>) -> Seen {
+        let mut seen = self.looked(device, wanted.mode)?;
+        if seen.opened.is_err() || !seen.is_the_share {
+            // Something else was put over the share: not ours to change.
+            return Ok(seen);
+        }
+        if let Some(mode) = wanted.mode.filter(|mode| *mode != seen.mode) {
+            self.ask(&[SET, mode as i32]);
+            let set = self.looked(device, wanted.mode)?;
+            // The first number tells of what was asked for last.
+            seen = RootReport { set: set.opened, opened: Ok(()), ..set };
+        }
+        if !lets_all_write(seen.mode)
+            && let Some(user) = (wanted.user)()
+        {
+            let mut words = vec![MAY_WRITE, user.uid as i32, user.gid as i32];
+            words.extend(user.groups.iter().map(|group| *group as i32));
+            words.truncate(LONGEST / 4);
+            self.ask(&words);
+            self.listens = false;
+            let [errno] = received(&self.report(&mut |_| false)?).ok_or(WorkerError::Died)?;
+            seen.writable = result(errno);
+        }
+        Ok(seen)
+    }
+
+    fn looked(&mut self, device: &str, wanted: Option<u32>) -> Seen {
+        let report = self.report(&mut |_| false)?;
+        let [opened, uid, gid, mode, major, minor, writable] =
+            received(&report).ok_or(WorkerError::Died)?;
+        self.ends = is_as(mode as u32, wanted) && lets_all_write(mode as u32);
+        self.listens = !self.ends;
+        Ok(RootReport {
+            opened: result(opened),
+            uid: uid as u32,
+            gid: gid as u32,
+            mode: mode as u32,
+            is_the_share: numbers(device) == Some((major as u32, minor as u32)),
+            set: Ok(()),
+            writable: result(writable),
+        })
+    }
+
+    fn ask(&self, words: &[i32]) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        // One that does not listen any more does not answer either.
+        let _ = sys::send_now(self.child.reply.as_fd(), &bytes);
+    }
 }
 
 /// Whether a file is on the file system `device`.
@@ -246,7 +314,8 @@ pub fn trial(
         };
         let (uid, gid, mode) = fstat(&root)
             .map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32));
-        send(reply, [0, uid, gid, mode, code(may_write(&root, user))]);
+        let writable = user.map_or(Ok(()), |u| may_write(&root, u.uid, u.gid, &u.groups));
+        send(reply, [0, uid, gid, mode, code(writable)]);
     })?;
     let [errno, uid, gid, mode, writable] = received(&report).ok_or(WorkerError::Died)?;
     Ok(result(errno).map(|()| RootReport {
@@ -260,12 +329,14 @@ pub fn trial(
     }))
 }
 
-/// Whether `user` may write in `root`. This process stands for that user from then on.
-fn may_write(root: &OwnedFd, user: Option<&User>) -> Result<(), Errno> {
-    let Some(user) = user else {
-        return Ok(());
-    };
-    sys::stand_for(user.uid, user.gid, &user.groups)?;
+/// Whether a user may write in `root`. This process stands for that user from then on.
+fn may_write(root: &OwnedFd, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    sys::stand_for(uid, gid, groups)?;
+    accessible(root)
+}
+
+/// Whether the server lets whom this process stands for write in `root`.
+fn accessible(root: &OwnedFd) -> Result<(), Errno> {
     faccessat(root, c".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::empty())
 }
 
@@ -375,14 +446,6 @@ fn received<const N: usize>(bytes: &[u8]) -> Option<[i32; N]> {
     Some(report)
 }
 
-/// In the child: the device that the parent names; nothing where it has hung up.
-fn listen(parent: BorrowedFd<'_>) -> Option<(u32, u32)> {
-    let mut bytes = [0; LONGEST];
-    let got = read(parent, &mut bytes).unwrap_or(0);
-    let [major, minor] = received(bytes.get(..got)?)?;
-    Some((major as u32, minor as u32))
-}
-
 /// Runs `job` in a child and returns the bytes it replied with. However this ends, the child is gone.
 fn run(
     until: Deadline,
@@ -396,6 +459,10 @@ fn run(
 /// A child at work. It is gone when this is.
 struct Job<'a> {
     child: sys::Child,
+    /// Whether it may be waiting for more to do.
+    listens: bool,
+    /// Whether it has said its last word, and nobody but root could send it a signal.
+    ends: bool,
     until: Deadline,
     clock: &'a dyn Clock,
     stop: &'a Stop,
@@ -409,7 +476,7 @@ impl<'a> Job<'a> {
         job: impl FnOnce(BorrowedFd<'_>),
     ) -> Result<Self, WorkerError> {
         let child = sys::spawn(job).map_err(WorkerError::Fork)?;
-        Ok(Self { child, until, clock, stop })
+        Ok(Self { child, listens: false, ends: false, until, clock, stop })
     }
 
     /// The bytes of the child's next message; none if it has died. `meanwhile` is called once if the
@@ -418,7 +485,7 @@ impl<'a> Job<'a> {
         &mut self,
         meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
     ) -> Result<Vec<u8>, WorkerError> {
-        let Self { child, until, clock, stop } = self;
+        let Self { child, until, clock, stop, .. } = self;
         let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
         // Ready means a message or, if the child died, the end.
         let mut ready = stop.poll(&fds, until.within(*clock, PATIENCE).left(*clock));
@@ -448,23 +515,23 @@ impl Drop for Job<'_> {
     /// Waits for the child, which has nothing left to do but exit, or is killed already. Closing
     /// descriptors on a dead server could still hold it up: then it is killed.
     fn drop(&mut self) {
-        let pid = self.child.pid;
-        let end = self.clock.now() + REAP;
-        loop {
-            // Of several children any may be the one that has ended: look again soon.
-            sys::wait_for_child(REAP / 8);
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(status) if status.pid().is_none() => {}
-                _ => return,
-            }
-            let left = end.saturating_sub(self.clock.now());
-            if left.is_zero() {
+        let sys::Child { pid, reply } = &self.child;
+        if self.listens {
+            self.ask(&[]);
+        }
+        // At its end the kernel closes its side, a moment before it can be reaped.
+        let ended = |longest: Duration| {
+            let mut fds = [PollFd::new(reply.as_fd(), PollFlags::empty())];
+            let span = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
+            poll(&mut fds, span).is_ok_and(|ready| ready > 0)
+        };
+        if !self.ends && !ended(REAP / 2) {
+            let _ = kill(*pid, Signal::SIGKILL);
+            if !ended(REAP / 2) {
                 return; // uninterruptible: init will reap it once we are gone
             }
-            if left <= REAP / 2 {
-                let _ = kill(pid, Signal::SIGKILL);
-            }
         }
+        let _ = waitpid(*pid, Some(WaitPidFlag::__WALL));
     }
 }
 

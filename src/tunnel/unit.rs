@@ -366,6 +366,7 @@ impl Keeper<'_> {
         let words = words.join(" ");
         command.env_clear().env("LC_ALL", "C").current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        sys::keep_children();
         let mut child = command.spawn().map_err(|e| {
             let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
             UnitError::NotStarted { program: words.clone(), errno }

@@ -108,6 +108,7 @@ pub fn run(
         let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         ProcessError::Unrunnable(path.clone(), errno)
     };
+    crate::sys::keep_children();
     let child = command.spawn().map_err(|e| unrunnable(&e))?;
     let until = until.within(world.net.clock, PATIENCE);
     let mut group = Group(child);

@@ -93,7 +93,7 @@ impl Chain {
         if let Some(id) = &encryption.access_point {
             self.ok("access point", Some(share), format!("{id} has {} in it", share.path));
         }
-        self.looked_at(machine.user.as_ref(), share, report);
+        self.looked_at(machine.user(), share, report);
     }
 }
 

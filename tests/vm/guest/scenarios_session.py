@@ -59,13 +59,16 @@ def _():
     agent()
     time.sleep(0.3)
     packets, size = (now - then for then, now in zip(before, wire()))
-    sh(fresh)
-    made, processes = calls(AGENT)
-    print(f"{made} system calls, {processes} processes, {packets} packets, {size} bytes")
-    expect_mounted()
-    # What it came to when this was written: 132, 2, 48 and 8496 on Linux 5.10, 8584 on 6.12. A wait that is woken for
-    # nothing makes a call or two more, a lost packet a few packets.
-    check(made <= 134 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
+    # A wait that is woken for nothing makes a call or two more, and a mount that takes a second a few: the least counts.
+    for _ in range(5):
+        sh(fresh)
+        made, processes = calls(AGENT)
+        print(f"{made} system calls, {processes} processes, {packets} packets, {size} bytes")
+        expect_mounted()
+        if made <= 100:
+            break
+    # What it came to when this was written: 100, 2, 48 and 8496 on Linux 5.10, 8584 on 6.12; a lost packet makes a few more.
+    check(made <= 100 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
 
 
 @scenario("the read-ahead is 15 times rsize")
