@@ -12,47 +12,28 @@
 //! is its own file's business; who is who in the files of profiles, this one's.
 
 mod container;
-pub(super) mod document;
 mod process;
+mod token;
 
 pub use super::secret::Secret;
-pub use process::ProcessError;
+pub use super::types::{APPSTREAM_PROFILE, Credentials, Problem, ProcessError};
 
-use super::http::HttpError;
 use super::metadata;
-use super::profile::{Kind, Profile, Profiles, Slip};
+use super::profile::{Kind, Profile, Profiles};
 use super::sts::{self, Role};
-use super::trust::real;
 use super::world::World;
-use crate::files::{self, Fault, Obstacle};
+use crate::files::{self, Obstacle};
 use crate::retry::{Deadline, Stopped};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
-/// The profile that AppStream makes for the role of a fleet or an image builder.
-pub const APPSTREAM_PROFILE: &str = "appstream_machine_role";
 const DEFAULT_PROFILE: &str = "default";
 /// What a session of an assumed role is called, unless the profile says otherwise.
 const SESSION: &str = "efs-agent";
 const KEY_ID: &str = "aws_access_key_id";
 const SECRET_KEY: &str = "aws_secret_access_key";
-
-/// What a request is signed with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The name of the key: no secret.
-    pub access_key_id: String,
-    /// The key.
-    pub secret_access_key: Secret,
-    /// What comes with a key that is not for ever.
-    pub session_token: Option<Secret>,
-    /// When the key ceases to count, where that is known.
-    pub expires: Option<SystemTime>,
-    /// Where they were found, for people: "profile \"default\" of /root/.aws/credentials".
-    pub source: String,
-}
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -130,176 +111,11 @@ fn nowhere(tried: &[(String, Problem)]) -> String {
         .join("; ")
 }
 
-/// What a source said instead of giving credentials.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// It could not be asked.
-    #[error(transparent)]
-    Http(HttpError),
-    /// It answered with an error.
-    #[error("it answered {status}{}", after_colon(.said))]
-    Status {
-        /// The HTTP status.
-        status: u16,
-        /// What it said to that.
-        said: String,
-    },
-    /// The instance metadata service gave no token.
-    #[error("the metadata service (169.254.169.254) answered {status}{}", after_colon(.said))]
-    NoToken {
-        /// The HTTP status.
-        status: u16,
-        /// What it said to that.
-        said: String,
-    },
-    /// It said that it gives none.
-    #[error("it refused: {0}")]
-    Refused(String),
-    /// The document is none.
-    #[error("what it gave is no JSON object")]
-    NotJson,
-    /// The document lacks something.
-    #[error("what it gave has no {0}")]
-    Lacks(&'static str),
-    /// The document's expiry cannot be read.
-    #[error("what it gave has an Expiration that is no time")]
-    BadTime,
-    /// The instance has no role.
-    #[error("this instance has no role")]
-    NoRole,
-    /// A file cannot be had.
-    #[error("{} {obstacle}", .path.display())]
-    File {
-        /// Which one.
-        path: PathBuf,
-        /// What is in the way.
-        obstacle: Obstacle,
-    },
-    /// Others than root can change a file.
-    #[error(
-        "{} is not read, since others than root can change it: {} {}; run: {}",
-        .path.display(), .fault.path.display(), .fault.why, .fault.mend()
-    )]
-    Changeable {
-        /// Which one.
-        path: PathBuf,
-        /// What of its path, and how.
-        fault: Fault,
-    },
-    /// A file of profiles is not text.
-    #[error("{} is no UTF-8 text", .0.display())]
-    NotText(PathBuf),
-    /// A file of profiles cannot be understood.
-    #[error("{}, {slip}", .path.display())]
-    Slip {
-        /// Which one.
-        path: PathBuf,
-        /// Where, and what is wrong there.
-        slip: Slip,
-    },
-    /// There is no such profile.
-    #[error("there is no such profile in {} or {}{hint}", .files.0.display(), .files.1.display())]
-    NoProfile {
-        /// The files that there could be.
-        files: (PathBuf, PathBuf),
-        /// What may be meant, or nothing.
-        hint: String,
-    },
-    /// A profile has nothing that gives credentials.
-    #[error(
-        "it has neither aws_access_key_id with aws_secret_access_key, nor role_arn, nor \
-         credential_process"
-    )]
-    NoKeys,
-    /// A profile lacks what another of its keys needs.
-    #[error("it has {0}, but no {1}")]
-    Half(&'static str, &'static str),
-    /// A profile asks for something that cannot be had here.
-    #[error("it has {0}, which {1}")]
-    Unsupported(&'static str, &'static str),
-    /// Profiles that name each other.
-    #[error("source_profile leads back to {0:?}")]
-    Circle(String),
-    /// Another profile, which this one needs, has a problem of its own.
-    #[error("source profile {name:?}: {problem}")]
-    Source {
-        /// The other profile.
-        name: String,
-        /// Its problem.
-        problem: Box<Problem>,
-    },
-    /// STS did not let the role be assumed.
-    #[error("role {arn} cannot be assumed: {problem}")]
-    Role {
-        /// The role.
-        arn: String,
-        /// What STS, or the way to it, said.
-        problem: Box<Problem>,
-    },
-    /// The program of `credential_process` gave none.
-    #[error("credential_process {0}")]
-    Process(#[from] ProcessError),
-    /// A variable of the environment cannot be used.
-    #[error("{0} {1}")]
-    BadVariable(&'static str, &'static str),
-    /// What is to sign for others has expired itself.
-    #[error(
-        "the credentials from {by}, which are to sign for its role, expired at {}",
-        humantime::format_rfc3339_seconds(*expired)
-    )]
-    Expired {
-        /// Where they came from.
-        by: String,
-        /// When they expired.
-        expired: SystemTime,
-    },
-    /// The run was told to end.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
-
-fn after_colon(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(": {said}") }
-}
-
-impl From<HttpError> for Problem {
-    fn from(e: HttpError) -> Self {
-        match e {
-            HttpError::Stopped(stopped) => stopped.into(),
-            other => Self::Http(other),
-        }
-    }
-}
-
-impl Problem {
-    /// Whether the run was told to end, however deep that was met.
-    fn stopped(&self) -> Option<Stopped> {
-        match self {
-            Self::Stopped(stopped) => Some(*stopped),
-            Self::Source { problem, .. } | Self::Role { problem, .. } => problem.stopped(),
-            _ => None,
-        }
-    }
-
-    /// Whether a profile lacks something, or leads to one that is not there.
-    fn is_mistyped(&self) -> bool {
-        match self {
-            Self::NoProfile { .. }
-            | Self::NoKeys
-            | Self::Half(..)
-            | Self::Unsupported(..)
-            | Self::Circle(_) => true,
-            Self::Source { name, problem } => name != APPSTREAM_PROFILE && problem.is_mistyped(),
-            _ => false,
-        }
-    }
-
-    /// The error of the source `place`.
-    fn of(self, place: impl fmt::Display) -> CredentialsError {
-        match self.stopped() {
-            Some(stopped) => stopped.into(),
-            None => CredentialsError::Failed { place: place.to_string(), problem: self },
-        }
+/// The error of the source `place`, which had this problem.
+fn failed(problem: Problem, place: impl fmt::Display) -> CredentialsError {
+    match problem.stopped() {
+        Some(stopped) => stopped.into(),
+        None => CredentialsError::Failed { place: place.to_string(), problem },
     }
 }
 
@@ -336,35 +152,38 @@ impl Search<'_> {
         if profile.is_none()
             && let Some(result) = self.variables()
         {
-            return result.map_err(|problem| problem.of("the environment"));
+            return result.map_err(|problem| failed(problem, "the environment"));
         }
         let place = place_of;
         let named_or_not = named.unwrap_or(APPSTREAM_PROFILE);
-        let files = Files::read(self.world).map_err(|problem| problem.of(place(named_or_not)))?;
+        let files =
+            Files::read(self.world).map_err(|problem| failed(problem, place(named_or_not)))?;
         if let Some(name) = named {
-            return self.profile(&files, name).map_err(|problem| problem.of(place(name)));
+            return self.profile(&files, name).map_err(|problem| failed(problem, place(name)));
         }
         // There, it decides, whatever is in it: nothing else has the fleet's role.
         if files.profile(APPSTREAM_PROFILE).is_some() {
             let result = self.profile(&files, APPSTREAM_PROFILE);
-            return result.map_err(|problem| problem.of(place(APPSTREAM_PROFILE)));
+            return result.map_err(|problem| failed(problem, place(APPSTREAM_PROFILE)));
         }
         let default = files.profile(DEFAULT_PROFILE);
         let no_default = match &default {
             Some(profile) if profile.offers_anything() => {
                 let result = self.profile(&files, DEFAULT_PROFILE);
-                return result.map_err(|problem| problem.of(place(DEFAULT_PROFILE)));
+                return result.map_err(|problem| failed(problem, place(DEFAULT_PROFILE)));
             }
             Some(_) => Problem::NoKeys,
             None => files.missing(DEFAULT_PROFILE),
         };
         let container = "the container's endpoint";
-        if let Some(url) = container::place(self.world).map_err(|problem| problem.of(container))? {
+        if let Some(url) =
+            container::place(self.world).map_err(|problem| failed(problem, container))?
+        {
             return container::fetch(&url, self.world, self.until)
-                .map_err(|problem| problem.of(format!("{container} {url}")));
+                .map_err(|problem| failed(problem, format!("{container} {url}")));
         }
         if let Some(result) = self.web_identity() {
-            return result.map_err(|problem| problem.of("the web identity"));
+            return result.map_err(|problem| failed(problem, "the web identity"));
         }
         match metadata::credentials(self.world, self.until) {
             Ok(credentials) => Ok(credentials),
@@ -406,7 +225,7 @@ impl Search<'_> {
     }
 
     fn by_token(&self, role: &Role<'_>, file: &Path) -> Result<Credentials, Problem> {
-        let token = token_file(file, self.world)?;
+        let token = token::read(file, self.world)?;
         let assumed = sts::assume_with_token(role, &token, self.region, self.world, self.until);
         assumed.map_err(|problem| of_role(role.arn, problem)).map(|credentials| Credentials {
             source: format!("role {} by a web identity", role.arn),
@@ -534,17 +353,6 @@ impl Search<'_> {
 
 fn of_role(arn: &str, problem: Problem) -> Problem {
     Problem::Role { arn: arn.to_owned(), problem: Box::new(problem) }
-}
-
-/// The token in a file. It may be reached by symlinks, as Kubernetes lays them.
-fn token_file(path: &Path, world: &World<'_>) -> Result<Secret, Problem> {
-    let failed = |obstacle| Problem::File { path: path.to_owned(), obstacle };
-    let missing = || failed(Obstacle::Unopenable(nix::errno::Errno::ENOENT));
-    let real = real(world.root, path).ok_or_else(missing)?;
-    let file = files::find(world.root, &real).and_then(|place| place.open()).map_err(failed)?;
-    let bytes = Zeroizing::new(files::contents(&file.ok_or_else(missing)?).map_err(failed)?);
-    let text = std::str::from_utf8(&bytes).map_err(|_| Problem::NotText(path.to_owned()))?;
-    Ok(Secret::new(text.trim().to_owned()))
 }
 
 /// Root's two files of profiles.

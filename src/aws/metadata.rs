@@ -2,12 +2,12 @@
 //! used until it ages. Version 1, which anything on the machine can be made to
 //! ask, is never spoken.
 
-use super::credentials::{Credentials, Problem, document};
+use super::document;
 use super::http::{Request, Response};
 use super::secret::{Secret, harmless};
+use super::types::{Credentials, Problem};
 use super::world::World;
 use crate::retry::Deadline;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// It is on the same host: what takes longer is not there.
@@ -18,68 +18,52 @@ const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
 const MARGIN: Duration = Duration::from_secs(300);
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
-/// What was learned of the service: its token, and when to ask for the next (by the run's clock).
-#[derive(Debug, Default)]
-pub struct Metadata {
-    token: Mutex<Option<(Secret, Duration)>>,
+fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
+    // Kept by whoever asks first: the others wait for its answer.
+    let mut known = world.metadata.token();
+    let now = world.net.clock.now();
+    if let Some((token, end)) = &*known
+        && now < *end
+    {
+        return Ok(token.clone());
+    }
+    let life = TOKEN_LIFE.as_secs().to_string();
+    let url = world.endpoints.metadata.at("/latest/api/token");
+    let headers = [("X-aws-ec2-metadata-token-ttl-seconds", life.as_str())];
+    let request = Request { method: "PUT", url: &url, headers: &headers, body: b"" };
+    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let text = response.text().map(str::trim).filter(|text| !text.is_empty());
+    let token = match text {
+        Some(text) if response.status == 200 => Secret::new(text.to_owned()),
+        _ => {
+            let said = response.text().map(harmless).unwrap_or_default();
+            return Err(Problem::NoToken { status: response.status, said });
+        }
+    };
+    *known = Some((token.clone(), now + TOKEN_LIFE - MARGIN));
+    Ok(token)
 }
 
-impl Metadata {
-    fn token(&self, world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
-        let mut known = self.token.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let now = world.net.clock.now();
-        if let Some((token, end)) = &*known
-            && now < *end
-        {
-            return Ok(token.clone());
-        }
-        let life = TOKEN_LIFE.as_secs().to_string();
-        let url = world.endpoints.metadata.at("/latest/api/token");
-        let headers = [("X-aws-ec2-metadata-token-ttl-seconds", life.as_str())];
-        let request = Request { method: "PUT", url: &url, headers: &headers, body: b"" };
+/// What the service has under `path`.
+///
+/// # Errors
+/// What it, or the way to it, said.
+pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Response, Problem> {
+    let mut again = true;
+    loop {
+        let token = token(world, until)?;
+        let url = world.endpoints.metadata.at(path);
+        let headers = [("X-aws-ec2-metadata-token", token.expose())];
+        let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
         let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
-        let text = response.text().map(str::trim).filter(|text| !text.is_empty());
-        let token = match text {
-            Some(text) if response.status == 200 => Secret::new(text.to_owned()),
-            _ => {
-                let said = response.text().map(harmless).unwrap_or_default();
-                return Err(Problem::NoToken { status: response.status, said });
+        match response.status {
+            200 => return Ok(response),
+            // The token does not count any more: an image that was started anew has an old one.
+            401 if again => {
+                again = false;
+                *world.metadata.token() = None;
             }
-        };
-        *known = Some((token.clone(), now + TOKEN_LIFE - MARGIN));
-        Ok(token)
-    }
-
-    fn forget(&self) {
-        *self.token.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
-    }
-
-    /// What the service has under `path`.
-    ///
-    /// # Errors
-    /// What it, or the way to it, said.
-    pub(super) fn get(
-        &self,
-        path: &str,
-        world: &World<'_>,
-        until: Deadline,
-    ) -> Result<Response, Problem> {
-        let mut again = true;
-        loop {
-            let token = self.token(world, until)?;
-            let url = world.endpoints.metadata.at(path);
-            let headers = [("X-aws-ec2-metadata-token", token.expose())];
-            let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
-            let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
-            match response.status {
-                200 => return Ok(response),
-                // The token does not count any more: an image that was started anew has an old one.
-                401 if again => {
-                    again = false;
-                    self.forget();
-                }
-                _ => return Err(status(&response)),
-            }
+            _ => return Err(status(&response)),
         }
     }
 }
@@ -94,7 +78,7 @@ fn status(response: &Response) -> Problem {
 /// # Errors
 /// What the service, or the way to it, said.
 pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
-    let roles = match world.metadata.get(ROLES, world, until) {
+    let roles = match get(ROLES, world, until) {
         Err(Problem::Status { status: 404, .. }) => return Err(Problem::NoRole),
         roles => roles?,
     };
@@ -103,7 +87,7 @@ pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credenti
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
     let role = role.filter(|role| !role.is_empty() && role.bytes().all(fits));
     let role = role.ok_or(Problem::NoRole)?;
-    let response = world.metadata.get(&format!("{ROLES}{role}"), world, until)?;
+    let response = get(&format!("{ROLES}{role}"), world, until)?;
     let mut credentials = document::credentials(&response.body)?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)

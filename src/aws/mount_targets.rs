@@ -2,10 +2,12 @@
 //! name does not resolve. Those in our own zone come first, as the instance
 //! metadata service tells it.
 
-use super::credentials::{Credentials, Problem, document};
+use super::document;
 use super::http::Request;
+use super::metadata;
 use super::secret::harmless;
 use super::signature::{ApiRequest, EFS, authorize, target};
+use super::types::{Credentials, Problem};
 use super::world::{Endpoints, World};
 use crate::retry::Deadline;
 use std::net::IpAddr;
@@ -74,7 +76,7 @@ pub fn find(
     if let [first, .., last] = &targets[..]
         && first.zone != last.zone
     {
-        let zone = match world.metadata.get(ZONE_ID, world, until) {
+        let zone = match metadata::get(ZONE_ID, world, until) {
             Ok(response) => response.text().map(|text| text.trim().to_owned()),
             Err(Problem::Stopped(stopped)) => return Err(stopped.into()),
             Err(_) => None,

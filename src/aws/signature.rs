@@ -2,7 +2,8 @@
 //! whose canonical form is EFS's own, and that of requests to AWS's APIs. Sends
 //! nothing.
 
-use super::credentials::{Credentials, Secret};
+use super::secret::Secret;
+use super::types::Credentials;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use std::fmt::Write;

@@ -1,9 +1,10 @@
 //! STS, AWS's service that gives out credentials for roles. Two of its actions.
 
-use super::credentials::{Credentials, Problem, document};
+use super::document;
 use super::http::Request;
 use super::secret::{Secret, harmless};
 use super::signature::{ApiRequest, authorize, target};
+use super::types::{Credentials, Problem};
 use super::world::{Endpoints, World};
 use crate::retry::Deadline;
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! What AWS's rooms take of the world they run in, as one argument.
 
 use super::http::{Net, Url};
-use super::metadata::Metadata;
 use super::secret::Secret;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// The world. Tests make another.
 #[derive(Clone)]
@@ -22,6 +22,20 @@ pub struct World<'a> {
     pub endpoints: &'a Endpoints,
     /// What was learned of the instance metadata service.
     pub metadata: &'a Metadata,
+}
+
+/// What was learned of the instance metadata service: its token, and when to ask for the next (by the
+/// run's clock).
+#[derive(Debug, Default)]
+pub struct Metadata {
+    token: Mutex<Option<(Secret, Duration)>>,
+}
+
+impl Metadata {
+    /// The token, for one at a time.
+    pub(super) fn token(&self) -> MutexGuard<'_, Option<(Secret, Duration)>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Environment variables that count.

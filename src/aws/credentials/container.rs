@@ -1,8 +1,10 @@
 //! Credentials of a container: an endpoint on the machine, named by variables.
 
-use super::{Credentials, Problem, document};
+use super::token;
+use crate::aws::document;
 use crate::aws::http::{Request, Url};
 use crate::aws::secret::{Secret, harmless};
+use crate::aws::types::{Credentials, Problem};
 use crate::aws::world::World;
 use crate::retry::Deadline;
 use std::net::IpAddr;
@@ -53,7 +55,7 @@ fn is_on_this_host(address: IpAddr) -> bool {
 pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
     let environment = world.environment;
     let token = match environment.get(TOKEN_FILE) {
-        Some(path) => Some(super::token_file(Path::new(path.expose()), world)?),
+        Some(path) => Some(token::read(Path::new(path.expose()), world)?),
         None => environment.get(TOKEN).map(|token| Secret::new(token.expose().to_owned())),
     };
     let mut headers = vec![("Accept", "application/json")];

@@ -2,11 +2,12 @@
 //! with next to no environment, for a bounded time and a bounded output, in a
 //! process group that is killed and a process that is reaped whatever comes.
 
-use super::{Credentials, Problem, document};
+use crate::aws::document;
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
 use crate::aws::secret::harmless;
 use crate::aws::trust::real;
+use crate::aws::types::{Credentials, Problem, ProcessError};
 use crate::aws::world::World;
 use crate::files;
 use crate::retry::{Deadline, Stopped};
@@ -33,51 +34,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a killed process is waited for.
 const REAP: Duration = Duration::from_secs(1);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Why a program gave no credentials.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProcessError {
-    /// The line cannot be split into words.
-    #[error("the command line has {0}")]
-    BadLine(&'static str),
-    /// No path from the root on.
-    #[error("{0:?} is no absolute path: write it out in full")]
-    NotAbsolute(String),
-    /// The program cannot be had.
-    #[error("{} cannot be run: {}", .0.display(), .1.desc())]
-    Unrunnable(PathBuf, Errno),
-    /// Others than root could change what root is to run.
-    #[error("{} is not run: others than root can change it ({why})", .path.display())]
-    Changeable {
-        /// The program.
-        path: PathBuf,
-        /// What of its path, and how.
-        why: String,
-    },
-    /// It took too long and was killed.
-    #[error("{} was killed, as it had not ended within {}", .0.display(), humantime::format_duration(*.1))]
-    Slow(PathBuf, Duration),
-    /// It printed too much and was killed.
-    #[error("{} was killed, as it printed over 64 KiB", .0.display())]
-    Large(PathBuf),
-    /// It ended otherwise than well.
-    #[error("{} {how}{}", .path.display(), after_colon(.said))]
-    Failed {
-        /// The program.
-        path: PathBuf,
-        /// "ended with status 1".
-        how: String,
-        /// The last line of its standard error, as far as that is harmless.
-        said: String,
-    },
-    /// It speaks another version of the format.
-    #[error("{} printed no document of version 1", .0.display())]
-    Version(PathBuf),
-}
-
-fn after_colon(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(": {said}") }
-}
 
 /// The credentials that the program of `line` prints. `home` is what it gets as HOME.
 ///

@@ -1,8 +1,8 @@
 //! Credentials as JSON: what a `credential_process` prints, and what the
 //! container and the instance metadata services answer.
 
-use super::{Credentials, Problem};
-use crate::aws::secret::{Secret, harmless};
+use super::secret::{Secret, harmless};
+use super::types::{Credentials, Problem};
 use crate::json::{Document, Node, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroize;
