@@ -173,12 +173,10 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
-    use std::path::Path;
+    use crate::config::test::share;
 
     fn outcome(required: bool, class: Option<Class>) -> Outcome {
-        let text = format!("[[share]]\nendpoint = \"fs-1.example\"\nrequired = {required}\n");
-        let share = Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0);
+        let share = share(&format!("required = {required}"));
         let mounted = Mounted::fake(false);
         let cause =
             |class| Cause { class, sentence: "it is broken".into(), cure: "mend it".into() };

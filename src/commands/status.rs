@@ -358,9 +358,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_told_with_its_far_end_and_what_went_through() {
-        let text = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-                    encryption_in_transit = true\n";
-        let share = crate::config::Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
+        let share = crate::config::test::encrypted_share("");
         let peer = Peer {
             address: "10.0.1.12".parse().unwrap(),
             version: "TLS 1.3".into(),

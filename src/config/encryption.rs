@@ -55,8 +55,9 @@ const SUFFIXES: &[(&str, &[&str], bool)] = &[
 
 /// The key that turns encryption on.
 pub const MAIN: &str = "encryption_in_transit";
-/// All others.
-pub(super) const DEPENDENT: &[&str] = &[
+/// All of them; those behind the first need it.
+pub(super) const KEYS: &[&str] = &[
+    MAIN,
     "iam",
     "access_point",
     "aws_profile",
@@ -101,7 +102,8 @@ pub(super) fn read(
             "discover" => discover_place.filter(|_| discover),
             other => table.place_of(other),
         };
-        let first = DEPENDENT.iter().filter_map(|key| Some((switched_on(key)?, key))).min();
+        let others = KEYS.iter().filter(|key| **key != MAIN);
+        let first = others.filter_map(|key| Some((switched_on(key)?, key))).min();
         return match first {
             None => Ok(None),
             Some((place, key)) => {

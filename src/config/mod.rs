@@ -187,26 +187,16 @@ impl ConfigError {
 
 const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "unmount_deadline", "log", "share"];
 const LOG_KEYS: &[&str] = &["level", "syslog", "facility"];
-const SHARE_KEYS: &[&str] = &[
-    "endpoint",
-    "mount_point",
-    "path",
-    "mode",
-    "root_mode",
-    "options",
-    "addresses",
-    "required",
-    "encryption_in_transit",
-    "iam",
-    "access_point",
-    "aws_profile",
-    "trust",
-    "tls_name",
-    "file_system_id",
-    "region",
-    "discover",
-    "tunnel_port",
-];
+const OWN_KEYS: &[&str] =
+    &["endpoint", "mount_point", "path", "mode", "root_mode", "options", "addresses", "required"];
+/// A share's own, and behind them those of its encryption.
+const SHARE_KEYS: &[&str] = &{
+    let mut keys = [""; OWN_KEYS.len() + encryption::KEYS.len()];
+    let (own, rest) = keys.split_at_mut(OWN_KEYS.len());
+    own.copy_from_slice(OWN_KEYS);
+    rest.copy_from_slice(encryption::KEYS);
+    keys
+};
 
 impl Settings {
     /// Reads `text`, the contents of `file`.
@@ -544,6 +534,30 @@ fn not_an_endpoint(text: &str) -> String {
         ""
     };
     format!("is neither a DNS name nor an IP address{why}")
+}
+
+/// Shares for the unit tests of those who use them.
+#[cfg(test)]
+pub mod test {
+    use super::{Path, Settings, Share};
+
+    /// The first share of the config `text`.
+    pub fn share_of(text: &str) -> Share {
+        Settings::parse(Path::new("c"), text).unwrap().shares.remove(0)
+    }
+
+    /// A share of `fs-1.example`, with these further `lines`.
+    pub fn share(lines: &str) -> Share {
+        share_of(&format!("[[share]]\nendpoint = \"fs-1.example\"\n{lines}\n"))
+    }
+
+    /// One of an EFS file system that is encrypted, with these further `lines`.
+    pub fn encrypted_share(lines: &str) -> Share {
+        share_of(&format!(
+            "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+             encryption_in_transit = true\n{lines}"
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -964,7 +978,7 @@ mod tests {
                 let around = match key {
                     "endpoint" => "[[share]]\n{}\n",
                     "encryption_in_transit" => ENCRYPTED,
-                    _ if encryption::DEPENDENT.contains(&key) => ALL_ENCRYPTED,
+                    _ if encryption::KEYS.contains(&key) => ALL_ENCRYPTED,
                     _ => around,
                 };
                 let around: String = around

@@ -106,13 +106,8 @@ fn not_allowed(share: &Share) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::test::{encrypted_share, share};
     use std::fs;
-
-    fn share(line: &str) -> Share {
-        let text = format!("[[share]]\nendpoint = \"fs-1.example\"\n{line}\n");
-        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
-    }
 
     fn report(set: Result<(), Errno>, writable: Result<(), Errno>) -> RootReport {
         RootReport {
@@ -199,13 +194,7 @@ mod tests {
 
     #[test]
     fn of_an_encrypted_share_the_missing_action_of_the_policy_is_named() {
-        let encrypted = |line: &str| {
-            let text = format!(
-                "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-                 encryption_in_transit = true\nroot_mode = \"1777\"\n{line}\n"
-            );
-            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
-        };
+        let encrypted = |line: &str| encrypted_share(&format!("root_mode = \"1777\"\n{line}\n"));
         let not_set = report(Err(Errno::EPERM), Ok(()));
         let [note] = &texts(&encrypted(""), Ok(not_set))[..] else { panic!("one note") };
         assert!(

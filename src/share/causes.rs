@@ -454,14 +454,11 @@ fn point(error: &PointError) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
-    use std::path::Path;
+    use crate::config::test::share;
     use std::time::Duration;
 
     fn explained(failure: Failure) -> Cause {
-        let text = "[[share]]\nendpoint = \"fs-1.example\"\npath = \"/home\"\n";
-        let share = Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
-        explain(&failure, &share, "4.18.0-553")
+        explain(&failure, &share("path = \"/home\""), "4.18.0-553")
     }
 
     fn address() -> IpAddr {

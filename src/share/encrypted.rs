@@ -103,17 +103,8 @@ pub fn takes_our_calls(share: &Share) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::test::{self, encrypted_share as share};
     use crate::share::plan::tunnelled_call;
-    use std::path::Path;
-
-    fn share(lines: &str) -> Share {
-        let text = format!(
-            "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-             encryption_in_transit = true\n{lines}"
-        );
-        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
-    }
 
     #[test]
     fn a_mount_on_another_shares_tunnel_is_told_and_refused_where_it_would_show_other_files() {
@@ -135,8 +126,6 @@ mod tests {
     fn our_own_calls_come_from_no_low_port() {
         assert!(takes_our_calls(&share("")));
         assert!(!takes_our_calls(&share("options = \"resvport\"\n")));
-        let plain = "[[share]]\nendpoint = \"a\"\noptions = \"resvport\"\n";
-        let plain = Settings::parse(Path::new("c"), plain).unwrap().shares.remove(0);
-        assert!(takes_our_calls(&plain));
+        assert!(takes_our_calls(&test::share("options = \"resvport\"")));
     }
 }

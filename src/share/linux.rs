@@ -479,7 +479,7 @@ pub fn may_mount() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::test::share_of;
     use crate::stop::SystemClock;
 
     #[test]
@@ -520,7 +520,7 @@ mod tests {
         let until = Deadline::after(&clock, Duration::from_secs(1));
         let share = |line: &str| {
             let text = format!("[[share]]\nendpoint = \"{name}\"\nmount_point = \"/m\"\n{line}\n");
-            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+            share_of(&text)
         };
         let (plain, encrypted) = (share(""), share("encryption_in_transit = true"));
         let show = |source: &str, place: &str| {

@@ -45,13 +45,11 @@ pub fn tunnelled_call(share: &Share, port: u16, server: IpAddr) -> MountCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
-    use std::path::Path;
+    use crate::config::test::{encrypted_share, share};
 
     #[test]
     fn the_source_keeps_the_name_and_the_data_holds_the_address() {
-        let text = "[[share]]\nendpoint = \"fs-1.example\"\npath = \"/home\"\noptions = \"ro\"\n";
-        let share = Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
+        let share = share("path = \"/home\"\noptions = \"ro\"");
         let call = mount_call(&share, "2001:db8::1".parse().unwrap());
         assert_eq!(call.source.to_str().unwrap(), "fs-1.example:/home");
         assert!(call.data.to_str().unwrap().ends_with(",noresvport,addr=2001:db8::1"));
@@ -60,9 +58,7 @@ mod tests {
 
     #[test]
     fn through_a_tunnel_the_source_is_the_shares_own_and_the_data_holds_the_local_port() {
-        let text = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-                    options = \"port=2050\"\nencryption_in_transit = true\n";
-        let share = Settings::parse(Path::new("c"), text).unwrap().shares.remove(0);
+        let share = encrypted_share("options = \"port=2050\"\n");
         let server = "10.0.1.12".parse().unwrap();
         let call = tunnelled_call(&share, 40001, server);
         assert_eq!(call.source.to_str().unwrap(), "fs-0123abcd.efs.eu-west-1.amazonaws.com:/");

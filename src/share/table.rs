@@ -236,7 +236,7 @@ pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::test;
 
     const LINES: &str = "\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -252,10 +252,7 @@ garbage
 ";
 
     fn share(options: &str) -> Share {
-        let text = format!(
-            "[[share]]\nendpoint = \"fs-1.example\"\nmount_point = \"/mnt/a b\"\noptions = \"{options}\"\n"
-        );
-        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+        test::share(&format!("mount_point = \"/mnt/a b\"\noptions = \"{options}\""))
     }
 
     #[test]
@@ -339,7 +336,7 @@ garbage
         let name = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
         let share = |line: &str| {
             let text = format!("[[share]]\nendpoint = \"{name}\"\nmount_point = \"/m\"\n{line}\n");
-            Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
+            test::share_of(&text)
         };
         let line = |source: &str, place: &str| {
             format!(

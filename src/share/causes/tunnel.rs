@@ -262,18 +262,9 @@ fn no_folder(errno: Errno, access_point: &str, share: &Share) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::test::encrypted_share as share;
     use std::net::IpAddr;
-    use std::path::Path;
     use std::time::{Duration, UNIX_EPOCH};
-
-    fn share(lines: &str) -> Share {
-        let text = format!(
-            "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-             encryption_in_transit = true\n{lines}"
-        );
-        Settings::parse(Path::new("c"), &text).unwrap().shares.remove(0)
-    }
 
     fn peer(identity: Option<&str>) -> Peer {
         Peer {
