@@ -126,6 +126,8 @@ fn can_be_encrypted(encryption: &Encryption) {
     assert!(query(1, tls_name, TYPE::A).is_some(), "{tls_name}");
     assert!(!tls_name.bytes().any(|b| b.is_ascii_uppercase()) && !tls_name.ends_with('.'));
     assert!(tls_name.parse::<IpAddr>().is_err(), "{tls_name}");
+    let aws_environment = &encryption.aws_environment;
+    assert!(!aws_environment || *iam || *discover, "it is for credentials");
     if let Some(profile) = aws_profile {
         assert!(*iam || *discover, "{profile} for nothing");
         assert!(is_one_plain_line(profile) && !profile.contains(['[', ']']), "{profile}");
@@ -183,8 +185,9 @@ fn written_out(settings: &Settings) -> String {
         let Some(encryption) = &share.encryption else {
             continue;
         };
-        let Encryption { iam, discover, .. } = encryption;
+        let Encryption { iam, discover, aws_environment, .. } = encryption;
         writeln!(out, "encryption_in_transit = true\niam = {iam}\ndiscover = {discover}").unwrap();
+        writeln!(out, "aws_environment = {aws_environment}").unwrap();
         let trust = match &encryption.trust {
             Trust::Amazon => "amazon",
             Trust::System => "system",

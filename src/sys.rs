@@ -382,6 +382,30 @@ pub fn lock_now(file: &File) -> Result<(), Errno> {
     Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
+/// Overwrites the environment variables of this process whose names begin with `prefix`, where the kernel
+/// has put them. The process must have one thread alone.
+pub fn wipe_environment(prefix: &str) {
+    unsafe extern "C" {
+        static environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: libc's list of pointers to strings that end with a null byte, itself ended by a null pointer
+    // (environ(7)); nobody else reads or changes it, as there is no other thread.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = *entry;
+            let length = CStr::from_ptr(text).to_bytes().len();
+            if CStr::from_ptr(text).to_bytes().starts_with(prefix.as_bytes()) {
+                for n in 0..length {
+                    // Nobody reads it again, which must be no reason to leave it out.
+                    text.add(n).write_volatile(0);
+                }
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Random bits for jitter and DNS message ids, never blocking: those that the kernel gave the program
 /// at its start, once, and then getrandom(2)'s.
 pub fn random() -> u64 {

@@ -85,13 +85,29 @@ impl Machine {
         Path::new("/run/efs-agent/tunnel").join(format!("{name}.{kind}"))
     }
 
-    /// The processes of its tunnels.
-    fn processes(&self) -> Vec<String> {
+    /// Of the processes of its tunnels, what each has in this file of /proc.
+    fn in_proc(&self, file: &str) -> Vec<String> {
         let point = self.folder.path().join("mnt").display().to_string();
         let all = fs::read_dir("/proc").unwrap().flatten();
-        let lines = all.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-        lines.filter(|line| line.contains(&format!(" tunnel {point} "))).collect()
+        let read = |process: &Path, file: &str| {
+            let bytes = fs::read(process.join(file)).ok()?;
+            Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+        };
+        let is_ours = |process: &PathBuf| {
+            read(process, "cmdline").is_some_and(|line| line.contains(&format!(" tunnel {point} ")))
+        };
+        let ours = all.map(|process| process.path()).filter(is_ours);
+        ours.filter_map(|process| read(&process, file)).collect()
+    }
+
+    /// The processes of its tunnels.
+    fn processes(&self) -> Vec<String> {
+        self.in_proc("cmdline")
+    }
+
+    /// Their environments.
+    fn environments(&self) -> Vec<String> {
+        self.in_proc("environ")
     }
 
     fn has_tunnel(&self) -> bool {
@@ -333,6 +349,40 @@ fn credentials_that_are_not_there_are_what_is_said() {
     assert_eq!(exit, 69, "{out}");
     assert!(out.contains("efs-agent-test-none"), "{out}");
     assert!(out.contains("to mend it: check the profile efs-agent-test-none in root's"), "{out}");
+}
+
+#[test]
+fn a_tunnel_that_a_start_begins_itself_is_handed_the_variables_that_the_config_lets_count() {
+    // systemd starts its services with those of their units.
+    if Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let ours = Authority::new();
+    let named = "iam = true\naws_profile = \"efs-agent-test-none\"\n";
+    for (more, code, told) in [
+        (String::new(), 69, "there is no such profile in "),
+        ("aws_environment = true\n".into(), 75, "the server closed the connection right after"),
+    ] {
+        let machine = Machine::new(tls_server(&ours.good()), &ours, &format!("{named}{more}"));
+        let profile = machine.folder.path().join("credentials");
+        let keys =
+            "[efs-agent-test-none]\naws_access_key_id = AKID\naws_secret_access_key = not/told\n";
+        fs::write(&profile, keys).unwrap();
+        let config = machine.folder.path().join("c.toml");
+        let mut command = agent();
+        command.args(["--once", "--allow-private-namespace", "--config"]).arg(&config);
+        command.env("AWS_SHARED_CREDENTIALS_FILE", &profile).env("OTHER", "x");
+        // While its key is made on a busy machine, it does not answer.
+        let run = |_| ended(command.output().unwrap());
+        let (exit, out) = (0..5).map(run).find(|(_, out)| !out.contains("ETIMEDOUT")).unwrap();
+        assert_eq!(exit, code, "{out}");
+        assert!(out.contains(told) && !out.contains("not/told"), "{out}");
+        // And of all others nothing.
+        let handed = machine.environments();
+        let has = |name: &str| handed.iter().any(|all| all.contains(name));
+        assert_eq!((has("AWS_SHARED"), has("OTHER")), (code == 75, false), "{handed:?}");
+        assert!(!handed.is_empty());
+    }
 }
 
 #[test]

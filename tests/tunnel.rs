@@ -742,6 +742,78 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
     assert!(why.contains("profile \"test\"") && why.contains("no such profile"), "{why}");
 }
 
+/// Whether the memory of a process holds `wanted` anywhere.
+fn is_in_memory(pid: u32, wanted: &[u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |hex| u64::from_str_radix(hex, 16).unwrap();
+        let (from, to) = (number(from), number(to));
+        let mut bytes = vec![0; (to - from) as usize];
+        // What was mapped, but never touched, may be of a kind that cannot be read.
+        let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+        bytes[..read].windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
+#[test]
+fn variables_count_where_the_config_says_so_and_only_the_second_process_keeps_them() {
+    let (_server, mut tunnel) = good(echo);
+    tunnel.status();
+    tunnel.kill(Signal::SIGKILL);
+    let path = tunnel.folder.path().join("c.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let profile = tunnel.folder.path().join("credentials");
+    let keys =
+        "[efs-agent-test]\naws_access_key_id = AKIDFILE\naws_secret_access_key = of/a/file\n";
+    fs::write(&profile, keys).unwrap();
+    let file = format!("export AWS_SHARED_CREDENTIALS_FILE={}", profile.display());
+    // Not in one piece, or the test would find its own script.
+    let secret = ["not/told/", "to/anybody+1"].concat();
+    let keys =
+        "export AWS_ACCESS_KEY_ID=AKIDVARIABLE AWS_SECRET_ACCESS_KEY=not/told/\"to/anybody+1\"";
+    // A profile that nobody has, so that no other source is asked where the variables do not count.
+    let named = "iam = true\naws_profile = \"efs-agent-test\"\n";
+    let on = "aws_environment = true\n";
+    for (config, variables, expected) in [
+        (named.to_owned(), file.as_str(), None),
+        (
+            format!("{named}{on}"),
+            &file,
+            Some(format!(
+                "profile \"efs-agent-test\" of {}, access key AKIDFILE",
+                profile.display()
+            )),
+        ),
+        (
+            format!("iam = true\n{on}"),
+            keys,
+            Some("the environment, access key AKIDVARIABLE".to_owned()),
+        ),
+    ] {
+        fs::write(&path, format!("{text}{config}")).unwrap();
+        tunnel.run("/bin/bash", &[], variables);
+        match (tunnel.handshake(20_000), expected) {
+            (Ok(peer), Some(expected)) => assert_eq!(peer.identity.unwrap(), expected),
+            (Err(TunnelFailure::Profile(why)), None) => {
+                assert!(why.contains("there is no such profile in /"), "{why}");
+            }
+            (other, _) => panic!("{config}: {other:?}"),
+        }
+        if variables == keys {
+            let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+            let broker: u32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+            assert!(is_in_memory(broker, secret.as_bytes()), "it is looked for in vain");
+            // Of the credentials themselves it wipes what it was given when it has signed.
+            assert!(!is_in_memory(tunnel.pid(), secret.as_bytes()));
+        }
+        assert!(!tunnel.log().contains("anybody"), "{}", tunnel.log());
+        tunnel.kill(Signal::SIGKILL);
+    }
+}
+
 /// stunnel, as on the other side of EFS's wire: OpenSSL instead of rustls, before a server of ours.
 struct Stunnel {
     process: Child,

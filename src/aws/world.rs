@@ -38,6 +38,9 @@ impl Metadata {
     }
 }
 
+/// With this begin the names of AWS's environment variables.
+pub const ENVIRONMENT: &str = "AWS_";
+
 /// Environment variables that count.
 #[derive(Debug, Default)]
 pub struct Environment(BTreeMap<String, Secret>);
@@ -53,7 +56,7 @@ impl Environment {
         let pairs = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
-        Self::of(pairs.filter(|(name, _)| name.starts_with("AWS_")))
+        Self::of(pairs.filter(|(name, _)| name.starts_with(ENVIRONMENT)))
     }
 
     /// These.

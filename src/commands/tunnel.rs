@@ -2,6 +2,7 @@
 //! without rights, and serves; where no service manager holds the listeners, a process of ours does.
 
 use super::Refusal;
+use crate::aws::{ENVIRONMENT, Environment};
 use crate::cli::TunnelArgs;
 use crate::config::Share;
 use crate::config::encryption::Encryption;
@@ -187,6 +188,8 @@ fn ready(
     if let Err(failure) = &means {
         log.error(format_args!("{}: {failure}", point.display()));
     }
+    // Whatever is in them: they are for the process that reads the credentials, which has its own.
+    sys::wipe_environment(ENVIRONMENT);
     sys::drop_privileges(NOBODY, NOBODY)
         .map_err(|e| (Code::FAULT, format!("root's rights cannot be dropped: {e}")))?;
     // Forgotten by the kernel when a process becomes another user.
@@ -227,7 +230,8 @@ fn means(
         let broker = broker(root, &encryption, started, stop)
             .map_err(|e| (Code::FAULT, format!("no process for the credentials: {e}")))?;
         *lifeline = broker.lifeline().ok();
-        match Aws::new(root) {
+        // It is given credentials, and looks for none itself.
+        match Aws::new(root, Environment::nothing()) {
             Ok(aws) => Some(Helper { broker, aws }),
             Err(e) => return Ok(Err(TunnelFailure::Trust(e))),
         }
@@ -272,7 +276,11 @@ fn broker(
     // What is read here is nobody's business but the relay's: no core dump, no debugger.
     let _ = nix::sys::prctl::set_dumpable(false);
     let clock = SystemClock::new(started, stop);
-    let aws = Aws::new(root);
+    let environment = match encryption.aws_environment {
+        true => Environment::of_process(),
+        false => Environment::nothing(),
+    };
+    let aws = Aws::new(root, environment);
     broker::serve(theirs, &mut |left| {
         let until = Deadline::after(&clock, left);
         let aws = aws.as_ref().map_err(|why| TunnelFailure::Credentials(why.clone()))?;

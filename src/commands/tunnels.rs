@@ -105,10 +105,13 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 _ => self.stop(share, until)?,
             }
         }
-        let configured = share.encryption.as_ref().and_then(|encryption| encryption.tunnel_port);
+        let encryption = share.encryption.as_ref();
+        let configured = encryption.and_then(|encryption| encryption.tunnel_port);
+        let aws_environment = encryption.is_some_and(|encryption| encryption.aws_environment);
         let start = |port| {
             let (mount_point, program) = (share.mount_point.as_path(), program.as_path());
-            let wanted = Wanted { mount_point, port, program, config: self.config };
+            let wanted =
+                Wanted { mount_point, port, program, config: self.config, aws_environment };
             self.keeper().start(&wanted, until)
         };
         let started = match start(at.or(configured)) {

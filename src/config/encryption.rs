@@ -21,6 +21,8 @@ pub struct Encryption {
     pub access_point: Option<String>,
     /// Whose credentials; none: the first that is found.
     pub aws_profile: Option<String>,
+    /// Whether AWS's environment variables count where credentials are looked for.
+    pub aws_environment: bool,
     /// Who may have signed the server's certificate.
     pub trust: Trust,
     /// Whether AWS is asked for the mount targets if the name does not resolve.
@@ -61,6 +63,7 @@ pub(super) const KEYS: &[&str] = &[
     "iam",
     "access_point",
     "aws_profile",
+    "aws_environment",
     "trust",
     "tls_name",
     "file_system_id",
@@ -68,6 +71,10 @@ pub(super) const KEYS: &[&str] = &[
     "discover",
     "tunnel_port",
 ];
+
+/// Of a key about credentials, where nothing needs any.
+const OF_NO_USE: &str = "is of no use without iam = true, nor discover = true: add the one that is \
+                         meant, or take it out";
 
 /// What stands here for a key that amazon-efs-utils, stunnel or an fstab would have.
 pub(super) fn renamed(key: &str) -> Option<&'static str> {
@@ -96,10 +103,13 @@ pub(super) fn read(
     let iam = table.boolean("iam")?.unwrap_or(false);
     let discover_place = table.place_of("discover");
     let discover = table.boolean("discover")?.unwrap_or(false);
+    let environment_place = table.place_of("aws_environment");
+    let aws_environment = table.boolean("aws_environment")?.unwrap_or(false);
     if !on {
         let switched_on = |key: &&str| match *key {
             "iam" => iam_place.filter(|_| iam),
             "discover" => discover_place.filter(|_| discover),
+            "aws_environment" => environment_place.filter(|_| aws_environment),
             other => table.place_of(other),
         };
         let others = KEYS.iter().filter(|key| **key != MAIN);
@@ -151,17 +161,17 @@ pub(super) fn read(
         None => None,
         Some(value) => Some(value.parse(access_point_from)?),
     };
+    let asks_aws = iam || discover;
     let aws_profile = match table.string("aws_profile")? {
         None => None,
-        Some(value) => Some(value.parse(|text| {
-            match iam || discover {
-                true => profile_from(text),
-                false => Err("is of no use without iam = true, nor discover = true: add the one \
-                          that is meant, or take it out"
-                    .into()),
-            }
+        Some(value) => Some(value.parse(|text| match asks_aws {
+            true => profile_from(text),
+            false => Err(OF_NO_USE.into()),
         })?),
     };
+    if let Some(place) = environment_place.filter(|_| aws_environment && !asks_aws) {
+        return Err(table.error(place, format!("aws_environment = true {OF_NO_USE}")));
+    }
     let trust = match table.string("trust")? {
         None if partition(&region).1 => Trust::Amazon,
         None => Trust::System,
@@ -181,6 +191,7 @@ pub(super) fn read(
         iam,
         access_point,
         aws_profile,
+        aws_environment,
         trust,
         discover,
         tunnel_port,
@@ -359,6 +370,7 @@ mod tests {
                 iam: false,
                 access_point: None,
                 aws_profile: None,
+                aws_environment: false,
                 trust: Trust::Amazon,
                 discover: false,
                 tunnel_port: None,
@@ -408,7 +420,7 @@ mod tests {
         let keys = "iam = true\naccess_point = \"fsap-0123456789abcdef0\"\naws_profile = \"a b\"\n\
                     trust = \"/etc/pki//ca.pem\"\ntls_name = \"Efs.Example\"\n\
                     file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\n\
-                    discover = true\ntunnel_port = 20049\n";
+                    discover = true\ntunnel_port = 20049\naws_environment = true\n";
         assert_eq!(
             encrypted("nfs.example", keys),
             Encryption {
@@ -418,6 +430,7 @@ mod tests {
                 iam: true,
                 access_point: Some("fsap-0123456789abcdef0".into()),
                 aws_profile: Some("a b".into()),
+                aws_environment: true,
                 trust: Trust::File("/etc/pki/ca.pem".into()),
                 discover: true,
                 tunnel_port: Some(20049),
@@ -426,7 +439,13 @@ mod tests {
         for port in ["20_049", "0x4e51", "0o47121"] {
             let encryption = encrypted(FS, &format!("tunnel_port = {port}\n"));
             assert_eq!(encryption.tunnel_port, Some(20049));
+            assert!(!encryption.aws_environment);
         }
+        for needs in ["iam", "discover"] {
+            let lines = format!("{needs} = true\naws_environment = true\n");
+            assert!(encrypted(FS, &lines).aws_environment);
+        }
+        assert!(!encrypted(FS, "aws_environment = false\n").aws_environment);
         assert_eq!(encrypted(FS, "trust = \"system\"\n").trust, Trust::System);
         assert_eq!(encrypted(FS, "trust = \"amazon\"\n").trust, Trust::Amazon);
     }
@@ -437,6 +456,7 @@ mod tests {
             "iam = true",
             "access_point = \"fsap-0123456789abcdef0\"",
             "aws_profile = \"x\"",
+            "aws_environment = true",
             "trust = \"system\"",
             "tls_name = \"x\"",
             "file_system_id = \"fs-0123abcd\"",
@@ -548,6 +568,10 @@ mod tests {
             (
                 "aws_profile = \"x\"",
                 "15: aws_profile \"x\" is of no use without iam = true, nor discover = true: add the one that is meant, or take it out",
+            ),
+            (
+                "aws_environment = true",
+                "19: aws_environment = true is of no use without iam = true, nor discover = true: add the one that is meant, or take it out",
             ),
             (
                 "tunnel_port = 0",

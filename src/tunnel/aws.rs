@@ -27,16 +27,17 @@ pub struct Aws {
 
 impl Aws {
     /// AWS's own servers, by the certificates that the system trusts, or else Amazon's roots.
+    /// `environment` is what counts of the variables of this process.
     ///
     /// # Errors
     /// What is wrong with those, or what the library says.
-    pub fn new(root: &Path) -> Result<Self, String> {
+    pub fn new(root: &Path, environment: Environment) -> Result<Self, String> {
         let roots = trust::roots(root, trust::Trust::System);
         let roots = roots.or_else(|_| trust::roots(root, trust::Trust::Amazon));
         let tls = http::tls(roots.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         Ok(Self {
             tls,
-            environment: Environment::nothing(),
+            environment,
             endpoints: Endpoints::default(),
             metadata: Metadata::default(),
         })

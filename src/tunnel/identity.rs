@@ -5,6 +5,7 @@ use super::aws::{At, Aws};
 use super::broker::Broker;
 use super::control::TunnelFailure;
 use crate::aws::certificate::{self, Key, Request};
+use crate::aws::secret::harmless;
 use crate::config::encryption::Encryption;
 use crate::files;
 use crate::retry::{Clock, Deadline};
@@ -91,7 +92,10 @@ impl Identity {
         let certificate = certificate::mint(&self.key, &request)
             .map_err(|e| TunnelFailure::Key(e.to_string()))?;
         let identity = credentials
-            .map(|found| format!("{}, access key {}", found.source, found.access_key_id));
+            // Whoever has the two keys in each other's place is not to find the secret one in a log.
+            .map(|found| {
+                format!("{}, access key {}", found.source, harmless(&found.access_key_id))
+            });
         Ok(Minted { certificate, identity })
     }
 }

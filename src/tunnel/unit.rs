@@ -3,6 +3,7 @@
 //! itself keeps a tunnel, and is started here all the same.
 
 use super::control::{self, TunnelFailure, named};
+use crate::aws::ENVIRONMENT;
 use crate::files::{self, Like, ReplaceError, Version};
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::stop::Stop;
@@ -182,6 +183,9 @@ pub struct Wanted<'a> {
     pub program: &'a Path,
     /// The config file that it reads.
     pub config: &'a Path,
+    /// Whether AWS's environment variables count for it. Those of this process are handed on to one that
+    /// this process starts itself; systemd starts its services with those of their units.
+    pub aws_environment: bool,
 }
 
 impl Keeper<'_> {
@@ -346,7 +350,12 @@ impl Keeper<'_> {
         until: Deadline,
     ) -> Result<(), UnitError> {
         folder(self.root, Path::new(FOLDER), 0o700)?;
-        let mut command = Command::new(wanted.program);
+        let mut command = bare(wanted.program);
+        if wanted.aws_environment {
+            let ours = std::env::vars_os();
+            command
+                .envs(ours.filter(|(name, _)| name.as_bytes().starts_with(ENVIRONMENT.as_bytes())));
+        }
         command.arg("tunnel").arg(wanted.mount_point).arg("--config").arg(wanted.config);
         command.args(["--detach", &port.to_string()]);
         self.run(command, until)
@@ -354,17 +363,16 @@ impl Keeper<'_> {
 
     fn systemctl(&self, args: &[&str], until: Deadline) -> Result<(), UnitError> {
         let found = SYSTEMCTL.iter().find(|path| self.below(Path::new(path)).exists());
-        let mut command = Command::new(found.ok_or(UnitError::NoSystemctl)?);
+        let mut command = bare(Path::new(found.ok_or(UnitError::NoSystemctl)?));
         command.args(["--no-ask-password", "--no-pager"]).args(args);
         self.run(command, until)
     }
 
-    /// Runs a program with nothing in its environment, and waits for its end until `until`.
+    /// Runs a program, and waits for its end until `until`.
     fn run(&self, mut command: Command, until: Deadline) -> Result<(), UnitError> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let words = words.join(" ");
-        command.env_clear().env("LC_ALL", "C").current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         sys::keep_children();
         let mut child = command.spawn().map_err(|e| {
@@ -463,6 +471,13 @@ fn write(root: &Path, path: &Path, text: &[u8], mode: u32) -> Result<(), UnitErr
     let version = file.as_ref().and_then(|file| Version::read(file).ok());
     let replaced = place.replace(&open, text, &Like::root(mode), version);
     replaced.map_err(|e| failed(not_replaced(e)))
+}
+
+/// A program with nothing of ours in its environment.
+fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("LC_ALL", "C").current_dir("/");
+    command
 }
 
 /// The process that listens at the other end, if it is not this one.
@@ -625,7 +640,7 @@ mod tests {
         }
 
         fn run(&self, script: &str) -> Result<(), UnitError> {
-            let mut command = Command::new("/bin/sh");
+            let mut command = bare(Path::new("/bin/sh"));
             command.args(["-c", script]);
             self.keep(|keeper, until| keeper.run(command, until))
         }
@@ -660,6 +675,7 @@ mod tests {
             port: None,
             program: Path::new("/opt/efs-agent"),
             config: Path::new("/opt/efs-agent.toml"),
+            aws_environment: true,
         };
         let instance = Instance::of(wanted.mount_point);
         // There is no systemctl, so it ends behind what is written.
@@ -704,6 +720,7 @@ mod tests {
             port: None,
             program: Path::new("/bin/sh"),
             config: Path::new("/c"),
+            aws_environment: false,
         };
         let script = |then: &str| {
             let text =
