@@ -1024,7 +1024,8 @@ fn a_tunnel_whose_port_nobody_wrote_down_is_begun_anew() {
     let clock = SystemClock::new(Instant::now(), &stop);
     let soon = Deadline::after(&clock, Duration::from_secs(20));
     control::end(&instance.socket(), soon, &clock, &stop).unwrap();
-    for file in [instance.key(), instance.port(), instance.socket().with_extension("for")] {
+    let beside = |kind| instance.socket().with_extension(kind);
+    for file in [instance.key(), instance.port(), beside("for"), beside("lock")] {
         let _ = fs::remove_file(file);
     }
 }

@@ -159,7 +159,7 @@ impl Chain {
             }
             Some((path, settings)) => {
                 let machine = Linux::new(root, clock, stop);
-                let units = Units { root, clock, stop, config: path };
+                let units = Units::new(root, clock, stop, path);
                 for share in &settings.shares {
                     self.share(&machine, &units, settings, share);
                 }

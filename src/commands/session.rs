@@ -93,7 +93,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
         return Err((Code::FAULT, text.into()));
     }
     let machine = Linux::new(root, &clock, &stop);
-    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
+    let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
@@ -627,6 +627,12 @@ pub(super) mod tests {
                 None => Ok(TunnelStatus { peer: Some(far_end(share)), ..Default::default() }),
             }
         }
+
+        fn claim(&self, _: &Share) -> bool {
+            true
+        }
+
+        fn release(&self, _: &Share) {}
 
         fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
             self.see("stop");

@@ -51,7 +51,7 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = super::settings(root, args.config.as_deref())?;
     let machine = Linux::new(root, &clock, &stop);
-    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
+    let tunnels = Units::new(root, &clock, &stop, &path);
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
     // All shares at once: of several dead servers, each costs its time, and none the other's.

@@ -12,13 +12,16 @@ use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::share::Failure;
 use crate::share::encrypted::Tunnels;
+use crate::share::table;
 use crate::stop::{Stop, SystemClock};
 use crate::tunnel::aws;
 use crate::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
-use crate::tunnel::unit::{Instance, Keeper, UnitError, Wanted};
+use crate::tunnel::unit::{Hold, Instance, Keeper, UnitError, Wanted};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long all tunnels together may take to be started at boot.
@@ -26,17 +29,36 @@ const ALL: Duration = Duration::from_secs(30);
 
 /// The real ones.
 pub struct Units<'a, C> {
-    /// `/`.
-    pub root: &'a Path,
-    /// The clock of the run.
-    pub clock: &'a C,
-    /// The signals.
-    pub stop: &'a Stop,
-    /// The config file that a tunnel is to read.
-    pub config: &'a Path,
+    root: &'a Path,
+    clock: &'a C,
+    stop: &'a Stop,
+    config: &'a Path,
+    /// By mount point, those that this run uses.
+    holds: Mutex<BTreeMap<PathBuf, Hold>>,
 }
 
-impl<C: Clock + Sync> Units<'_, C> {
+impl<'a, C: Clock + Sync> Units<'a, C> {
+    /// Of a run with this clock and these signals. `root` is `/` outside of tests; `config` is the file
+    /// that a tunnel is to read.
+    pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop, config: &'a Path) -> Self {
+        Self { root, clock, stop, config, holds: Mutex::default() }
+    }
+
+    fn holds(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Hold>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has others know, until the end of this run, that the share's tunnel is used.
+    fn hold(&self, share: &Share, until: Deadline) -> Result<(), Failure> {
+        if self.holds().contains_key(&share.mount_point) {
+            return Ok(());
+        }
+        // Not while the list is locked: other shares have tunnels of their own.
+        let hold = self.keeper().hold(&share.mount_point, until)?;
+        self.holds().extend(hold.map(|hold| (share.mount_point.clone(), hold)));
+        Ok(())
+    }
+
     fn keeper(&self) -> Keeper<'_> {
         Keeper { root: self.root, clock: self.clock, stop: self.stop }
     }
@@ -93,6 +115,7 @@ impl<C: Clock + Sync> Units<'_, C> {
 impl<C: Clock + Sync> Tunnels for Units<'_, C> {
     fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, Failure> {
         trusted(self.root, share)?;
+        self.hold(share, until)?;
         let program = std::env::current_exe().map_err(|e| Failure::NoTunnel(e.to_string()))?;
         if let Some(port) = self.port(share) {
             if at.is_some() || self.is_current(share) {
@@ -141,6 +164,40 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         control::status(&self.socket(share), until, self.clock, self.stop)
     }
 
+    fn claim(&self, share: &Share) -> bool {
+        let point = &share.mount_point;
+        let mut holds = self.holds();
+        let hold = match holds.remove(point) {
+            Some(hold) => Some(hold),
+            None => self
+                .keeper()
+                .hold(point, Deadline::after(self.clock, Duration::ZERO))
+                .ok()
+                .flatten(),
+        };
+        let Some(hold) = hold else {
+            // Somebody else ends it; or there is no place for a lock, nor for a tunnel.
+            return self.port(share).is_none();
+        };
+        if !hold.is_ours_alone() {
+            return false;
+        }
+        holds.insert(point.clone(), hold);
+        let Some(port) = self.port(share) else {
+            return true;
+        };
+        let table = files::whole(&self.root.join("proc/self/mountinfo"));
+        let used = table.map_or(true, |table| table::leads_through(&table::parse(&table), port));
+        if used {
+            holds.remove(point);
+        }
+        !used
+    }
+
+    fn release(&self, share: &Share) {
+        self.holds().remove(&share.mount_point);
+    }
+
     fn stop(&self, share: &Share, until: Deadline) -> Result<(), Failure> {
         self.keeper().end(&share.mount_point, until).map_err(no_tunnel)
     }
@@ -183,7 +240,7 @@ fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refus
     let clock = SystemClock::new(started, &stop);
     let (path, settings) = super::settings(root, config)?;
     super::apply(&settings.log, false, log);
-    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
+    let tunnels = Units::new(root, &clock, &stop, &path);
     let until = Deadline::after(&clock, ALL);
     let mut code = Code::OK;
     for share in settings.shares.iter().filter(|share| share.encryption.is_some()) {
@@ -205,4 +262,78 @@ fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refus
         }
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::test::encrypted_share;
+    use crate::tunnel::unit::write_port;
+    use std::os::unix::net::UnixListener;
+
+    const SHARE: &str = "mount_point = \"/mnt/a\"\n";
+
+    /// A machine on which a tunnel listens at port 40001, and this is mounted.
+    fn machine(mounted: &str) -> (tempfile::TempDir, UnixListener) {
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        fs::create_dir_all(dir.path().join("run/efs-agent/tunnel")).unwrap();
+        let line = format!("5 1 0:31 / /mnt/b rw - nfs4 fs:/ rw,vers=4.1,{mounted}\n");
+        fs::write(dir.path().join("proc/self/mountinfo"), line).unwrap();
+        write_port(dir.path(), Path::new("/mnt/a"), 40001).unwrap();
+        let socket = dir.path().join("run/efs-agent/tunnel/mnt-a.sock");
+        let listener = UnixListener::bind(socket).unwrap();
+        (dir, listener)
+    }
+
+    #[test]
+    fn a_tunnel_that_another_run_has_begun_with_is_not_ours_to_end() {
+        let (machine, _listener) = machine("addr=10.0.0.1");
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let (config, share) = (Path::new("/c"), encrypted_share(SHARE));
+        let run = || Units::new(machine.path(), &clock, &stop, config);
+        let soon = || Deadline::after(&clock, Duration::from_millis(300));
+        let (check, start) = (run(), run());
+        check.hold(&share, soon()).unwrap();
+        start.hold(&share, soon()).unwrap();
+        assert!(!check.claim(&share), "the start may mount any moment");
+        drop(start);
+        assert!(check.claim(&share));
+        // Who comes now waits until it is let go.
+        let late = run();
+        let (began, until) = (clock.now(), Deadline::after(&clock, Duration::from_secs(20)));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| late.hold(&share, until));
+            std::thread::sleep(Duration::from_millis(200));
+            check.release(&share);
+            waits.join().unwrap().unwrap();
+            assert!(clock.now() - began >= Duration::from_millis(200));
+        });
+        assert!(!check.claim(&share), "it has begun");
+        drop(late);
+        assert!(check.claim(&share));
+        // But for ever it does not wait: a start is not to fail for that.
+        let other = run();
+        other.hold(&share, soon()).unwrap();
+        assert!(other.holds().is_empty() && !other.claim(&share));
+    }
+
+    #[test]
+    fn a_tunnel_that_something_is_mounted_through_is_not_ours_to_end() {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let share = encrypted_share(SHARE);
+        for (mounted, free) in [
+            ("addr=10.0.0.1", true),
+            ("port=40001,addr=10.0.0.1", true),
+            ("port=40002,addr=127.0.0.1", true),
+            ("port=40001,addr=127.0.0.1", false),
+        ] {
+            let (machine, _listener) = machine(mounted);
+            let units = Units::new(machine.path(), &clock, &stop, Path::new("/c"));
+            assert_eq!(units.claim(&share), free, "{mounted}");
+            assert_eq!(units.holds().is_empty(), !free, "{mounted}");
+        }
+    }
 }

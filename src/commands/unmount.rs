@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::causes::explain;
-use crate::share::encrypted::Tunnels;
+use crate::share::encrypted::{self, Tunnels};
 use crate::share::holders::Holder;
 use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
@@ -59,7 +59,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     super::apply(&settings.log, false, log);
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
     let machine = Linux::new(root, &clock, &stop);
-    let tunnels = Units { root, clock: &clock, stop: &stop, config: &path };
+    let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
@@ -301,30 +301,25 @@ impl<R: Release> Run<'_, R> {
     }
 
     /// Ends the tunnel of a share that is gone, unless the kernel still uses it: for somebody who has a
-    /// file of a detached share open, or for another share. Whether one has ended.
+    /// file of a detached share open, for another share, or for a session start that has just begun.
+    /// Whether one has ended.
     fn end_tunnel(&self, share: &Share) -> bool {
         let was_there = self.tunnels.port(share).is_some();
         let patience = Deadline::after(self.clock, TO_END_TUNNEL);
-        loop {
-            match self.tunnels.status(share, patience) {
-                Ok(status) if status.connections > 0 => {
-                    if patience.passed(self.clock) || self.clock.wait(AGAIN).is_err() {
-                        let text =
-                            format!("{share}: the kernel still uses its tunnel, which goes on");
-                        self.log.info(text);
-                        return false;
-                    }
-                }
-                Err(TunnelFailure::Stopped(_)) => return false,
-                _ => break,
+        match encrypted::end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
+            Ok(true) => was_there,
+            Ok(false) => {
+                let text = format!("{share}: the kernel still uses its tunnel, which goes on");
+                self.log.info(text);
+                false
+            }
+            Err(Failure::Stopped(_)) => false,
+            Err(failure) => {
+                let why = explain(&failure, share, &self.kernel).sentence;
+                self.log.warning(format_args!("{share}: its tunnel could not be ended: {why}"));
+                false
             }
         }
-        if let Err(failure) = self.tunnels.stop(share, Deadline::after(self.clock, ONE_CALL)) {
-            let why = explain(&failure, share, &self.kernel).sentence;
-            self.log.warning(format_args!("{share}: its tunnel could not be ended: {why}"));
-            return false;
-        }
-        was_there
     }
 
     fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
@@ -401,6 +396,12 @@ mod tests {
                 false => Err(TunnelFailure::NoTunnel(Errno::ENOENT)),
             }
         }
+
+        fn claim(&self, _: &Share) -> bool {
+            true
+        }
+
+        fn release(&self, _: &Share) {}
 
         fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
             self.see("stop".into());

@@ -3,10 +3,11 @@
 //! caller's: here is only what the two agree on.
 
 use crate::config::Share;
-use crate::retry::Deadline;
+use crate::retry::{Clock, Deadline};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Mounted};
 use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
+use std::time::Duration;
 
 /// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
 /// systemd, or by a process of ours; unit tests script others.
@@ -14,7 +15,7 @@ pub trait Tunnels: Sync {
     /// Has the share's tunnel run before `until`, and gives its port on 127.0.0.1. One that runs
     /// already is left as it is, whatever its port, unless the config has changed since and nobody uses
     /// it; a new one listens at `at`, where that is given (a mount leads there), else where the config
-    /// says, else anywhere.
+    /// says, else anywhere. From then on the tunnel counts as used by this run, until its end.
     ///
     /// # Errors
     /// [`Failure::NoTunnel`], [`Failure::Stopped`]; [`Failure::Tunnel`] where it could do nothing, for
@@ -38,6 +39,13 @@ pub trait Tunnels: Sync {
     /// # Errors
     /// [`TunnelFailure::NoTunnel`], [`TunnelFailure::Stopped`].
     fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure>;
+
+    /// Has the tunnel be this run's alone, if nothing is mounted through it, and no other run may be about
+    /// to; whether that is so. If it is, whoever would begin now waits for [`Tunnels::release`].
+    fn claim(&self, share: &Share) -> bool;
+
+    /// Lets others have the tunnel again. This run uses it no longer either.
+    fn release(&self, share: &Share);
 
     /// Ends the tunnel, and whatever holds its port, before `until`. That there is none is no failure.
     ///
@@ -68,8 +76,50 @@ impl Tunnels for Option<std::convert::Infallible> {
         Err(TunnelFailure::NoTunnel(nix::errno::Errno::ENOENT))
     }
 
+    fn claim(&self, _: &Share) -> bool {
+        true
+    }
+
+    fn release(&self, _: &Share) {}
+
     fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// While somebody uses a tunnel that is to end, it is looked so often whether they still do.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Ends the tunnel of `share`, for which it gets `span`, unless it is in use: something is mounted through
+/// it, the kernel has a connection (of a share that is detached, say), or another run is about to mount.
+/// That is waited for until `patience`. Whether it has ended, or was not there.
+///
+/// # Errors
+/// [`Failure::NoTunnel`], [`Failure::Stopped`].
+pub fn end_unused(
+    tunnels: &dyn Tunnels,
+    share: &Share,
+    patience: Deadline,
+    span: Duration,
+    clock: &dyn Clock,
+) -> Result<bool, Failure> {
+    loop {
+        // First: what is seen then stays like that until it is let go.
+        if tunnels.claim(share) {
+            let ended = match tunnels.status(share, patience) {
+                Err(TunnelFailure::Stopped(stopped)) => Err(stopped.into()),
+                Ok(status) if status.connections > 0 => Ok(false),
+                _ => tunnels.stop(share, Deadline::after(clock, span)).map(|()| true),
+            };
+            tunnels.release(share);
+            if ended != Ok(false) {
+                return ended;
+            }
+        }
+        if patience.passed(clock) {
+            return Ok(false);
+        }
+        clock.wait(AGAIN)?;
     }
 }
 

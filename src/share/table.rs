@@ -183,6 +183,15 @@ pub fn is_tunnelled(entry: &Entry, share: &Share) -> bool {
     local.is_some_and(|addr: IpAddr| addr.is_loopback()) && entry.port() != share.options.port
 }
 
+/// Whether anything is mounted through the tunnel that listens at `port` of this machine.
+pub fn leads_through(table: &[Entry<'_>], port: u16) -> bool {
+    let local = |entry: &Entry<'_>| {
+        let address = entry.option("addr").and_then(|addr| addr.parse().ok());
+        address.is_some_and(|address: IpAddr| address.is_loopback())
+    };
+    table.iter().any(|e| e.fstype.starts_with("nfs") && e.port() == port && local(e))
+}
+
 /// Compares what is mounted with what is configured.
 pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
     let path_matches = entry.source.ends_with(&format!(":{}", share.path));

@@ -10,17 +10,19 @@ use crate::stop::Stop;
 use crate::sys;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -188,6 +190,17 @@ pub struct Wanted<'a> {
     pub aws_environment: bool,
 }
 
+/// That a tunnel is used, for as long as this is kept: a lock that many can have.
+pub struct Hold(Flock<File>);
+
+impl Hold {
+    /// Whether nobody else has one. If so, nobody gets one as long as this is kept; if not, this one counts
+    /// for nothing any more.
+    pub fn is_ours_alone(&self) -> bool {
+        self.0.relock(FlockArg::LockExclusiveNonblock).is_ok()
+    }
+}
+
 impl Keeper<'_> {
     /// Makes sure that the tunnel's listeners are held, and tells its local port. One that is held
     /// already stays as it is: a mount may hang on it.
@@ -246,6 +259,31 @@ impl Keeper<'_> {
     fn is_held(&self, instance: &Instance) -> bool {
         // Its queue is full, so there is one.
         matches!(sys::connect_unix(&self.below(&instance.socket())), Ok(_) | Err(Errno::EAGAIN))
+    }
+
+    /// Has whoever would end the tunnel know that somebody uses it, or is about to. Somebody who is ending
+    /// it just now is waited for until `until`; then, and where no lock can be had, there is none.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn hold(&self, mount_point: &Path, until: Deadline) -> Result<Option<Hold>, Stopped> {
+        let path = self.below(&Instance::of(mount_point).file("lock"));
+        if folder(self.root, Path::new(FOLDER), 0o700).is_err() {
+            return Ok(None);
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let Ok(mut file) = options.custom_flags(libc::O_NOFOLLOW).open(path) else {
+            return Ok(None);
+        };
+        loop {
+            match Flock::lock(file, FlockArg::LockSharedNonblock) {
+                Ok(lock) => return Ok(Some(Hold(lock))),
+                Err((again, Errno::EAGAIN)) if !until.passed(self.clock) => file = again,
+                Err(_) => return Ok(None),
+            }
+            self.clock.wait(BETWEEN)?;
+        }
     }
 
     /// Ends a tunnel, if it is there. Nothing must be mounted through it.

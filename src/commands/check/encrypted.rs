@@ -6,12 +6,16 @@ use crate::config::encryption::Encryption;
 use crate::config::{Settings, Share};
 use crate::retry::{Clock, Deadline};
 use crate::share::Failure;
-use crate::share::encrypted::{Tunnels, takes_our_calls};
+use crate::share::encrypted::{self, Tunnels, takes_our_calls};
 use crate::share::linux::Linux;
 use crate::share::plan;
 use crate::share::probe::{self, Heard};
 use crate::tunnel::control::{Peer, TunnelFailure};
 use nix::errno::Errno;
+use std::time::Duration;
+
+/// How long the kernel gets to close the connection of the trial mount.
+const GOOD_BYE: Duration = Duration::from_millis(500);
 
 impl Chain {
     /// The links from the tunnel on; the first that does not hold ends them.
@@ -34,8 +38,10 @@ impl Chain {
             }
             Err(failure) => self.failed("tunnel", share, &failure),
         }
+        // A session start may have found it meanwhile.
         if !was_there {
-            let _ = tunnels.stop(share, Deadline::after(machine.clock, LINK));
+            let now = Deadline::after(machine.clock, GOOD_BYE);
+            let _ = encrypted::end_unused(tunnels, share, now, LINK, machine.clock);
         }
     }
 
