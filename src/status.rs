@@ -14,9 +14,9 @@ use std::path::Path;
 /// Where it is.
 pub const STATUS: &str = "/run/efs-agent/status.json";
 
-/// Writes down how a run ended. `at` is now, as RFC 3339 has it; `root` is `/` outside of tests. That
-/// it cannot be written is nobody's loss.
-pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
+/// Writes down how a run with `config` ended. `at` is now, as RFC 3339 has it; `root` is `/` outside of
+/// tests. That it cannot be written is nobody's loss.
+pub fn write(root: &Path, config: &Path, report: &Report, code: Code, once: bool, at: &str) {
     let path = Path::new(STATUS);
     // Closed to others, so that nobody else can hold the lock.
     let folder = root.join("run/efs-agent");
@@ -36,7 +36,7 @@ pub fn write(root: &Path, report: &Report, code: Code, once: bool, at: &str) {
     }
     // In a folder that we have just made there is none.
     let before = if fresh { None } else { contents(&place) };
-    let text = text(report, code, once, at, before.as_deref());
+    let text = text(config, report, code, once, at, before.as_deref());
     let _ = place.put(&folder, text.as_bytes());
 }
 
@@ -84,8 +84,13 @@ pub fn told(status: &str) -> Option<String> {
     let why = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
     let once = member(&document.root, "once").is_some_and(|n| n.value == Value::Boolean(true));
     let what = if once { "the last run, by hand with --once," } else { "the last session start" };
+    // One of an earlier version has none.
+    let config = match member(&document.root, "config").map(|node| &node.value) {
+        Some(Value::String(config)) => format!(", config {config}"),
+        _ => String::new(),
+    };
     Some(format!(
-        "{what} ended at {at}: exit {}, {} of {} shares mounted{why}",
+        "{what} ended at {at}: exit {}, {} of {} shares mounted{config}{why}",
         slice("exit")?,
         shares.iter().filter(up).count(),
         shares.len()
@@ -100,11 +105,19 @@ fn member<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     members.iter().find(|member| member.key == key).map(|member| &member.value)
 }
 
-fn text(report: &Report, code: Code, once: bool, at: &str, before: Option<&str>) -> String {
+fn text(
+    config: &Path,
+    report: &Report,
+    code: Code,
+    once: bool,
+    at: &str,
+    before: Option<&str>,
+) -> String {
     let shares: Vec<String> = report.outcomes.iter().map(|one| share(one, before)).collect();
     format!(
-        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"exit\": {}, \"shares\": [\n{}\n]}}\n",
+        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"config\": {}, \"exit\": {}, \"shares\": [\n{}\n]}}\n",
         quoted(at),
+        quoted(&config.to_string_lossy()),
         code.0,
         shares.join(",\n")
     )
@@ -164,21 +177,26 @@ mod tests {
         }
     }
 
+    const CONFIG: &str = "/etc/a \"b\".toml";
     const AT: &str = "2026-11-23T07:00:00Z";
 
     #[test]
     fn it_is_json_that_tells_of_each_share_and_is_read_again() {
         let report = report(true, false);
-        let text = text(&report, Code::DEADLINE, false, AT, None);
+        let text = text(Path::new(CONFIG), &report, Code::DEADLINE, false, AT, None);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["shares"][0]["address"], "10.0.0.1");
+        assert_eq!(json["config"], CONFIG);
         assert_eq!(json["shares"][1]["cause"], "it is \"broken\"");
         assert!(made(&text, &report.outcomes[0].share));
         assert!(!made(&text, &report.outcomes[1].share));
         assert_eq!(
             told(&text).unwrap(),
-            "the last session start ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted: it is \"broken\""
+            "the last session start ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted, \
+             config /etc/a \"b\".toml: it is \"broken\""
         );
+        let earlier = text.replace("\"config\": \"/etc/a \\\"b\\\".toml\", ", "");
+        assert!(told(&earlier).unwrap().ends_with("1 of 2 shares mounted: it is \"broken\""));
         for broken in ["", "{}", "[]", "{\"shares\": 1}", "{\"shares\": [1, {}]}"] {
             assert!(!made(broken, &report.outcomes[0].share));
             assert_eq!(told(broken), None);
@@ -187,10 +205,11 @@ mod tests {
 
     #[test]
     fn that_a_mount_point_was_made_outlasts_a_run_that_finds_it_mounted() {
-        let first = text(&report(true, false), Code::OK, false, AT, None);
-        let second = text(&report(false, true), Code::OK, false, AT, Some(&first));
+        let config = Path::new(CONFIG);
+        let first = text(config, &report(true, false), Code::OK, false, AT, None);
+        let second = text(config, &report(false, true), Code::OK, false, AT, Some(&first));
         assert!(made(&second, &report(false, true).outcomes[0].share));
-        let other = text(&report(false, false), Code::OK, false, AT, Some(&second));
+        let other = text(config, &report(false, false), Code::OK, false, AT, Some(&second));
         assert!(!made(&other, &report(false, true).outcomes[0].share));
     }
 
@@ -199,7 +218,7 @@ mod tests {
         let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         for (code, exit) in [(Code::DEADLINE, 75), (Code::OK, 0)] {
-            write(dir.path(), &report(true, false), code, true, AT);
+            write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT);
             let json: serde_json::Value = serde_json::from_str(&read(dir.path()).unwrap()).unwrap();
             assert_eq!(json["exit"], exit);
             assert_eq!(json["once"], true);

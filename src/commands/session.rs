@@ -21,7 +21,7 @@ use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// One attempt gives the name this long, and then the connection as long again.
@@ -46,10 +46,10 @@ const STACK: usize = 256 * 1024;
 pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let log = super::log(!args.once);
     let (code, text) = match start(args, started, &log) {
-        Ok(report) => {
+        Ok((config, report)) => {
             let code = finish(&report, args.once, &log);
             let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            status::write(Path::new("/"), &report, code, args.once, &at);
+            status::write(Path::new("/"), &config, &report, code, args.once, &at);
             return code;
         }
         Err(refusal) => refusal,
@@ -59,7 +59,11 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
 }
 
 /// The frame of a run: what must be right before the first share is touched.
-fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Code, String)> {
+fn start(
+    args: &SessionArgs,
+    started: Instant,
+    log: &Log,
+) -> Result<(PathBuf, Report), (Code, String)> {
     let root = Path::new("/");
     let proc = Path::new("/proc");
     // First of all: nothing may be written before SIGPIPE is blocked.
@@ -107,7 +111,7 @@ fn start(args: &SessionArgs, started: Instant, log: &Log) -> Result<Report, (Cod
     let outcomes = run.all(settings.shares);
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
     let stopped_by = if failed { stop.signal().map(|signal| signal as i32) } else { None };
-    Ok(Report { outcomes, stopped_by })
+    Ok((path, Report { outcomes, stopped_by }))
 }
 
 fn shares(n: usize) -> String {

@@ -145,7 +145,7 @@ def _():
     expect(agent(), 0)
     result = agent("status")
     expect(result, 0, rf"{NAME}:/ on /mnt/efs_share: mounted from {SERVER} for \d+s; answers; [\d.]+ [KMG]iB of [\d.]+ [KMG]iB free\n"
-                      r"  options: rw,nosuid,nodev,.*vers=4\.1", r"the last session start ended at 2\S+Z: exit 0, 1 of 1 shares mounted\n")
+                      r"  options: rw,nosuid,nodev,.*vers=4\.1", r"the last session start ended at 2\S+Z: exit 0, 1 of 1 shares mounted, config /\S+\.toml\n")
     told = json.loads(agent("status", "--json").out)
     share = told["shares"][0]
     check(share["mounted"] and share["responsive"] and share["address"] == SERVER and share["bytes"] > 0, told)
