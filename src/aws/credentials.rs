@@ -16,7 +16,7 @@ mod process;
 mod token;
 
 pub use super::secret::Secret;
-pub use super::types::{APPSTREAM_PROFILE, Credentials, Problem, ProcessError};
+pub use super::types::{APPSTREAM_PROFILE, Credentials, Problem, ProcessError, Service, Trouble};
 
 use super::metadata;
 use super::profile::{Kind, Profile, Profiles};
@@ -86,6 +86,15 @@ impl CredentialsError {
                 *place != place_of(APPSTREAM_PROFILE) && problem.is_mistyped()
             }
             _ => false,
+        }
+    }
+
+    /// The service that was in trouble, if that is why.
+    pub fn trouble(&self) -> Option<(Service, Trouble)> {
+        match self {
+            Self::Failed { problem, .. } => problem.trouble(),
+            Self::Nowhere(tried) => tried.iter().find_map(|(_, problem)| problem.trouble()),
+            Self::Expired { .. } | Self::Stopped(_) => None,
         }
     }
 
@@ -187,12 +196,14 @@ impl Search<'_> {
         }
         match metadata::credentials(self.world, self.until) {
             Ok(credentials) => Ok(credentials),
-            Err(Problem::Stopped(stopped)) => Err(stopped.into()),
-            Err(problem) => Err(CredentialsError::Nowhere(vec![
-                (place(APPSTREAM_PROFILE), files.missing(APPSTREAM_PROFILE)),
-                (place(DEFAULT_PROFILE), no_default),
-                ("the instance's role (IMDSv2)".to_owned(), problem),
-            ])),
+            Err(problem) => match problem.stopped() {
+                Some(stopped) => Err(stopped.into()),
+                None => Err(CredentialsError::Nowhere(vec![
+                    (place(APPSTREAM_PROFILE), files.missing(APPSTREAM_PROFILE)),
+                    (place(DEFAULT_PROFILE), no_default),
+                    ("the instance's role (IMDSv2)".to_owned(), problem),
+                ])),
+            },
         }
     }
 

@@ -5,7 +5,7 @@
 use super::document;
 use super::http::{Request, Response};
 use super::secret::{Secret, harmless};
-use super::types::{Credentials, Problem};
+use super::types::{Credentials, Problem, Service};
 use super::world::World;
 use crate::retry::Deadline;
 use std::time::Duration;
@@ -78,6 +78,10 @@ fn status(response: &Response) -> Problem {
 /// # Errors
 /// What the service, or the way to it, said.
 pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+    of_role(world, until).map_err(|problem| problem.of(Service::Metadata))
+}
+
+fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
     let roles = match get(ROLES, world, until) {
         Err(Problem::Status { status: 404, .. }) => return Err(Problem::NoRole),
         roles => roles?,

@@ -4,7 +4,7 @@ use super::document;
 use super::http::Request;
 use super::secret::{Secret, harmless};
 use super::signature::{ApiRequest, authorize, target};
-use super::types::{Credentials, Problem};
+use super::types::{Credentials, Problem, Service};
 use super::world::{Endpoints, World};
 use crate::retry::Deadline;
 use std::time::Duration;
@@ -51,7 +51,8 @@ pub fn assume(
     world: &World<'_>,
     until: Deadline,
 ) -> Result<Credentials, Problem> {
-    ask(&role.parameters("AssumeRole"), Some(with), region, world, until)
+    let asked = ask(&role.parameters("AssumeRole"), Some(with), region, world, until);
+    asked.map_err(|problem| problem.of(Service::Sts))
 }
 
 /// Assumes `role` with a token of somebody whom AWS trusts (OpenID Connect).
@@ -67,7 +68,7 @@ pub fn assume_with_token(
 ) -> Result<Credentials, Problem> {
     let mut parameters = role.parameters("AssumeRoleWithWebIdentity");
     parameters.push(("WebIdentityToken", token.expose()));
-    ask(&parameters, None, region, world, until)
+    ask(&parameters, None, region, world, until).map_err(|problem| problem.of(Service::Sts))
 }
 
 fn ask(

@@ -138,6 +138,14 @@ pub enum Problem {
     /// The program of `credential_process` gave none.
     #[error("credential_process {0}")]
     Process(#[from] ProcessError),
+    /// A service was asked, and gave none.
+    #[error("{problem}")]
+    Asked {
+        /// Which one.
+        service: Service,
+        /// What it, or the way to it, said.
+        problem: Box<Problem>,
+    },
     /// A variable of the environment cannot be used.
     #[error("{0} {1}")]
     BadVariable(&'static str, &'static str),
@@ -167,11 +175,27 @@ impl From<HttpError> for Problem {
 }
 
 impl Problem {
+    /// The problem of `service`.
+    pub(super) fn of(self, service: Service) -> Self {
+        Self::Asked { service, problem: Box::new(self) }
+    }
+
+    /// The service whose trouble it is, however deep that was met, if it is one's.
+    pub(super) fn trouble(&self) -> Option<(Service, Trouble)> {
+        match self {
+            Self::Asked { service, problem } => Some((*service, Trouble::of(problem)?)),
+            Self::Source { problem, .. } | Self::Role { problem, .. } => problem.trouble(),
+            _ => None,
+        }
+    }
+
     /// Whether the run was told to end, however deep that was met.
     pub(super) fn stopped(&self) -> Option<Stopped> {
         match self {
             Self::Stopped(stopped) => Some(*stopped),
-            Self::Source { problem, .. } | Self::Role { problem, .. } => problem.stopped(),
+            Self::Source { problem, .. }
+            | Self::Role { problem, .. }
+            | Self::Asked { problem, .. } => problem.stopped(),
             _ => None,
         }
     }
@@ -229,6 +253,96 @@ pub enum ProcessError {
     /// It speaks another version of the format.
     #[error("{} printed no document of version 1", .0.display())]
     Version(PathBuf),
+}
+
+/// A service that gives credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The instance metadata service.
+    Metadata,
+    /// AWS's security token service.
+    Sts,
+    /// A container's endpoint.
+    Container,
+}
+
+/// Why a service gave none. But for the last, it may pass by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no way to it, or it does not answer.
+    Unreachable,
+    /// It is asked too often.
+    Throttled,
+    /// It answers with a fault of its own.
+    Failing,
+    /// It is not believed to be itself.
+    Tls,
+    /// It does not give them to us.
+    Denied,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Metadata, Self::Sts, Self::Container];
+
+    /// For another process of ours.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Sts => "sts",
+            Self::Container => "container",
+        }
+    }
+
+    /// Of its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.word() == word)
+    }
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Unreachable, Self::Throttled, Self::Failing, Self::Tls, Self::Denied];
+
+    /// For another process of ours.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Throttled => "throttled",
+            Self::Failing => "failing",
+            Self::Tls => "tls",
+            Self::Denied => "denied",
+        }
+    }
+
+    /// Of its word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.word() == word)
+    }
+
+    fn of(problem: &Problem) -> Option<Self> {
+        const TOO_OFTEN: [&str; 4] =
+            ["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown"];
+        match problem {
+            Problem::Http(HttpError::Tls { .. }) => Some(Self::Tls),
+            Problem::Http(HttpError::Malformed { .. }) => Some(Self::Failing),
+            Problem::Http(HttpError::BadName(_) | HttpError::Unsendable(_)) => None,
+            Problem::Http(_) => Some(Self::Unreachable),
+            Problem::Status { status, said } | Problem::NoToken { status, said } => {
+                let too_often = TOO_OFTEN.iter().any(|word| said.contains(word));
+                match status {
+                    _ if too_often => Some(Self::Throttled),
+                    429 => Some(Self::Throttled),
+                    500.. => Some(Self::Failing),
+                    400.. => Some(Self::Denied),
+                    // A redirect, say.
+                    _ => Some(Self::Failing),
+                }
+            }
+            _ => None,
+        }
+    }
 }
 
 fn after_colon(said: &str) -> String {

@@ -46,7 +46,8 @@ impl Aws {
     /// The credentials that `encryption` wants.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Profile`], [`TunnelFailure::Changeable`].
+    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Profile`],
+    /// [`TunnelFailure::Changeable`].
     pub fn credentials(
         &self,
         encryption: &Encryption,
@@ -59,7 +60,12 @@ impl Aws {
             credentials::find(&wanted, world, until).map_err(|e| match e.mend() {
                 Some(mend) => changeable(&e.to_string(), mend),
                 None if e.is_mistyped() => TunnelFailure::Profile(e.to_string()),
-                None => TunnelFailure::Credentials(e.to_string()),
+                None => match e.trouble() {
+                    Some((service, trouble)) => {
+                        TunnelFailure::Service { what: e.to_string(), service, trouble }
+                    }
+                    None => TunnelFailure::Credentials(e.to_string()),
+                },
             })
         })
     }

@@ -3,7 +3,7 @@
 //! question is a number and the time there is; an answer is the number, and credentials or why not.
 
 use super::control::TunnelFailure;
-use crate::aws::credentials::{Credentials, Secret};
+use crate::aws::credentials::{Credentials, Secret, Service, Trouble};
 use crate::retry::{Clock, Deadline};
 use crate::stop::Stop;
 use nix::errno::Errno;
@@ -26,6 +26,7 @@ const HEAD: usize = 12;
 /// Why there are no credentials: kinds that are told apart.
 const PROFILE: &str = "profile";
 const CHANGEABLE: &str = "changeable";
+const SERVICE: &str = "service";
 const OTHER: &str = "credentials";
 
 /// The relay's end.
@@ -184,16 +185,21 @@ fn encode(found: &Result<Credentials, TunnelFailure>) -> Zeroizing<Vec<u8>> {
             field(Some(credentials.source.as_bytes()));
         }
         Err(failure) => {
-            let (kind, why, mend) = match failure {
-                TunnelFailure::Profile(why) => (PROFILE, why.clone(), ""),
-                TunnelFailure::Changeable { what, mend } => (CHANGEABLE, what.clone(), &**mend),
-                other => (OTHER, other.to_string(), ""),
+            let (kind, why, more) = match failure {
+                TunnelFailure::Profile(why) => (PROFILE, why.clone(), String::new()),
+                TunnelFailure::Changeable { what, mend } => {
+                    (CHANGEABLE, what.clone(), mend.clone())
+                }
+                TunnelFailure::Service { what, service, trouble } => {
+                    (SERVICE, what.clone(), format!("{} {}", service.word(), trouble.word()))
+                }
+                other => (OTHER, other.to_string(), String::new()),
             };
             let cut = (0..=LONGEST / 2).rev().find(|at| why.is_char_boundary(*at)).unwrap_or(0);
             field(None);
             field(Some(kind.as_bytes()));
             field(Some(why.get(..cut).unwrap_or(&why).as_bytes()));
-            field(Some(mend.as_bytes()));
+            field(Some(more.as_bytes()));
         }
     }
     if bytes.len() > LONGEST {
@@ -221,6 +227,12 @@ fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelFailure>> {
         return Some(Err(match kind {
             PROFILE => TunnelFailure::Profile(what),
             CHANGEABLE => TunnelFailure::Changeable { what, mend: field()??.to_owned() },
+            SERVICE => {
+                let (service, trouble) = field()??.split_once(' ')?;
+                let (service, trouble) =
+                    (Service::from_word(service)?, Trouble::from_word(trouble)?);
+                TunnelFailure::Service { what, service, trouble }
+            }
             _ => TunnelFailure::Credentials(what),
         }));
     };
@@ -287,6 +299,11 @@ mod tests {
         for failure in [
             TunnelFailure::Profile("no such profile".into()),
             TunnelFailure::Changeable { what: "/c is mad".into(), mend: "chmod go-w /c".into() },
+            TunnelFailure::Service {
+                what: "it answered 503".into(),
+                service: Service::Metadata,
+                trouble: Trouble::Failing,
+            },
         ] {
             let told = failure.clone();
             assert_eq!(asked(&[4000], move |_| Err(told.clone())), vec![Err(failure)]);

@@ -2,6 +2,7 @@
 //! out. Both ends of that are here, so that they cannot differ; what the answers are is the
 //! tunnel's business.
 
+use crate::aws::credentials::{Service, Trouble};
 use crate::json::{Document, Member, Node, Value, quoted};
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::stop::Stop;
@@ -70,6 +71,16 @@ pub enum TunnelFailure {
     /// There are no credentials for IAM.
     #[error("{0}")]
     Credentials(String),
+    /// There are none, for a service that gives them is in trouble.
+    #[error("{what}")]
+    Service {
+        /// What was tried, and what was said.
+        what: String,
+        /// Which service.
+        service: Service,
+        /// Its trouble.
+        trouble: Trouble,
+    },
     /// Nor will there be, for something is mistyped in the files of profiles.
     #[error("{0}")]
     Profile(String),
@@ -161,6 +172,7 @@ impl TunnelFailure {
             Self::NoTunnel(_)
                 | Self::Name(_)
                 | Self::Credentials(_)
+                | Self::Service { .. }
                 | Self::Profile(_)
                 | Self::Changeable { .. }
                 | Self::Trust(_)
@@ -378,6 +390,15 @@ fn failure_json(failure: &TunnelFailure) -> String {
         F::Name(why) => text("name", why),
         F::Reach(why) => text("reach", why),
         F::Credentials(why) => text("credentials", why),
+        F::Service { what, service, trouble } => with(
+            "service",
+            format!(
+                "\"text\": {}, \"service\": \"{}\", \"trouble\": \"{}\"",
+                quoted(what),
+                service.word(),
+                trouble.word()
+            ),
+        ),
         F::Profile(why) => text("profile", why),
         F::Changeable { what, mend } => {
             with("changeable", format!("\"text\": {}, \"mend\": {}", quoted(what), quoted(mend)))
@@ -484,6 +505,11 @@ fn read_failure(failure: Root<'_, '_>) -> Option<TunnelFailure> {
         "name" => F::Name(text()?),
         "reach" => F::Reach(text()?),
         "credentials" => F::Credentials(text()?),
+        "service" => F::Service {
+            what: text()?,
+            service: Service::from_word(&string(failure, "service")?)?,
+            trouble: Trouble::from_word(&string(failure, "trouble")?)?,
+        },
         "profile" => F::Profile(text()?),
         "changeable" => F::Changeable { what: text()?, mend: string(failure, "mend")? },
         "certificate name" => {
@@ -546,6 +572,11 @@ mod tests {
             F::Name("no such name".into()),
             F::Reach("TCP 2049 to 10.0.0.1 was refused (nothing listens there)".into()),
             F::Credentials("two\nlines".into()),
+            F::Service {
+                what: "no \"answer\"".into(),
+                service: Service::Sts,
+                trouble: Trouble::Throttled,
+            },
             F::Profile("no such profile".into()),
             F::Changeable { what: "/c has mode 0666".into(), mend: "chmod go-w /c".into() },
             F::CertificateName { wanted: "a.b".into(), presented: vec!["c\"d".into(), "e".into()] },

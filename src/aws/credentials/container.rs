@@ -4,7 +4,7 @@ use super::token;
 use crate::aws::document;
 use crate::aws::http::{Request, Url};
 use crate::aws::secret::{Secret, harmless};
-use crate::aws::types::{Credentials, Problem};
+use crate::aws::types::{Credentials, Problem, Service};
 use crate::aws::world::World;
 use crate::retry::Deadline;
 use std::net::IpAddr;
@@ -61,10 +61,12 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
-    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let asked = world.net.exchange(&request, until.within(world.net.clock, PATIENCE));
+    let response = asked.map_err(|e| Problem::from(e).of(Service::Container))?;
     if response.status != 200 {
         let said = response.text().map(harmless).unwrap_or_default();
-        return Err(Problem::Status { status: response.status, said });
+        let problem = Problem::Status { status: response.status, said };
+        return Err(problem.of(Service::Container));
     }
     let mut credentials = document::credentials(&response.body)?;
     credentials.source = format!("the container's endpoint {url}");

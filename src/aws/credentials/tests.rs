@@ -749,3 +749,45 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     assert_eq!(mend, "chown root:root /root/.aws/credentials");
     assert!(error.to_string().ends_with(&format!("; run: {mend}")), "{error}");
 }
+
+#[test]
+fn a_service_in_trouble_is_told_from_a_profile_that_is_wrong() {
+    let mut machine = Machine::new();
+    let trouble = |machine: &Machine, profile| {
+        let wanted = Wanted { profile, region: "eu-west-1" };
+        machine.with(|world, until| find(&wanted, world, until)).unwrap_err().trouble()
+    };
+    machine.file(
+        "/root/.aws/config",
+        "[profile r]\nrole_arn = arn:x\nsource_profile = base\n[profile base]\n\
+         aws_access_key_id = B\naws_secret_access_key = s\n\
+         [profile far]\nrole_arn = arn:y\nsource_profile = r\n\
+         [profile i]\nrole_arn = arn:z\ncredential_source = Ec2InstanceMetadata\n",
+    );
+    for (status, said, expected) in [
+        (503, "", Trouble::Failing),
+        (500, "<Code>InternalFailure</Code>", Trouble::Failing),
+        (400, "<Code>Throttling</Code><Message>Rate exceeded</Message>", Trouble::Throttled),
+        (503, "<Code>SlowDown</Code>", Trouble::Throttled),
+        (429, "", Trouble::Throttled),
+        (403, "<Code>AccessDenied</Code>", Trouble::Denied),
+        (301, "", Trouble::Failing),
+    ] {
+        machine.server.answer("POST /", status, said);
+        for profile in ["r", "far"] {
+            let found = trouble(&machine, Some(profile));
+            assert_eq!(found, Some((Service::Sts, expected)), "{profile}: {status} {said}");
+        }
+    }
+    machine.server.answer("PUT /latest/api/token", 403, "");
+    assert_eq!(trouble(&machine, Some("i")), Some((Service::Metadata, Trouble::Denied)));
+    machine.server.answer("PUT /latest/api/token", 500, "");
+    assert_eq!(trouble(&machine, None), Some((Service::Metadata, Trouble::Failing)));
+    // Nobody listens there any more.
+    machine.server.port = 1;
+    assert_eq!(trouble(&machine, None), Some((Service::Metadata, Trouble::Unreachable)));
+    assert_eq!(trouble(&machine, Some("r")), Some((Service::Sts, Trouble::Unreachable)));
+    assert_eq!(trouble(&machine, Some("none")), None);
+    machine.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/creds");
+    assert_eq!(trouble(&machine, None), Some((Service::Container, Trouble::Unreachable)));
+}

@@ -107,7 +107,9 @@ impl Chain {
 fn link_of(failure: &Failure) -> &'static str {
     use TunnelFailure as F;
     match failure {
-        Failure::Tunnel(F::Credentials(_) | F::Profile(_) | F::Changeable { .. }) => "credentials",
+        Failure::Tunnel(
+            F::Credentials(_) | F::Service { .. } | F::Profile(_) | F::Changeable { .. },
+        ) => "credentials",
         Failure::Tunnel(F::NoTunnel(_)) => "tunnel",
         Failure::Tunnel(F::Dropped) => "identity",
         _ => "handshake",

@@ -2,6 +2,8 @@
 //! mounted through a good one was refused. Part of the one place that explains.
 
 use super::{BY_ADDRESS, Cause, Class, SECURITY_GROUP, cause, explain};
+use crate::aws::credentials::{Service, Trouble};
+use crate::aws::dns_suffix;
 use crate::config::Share;
 use crate::config::encryption::{Encryption, Trust};
 use crate::share::Failure;
@@ -53,6 +55,9 @@ pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
         ),
         F::Reach(_) => (Class::Temporary, SECURITY_GROUP.to_owned()),
         F::Credentials(_) => (Class::Temporary, credentials(share)),
+        F::Service { service, trouble, .. } => {
+            (Class::Temporary, in_trouble(*service, *trouble, share))
+        }
         F::Profile(_) if !names_profile(share) => (
             Class::Permanent,
             "correct that profile in root's ~/.aws/credentials or ~/.aws/config, or name another in \
@@ -175,6 +180,66 @@ fn credentials(share: &Share) -> String {
         None => "attach an IAM role to the fleet (or image builder), or name a profile of root's \
                  ~/.aws/credentials in `aws_profile`"
             .to_owned(),
+    }
+}
+
+/// What to do about a service that gives no credentials. Whatever it is, it is tried again.
+fn in_trouble(service: Service, trouble: Trouble, share: &Share) -> String {
+    use Trouble as T;
+    let region = share.encryption.as_ref().map_or("", |e| e.region.as_str());
+    let cure = match (service, trouble) {
+        (Service::Metadata, T::Unreachable) => {
+            "see that a route leads to 169.254.169.254 (ip route get 169.254.169.254), that no firewall \
+             of the machine is before it, and that the instance's metadata service is on"
+        }
+        (Service::Metadata, T::Denied) => {
+            "have the instance's metadata service turned on (HttpEndpoint=enabled), with version 2"
+        }
+        (Service::Metadata, T::Throttled) => {
+            "find what on this machine asks 169.254.169.254 so often, and stop it"
+        }
+        (Service::Metadata, T::Failing | T::Tls) => {
+            "see that nothing stands in for 169.254.169.254 on this machine (a proxy, a route); if it \
+             is the instance's own, stop and start the instance"
+        }
+        (Service::Sts, T::Unreachable) => {
+            return format!(
+                "open a way to sts.{region}.{}, TCP 443: an interface VPC endpoint for sts with private \
+                 DNS, whose security group lets this machine in, or a NAT gateway",
+                dns_suffix(region)
+            );
+        }
+        (Service::Sts, T::Throttled) => {
+            "too many roles are assumed at once in this account: have sessions start less close together, \
+             or do without role_arn: give the fleet itself the role"
+        }
+        (Service::Sts, T::Failing) => {
+            return format!("look for a fault of STS in {region} (AWS Health Dashboard)");
+        }
+        (Service::Sts, T::Tls) => {
+            "see that nothing on the way decrypts TLS to STS, unless the system trusts its root, and that \
+             the clock here is right (chronyc tracking; timedatectl)"
+        }
+        (Service::Sts, T::Denied) => {
+            "allow sts:AssumeRole to whoever assumes the role, in the role's trust policy and in a policy \
+             of their own; and check that the clock here is right"
+        }
+        (Service::Container, T::Unreachable) => {
+            "see that what AWS_CONTAINER_CREDENTIALS_… names runs, and that a route leads to it"
+        }
+        (Service::Container, T::Throttled | T::Failing | T::Tls) => {
+            "see the log of what AWS_CONTAINER_CREDENTIALS_… names"
+        }
+        (Service::Container, T::Denied) => {
+            "check the token in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE or AWS_CONTAINER_AUTHORIZATION_TOKEN"
+        }
+    };
+    match service {
+        // It is asked last, where nothing else is there.
+        Service::Metadata if !names_profile(share) => {
+            format!("{}; for the role of an EC2 instance, {cure}", credentials(share))
+        }
+        _ => cure.to_owned(),
     }
 }
 
@@ -417,5 +482,48 @@ mod tests {
             explained("iam = true\naws_profile = \"x\"\n")
                 .starts_with("check the profile x in root's")
         );
+    }
+
+    #[test]
+    fn a_service_that_gives_no_credentials_has_a_cure_of_its_own_for_each_trouble() {
+        let explained = |service, trouble, lines: &str| {
+            let what = "no credentials: it answered 503".to_owned();
+            let failure = Failure::Tunnel(TunnelFailure::Service { what, service, trouble });
+            let cause = explain(&failure, &share(lines), "");
+            assert!(cause.is_temporary());
+            assert_eq!(cause.sentence, "no credentials: it answered 503");
+            cause.cure
+        };
+        let (iam, named) = ("iam = true\n", "iam = true\naws_profile = \"x\"\n");
+        assert_eq!(
+            explained(Service::Metadata, Trouble::Unreachable, named),
+            "see that a route leads to 169.254.169.254 (ip route get 169.254.169.254), that no firewall of \
+             the machine is before it, and that the instance's metadata service is on"
+        );
+        let last = explained(Service::Metadata, Trouble::Unreachable, iam);
+        assert!(
+            last.starts_with("attach an IAM role to the fleet (or image builder), or"),
+            "{last}"
+        );
+        assert!(
+            last.contains("; for the role of an EC2 instance, see that a route leads"),
+            "{last}"
+        );
+        assert_eq!(
+            explained(Service::Sts, Trouble::Unreachable, iam),
+            "open a way to sts.eu-west-1.amazonaws.com, TCP 443: an interface VPC endpoint for sts with \
+             private DNS, whose security group lets this machine in, or a NAT gateway"
+        );
+        assert_eq!(
+            explained(Service::Sts, Trouble::Failing, iam),
+            "look for a fault of STS in eu-west-1 (AWS Health Dashboard)"
+        );
+        assert!(explained(Service::Sts, Trouble::Throttled, iam).starts_with("too many roles are"));
+        let mut all = std::collections::BTreeSet::new();
+        for service in Service::ALL {
+            all.extend(Trouble::ALL.map(|trouble| explained(service, trouble, named)));
+        }
+        // Of the container three go to its log, and the metadata service knows no TLS.
+        assert_eq!(all.len(), 12, "{all:#?}");
     }
 }
