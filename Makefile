@@ -5,6 +5,8 @@ MUSL := x86_64-unknown-linux-musl
 GNU  := x86_64-unknown-linux-gnu
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 BIN  := target/release-static/efs-agent
+# The licences of what is linked into it.
+NOTICES := target/release-static/THIRD-PARTY
 export EFS_AGENT_BIN := $(CURDIR)/$(BIN)
 # Of `make install`. The config is always /etc/efs-agent/config.toml: where the program looks for it.
 PREFIX  ?= /usr/local
@@ -47,6 +49,7 @@ build:
 	fi
 	@mv $(BIN).new $(BIN)
 	@tests/static.sh $(BIN)
+	@packaging/notices.sh $(NOTICES)
 
 elastic-bundle: build
 	@packaging/elastic/bundle.sh $(BIN) target/session-scripts.zip
@@ -58,7 +61,7 @@ man:
 
 # Builds nothing, so that it works below rpmbuild and the like: `make build man` comes first.
 install:
-	@for file in $(BIN) target/man/efs-agent.8; do \
+	@for file in $(BIN) $(NOTICES) target/man/efs-agent.8; do \
 	  [ -e $$file ] || { echo "install: $$file is not there: run \`make build man\` first" >&2; exit 1; }; done
 	$(INSTALL) -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/efs-agent
 	@# What an administrator has written stays.
@@ -74,7 +77,8 @@ install:
 	for page in target/man/*.[578]; do \
 	  $(INSTALL) -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	$(INSTALL) -D -m 0644 packaging/efs-agent.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/efs-agent
-	$(INSTALL) -D -m 0644 LICENSE $(DESTDIR)$(PREFIX)/share/licenses/efs-agent/LICENSE
+	for file in LICENSE $(NOTICES); do \
+	  $(INSTALL) -D -m 0644 $$file $(DESTDIR)$(PREFIX)/share/licenses/efs-agent/$${file##*/} || exit 1; done
 	for file in config.example.toml README.md CHANGELOG.md packaging/guide.md; do \
 	  $(INSTALL) -D -m 0644 $$file $(DESTDIR)$(PREFIX)/share/doc/efs-agent/$${file##*/} || exit 1; done
 

@@ -88,6 +88,71 @@ fn what_rpmlint_says_is_explained_in_the_spec() {
     }
 }
 
+/// What is linked into the binary, as name-version, with its licence as the crate states it.
+fn linked() -> Vec<(String, String)> {
+    let tree = sh(
+        "cargo tree --locked --offline -e normal,no-proc-macro --target x86_64-unknown-linux-musl \
+         --prefix none --no-dedupe --format '{p}|{l}'",
+    );
+    let crate_of = |line: &str| {
+        let (package, licence) = line.split_once('|').unwrap();
+        let mut words = package.split(' ');
+        let (name, version) = (words.next().unwrap(), words.next().unwrap());
+        (format!("{name}-{}", version.trim_start_matches('v')), licence.to_owned())
+    };
+    let mut all: Vec<_> = tree.lines().map(crate_of).collect();
+    all.sort();
+    all.dedup();
+    assert!(all.len() > 20 && all.iter().any(|(name, _)| name.starts_with("aws-lc-sys-")));
+    all
+}
+
+#[test]
+fn the_licence_of_the_package_is_that_of_all_that_is_linked_into_it() {
+    let mut all = std::collections::BTreeSet::new();
+    for (name, licence) in linked() {
+        assert!(!licence.is_empty(), "{name}");
+        for part in licence.split(" AND ") {
+            let part = part.trim_matches(['(', ')']).replace('/', " OR ");
+            let choice: Vec<&str> = part.split(" OR ").collect();
+            // Where there is a choice, it is the program's own.
+            let taken = choice.iter().find(|one| **one == "Apache-2.0").or(choice.first());
+            all.insert((*taken.unwrap()).to_owned());
+        }
+    }
+    let expected: Vec<String> = all.into_iter().collect();
+    assert_eq!(query("%{LICENSE}"), expected.join(" AND "));
+}
+
+#[test]
+fn the_licences_of_all_that_is_linked_into_it_go_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display();
+    let package = rpm().display();
+    sh(&format!("cd {at}; rpm2cpio {package} | cpio -idm --quiet"));
+    let file = folder.path().join("usr/share/licenses/efs-agent/THIRD-PARTY");
+    let text = fs::read_to_string(file).unwrap();
+    for (name, licence) in linked() {
+        if !name.starts_with("efs-agent-") {
+            assert!(text.contains(&format!("\n{name} ({licence})\n")), "{name} is not in it");
+        }
+    }
+    for notice in [
+        // rustls-webpki and untrusted (ISC), subtle (BSD), aws-lc (ISC), nix (MIT), and musl.
+        "Copyright 2015 Brian Smith",
+        "Copyright 2015-2016 Brian Smith",
+        "Copyright (c) 2016-2017 Isis Agora Lovecruft, Henry de Valence",
+        "Copyright (c) 2014-2024 Google Inc.",
+        "Copyright (c) 2015 Carl Lerche + nix-rust Authors",
+        "Copyright © 2005-2020 Rich Felker",
+    ] {
+        assert!(text.contains(notice), "{notice}");
+    }
+    // Made again, it is the same.
+    sh(&format!("packaging/notices.sh {at}/again"));
+    assert!(fs::read_to_string(folder.path().join("again")).unwrap() == text);
+}
+
 #[test]
 fn the_scriptlets_are_plain_sh_and_say_nothing_wrong() {
     for tag in ["POSTIN", "PREUN", "POSTUN"] {
@@ -113,6 +178,7 @@ fn the_package_holds_no_mount_point_and_nothing_of_appstream() {
                /usr/share/man/man8/efs-agent.8.gz /usr/share/man/man5/efs-agent.toml.5.gz \
                /usr/share/man/man7/efs-agent-troubleshooting.7.gz \
                /usr/share/bash-completion/completions/efs-agent /usr/share/licenses/efs-agent/LICENSE \
+               /usr/share/licenses/efs-agent/THIRD-PARTY \
                /usr/share/doc/efs-agent/config.example.toml";
     for file in all.split_whitespace() {
         assert!(files.lines().any(|line| line == file), "{file} is not in it");
