@@ -161,7 +161,7 @@ def _():
     sh(f"umount {POINT}")
     config(path='"/none"')
     expect(agent(), 69)
-    expect(agent("status"), 1, r"exit 69, 0 of 1 shares mounted: server 10\.0\.0\.1 has no path /none \(ENOENT\)")
+    expect(agent("status"), 1, r"exit 69, 0 of 1 shares mounted, config /\S+\.toml: server 10\.0\.0\.1 has no path /none \(ENOENT\)")
 
 
 @scenario("check goes through the chain, mounts nothing that stays, and says what is wrong with which link")
