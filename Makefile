@@ -52,7 +52,7 @@ build:
 	@packaging/notices.sh $(NOTICES)
 
 elastic-bundle: build
-	@packaging/elastic/bundle.sh $(BIN) target/session-scripts.zip
+	@packaging/elastic/bundle.sh $(BIN) $(NOTICES) target/session-scripts.zip
 
 # A source tarball carries the pages as they were built, for machines without the tool.
 man:

@@ -236,7 +236,8 @@ def _():
         if not writable:
             sh(f"mount -t tmpfs -o mode=0755 none {scripts}")
         with zipfile.ZipFile("/rig/session-scripts.zip") as bundle:
-            check(sorted(bundle.namelist()) == ["config.json", "efs-agent", "efs-agent.sh", "efs-agent.toml"], bundle.namelist())
+            check(sorted(bundle.namelist()) == ["LICENSE", "THIRD-PARTY", "config.json", "efs-agent", "efs-agent.sh", "efs-agent.toml"],
+                  bundle.namelist())
             for entry in bundle.infolist():
                 bundle.extract(entry, scripts)
                 os.chmod(f"{scripts}/{entry.filename}", (entry.external_attr >> 16) & 0o777 if run_bits else 0o644)
