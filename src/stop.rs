@@ -1,7 +1,8 @@
 //! The signals that end a run, and the real clock whose waits they cut short.
 //!
 //! The signals stay blocked and are read from a descriptor that every wait
-//! polls too, so no handler runs and no wait can miss one.
+//! polls too, so no handler runs and no wait can miss one. What is done for somebody at the
+//! other end of a connection can end with that in the same way.
 
 use crate::retry::{Clock, Stopped};
 use crate::sys;
@@ -9,7 +10,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::AsFd;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What ends a run.
@@ -18,7 +22,9 @@ const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 /// The signals that end a run, as a descriptor.
 #[derive(Debug)]
 pub struct Stop {
-    signals: SignalFd,
+    signals: Arc<SignalFd>,
+    /// The connection whose end counts as one of them.
+    beside: Option<OwnedFd>,
 }
 
 impl Stop {
@@ -31,7 +37,17 @@ impl Stop {
         let set: SigSet = ENDING.into_iter().collect();
         sys::set_signals(set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self { signals: SignalFd::with_flags(&set, flags)? })
+        Ok(Self { signals: Arc::new(SignalFd::with_flags(&set, flags)?), beside: None })
+    }
+
+    /// The same signals; and that the other end of `stream` sends nothing more, or is gone, ends
+    /// waits like one of them.
+    ///
+    /// # Errors
+    /// What dup(2) says.
+    pub fn or_end_of(&self, stream: &TcpStream) -> io::Result<Self> {
+        let beside = Some(stream.as_fd().try_clone_to_owned()?);
+        Ok(Self { signals: Arc::clone(&self.signals), beside })
     }
 
     /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
@@ -60,8 +76,11 @@ impl Stop {
     pub fn events(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<PollFlags>, Stopped> {
         let end = Instant::now() + span;
         let mut looked = false;
-        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 1);
+        let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 2);
         all.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        let ended = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+        all.extend(self.beside.as_ref().map(|stream| PollFd::new(stream.as_fd(), ended)));
+        let ours = all.len();
         all.extend(fds.iter().cloned());
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -81,10 +100,11 @@ impl Stop {
                 Ok(_) => break,
             }
         }
-        let mut events = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        match events.next() {
-            Some(signals) if !signals.is_empty() => Err(Stopped),
-            _ => Ok(events.collect()),
+        // `None`: something that nix has no name for, such as POLLRDHUP.
+        let mut events = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::all()));
+        match events.by_ref().take(ours).any(|events| !events.is_empty()) {
+            true => Err(Stopped),
+            false => Ok(events.collect()),
         }
     }
 
@@ -117,5 +137,39 @@ impl Clock for SystemClock<'_> {
 
     fn wait(&self, pause: Duration) -> Result<(), Stopped> {
         self.stop.poll(&[], pause).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{Shutdown, TcpListener};
+
+    #[test]
+    fn the_end_of_a_connection_ends_what_is_done_for_it_and_nothing_else() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        let stop = Stop::install().unwrap();
+        let beside = stop.or_end_of(&theirs).unwrap();
+        let soon = Duration::from_millis(20);
+        let fds = || [PollFd::new(theirs.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(beside.poll(&fds(), soon), Ok(vec![false]));
+        // That something comes is no end.
+        ours.write_all(b"x").unwrap();
+        assert_eq!(beside.poll(&fds(), soon), Ok(vec![true]));
+        assert_eq!(beside.poll(&[], soon), Ok(vec![]));
+        let started = Instant::now();
+        let clock = SystemClock::new(started, &beside);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                ours.shutdown(Shutdown::Write).unwrap();
+            });
+            assert_eq!(clock.wait(Duration::from_secs(60)), Err(Stopped));
+        });
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(stop.poll(&fds(), soon), Ok(vec![true]), "others go on");
     }
 }

@@ -27,7 +27,6 @@ use nix::sys::socket::{AddressFamily, Backlog, SockType, SockaddrLike, SockaddrS
 use nix::sys::socket::{getsockname, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -69,7 +68,7 @@ pub fn run(args: &TunnelArgs, kept: u8, started: Instant) -> Code {
     let result = match args.detach {
         Some(port) => detach(args, port, started),
         None => listeners(sys::handed_over(kept))
-            .and_then(|listeners| work(args, listeners, None, started, super::log(true))),
+            .and_then(|listeners| work(args, listeners, started, super::log(true))),
     };
     result.unwrap_or_else(|(code, text)| {
         log.error(format_args!("{text} (exit {})", code.0));
@@ -112,50 +111,64 @@ fn listeners(handed: Vec<OwnedFd>) -> Result<Listeners, Refusal> {
     if !nfs.local_addr().is_ok_and(|address| address.ip() == peer::LOCAL) {
         return Err(wrong(&format!("the port must be of {} alone", peer::LOCAL)));
     }
-    Ok(Listeners { nfs, control })
+    Ok(Listeners { nfs, control, watch: None })
 }
 
-/// The tunnel itself, from config to end, which comes with that of `keeper` at the latest. This process
-/// must have one thread alone.
+/// The tunnel itself, from config to end. This process must have one thread alone.
 fn work(
     args: &TunnelArgs,
     listeners: Listeners,
-    keeper: Option<Pid>,
     started: Instant,
     log: Log,
 ) -> Result<Code, Refusal> {
+    let began = Instant::now();
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    let end = prepared(args, keeper, started, stop, log).map(|(tunnel, lifeline)| {
-        let tunnel: &'static Tunnel = Box::leak(Box::new(tunnel));
-        (tunnel.serve(listeners, lifeline), tunnel)
-    });
+    let mut ours = Some(listeners);
+    let prepared = prepared(args, &mut ours, started, stop, log);
+    // Without the pause, what fails each time would be repeated ten times a second.
+    let penance =
+        |refusal: Refusal, stop: &Stop, pause: Duration| match SystemClock::new(started, stop)
+            .wait(pause)
+        {
+            Ok(()) => Err(refusal),
+            Err(_) => Ok(signalled(stop)),
+        };
+    let (tunnel, lifeline) = match prepared {
+        Ok((tunnel, lifeline)) => (&*Box::leak(Box::new(tunnel)), lifeline),
+        Err((refusal, stop)) => return penance(refusal, &stop, PENANCE),
+    };
+    let end = match ours {
+        Some(listeners) => tunnel.serve(listeners, lifeline),
+        // It is the process that hands out credentials that has given them up, and never comes here.
+        None => End::NoMeans(Errno::EBADF),
+    };
     match end {
-        Ok((End::Stopped, tunnel)) => {
-            let signal = tunnel.stop.signal().unwrap_or(Signal::SIGTERM);
-            Ok(Code::signal(signal as i32))
-        }
-        Ok((End::Asked, _)) => Ok(Code::OK),
-        Ok((End::NoBroker, _)) => {
-            Err((Code::FAULT, "the process that reads the credentials has gone".into()))
-        }
-        Err((refusal, stop)) => {
-            // Without the pause, this would be repeated ten times a second.
-            let _ = SystemClock::new(started, &stop).wait(PENANCE);
-            Err(refusal)
+        End::Stopped => Ok(signalled(&tunnel.stop)),
+        End::Asked => Ok(Code::OK),
+        End::NoBroker | End::NoMeans(_) => {
+            // One that has served for a while is started again at once.
+            let pause = PENANCE.saturating_sub(began.elapsed());
+            penance((Code::FAULT, end.to_string()), &tunnel.stop, pause)
         }
     }
 }
 
+/// The exit code of who was told to end.
+fn signalled(stop: &Stop) -> Code {
+    Code::signal(stop.signal().unwrap_or(Signal::SIGTERM) as i32)
+}
+
 /// All that takes root's rights; at the end they are gone. The second of what it gives is closed
-/// together with the process that hands out credentials. What is refused comes with the signals.
+/// together with the process that hands out credentials, in which `listeners` are let go. What is
+/// refused comes with the signals.
 fn prepared(
     args: &TunnelArgs,
-    keeper: Option<Pid>,
+    listeners: &mut Option<Listeners>,
     started: Instant,
     stop: Stop,
     log: Log,
 ) -> Result<(Tunnel, Option<UnixStream>), (Refusal, Stop)> {
-    match ready(args, keeper, started, &stop, &log) {
+    match ready(args, listeners, started, &stop, &log) {
         Ok((share, means, lifeline)) => {
             let root = Path::new("/").to_owned();
             let told = Default::default();
@@ -169,7 +182,7 @@ type Ready = (Share, Result<(Client, Identity), TunnelFailure>, Option<UnixStrea
 
 fn ready(
     args: &TunnelArgs,
-    keeper: Option<Pid>,
+    listeners: &mut Option<Listeners>,
     started: Instant,
     stop: &Stop,
     log: &Log,
@@ -184,7 +197,13 @@ fn ready(
         log.warning("this is a user namespace: its root is let in to the local port too");
     }
     let mut lifeline = None;
-    let means = means(root, &share, encryption, started, stop, log, &mut lifeline)?;
+    let mut broker = || -> Result<Broker, Refusal> {
+        let broker = broker(root, &encryption, listeners, started, stop)
+            .map_err(|e| (Code::FAULT, format!("no process for the credentials: {e}")))?;
+        lifeline = broker.lifeline().ok();
+        Ok(broker)
+    };
+    let means = means(root, &share, &encryption, log, &mut broker)?;
     if let Err(failure) = &means {
         log.error(format_args!("{}: {failure}", point.display()));
     }
@@ -192,8 +211,6 @@ fn ready(
     sys::wipe_environment(ENVIRONMENT);
     sys::drop_privileges(NOBODY, NOBODY)
         .map_err(|e| (Code::FAULT, format!("root's rights cannot be dropped: {e}")))?;
-    // Forgotten by the kernel when a process becomes another user.
-    keeper.inspect(|keeper| sys::die_with(*keeper));
     Ok((share, means, lifeline))
 }
 
@@ -216,20 +233,16 @@ fn configured(root: &Path, args: &TunnelArgs, log: &Log) -> Result<(Share, Encry
 fn means(
     root: &Path,
     share: &Share,
-    encryption: Encryption,
-    started: Instant,
-    stop: &Stop,
+    encryption: &Encryption,
     log: &Log,
-    lifeline: &mut Option<UnixStream>,
+    broker: &mut dyn FnMut() -> Result<Broker, Refusal>,
 ) -> Result<Result<(Client, Identity), TunnelFailure>, Refusal> {
     let roots = match aws::roots(root, &encryption.trust) {
         Ok(roots) => roots,
         Err(failure) => return Ok(Err(failure)),
     };
     let helper = if encryption.iam || encryption.discover {
-        let broker = broker(root, &encryption, started, stop)
-            .map_err(|e| (Code::FAULT, format!("no process for the credentials: {e}")))?;
-        *lifeline = broker.lifeline().ok();
+        let broker = broker()?;
         // It is given credentials, and looks for none itself.
         match Aws::new(root, Environment::nothing()) {
             Ok(aws) => Some(Helper { broker, aws }),
@@ -255,13 +268,14 @@ fn means(
         Ok(client) => client,
         Err(failure) => return Ok(Err(failure)),
     };
-    Ok(Ok((client, Identity::new(root, key, encryption, helper))))
+    Ok(Ok((client, Identity::new(root, key, encryption.clone(), helper))))
 }
 
 /// Starts the process that stays root, and reads credentials for the one that does not.
 fn broker(
     root: &Path,
     encryption: &Encryption,
+    listeners: &mut Option<Listeners>,
     started: Instant,
     stop: &Stop,
 ) -> Result<Broker, Errno> {
@@ -273,6 +287,9 @@ fn broker(
     }
     sys::die_with(parent);
     drop(ours);
+    // They are to be free, and whoever watches the relay is to see it go, the moment that it ends:
+    // this process may be busy asking for credentials then.
+    drop(listeners.take());
     // What is read here is nobody's business but the relay's: no core dump, no debugger.
     let _ = nix::sys::prctl::set_dumpable(false);
     let clock = SystemClock::new(started, stop);
@@ -346,9 +363,11 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
     // Who asks is told of the process that has called listen(2) last: that is to be this one, which
     // stays, and can be ended.
     let _ = Backlog::new(BACKLOG).and_then(|backlog| listen(&control, backlog));
-    let listeners = Listeners { nfs, control };
+    // As the unit has it: all that is mounted would hang on its end. Without the right to, it must do.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-500");
+    let mut listeners = Some(Listeners { nfs, control, watch: None });
     // The one that we have would give our parent's process id.
-    let code = supervise(args, &listeners, started, &super::log(true));
+    let code = supervise(args, &mut listeners, started, &super::log(true));
     // While it is still ours: a new tunnel may listen there as soon as we do not.
     let _ = std::fs::remove_file(Instance::of(&args.mount_point).port());
     let _ = std::fs::remove_file(&socket);
@@ -357,7 +376,12 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
 }
 
 /// Runs the tunnel in a process of its own until it ends as it was asked to, or we are.
-fn supervise(args: &TunnelArgs, listeners: &Listeners, started: Instant, log: &Log) -> Code {
+fn supervise(
+    args: &TunnelArgs,
+    listeners: &mut Option<Listeners>,
+    started: Instant,
+    log: &Log,
+) -> Code {
     let stop = match Stop::install() {
         Ok(stop) => stop,
         Err(e) => {
@@ -389,10 +413,12 @@ enum Ended {
     Badly(String),
 }
 
-/// Runs the tunnel once, in a process that ends with ours.
+/// Runs the tunnel once, in a process that gets the listeners too. It ends with ours until it has dropped
+/// root's rights; then it outlives us, if we are killed, since a mount hangs on it. The next session
+/// start sees that nobody would start it again, and has another take its place.
 fn run_once(
     args: &TunnelArgs,
-    listeners: &Listeners,
+    listeners: &mut Option<Listeners>,
     started: Instant,
     stop: &Stop,
 ) -> Result<Ended, Errno> {
@@ -404,9 +430,9 @@ fn run_once(
     let Some(child) = sys::fork()? else {
         sys::die_with(parent);
         drop(ours);
-        let code = one_run(args, listeners, parent, started);
-        drop(theirs);
-        sys::exit(code.0)
+        // Of this process alone: our parent keeps its own.
+        let own = listeners.take().map(|own| Listeners { watch: Some(theirs), ..own });
+        sys::exit(one_run(args, own, started).0)
     };
     drop(theirs);
     let fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
@@ -428,15 +454,11 @@ fn run_once(
     Ok(Ended::Badly(how))
 }
 
-fn one_run(args: &TunnelArgs, listeners: &Listeners, keeper: Pid, started: Instant) -> Code {
-    let own = || -> std::io::Result<Listeners> {
-        let (nfs, control) = (listeners.nfs.try_clone()?, listeners.control.try_clone()?);
-        Ok(Listeners { nfs, control })
-    };
+fn one_run(args: &TunnelArgs, listeners: Option<Listeners>, started: Instant) -> Code {
     let log = super::log(true);
-    let result = match own() {
-        Ok(own) => work(args, own, Some(keeper), started, super::log(true)),
-        Err(e) => Err((Code::FAULT, format!("the listeners cannot be taken over: {e}"))),
+    let result = match listeners {
+        Some(own) => work(args, own, started, super::log(true)),
+        None => Err((Code::FAULT, "the listeners were taken already".into())),
     };
     result.unwrap_or_else(|(code, text)| {
         log.error(format_args!("{text} (exit {})", code.0));

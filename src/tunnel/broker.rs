@@ -102,7 +102,7 @@ impl Broker {
 
 impl Line {
     /// Fills `bytes`. Whatever the time is: an answer that has begun is read to its end, or the rest of
-    /// it would be taken for the next.
+    /// it would be taken for the next. Who is told to end may be one of several who ask.
     fn read(
         &mut self,
         bytes: &mut [u8],
@@ -120,11 +120,15 @@ impl Line {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
                     // What has begun to come is there in a moment.
-                    if until.passed(clock) && filled == 0 && bytes.len() == HEAD {
+                    let begun = filled > 0 || bytes.len() != HEAD;
+                    if until.passed(clock) && !begun {
                         return Err(late(span));
                     }
                     let fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
-                    stop.poll(&fds, until.left(clock).max(Duration::from_millis(10)))?;
+                    match stop.poll(&fds, until.left(clock).max(BETWEEN)) {
+                        Err(_) if begun => std::thread::sleep(BETWEEN),
+                        other => other.map(|_| ())?,
+                    }
                 }
                 Err(_) => return Err(gone()),
             }
@@ -329,6 +333,50 @@ mod tests {
         let failed = |text: &str| Err(TunnelFailure::Credentials(text.into()));
         assert_eq!(got[0], failed("no credentials were found within 0.4 s"));
         assert_eq!(got[1], failed("answer 2"));
+    }
+
+    #[test]
+    fn who_is_told_to_end_in_the_middle_of_an_answer_does_not_leave_its_rest_to_others() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let kernel = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (inner, _) = listener.accept().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let broker = Broker::new(ours).unwrap();
+        let stop = Stop::install().unwrap();
+        let one = stop.or_end_of(&inner).unwrap();
+        let (began, go_on) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let expected = credentials(None);
+        let body = encode(&Ok(expected.clone()));
+        let ask = |stop: &Stop| {
+            let clock = SystemClock::new(Instant::now(), stop);
+            broker.ask(Deadline::after(&clock, Duration::from_secs(20)), &clock, stop)
+        };
+        let both = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..2 {
+                    let mut question = [0; QUESTION];
+                    theirs.read_exact(&mut question).unwrap();
+                    let mut answer = question[..8].to_vec();
+                    answer.extend_from_slice(&(body.len() as u32).to_le_bytes());
+                    answer.extend_from_slice(&body);
+                    if n == 0 {
+                        theirs.write_all(&answer[..20]).unwrap();
+                        began.wait();
+                        go_on.wait();
+                        answer.drain(..20);
+                    }
+                    theirs.write_all(&answer).unwrap();
+                }
+            });
+            let first = scope.spawn(|| ask(&one));
+            began.wait();
+            drop(kernel);
+            std::thread::sleep(Duration::from_millis(200));
+            go_on.wait();
+            (first.join().unwrap(), ask(&stop))
+        });
+        // What has come as a whole is as good as before.
+        assert_eq!(both, (Ok(expected.clone()), Ok(expected)));
     }
 
     #[test]

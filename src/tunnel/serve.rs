@@ -2,7 +2,7 @@
 //! outer connection of its own; answers on the control socket. What it is given (listeners, key,
 //! trust) is others' business, and so is how it is kept alive.
 
-use super::control::{self, LONGEST_REQUEST, Peer, Request, TunnelFailure, TunnelStatus};
+use super::control::{self, LONGEST_REQUEST, Peer, Request, TunnelFailure, TunnelStatus, named};
 use super::identity::Identity;
 use super::outer::{Dialer, Outer};
 use super::peer;
@@ -49,6 +49,8 @@ pub struct Listeners {
     pub nfs: TcpListener,
     /// For questions.
     pub control: UnixListener,
+    /// Closed when the tunnel ends, for whoever starts it again and is not its service manager.
+    pub watch: Option<UnixStream>,
 }
 
 /// A tunnel; lives as long as its process.
@@ -89,14 +91,20 @@ struct Last {
 }
 
 /// Why a tunnel ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     /// A signal.
+    #[error("told to end by a signal")]
     Stopped,
     /// It was asked to.
+    #[error("asked to end")]
     Asked,
     /// The process that hands out credentials has gone.
+    #[error("the process that reads the credentials has gone")]
     NoBroker,
+    /// It cannot even begin: there is no descriptor or memory to spare.
+    #[error("the tunnel cannot begin: {}", named(*.0))]
+    NoMeans(Errno),
 }
 
 impl From<Stopped> for End {
@@ -108,14 +116,14 @@ impl From<Stopped> for End {
 impl Tunnel {
     /// Serves until there is a reason to end. `lifeline` is closed when there is.
     pub fn serve(&'static self, listeners: Listeners, lifeline: Option<UnixStream>) -> End {
-        let Listeners { nfs, control } = listeners;
+        // What is not used here is closed as soon as this process has ended, and not before.
+        let Listeners { nfs, control, watch: _watch } = listeners;
         // Connections can be gone again when their turn comes: accept must not wait for the next.
         let _ = nfs.set_nonblocking(true);
         let _ = control.set_nonblocking(true);
         let (asked, ask) = match UnixStream::pair() {
             Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
-            // It is asked for nothing more that it has no means for.
-            Err(_) => return End::NoBroker,
+            Err(e) => return End::NoMeans(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
         };
         let ask: &'static Mutex<Option<OwnedFd>> = Box::leak(Box::new(Mutex::new(Some(ask))));
         loop {
@@ -198,8 +206,12 @@ impl Tunnel {
     /// Serves one connection of the kernel's until its end.
     fn carry(&self, inner: &TcpStream) {
         let Ok((client, identity)) = &self.means else { return };
-        let clock = self.clock();
-        let dialer = self.dialer(client, identity, &clock);
+        // Once the kernel has given this connection up, it makes another: nothing is done for this one.
+        let Ok(stop) = self.stop.or_end_of(inner) else {
+            return self.failed(&TunnelFailure::NoMeans(Errno::EMFILE));
+        };
+        let clock = SystemClock::new(self.started, &stop);
+        let dialer = self.dialer(client, identity, &clock, &stop);
         if inner.set_nonblocking(true).is_err() {
             return;
         }
@@ -211,12 +223,11 @@ impl Tunnel {
                 Err(TunnelFailure::Stopped(_)) => return,
                 Err(failure) => self.failed(&failure),
             }
-            // Once the kernel has given this connection up, it makes another.
-            let fds = [PollFd::new(inner.as_fd(), given_up())];
-            if self.stop.poll(&fds, backoff.pause()) != Ok(vec![false]) {
+            if clock.wait(backoff.pause()).is_err() {
                 return;
             }
         };
+        drop(stop);
         self.reached(&outer.peer);
         let Outer { stream, session, plain, .. } = &mut outer;
         let plain = std::mem::replace(plain, super::buffer::Buffer::new(0));
@@ -237,8 +248,9 @@ impl Tunnel {
         client: &'a Client,
         identity: &'a Identity,
         clock: &'a dyn Clock,
+        stop: &'a Stop,
     ) -> Dialer<'a> {
-        let (root, share, stop) = (&*self.root, &self.share, &self.stop);
+        let (root, share) = (&*self.root, &self.share);
         Dialer { root, share, client, identity, clock, stop }
     }
 
@@ -277,7 +289,9 @@ impl Tunnel {
     fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelFailure> {
         let result = match &self.means {
             Err(failure) => Err(failure.clone()),
-            Ok((client, identity)) => self.dialer(client, identity, clock).try_out(until),
+            Ok((client, identity)) => {
+                self.dialer(client, identity, clock, &self.stop).try_out(until)
+            }
         };
         match &result {
             Ok(peer) => self.reached(peer),
@@ -346,11 +360,6 @@ impl Tunnel {
     }
 }
 
-/// What a stream shows when its other end sends nothing more, or is gone.
-fn given_up() -> PollFlags {
-    PollFlags::from_bits_retain(nix::libc::POLLRDHUP)
-}
-
 fn question(stream: &mut UnixStream) -> Option<Request> {
     let mut line = [0; LONGEST_REQUEST];
     let mut filled = 0;
@@ -386,5 +395,53 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::log::Style;
+    use std::fs::File;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Runs alone, in a process that may have few descriptors.
+    fn without_any_to_spare() {
+        let text = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
+                    encryption_in_transit = true\n";
+        let tunnel: &'static Tunnel = Box::leak(Box::new(Tunnel {
+            root: "/".into(),
+            share: Settings::parse(Path::new("c"), text).unwrap().shares.remove(0),
+            means: Err(TunnelFailure::NotTls),
+            stop: Stop::install().unwrap(),
+            started: Instant::now(),
+            log: Log::new(Box::new(std::io::sink()), Style::Stamped),
+            told: Told::default(),
+        }));
+        let folder = tempfile::tempdir().unwrap();
+        let nfs = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let control = UnixListener::bind(folder.path().join("t.sock")).unwrap();
+        let rest: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        let end = tunnel.serve(Listeners { nfs, control, watch: None }, None);
+        drop(rest);
+        let words = "the tunnel cannot begin: too many open files (EMFILE)";
+        assert_eq!((end, end.to_string().as_str()), (End::NoMeans(Errno::EMFILE), words));
+    }
+
+    #[test]
+    fn a_tunnel_without_a_descriptor_to_spare_blames_nobody_else() {
+        if std::env::var_os("FEW_DESCRIPTORS").is_some() {
+            return without_any_to_spare();
+        }
+        let name =
+            "tunnel::serve::tests::a_tunnel_without_a_descriptor_to_spare_blames_nobody_else";
+        let mut alone = Command::new("bash");
+        alone.args(["-c", "ulimit -n 64; exec \"$@\"", "bash"]);
+        alone.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+        let output = alone.env("FEW_DESCRIPTORS", "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
     }
 }
