@@ -11,10 +11,11 @@ mod common;
 mod tls;
 
 use common::agent;
-use efs_agent::retry::Deadline;
+use efs_agent::retry::{Clock, Deadline};
 use efs_agent::stop::{Stop, SystemClock};
 use efs_agent::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
 use efs_agent::tunnel::unit::Instance;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -400,6 +401,112 @@ fn thirty_two_connections_at_once_each_get_their_own_bytes() {
     assert!(peak < 32 * 3 * 1024, "{peak} KiB");
 }
 
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    kib: u64,
+    descriptors: usize,
+    threads: usize,
+}
+
+fn held(pid: u32) -> Held {
+    let of = |what: &str| format!("/proc/{pid}/{what}");
+    let status = fs::read_to_string(of("status")).unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    Held {
+        kib: kib.trim().trim_end_matches(" kB").parse().unwrap(),
+        descriptors: fs::read_dir(of("fd")).unwrap().count(),
+        threads: fs::read_dir(of("task")).unwrap().count(),
+    }
+}
+
+/// Sends what comes of `data` for ever, and checks each byte that comes back, until `ended`.
+fn full_rate(stream: &TcpStream, ended: &AtomicBool) {
+    let bytes = data(MIB, 11);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                let mut up = stream;
+                up.write_all(&bytes).unwrap();
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut got = vec![0; MIB];
+        let mut down = stream;
+        // All that was sent comes back, in whole rounds, and then the end.
+        while down.peek(&mut [0]).unwrap() > 0 {
+            down.read_exact(&mut got).unwrap();
+            assert!(got == bytes, "what comes back is not what was sent");
+        }
+    });
+}
+
+/// A few seconds of it; `make soak` has it go on for an hour (SOAK, in seconds).
+#[test]
+fn at_full_rate_and_with_ever_new_connections_nothing_grows() {
+    let seconds = std::env::var("SOAK").map_or(8, |seconds| seconds.parse().unwrap());
+    let span = Duration::from_secs(seconds);
+    let between = (span / 40).min(Duration::from_secs(10));
+    let (server, tunnel) = good(echo);
+    let ended = AtomicBool::new(false);
+    // One for each direction's own sake: TLS is spoken on two connections at the same time.
+    let streams = [tunnel.connect(), tunnel.connect()];
+    let mut seen: Vec<Held> = Vec::new();
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let busy = streams.iter().map(|stream| scope.spawn(|| full_rate(stream, &ended)));
+        let busy: Vec<_> = busy.collect();
+        let mut next = between;
+        while began.elapsed() < span && !busy.iter().any(|one| one.is_finished()) {
+            // What comes and goes beside them: a connection with its data, a handshake, questions.
+            let bytes = data(300_000, 12);
+            let brief = tunnel.connect();
+            assert!(there_and_back(&brief, &bytes) == bytes);
+            drop(brief);
+            tunnel.handshake(20_000).unwrap();
+            let end = Instant::now() + Duration::from_secs(20);
+            while tunnel.status().connections > 2 {
+                assert!(Instant::now() < end, "a connection is not let go");
+                thread::sleep(Duration::from_millis(5));
+            }
+            if began.elapsed() >= next {
+                next = began.elapsed() + between;
+                // The thread that has answered may not have ended yet, nor one that was carrying.
+                thread::sleep(Duration::from_millis(200));
+                seen.push(held(tunnel.pid()));
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let status = tunnel.status();
+    let warm = &seen[seen.len() / 10..];
+    let (least, most) = (warm.iter().map(|at| at.kib).min(), warm.iter().map(|at| at.kib).max());
+    let (least, most) = (least.unwrap(), most.unwrap());
+    println!(
+        "{:.0} s: {:.1} GiB to the server and as much back, {} connections; {} samples: memory {least} to \
+         {most} KiB, {} descriptors, {} threads",
+        began.elapsed().as_secs_f64(),
+        status.sent as f64 / (1u64 << 30) as f64,
+        server.taken.load(Ordering::SeqCst),
+        seen.len(),
+        warm[0].descriptors,
+        warm[0].threads,
+    );
+    assert!(seen.len() >= 10, "{seen:?}");
+    assert_eq!(status.sent, status.received);
+    assert!(status.sent > 100 * MIB as u64, "{status:?}");
+    for at in warm {
+        let same = (at.descriptors, at.threads) == (warm[0].descriptors, warm[0].threads);
+        assert!(same, "descriptors or threads grow: {warm:?}");
+    }
+    // A thread's stack and the buffers of a connection, which come and go, are some hundred KiB.
+    assert!(most <= least + 1536, "memory grows: {warm:?}");
+    let half = warm.len() / 2;
+    let mean = |part: &[Held]| part.iter().map(|at| at.kib).sum::<u64>() / part.len() as u64;
+    let (first, second) = (mean(&warm[..half]), mean(&warm[half..]));
+    assert!(second <= first + 256, "memory grows, from {first} to {second} KiB: {warm:?}");
+}
+
 #[test]
 fn what_is_wrong_with_a_server_is_told_by_a_handshake() {
     let authority = Authority::new();
@@ -512,6 +619,30 @@ fn a_server_that_goes_mad_in_mid_stream_costs_its_own_connection_alone() {
     stream.write_all(b"!").unwrap();
     assert_eq!(there_and_back(&stream, b"well"), b"well");
     assert!(tunnel.status().last_failure.is_some());
+}
+
+#[test]
+fn a_connection_that_the_kernel_gives_up_is_let_go_while_the_server_is_still_waited_for() {
+    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
+    let tunnel = Tunnel::to(server.port, &Authority::new());
+    tunnel.status();
+    let until = |n: u64| {
+        let end = Instant::now() + Duration::from_secs(7);
+        while tunnel.status().connections != n {
+            assert!(Instant::now() < end, "{:?}", tunnel.status());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let stream = tunnel.connect();
+    // What it sends meanwhile is no end of it.
+    (&stream).write_all(b"a call").unwrap();
+    until(1);
+    thread::sleep(Duration::from_millis(500));
+    until(1);
+    drop(stream);
+    until(0);
+    // Nor is it written of: nobody has failed.
+    assert_eq!(tunnel.status().last_failure, None);
 }
 
 #[test]
@@ -699,6 +830,7 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
         "mount -t tmpfs -o mode=0700 none /root && install -D -m 0600 {} /root/.aws/credentials",
         profile.display()
     );
+    let began = Instant::now();
     tunnel.start_in(&script);
     let peer = tunnel.handshake(20_000).unwrap();
     assert_eq!(
@@ -720,14 +852,26 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
     assert_eq!(uid(tunnel.pid().to_string()), "Uid:\t65534\t65534\t65534\t65534");
     assert_eq!(uid(broker.to_string()), "Uid:\t0\t0\t0\t0");
     assert!(!tunnel.log().contains("not/told"));
-    // Without it there is nothing to be done but to start again.
+    // Without it there is nothing to be done but to start again, though not again and again at once.
     kill(Pid::from_raw(broker), Signal::SIGKILL).unwrap();
     assert_eq!(tunnel.worker.take().unwrap().wait().unwrap().code(), Some(70));
     assert!(tunnel.log().contains("the process that reads the credentials has gone (exit 70)"));
+    assert!(began.elapsed() >= Duration::from_secs(5), "{:?}", began.elapsed());
+    let broker = |tunnel: &Tunnel| -> i32 {
+        let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+        fs::read_to_string(children).unwrap().trim().parse().unwrap()
+    };
+    // One that has served for as long is not kept waiting.
     tunnel.start_in(&script);
     tunnel.handshake(20_000).unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
-    let broker: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    thread::sleep(Duration::from_secs(5));
+    let killed = Instant::now();
+    kill(Pid::from_raw(broker(&tunnel)), Signal::SIGKILL).unwrap();
+    assert_eq!(tunnel.worker.take().unwrap().wait().unwrap().code(), Some(70));
+    assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
+    tunnel.start_in(&script);
+    tunnel.handshake(20_000).unwrap();
+    let broker = broker(&tunnel);
     tunnel.kill(Signal::SIGKILL);
     let end = Instant::now() + Duration::from_secs(10);
     while kill(Pid::from_raw(broker), None).is_ok() {
@@ -987,6 +1131,225 @@ fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again(
     assert_eq!(workers(), Vec::<i32>::new());
     assert!(!instance.port().exists());
     fs::remove_file(instance.key()).unwrap();
+}
+
+/// A tunnel that a process of ours holds, as where there is no systemd.
+struct Detached {
+    folder: tempfile::TempDir,
+    point: String,
+    port: u16,
+}
+
+impl Detached {
+    /// To `to`, with more lines for its share, in mounts of its own that `script` has made.
+    fn start(name: &str, to: u16, authority: &Authority, more: &str, script: &str) -> Self {
+        let folder = common::folder();
+        // A name of its own, since this one's sockets are where all are.
+        let point = format!("/mnt/efs-agent-{name}-{}", std::process::id());
+        let roots = folder.path().join("roots.pem");
+        fs::write(&roots, &authority.pem).unwrap();
+        let config = format!(
+            "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\noptions = \"port={to}\"\n\
+             mount_point = \"{point}\"\nencryption_in_transit = true\n\
+             file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n{more}",
+            roots.display()
+        );
+        fs::write(folder.path().join("c.toml"), config).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Where mounts of its own cannot hide it.
+        let program = common::copy(&folder);
+        let detached = Self { folder, point, port };
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-c", &format!("{script}\nexec \"$@\""), "bash"]);
+        command.arg(program).args(["tunnel", &detached.point, "--detach", &port.to_string()]);
+        command.arg("--config").arg(detached.config());
+        assert_eq!(common::ended(command.output().unwrap()), (0, String::new()));
+        detached
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("c.toml")
+    }
+
+    /// What the program says to these words and our config.
+    fn says(&self, words: &[&str]) -> (i32, String) {
+        let mut command = agent();
+        command.args(words).arg("--config").arg(self.config());
+        common::ended(command.output().unwrap())
+    }
+
+    fn asked<T>(
+        &self,
+        ask: fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelFailure>,
+    ) -> Result<T, TunnelFailure> {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let soon = Deadline::after(&clock, Duration::from_secs(20));
+        ask(&Instance::of(self.point.as_ref()).socket(), soon, &clock, &stop)
+    }
+
+    /// Its processes of this user whose parent is one of the others, or none of them.
+    fn processes(&self, uid: u32, top: bool) -> Vec<i32> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let read = |what: &str| fs::read(entry.path().join(what)).unwrap_or_default();
+            let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
+            let status = String::from_utf8_lossy(&read("status")).into_owned();
+            let word = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+                line.split_whitespace().next()?.parse::<i32>().ok()
+            };
+            if let (Some(pid), Some(parent), Some(user)) =
+                (word("Pid:"), word("PPid:"), word("Uid:"))
+                && line.contains(&format!("tunnel\0{}\0", self.point))
+            {
+                found.push((pid, parent, user as u32));
+            }
+        }
+        let ours = |parent: i32| found.iter().any(|(pid, _, _)| *pid == parent);
+        let is = |(_, parent, user): &(i32, i32, u32)| *user == uid && top != ours(*parent);
+        found.iter().filter(|one| is(one)).map(|one| one.0).collect()
+    }
+
+    /// The one process of this kind, once those that have started it have ended.
+    fn one(&self, uid: u32, top: bool) -> i32 {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.processes(uid, top)[..] {
+                [one] => return one,
+                _ if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+                ref other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The one that holds the listeners.
+    fn supervisor(&self) -> i32 {
+        self.one(0, true)
+    }
+
+    /// The one that speaks with the network, below the supervisor.
+    fn relay(&self) -> i32 {
+        self.one(65_534, false)
+    }
+
+    fn all(&self) -> Vec<i32> {
+        let of = |uid| [self.processes(uid, true), self.processes(uid, false)].concat();
+        [of(0), of(65_534)].concat()
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        Ok(stream)
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        for pid in self.all() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let instance = Instance::of(self.point.as_ref());
+        let note = instance.socket().with_extension("for");
+        for file in [instance.key(), instance.port(), instance.socket(), note] {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+fn gone(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+#[test]
+fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
+    let authority = Authority::new();
+    let script = "mount -t tmpfs -o mode=0700 none /root && mkdir /root/.aws && \
+                  printf '#!/bin/sh\\nexec sleep 9\\n' > /root/slow && chmod 0700 /root/slow && \
+                  printf '[profile slow]\\ncredential_process = /root/slow\\n' > /root/.aws/config";
+    let more = "iam = true\naws_profile = \"slow\"\n";
+    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
+    let detached = Detached::start("busy", server.port, &authority, more, script);
+    detached.asked(control::status).unwrap();
+    let (relay, supervisor) = (detached.relay(), detached.supervisor());
+    let broker = detached.one(0, false);
+    // It has the line to the relay, and what tells of signals.
+    let sockets = |pid: i32| -> Vec<PathBuf> {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        all.filter_map(|fd| fs::read_link(fd.path()).ok())
+            .filter(|to| to.to_string_lossy().starts_with("socket:"))
+            .collect()
+    };
+    let held = sockets(supervisor);
+    assert!(held.len() >= 2 && held.iter().any(|one| sockets(relay).contains(one)), "{held:?}");
+    let shared: Vec<_> = sockets(broker).into_iter().filter(|one| held.contains(one)).collect();
+    assert_eq!(shared, Vec::<PathBuf>::new(), "the broker holds listeners of the supervisor's");
+    thread::scope(|scope| {
+        // The broker waits for the program by now.
+        let asks = scope.spawn(|| detached.asked(control::handshake));
+        thread::sleep(Duration::from_millis(700));
+        kill(Pid::from_raw(relay), Signal::SIGKILL).unwrap();
+        let killed = Instant::now();
+        detached.asked(control::status).unwrap();
+        assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        assert_eq!(asks.join().unwrap(), Err(TunnelFailure::NoTunnel(Errno::ECONNRESET)));
+    });
+    assert_ne!(detached.relay(), relay);
+    assert_eq!(detached.supervisor(), supervisor);
+}
+
+#[test]
+fn a_relay_whose_supervisor_is_killed_carries_on_and_the_next_start_or_unmount_deals_with_it() {
+    // Where systemd runs, it would be asked.
+    if Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let authority = Authority::new();
+    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
+    let server = Server::start(config, echo);
+    let detached = Detached::start("orphan", server.port, &authority, "", ":");
+    detached.asked(control::handshake).unwrap();
+    // Its note is not there, as if it had been started by a session; so it is made to be.
+    let port = detached.port;
+    let all = |code| {
+        let told = detached.says(&["tunnel", "--all"]);
+        assert_eq!(told.0, code, "{}", told.1);
+        told.1
+    };
+    // As a session start has it; the port stays, since somebody is connected to it.
+    let stream = detached.connect().unwrap();
+    assert_eq!(there_and_back(&stream, b"before"), b"before");
+    assert!(all(0).ends_with(&format!("its tunnel listens on 127.0.0.1:{port}\n")));
+    let (supervisor, relay) = (detached.supervisor(), detached.relay());
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    assert!(gone(supervisor) && !gone(relay));
+    // The share goes on as if nothing had been: the old connection, and new ones.
+    assert_eq!(there_and_back(&stream, b"and after"), b"and after");
+    assert_eq!(there_and_back(&detached.connect().unwrap(), b"anew"), b"anew");
+    // The next start gives it a supervisor again: another tunnel, at the same port.
+    assert!(all(0).ends_with(&format!("its tunnel listens on 127.0.0.1:{port}\n")));
+    assert!(gone(relay), "the old one has ended");
+    assert_eq!(there_and_back(&detached.connect().unwrap(), b"again"), b"again");
+    let second = (detached.supervisor(), detached.relay());
+    assert!(second.0 != supervisor && second.1 != relay);
+    // And it is left alone from then on.
+    all(0);
+    assert_eq!((detached.supervisor(), detached.relay()), second);
+    // One that hangs besides is ended by force when the share is taken away.
+    kill(Pid::from_raw(second.0), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(second.1), Signal::SIGSTOP).unwrap();
+    let (code, text) = detached.says(&["unmount"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("its tunnel was ended"), "{text}");
+    let end = Instant::now() + Duration::from_secs(5);
+    while !gone(second.1) || detached.connect().is_ok() {
+        assert!(Instant::now() < end, "it is still there: {:?}", detached.all());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!Instance::of(detached.point.as_ref()).socket().exists());
 }
 
 #[test]

@@ -552,6 +552,10 @@ pub(super) mod tests {
         /// What comes of handshakes, in turn, and of asking the tunnel; then all is well.
         pub handshakes: Mutex<Vec<TunnelFailure>>,
         pub statuses: Mutex<Vec<TunnelFailure>>,
+        /// Handshakes take all the time that they are given.
+        pub slow_answers: bool,
+        /// What would start its tunnel again was killed.
+        pub orphan: bool,
         /// How long each handshake was given.
         pub spans: Mutex<Vec<Duration>>,
         /// The calls of mount(2).
@@ -609,12 +613,20 @@ pub(super) mod tests {
             !self.changed
         }
 
+        fn is_orphan(&self, _: &Share) -> bool {
+            self.orphan
+        }
+
         fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
             self.see("handshake");
             let left = until.left(&self.clock);
             self.spans.lock().unwrap().push(left);
             let mut script = self.handshakes.lock().unwrap();
             match (!script.is_empty()).then(|| script.remove(0)) {
+                Some(failure) if self.slow_answers => {
+                    let _ = self.clock.wait(left);
+                    Err(failure.into())
+                }
                 Some(TunnelFailure::Silent(_)) => {
                     let _ = self.clock.wait(left);
                     Err(TunnelFailure::Silent(left).into())

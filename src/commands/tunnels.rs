@@ -11,12 +11,14 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::share::Failure;
+use crate::share::causes::{Cause, explain};
 use crate::share::encrypted::Tunnels;
 use crate::share::table;
 use crate::stop::{Stop, SystemClock};
 use crate::tunnel::aws;
 use crate::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
 use crate::tunnel::unit::{Hold, Instance, Keeper, UnitError, Wanted};
+use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -110,6 +112,18 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         let socket = Instance::of(&share.mount_point).socket();
         self.root.join(socket.strip_prefix("/").unwrap_or(&socket))
     }
+
+    /// What it means that a question was not answered. A tunnel that has no key yet makes one, and nothing
+    /// else that could take long comes before its first answer.
+    fn unanswered(&self, share: &Share, failure: TunnelFailure) -> TunnelFailure {
+        let key = Instance::of(&share.mount_point).key();
+        match failure {
+            TunnelFailure::NoTunnel(Errno::ETIMEDOUT) if files::absent(self.root, &key) => {
+                TunnelFailure::MakingKey
+            }
+            other => other,
+        }
+    }
 }
 
 impl<C: Clock + Sync> Tunnels for Units<'_, C> {
@@ -117,7 +131,9 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         trusted(self.root, share)?;
         self.hold(share, until)?;
         let program = std::env::current_exe().map_err(|e| Failure::NoTunnel(e.to_string()))?;
-        if let Some(port) = self.port(share) {
+        let held = self.port(share);
+        let orphan = held.is_some() && self.is_orphan(share);
+        if let Some(port) = held.filter(|_| !orphan) {
             if at.is_some() || self.is_current(share) {
                 return Ok(port);
             }
@@ -137,9 +153,18 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 Wanted { mount_point, port, program, config: self.config, aws_environment };
             self.keeper().start(&wanted, until)
         };
+        if orphan {
+            self.stop(share, until)?;
+        }
+        // Whoever is connected to one that was left alone finds its successor.
+        let at = at.or(held.filter(|_| orphan));
         let started = match start(at.or(configured)) {
             // Somebody else has taken the port meanwhile.
-            Err(UnitError::Failed { .. }) if at.is_some() && at != configured => start(configured),
+            Err(UnitError::Failed { .. } | UnitError::PortTaken(_))
+                if at.is_some() && at != configured =>
+            {
+                start(configured)
+            }
             other => other,
         };
         let port = started.map_err(no_tunnel)?;
@@ -156,12 +181,18 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         self.keeper().port(&Instance::of(&share.mount_point))
     }
 
+    fn is_orphan(&self, share: &Share) -> bool {
+        self.keeper().is_orphan(&share.mount_point)
+    }
+
     fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
-        Ok(control::handshake(&self.socket(share), until, self.clock, self.stop)?)
+        let result = control::handshake(&self.socket(share), until, self.clock, self.stop);
+        Ok(result.map_err(|failure| self.unanswered(share, failure))?)
     }
 
     fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure> {
-        control::status(&self.socket(share), until, self.clock, self.stop)
+        let result = control::status(&self.socket(share), until, self.clock, self.stop);
+        result.map_err(|failure| self.unanswered(share, failure))
     }
 
     fn claim(&self, share: &Share) -> bool {
@@ -218,6 +249,7 @@ pub fn trusted(root: &Path, share: &Share) -> Result<(), Failure> {
 fn no_tunnel(error: UnitError) -> Failure {
     match error {
         UnitError::Stopped(stopped) => stopped.into(),
+        UnitError::PortTaken(port) => Failure::TunnelPort(port),
         other => Failure::NoTunnel(other.to_string()),
     }
 }
@@ -249,6 +281,11 @@ fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refus
             Ok(port) => log.info(format_args!("{at}: its tunnel listens on 127.0.0.1:{port}")),
             Err(Failure::NoTunnel(why)) => {
                 log.error(format_args!("{at}: its tunnel cannot be started: {why}"));
+                code = code.worse(Code::DEADLINE);
+            }
+            Err(failure @ Failure::TunnelPort(_)) => {
+                let Cause { sentence, cure, .. } = explain(&failure, share, "");
+                log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
                 code = code.worse(Code::DEADLINE);
             }
             Err(Failure::Tunnel(failure)) => {
@@ -335,5 +372,28 @@ mod tests {
             assert_eq!(units.claim(&share), free, "{mounted}");
             assert_eq!(units.holds().is_empty(), !free, "{mounted}");
         }
+    }
+
+    #[test]
+    fn a_tunnel_that_does_not_answer_and_has_no_key_yet_is_making_it() {
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        let share = encrypted_share("");
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let units = Units::new(dir.path(), &clock, &stop, Path::new("/c"));
+        let soon = || Deadline::after(&clock, Duration::from_millis(100));
+        let (socket, key) = (units.socket(&share), Instance::of(&share.mount_point).key());
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let gone = TunnelFailure::NoTunnel(Errno::ENOENT);
+        assert_eq!(units.status(&share, soon()), Err(gone));
+        // It listens, and does not answer.
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(units.status(&share, soon()), Err(TunnelFailure::MakingKey));
+        let failure = Failure::Tunnel(TunnelFailure::MakingKey);
+        assert_eq!(units.handshake(&share, soon()), Err(failure));
+        fs::write(dir.path().join(key.strip_prefix("/").unwrap()), "key").unwrap();
+        let late = TunnelFailure::NoTunnel(Errno::ETIMEDOUT);
+        assert_eq!(units.status(&share, soon()), Err(late.clone()));
+        assert_eq!(units.handshake(&share, soon()), Err(Failure::Tunnel(late)));
     }
 }

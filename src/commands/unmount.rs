@@ -18,6 +18,7 @@ use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::control::TunnelFailure;
+use nix::errno::Errno;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -279,7 +280,8 @@ impl<R: Release> Run<'_, R> {
     fn revive_tunnel(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
         let soon = || self.deadline.within(self.clock, ONE_CALL);
         match self.tunnels.status(share, soon()) {
-            Err(TunnelFailure::NoTunnel(_)) => {}
+            // One that is there, but busy, carries what is written too.
+            Err(TunnelFailure::NoTunnel(errno)) if errno != Errno::ETIMEDOUT => {}
             Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
             _ => return Ok(()),
         }
@@ -346,7 +348,6 @@ mod tests {
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
     use crate::tunnel::control::{Peer, TunnelStatus};
-    use nix::errno::Errno;
     use std::cell::Cell;
     use std::cell::RefCell;
     use std::sync::Mutex;
@@ -355,13 +356,15 @@ mod tests {
     /// A tunnel that runs, or not, until it is started or ended.
     struct FakeTunnels {
         runs: AtomicBool,
+        /// It has no time to answer.
+        busy: bool,
         connections: u64,
         seen: Mutex<Vec<String>>,
     }
 
     impl FakeTunnels {
         fn new(runs: bool, connections: u64) -> Self {
-            Self { runs: AtomicBool::new(runs), connections, seen: Mutex::default() }
+            Self { runs: AtomicBool::new(runs), busy: false, connections, seen: Mutex::default() }
         }
 
         fn see(&self, what: String) {
@@ -390,6 +393,7 @@ mod tests {
 
         fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
             match self.runs.load(Ordering::Relaxed) {
+                true if self.busy => Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT)),
                 true => {
                     Ok(TunnelStatus { connections: self.connections, ..TunnelStatus::default() })
                 }
@@ -626,6 +630,11 @@ mod tests {
                 "{text}"
             );
         }
+        // One that does not answer in time is there all the same.
+        let tunnels = FakeTunnels { busy: true, ..FakeTunnels::new(true, 0) };
+        let (code, text) = unmount_with(&machine(), &tunnels, ENCRYPTED, false);
+        assert_eq!((code, text.contains("was not running")), (Code::OK, false), "{text}");
+        assert_eq!(*tunnels.seen.lock().unwrap(), ["stop"]);
         // What is not mounted has no use for one.
         let tunnels = FakeTunnels::new(true, 0);
         let absent = FakeMachine { stacked: Cell::new(0), ..machine() };

@@ -74,6 +74,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             cause(class, listed, cure)
         }
         Failure::NoTunnel(why) => tunnel::not_started(why),
+        Failure::TunnelPort(port) => tunnel::port_taken(*port),
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
         Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, kernel),
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
@@ -579,6 +580,7 @@ mod tests {
             Failure::OtherWay,
             Failure::Mixed,
             Failure::NoTunnel("systemctl: no such unit".into()),
+            Failure::TunnelPort(2050),
             Failure::Hidden,
             Failure::Odd(1),
             Failure::Stopped(None),

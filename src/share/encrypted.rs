@@ -28,6 +28,12 @@ pub trait Tunnels: Sync {
     /// Whether the tunnel that there is was started for the share as it is in the config now.
     fn is_current(&self, share: &Share) -> bool;
 
+    /// Whether the tunnel that there is would not be started again if it ended: whatever did so was
+    /// killed. [`Tunnels::start`] has another take its place, at the same port.
+    fn is_orphan(&self, _: &Share) -> bool {
+        false
+    }
+
     /// One fresh TLS handshake of the tunnel's with the file system, before `until`.
     ///
     /// # Errors

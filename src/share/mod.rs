@@ -195,6 +195,8 @@ pub enum Failure {
     ReachListed(NameError, ReachError),
     /// The share's tunnel cannot be started; why.
     NoTunnel(String),
+    /// Nor can it be as long as another program holds the local port that the config names.
+    TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
     Tunnel(TunnelFailure),
     /// What came of a mount through the tunnel, when its handshake with this peer had gone well.

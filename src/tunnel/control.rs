@@ -62,6 +62,9 @@ pub enum TunnelFailure {
     /// the conversation (ECONNRESET), or says what no tunnel says (EPROTO).
     #[error("the tunnel cannot be asked: {}", named(*.0))]
     NoTunnel(Errno),
+    /// It does not answer yet, since it has no key yet.
+    #[error("the tunnel is still making its RSA key")]
+    MakingKey,
     /// The endpoint has no address.
     #[error("{0}")]
     Name(String),
@@ -170,6 +173,7 @@ impl TunnelFailure {
         !matches!(
             self,
             Self::NoTunnel(_)
+                | Self::MakingKey
                 | Self::Name(_)
                 | Self::Credentials(_)
                 | Self::Service { .. }
@@ -386,6 +390,7 @@ fn failure_json(failure: &TunnelFailure) -> String {
     };
     match failure {
         F::NoTunnel(errno) => with("no tunnel", format!("\"errno\": {}", *errno as i32)),
+        F::MakingKey => bare("making key"),
         F::NoMeans(errno) => with("no means", format!("\"errno\": {}", *errno as i32)),
         F::Name(why) => text("name", why),
         F::Reach(why) => text("reach", why),
@@ -501,6 +506,7 @@ fn read_failure(failure: Root<'_, '_>) -> Option<TunnelFailure> {
     let time = |key| UNIX_EPOCH.checked_add(Duration::from_secs(number(failure, key)?));
     Some(match string(failure, "kind")?.as_str() {
         "no tunnel" => F::NoTunnel(errno()?),
+        "making key" => F::MakingKey,
         "no means" => F::NoMeans(errno()?),
         "name" => F::Name(text()?),
         "reach" => F::Reach(text()?),
@@ -569,6 +575,7 @@ mod tests {
         vec![
             F::NoTunnel(Errno::ENOENT),
             F::NoMeans(Errno::EMFILE),
+            F::MakingKey,
             F::Name("no such name".into()),
             F::Reach("TCP 2049 to 10.0.0.1 was refused (nothing listens there)".into()),
             F::Credentials("two\nlines".into()),

@@ -18,14 +18,14 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Where tunnels keep what is theirs: sockets, keys, ports.
@@ -50,6 +50,10 @@ const PORTS: u32 = 3;
 /// How long a tunnel that is to end is waited for, and how often it is looked at.
 const FAREWELL: Duration = Duration::from_millis(300);
 const BETWEEN: Duration = Duration::from_millis(20);
+/// A tunnel that is to end has so long, at most, to say so, and as long again once it is told by SIGTERM.
+const ASKED: Duration = Duration::from_secs(2);
+/// How long a killed process is waited for.
+const REAP: Duration = Duration::from_secs(1);
 /// A tunnel that holds its listener answers at once; one that is being started takes a moment.
 const ALIVE: Duration = Duration::from_millis(200);
 
@@ -86,6 +90,9 @@ pub enum UnitError {
         /// What it said.
         said: String,
     },
+    /// Another program has the local port that was asked for.
+    #[error("port {0} of 127.0.0.1, where it is to listen, is held by another program")]
+    PortTaken(u16),
     /// A program did not end in time.
     #[error("'{0}' did not end in time")]
     Late(String),
@@ -217,7 +224,7 @@ impl Keeper<'_> {
             // Whatever holds it now holds a port that nobody knows: to start it again would change
             // nothing of that.
             if self.is_held(&instance) {
-                self.take_down(&instance, until)?;
+                self.take_down(wanted.mount_point, until)?;
                 if self.is_held(&instance) {
                     return Err(UnitError::Late(format!("stop {}", instance.unit("socket"))));
                 }
@@ -235,6 +242,12 @@ impl Keeper<'_> {
             };
             match started {
                 Err(UnitError::Failed { .. }) if wanted.port.is_none() && tries < PORTS => {}
+                // systemd says no more than that it has failed.
+                Err(UnitError::Failed { .. })
+                    if wanted.port.is_some() && is_taken(port) && !self.is_held(&instance) =>
+                {
+                    return Err(UnitError::PortTaken(port));
+                }
                 other => return other.map(|()| port),
             }
         }
@@ -286,6 +299,21 @@ impl Keeper<'_> {
         }
     }
 
+    /// Whether a tunnel is there that nobody would start again: the process of ours that held its
+    /// listeners has ended (killed, since it takes the tunnel with it otherwise), and the tunnel goes on.
+    pub fn is_orphan(&self, mount_point: &Path) -> bool {
+        let socket = self.below(&Instance::of(mount_point).socket());
+        let Some(keeper) = sys::connect_unix(&socket).ok().and_then(|s| listener_of(&s)) else {
+            return false;
+        };
+        // Its number may be another's by now.
+        let line = self.below(Path::new(&format!("/proc/{keeper}/cmdline")));
+        match fs::read(line) {
+            Ok(line) => !keeps(&line, mount_point),
+            Err(e) => e.kind() == ErrorKind::NotFound && self.below(Path::new("/proc/1")).exists(),
+        }
+    }
+
     /// Ends a tunnel, if it is there. Nothing must be mounted through it.
     ///
     /// # Errors
@@ -295,10 +323,11 @@ impl Keeper<'_> {
         if files::absent(self.root, &instance.port()) && !self.is_held(&instance) {
             return Ok(());
         }
-        self.take_down(&instance, until)
+        self.take_down(mount_point, until)
     }
 
-    fn take_down(&self, instance: &Instance, until: Deadline) -> Result<(), UnitError> {
+    fn take_down(&self, mount_point: &Path, until: Deadline) -> Result<(), UnitError> {
+        let instance = &Instance::of(mount_point);
         let socket = self.below(&instance.socket());
         let drop_in = |unit: &str| self.below(Path::new(UNITS)).join(format!("{unit}.d"));
         let units = [instance.unit("socket"), instance.unit("service")];
@@ -313,14 +342,20 @@ impl Keeper<'_> {
             }
         } else {
             let until = until.within(self.clock, Duration::from_secs(5));
-            let keeper = sys::connect_unix(&socket).ok().and_then(|stream| listener_of(&stream));
-            match control::end(&socket, until, self.clock, self.stop) {
+            // Its parts: to be asked, to be told, and to be gone.
+            let part = ASKED.min(until.left(self.clock) / 3);
+            let asked = until.within(self.clock, part);
+            match control::end(&socket, asked, self.clock, self.stop) {
                 Ok(()) => {}
                 Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
                 // It is not there, or has gone before it could say so; or it cannot begin, and is
-                // started again and again by whom we end.
+                // started again and again by whom we end; or it hangs.
                 Err(_) => {
-                    let _ = keeper.map(|keeper| kill(keeper, Signal::SIGTERM));
+                    self.tell(mount_point, Signal::SIGTERM);
+                    self.see_it_go(instance, until.within(self.clock, part))?;
+                    if self.is_held(instance) {
+                        self.tell(mount_point, Signal::SIGKILL);
+                    }
                 }
             }
             // What holds its listeners takes the socket away, and must not do so when it is another's.
@@ -329,6 +364,18 @@ impl Keeper<'_> {
         }
         let _ = fs::remove_file(self.below(&instance.port()));
         Ok(())
+    }
+
+    /// Sends a signal to all processes of ours that hold the listeners of a tunnel.
+    fn tell(&self, mount_point: &Path, signal: Signal) {
+        let all = fs::read_dir(self.below(Path::new("/proc"))).into_iter().flatten().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        for pid in pids.map(Pid::from_raw).filter(|pid| *pid != nix::unistd::getpid()) {
+            let line = self.below(Path::new(&format!("/proc/{pid}/cmdline")));
+            if fs::read(line).is_ok_and(|line| keeps(&line, mount_point)) {
+                let _ = kill(pid, signal);
+            }
+        }
     }
 
     /// Waits until nobody listens for questions any more, or `until`.
@@ -420,17 +467,50 @@ impl Keeper<'_> {
         let said = match self.listen(&mut child, until) {
             Ok(said) => said,
             Err(e) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                self.kill(&mut child);
                 return Err(e.unwrap_or(UnitError::Late(words)));
             }
         };
-        match child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) if said.is_empty() => {
+        // It may have closed what it says things on, and go on all the same.
+        match self.reap(&mut child, until) {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) if said.is_empty() => {
                 Err(UnitError::Failed { command: words, said: status.to_string() })
             }
-            _ => Err(UnitError::Failed { command: words, said }),
+            Ok(Some(_)) => Err(UnitError::Failed { command: words, said }),
+            Ok(None) => {
+                self.kill(&mut child);
+                Err(UnitError::Late(words))
+            }
+            Err(stopped) => {
+                self.kill(&mut child);
+                Err(stopped.into())
+            }
+        }
+    }
+
+    /// How a program has ended; `None`: it has not, before `until`.
+    fn reap(&self, child: &mut Child, until: Deadline) -> Result<Option<ExitStatus>, Stopped> {
+        // What has closed all that it says things on is about to end.
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match child.try_wait() {
+                Ok(None) if !until.passed(self.clock) => {
+                    self.clock.wait(pause.min(until.left(self.clock)))?;
+                    pause = (pause * 2).min(BETWEEN);
+                }
+                ended => return Ok(ended.ok().flatten()),
+            }
+        }
+    }
+
+    /// Ends a program and takes it away, unless it hangs in the kernel.
+    fn kill(&self, child: &mut Child) {
+        let _ = child.kill();
+        let until = Deadline::after(self.clock, REAP);
+        // Told to end, the run still takes its dead with it.
+        while self.reap(child, until).is_err() && !until.passed(self.clock) {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -450,7 +530,8 @@ impl Keeper<'_> {
             fds.extend(err_open.then(|| PollFd::new(err.as_fd(), flags(true))));
             let ready = self.stop.poll(&fds, until.left(self.clock)).map_err(|e| Some(e.into()))?;
             drop(fds);
-            if !ready.contains(&true) {
+            // Whatever it has to say: who talks without end has no more time than others.
+            if !ready.contains(&true) || until.passed(self.clock) {
                 return Err(None);
             }
             let mut ready = ready.into_iter();
@@ -518,7 +599,22 @@ fn bare(program: &Path) -> Command {
     command
 }
 
-/// The process that listens at the other end, if it is not this one.
+/// Whether a process with this command line (proc(5)) holds the listeners of a tunnel of `mount_point`.
+fn keeps(line: &[u8], mount_point: &Path) -> bool {
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    let all: Vec<_> = words.by_ref().collect();
+    all.first() == Some(&&b"tunnel"[..])
+        && all.contains(&&b"--detach"[..])
+        && all.contains(&mount_point.as_os_str().as_bytes())
+}
+
+/// Whether somebody has this local port.
+fn is_taken(port: u16) -> bool {
+    TcpListener::bind((super::peer::LOCAL, port)).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
+}
+
+/// The process that has begun to listen at the other end, if it is not this one. It may have ended, and
+/// have handed what it listens on to others.
 fn listener_of(stream: &UnixStream) -> Option<Pid> {
     let pid = Pid::from_raw(getsockopt(stream, sockopt::PeerCredentials).ok()?.pid());
     (pid.as_raw() > 1 && pid != nix::unistd::getpid()).then_some(pid)
@@ -701,6 +797,14 @@ mod tests {
         let late = machine.run("exec sleep 60");
         assert_eq!(late, Err(UnitError::Late("/bin/sh -c exec sleep 60".into())));
         assert!(started.elapsed() < Duration::from_secs(10));
+        // Nor do one that has nothing to say any more and does not end, and one that has no end of it,
+        // take longer.
+        for script in ["exec >&- 2>&-; exec sleep 60", "exec yes"] {
+            let started = Instant::now();
+            let late = UnitError::Late(format!("/bin/sh -c {script}"));
+            assert_eq!(machine.run(script), Err(late));
+            assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        }
         // More words than a pipe holds do not block it.
         assert_eq!(machine.run("yes | head -c 1000000"), Ok(()));
     }
@@ -789,6 +893,44 @@ mod tests {
         let socket = machine.0.path().join("run/efs-agent/tunnel/mnt-a.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(machine.keep(|keeper, _| keeper.port(&instance)).unwrap().to_string(), port);
+    }
+
+    #[test]
+    fn a_port_that_another_program_holds_is_told_as_that() {
+        let other = TcpListener::bind((super::super::peer::LOCAL, 0)).unwrap();
+        let port = other.local_addr().unwrap().port();
+        // Our own program, as it is without systemd.
+        let machine = Machine::new(false);
+        let program = machine.0.path().join("program");
+        fs::write(&program, "#!/bin/sh\necho no; exit 1\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let (mount_point, config) = (Path::new("/mnt/a"), Path::new("/c"));
+        let (program, aws_environment) = (program.as_path(), false);
+        let wanted = Wanted { mount_point, port: Some(port), program, config, aws_environment };
+        let start = || machine.keep(|keeper, until| keeper.start(&wanted, until));
+        assert_eq!(start(), Err(UnitError::PortTaken(port)));
+        drop(other);
+        assert!(matches!(start(), Err(UnitError::Failed { .. })));
+        assert_eq!(
+            UnitError::PortTaken(2050).to_string(),
+            "port 2050 of 127.0.0.1, where it is to listen, is held by another program"
+        );
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_command_line_as_one_that_keeps_a_tunnel() {
+        let keeps = |line: &str| keeps(line.replace(' ', "\0").as_bytes(), Path::new("/mnt/a"));
+        assert!(keeps("/usr/sbin/efs-agent tunnel /mnt/a --config /c --detach 40001 "));
+        assert!(keeps("efs-agent tunnel --detach 40001 /mnt/a "));
+        for other in [
+            "",
+            "efs-agent tunnel /mnt/ab --config /c --detach 40001 ",
+            "efs-agent tunnel /mnt/a --config /c ",
+            "efs-agent unmount /mnt/a --detach ",
+            "vi tunnel.txt /mnt/a --detach ",
+        ] {
+            assert!(!keeps(other), "{other}");
+        }
     }
 
     #[test]

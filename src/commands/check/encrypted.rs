@@ -110,7 +110,7 @@ fn link_of(failure: &Failure) -> &'static str {
         Failure::Tunnel(
             F::Credentials(_) | F::Service { .. } | F::Profile(_) | F::Changeable { .. },
         ) => "credentials",
-        Failure::Tunnel(F::NoTunnel(_)) => "tunnel",
+        Failure::Tunnel(F::NoTunnel(_) | F::MakingKey) => "tunnel",
         Failure::Tunnel(F::Dropped) => "identity",
         _ => "handshake",
     }

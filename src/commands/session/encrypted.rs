@@ -9,6 +9,7 @@ use crate::share::causes::Cause;
 use crate::share::plan;
 use crate::share::{Failure, Machine, Mounted};
 use crate::tunnel::control::{Peer, TunnelFailure};
+use nix::errno::Errno;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -48,9 +49,8 @@ impl<M: Machine> Run<'_, M> {
                 Ok(_) => {}
             }
         }
-        let until = self.deadline.within(self.clock, pace.handshake);
         use TunnelFailure as F;
-        let peer = self.tunnels.handshake(share, until).inspect_err(|failure| {
+        let peer = self.handshake(share, pace.handshake).inspect_err(|failure| {
             // It has read these when it began: who has mended them is not to meet with it again.
             if let Failure::Tunnel(F::Trust(_) | F::Changeable { .. } | F::Key(_)) = failure {
                 let _ = self.tunnels.stop(share, self.deadline.within(self.clock, ALIVE));
@@ -75,6 +75,24 @@ impl<M: Machine> Run<'_, M> {
                 Err(Failure::Encrypted(Box::new(failure), peer))
             }
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides.
+    fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, Failure> {
+        let mut told = false;
+        loop {
+            match self.tunnels.handshake(share, self.deadline.within(self.clock, span)) {
+                Err(Failure::Tunnel(TunnelFailure::MakingKey))
+                    if !self.deadline.passed(self.clock) =>
+                {
+                    if !std::mem::replace(&mut told, true) {
+                        let (at, failure) = (share.mount_point.display(), TunnelFailure::MakingKey);
+                        self.log.info(format_args!("{at}: {failure}, which is waited for"));
+                    }
+                }
+                other => return other,
+            }
         }
     }
 
@@ -128,14 +146,22 @@ impl<M: Machine> Run<'_, M> {
 
     fn kept(&self, share: &Share, mounted: &Mounted) -> Result<Kept, Failure> {
         let soon = |span| self.deadline.within(self.clock, span);
+        let anew = |what| -> Result<(), Failure> {
+            let port = self.tunnels.start(share, Some(mounted.port), soon(START))?;
+            let at = share.mount_point.display();
+            self.log.warning(format_args!("{at}: {what}, and was started again at port {port}"));
+            Ok(())
+        };
         let peer = match self.tunnels.status(share, soon(ALIVE)) {
+            Ok(_) if self.tunnels.is_orphan(share) => {
+                anew("its tunnel had lost the process that would start it again")?;
+                None
+            }
             Ok(status) => status.peer,
+            // It is there, and busy: whether it still carries the share is seen by that.
+            Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT) | TunnelFailure::MakingKey) => None,
             Err(TunnelFailure::NoTunnel(_)) => {
-                let port = self.tunnels.start(share, Some(mounted.port), soon(START))?;
-                self.log.warning(format_args!(
-                    "{}: its tunnel was not running, and was started again at port {port}",
-                    share.mount_point.display()
-                ));
+                anew("its tunnel was not running")?;
                 None
             }
             Err(failure) => return Err(failure.into()),
@@ -151,7 +177,7 @@ impl<M: Machine> Run<'_, M> {
         if let Some(port) = self.tunnels.port(share).filter(|port| *port != mounted.port) {
             return Ok(Kept::Astray(port));
         }
-        let peer = self.tunnels.handshake(share, soon(HANDSHAKE))?;
+        let peer = self.handshake(share, HANDSHAKE)?;
         Err(Failure::Dead(peer.address.to_string()))
     }
 }
@@ -162,7 +188,6 @@ mod tests {
     use super::*;
     use crate::report::Code;
     use crate::retry::Clock;
-    use nix::errno::Errno;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicU16;
 
@@ -379,6 +404,63 @@ mod tests {
         );
         assert_eq!(*machine.asked_at.lock().unwrap(), [Some(40001)]);
         assert!(machine.times("mount").is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_that_is_too_busy_to_answer_is_left_as_it_is() {
+        for failure in [TunnelFailure::NoTunnel(Errno::ETIMEDOUT), TunnelFailure::MakingKey] {
+            let machine = FakeMachine { statuses: Mutex::new(vec![failure]), ..mounted() };
+            let (report, text) = start_on(&machine, ONE, false);
+            assert_eq!(report.code(), Code::OK);
+            assert!(text.starts_with("already mounted: "), "{text}");
+            assert!(machine.times("tunnel").is_empty(), "none is started");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_that_nobody_would_start_again_is_replaced_at_its_port() {
+        let machine = FakeMachine { orphan: true, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with(
+                "warning: /mnt/efs_share: its tunnel had lost the process that would start it again, \
+                 and was started again at port 40001\nalready mounted"
+            ),
+            "{text}"
+        );
+        assert_eq!(*machine.asked_at.lock().unwrap(), [Some(40001)]);
+        assert!(machine.times("detach").is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_being_made_is_waited_for_and_counts_as_no_attempt() {
+        for once in [false, true] {
+            let handshakes = Mutex::new(vec![TunnelFailure::MakingKey; 3]);
+            let machine = FakeMachine { handshakes, ..Default::default() };
+            let (report, text) = start_on(&machine, ONE, once);
+            assert_eq!(report.code(), Code::OK);
+            let waits =
+                "/mnt/efs_share: the tunnel is still making its RSA key, which is waited for\n";
+            assert!(text.contains(waits), "{text}");
+            assert_eq!(text.matches("RSA").count(), 1, "{text}");
+            assert!(text.contains("attempt 1, in 0.000 s"), "{text}");
+        }
+        // Until there is no more time, in which the machine is too slow for it.
+        let handshakes = Mutex::new(vec![TunnelFailure::MakingKey; 100]);
+        let machine = FakeMachine { handshakes, slow_answers: true, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert_eq!(machine.clock.now(), seconds_of(25.0));
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.contains(
+                "the tunnel is still making its RSA key; after 1 attempt in 25.0 s; to mend it: start \
+                 it again: it is made once a boot, in a second or two on a machine that is not busy; to \
+                 have it before the session starts, enable efs-agent-tunnels.service (exit 75)"
+            ),
+            "{last}"
+        );
     }
 
     #[test]

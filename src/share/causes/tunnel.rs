@@ -37,12 +37,34 @@ pub(super) fn not_started(why: &str) -> Cause {
     )
 }
 
+/// A tunnel whose port another program holds.
+pub(super) fn port_taken(port: u16) -> Cause {
+    cause(
+        // The other one may end.
+        Class::Temporary,
+        format!(
+            "the tunnel for encryption in transit cannot be started: another program listens on its port, \
+             {port} of 127.0.0.1"
+        ),
+        format!(
+            "leave `tunnel_port` out to have a free port, or name another in it; who holds this one: \
+             sudo ss -ltnp 'sport = :{port}'"
+        ),
+    )
+}
+
 /// A tunnel without an encrypted connection.
 pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
     use TunnelFailure as F;
     let (class, cure) = match failure {
         // It is started again by whoever holds it; and a shortage may pass.
         F::NoTunnel(_) => (Class::Temporary, LOG.to_owned()),
+        F::MakingKey => (
+            Class::Temporary,
+            "start it again: it is made once a boot, in a second or two on a machine that is not busy; to \
+             have it before the session starts, enable efs-agent-tunnels.service"
+                .to_owned(),
+        ),
         F::NoMeans(_) => {
             (Class::Temporary, "check the machine's limits on descriptors and memory".into())
         }
@@ -407,6 +429,7 @@ mod tests {
         for failure in [
             F::NoTunnel(Errno::ECONNREFUSED),
             F::NoMeans(Errno::EMFILE),
+            F::MakingKey,
             F::Name("a".into()),
             F::Reach("a".into()),
             F::Credentials("a".into()),
@@ -442,6 +465,22 @@ mod tests {
             "check `endpoint` and `addresses`: they lead to another file system or region"
         );
         assert!(explain(&Failure::NoTunnel("x".into()), &share(""), "").is_temporary());
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_told_with_its_key_and_how_to_find_the_other() {
+        let cause = explain(&Failure::TunnelPort(2050), &share("tunnel_port = 2050\n"), "5.10");
+        assert_eq!(cause.class, Class::Temporary);
+        assert_eq!(
+            cause.sentence,
+            "the tunnel for encryption in transit cannot be started: another program listens on its \
+             port, 2050 of 127.0.0.1"
+        );
+        assert_eq!(
+            cause.cure,
+            "leave `tunnel_port` out to have a free port, or name another in it; who holds this one: \
+             sudo ss -ltnp 'sport = :2050'"
+        );
     }
 
     #[test]
