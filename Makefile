@@ -13,7 +13,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 INSTALL ?= install
 
-.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults bench kills fuzz demo lint clean
+.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults bench kills soak fuzz demo lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
 	@echo 'make bench    measured against what people use now: target/bench/report.html (half an hour); ROUNDS=5 KERNEL=6.12'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
+	@echo 'make soak     a tunnel at full rate for an hour, in which nothing may grow; SECONDS=60 is shorter'
 	@echo 'make fuzz     10,000,000 made-up inputs for each parser of foreign text (1 hour); RUNS=100000 and TARGET=dns do less'
 	@echo 'make lint     rustfmt, clippy, shellcheck, cargo-deny; the SBOM beside the RPM (its tools take minutes to build)'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
@@ -108,6 +109,12 @@ bench: build
 
 kills: elastic-bundle
 	KILLS=10 cargo test --locked --test vm -- 'at any instant'
+
+# The test that takes a few seconds in `make test`, on the program as it is shipped.
+SECONDS ?= 3600
+soak: build
+	SOAK=$(SECONDS) cargo test --locked --release --test tunnel -- --nocapture --exact \
+	  at_full_rate_and_with_ever_new_connections_nothing_grows
 
 fuzz:
 	@tests/fuzz/run.sh

@@ -1,10 +1,15 @@
 //! What the readers of text that others write promise, whatever that text is:
-//! one function a reader, which panics where a promise is broken.
+//! one function a reader, which panics where a promise is broken. So does the relay, against a
+//! hostile peer.
 //!
 //! libFuzzer feeds them (`make fuzz`, tests/fuzz), and the tests below run its
 //! corpus and mutations of that through them. No part of the program: built for
 //! tests and for fuzzing alone, and free to reach into any module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod relay;
+
+pub use relay::relay;
 
 use crate::appstream::user::user;
 use crate::appstream::{STREAMING_USER, Session};
@@ -725,6 +730,11 @@ mod tests {
     #[test]
     fn any_file_of_aws_profiles_gives_its_values_or_the_number_of_a_line() {
         replay("aws_profile", aws_profile);
+    }
+
+    #[test]
+    fn any_peer_of_the_relay_is_carried_or_ended_and_nothing_comes_of_it_that_was_not_sent() {
+        replay("relay", super::relay);
     }
 
     #[test]

@@ -174,27 +174,18 @@ pub fn relay(
     outer: &TcpStream,
     carried: &Carried,
 ) -> Result<(), RelayError> {
-    let mut relay = Relay {
-        session,
-        to_inner: &mut plain,
-        from_inner: Buffer::new(CHUNK),
-        inner,
-        outer,
-        carried,
-        inner_ended: false,
-        outer_ended: false,
-        told_outer: false,
-        told_inner: false,
-    };
+    let mut relay = Relay::new(session, &mut plain, inner, outer, carried);
+    let linger = PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::MAX);
     relay.turn()?;
     while !relay.done() {
-        let ready = relay.wait()?;
+        let ready = relay.wait(PollTimeout::NONE, linger)?;
         relay.step(ready)?;
     }
     Ok(())
 }
 
-struct Relay<'a> {
+/// One connection, step by step; fuzzing takes other steps than [`relay`].
+pub(crate) struct Relay<'a> {
     session: &'a mut Session,
     to_inner: &'a mut Buffer,
     from_inner: Buffer,
@@ -213,13 +204,42 @@ struct Relay<'a> {
 
 /// Which streams can be read.
 #[derive(Clone, Copy)]
-struct Ready {
+pub(crate) struct Ready {
     inner: bool,
     outer: bool,
 }
 
-impl Relay<'_> {
-    fn done(&self) -> bool {
+impl<'a> Relay<'a> {
+    /// One that has done nothing yet.
+    pub(crate) fn new(
+        session: &'a mut Session,
+        to_inner: &'a mut Buffer,
+        inner: &'a TcpStream,
+        outer: &'a TcpStream,
+        carried: &'a Carried,
+    ) -> Self {
+        Self {
+            session,
+            to_inner,
+            from_inner: Buffer::new(CHUNK),
+            inner,
+            outer,
+            carried,
+            inner_ended: false,
+            outer_ended: false,
+            told_outer: false,
+            told_inner: false,
+        }
+    }
+
+    /// How many bytes of the server's are held, to be sent on to the kernel.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn holds(&self) -> usize {
+        self.to_inner.len()
+    }
+
+    /// Whether both sides have ended, and know it of each other.
+    pub(crate) fn done(&self) -> bool {
         self.told_outer && self.told_inner && self.session.outgoing.is_empty()
     }
 
@@ -232,8 +252,8 @@ impl Relay<'_> {
         !self.outer_ended && self.session.is_hungry()
     }
 
-    /// Sleeps until something can be done.
-    fn wait(&self) -> Result<Ready, RelayError> {
+    /// Sleeps until something can be done, or for `idle`; once one side has ended, for `linger`.
+    pub(crate) fn wait(&self, idle: PollTimeout, linger: PollTimeout) -> Result<Ready, RelayError> {
         let flags = |reads, writes| {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, reads);
@@ -248,8 +268,7 @@ impl Relay<'_> {
         let inner = watches_inner.then(|| PollFd::new(self.inner.as_fd(), inner_flags));
         let outer = (!outer_flags.is_empty()).then(|| PollFd::new(self.outer.as_fd(), outer_flags));
         let ending = self.inner_ended || self.outer_ended;
-        let span = if ending { PollTimeout::try_from(LINGER) } else { Ok(PollTimeout::NONE) };
-        let span = span.unwrap_or(PollTimeout::MAX);
+        let span = if ending { linger } else { idle };
         let inner_events;
         let outer_events;
         let ready = match (inner, outer) {
@@ -292,7 +311,7 @@ impl Relay<'_> {
     }
 
     /// Moves what can be moved.
-    fn step(&mut self, ready: Ready) -> Result<(), RelayError> {
+    pub(crate) fn step(&mut self, ready: Ready) -> Result<(), RelayError> {
         if ready.outer
             && fill(&mut self.session.incoming, self.outer).map_err(RelayError::Outer)? == Some(0)
         {
@@ -313,7 +332,7 @@ impl Relay<'_> {
     }
 
     /// Works through what has come from the server, and sends on both ways.
-    fn turn(&mut self) -> Result<(), RelayError> {
+    pub(crate) fn turn(&mut self) -> Result<(), RelayError> {
         loop {
             let before = self.to_inner.len();
             let turned = self.session.turn(self.to_inner);
