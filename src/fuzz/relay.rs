@@ -337,6 +337,7 @@ impl Wire {
             9 => {
                 let again = self.down.get(self.last..).unwrap_or_default().to_vec();
                 self.spoilt |= !again.is_empty();
+                self.last = self.down.len();
                 self.down.extend(again);
             }
             10 => self.deliver(script.one()),

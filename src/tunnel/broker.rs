@@ -370,13 +370,17 @@ mod tests {
             });
             let first = scope.spawn(|| ask(&one));
             began.wait();
+            std::thread::sleep(Duration::from_millis(300));
             drop(kernel);
             std::thread::sleep(Duration::from_millis(200));
             go_on.wait();
             (first.join().unwrap(), ask(&stop))
         });
-        // What has come as a whole is as good as before.
-        assert_eq!(both, (Ok(expected.clone()), Ok(expected)));
+        // On a busy machine, the first may not have begun to read: then it leaves all of it to be passed
+        // over. What it has begun with, it has read to its end.
+        let stopped = Err(TunnelFailure::Stopped(crate::retry::Stopped));
+        assert!([Ok(expected.clone()), stopped].contains(&both.0), "{:?}", both.0);
+        assert_eq!(both.1, Ok(expected));
     }
 
     #[test]

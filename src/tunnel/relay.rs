@@ -263,8 +263,9 @@ impl<'a> Relay<'a> {
         let inner_flags = flags(self.reads_inner(), !self.to_inner.is_empty());
         let outer_flags = flags(self.reads_outer(), !self.session.outgoing.is_empty());
         // A stream of which nothing is wanted would wake us for ever once it is closed. The kernel's is
-        // looked at all the same: if it gives up while the server does not take, so do we.
-        let watches_inner = !inner_flags.is_empty() || !self.inner_ended;
+        // looked at all the same: if it gives up while the server does not take, so do we. But not when
+        // both have said that nothing more comes: that looks the same, and the server may still take.
+        let watches_inner = !inner_flags.is_empty() || !(self.inner_ended || self.told_inner);
         let inner = watches_inner.then(|| PollFd::new(self.inner.as_fd(), inner_flags));
         let outer = (!outer_flags.is_empty()).then(|| PollFd::new(self.outer.as_fd(), outer_flags));
         let ending = self.inner_ended || self.outer_ended;
