@@ -18,6 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
 /// A child made by [`spawn`]: its process id and the parent's end of what they talk over.
 #[derive(Debug)]
@@ -523,6 +524,61 @@ fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, 
         Ok(_) | Err(Errno::EINPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
+}
+
+/// What a TCP socket has sent and waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// Segments, or a question whether there is room for more, that the other end has not acknowledged.
+    pub acknowledgement: bool,
+    /// Room at the other end, for bytes that are not sent yet.
+    pub room: bool,
+    /// How long ago the other end was last heard of.
+    pub heard: Duration,
+}
+
+/// What a TCP socket waits for.
+///
+/// # Errors
+/// The errno of getsockopt(2).
+pub fn awaited(socket: BorrowedFd<'_>) -> Result<Awaited, Errno> {
+    // The kernel's struct tcp_info, of which libc knows less than Linux 4.18 does: offsets in it.
+    const PROBES: usize = 3;
+    const UNACKED: usize = 24;
+    const LAST_ACK_RECV: usize = 56;
+    const NOTSENT_BYTES: usize = 144;
+    let mut info = [0_u8; 148];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which `info` has, and into `length`.
+    Errno::result(unsafe {
+        let (info, length) = (info.as_mut_ptr().cast(), &raw mut length);
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, length)
+    })?;
+    let number = |at: usize| {
+        let four = info.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        four.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    };
+    let probes = info.get(PROBES).copied().unwrap_or_default();
+    Ok(Awaited {
+        acknowledgement: number(UNACKED) > 0 || probes > 0,
+        room: number(NOTSENT_BYTES) > 0,
+        heard: Duration::from_millis(number(LAST_ACK_RECV).into()),
+    })
+}
+
+/// From now on, nothing that comes in for a socket reaches it, as if the way to it were cut.
+#[cfg(test)]
+pub fn deafen(socket: BorrowedFd<'_>) {
+    // A filter of one step: take no byte of the packet.
+    let mut step = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 };
+    let filter = libc::sock_fprog { len: 1, filter: &raw mut step };
+    let length = size_of_val(&filter) as libc::socklen_t;
+    // SAFETY: reads `length` bytes of `filter`, which points to as many steps as it says.
+    Errno::result(unsafe {
+        let (filter, fd) = ((&raw const filter).cast(), socket.as_raw_fd());
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, filter, length)
+    })
+    .unwrap();
 }
 
 /// Writes `bytes` to a descriptor, once, ignoring the outcome: for a child's reply.

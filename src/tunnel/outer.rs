@@ -23,11 +23,13 @@ use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
 const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
-/// A server that acknowledges nothing for this long is dead: the kernel's NFS client learns it from the
-/// tunnel's end, and is served by another. Seen by the kernel, so that nothing of ours need wake up.
-const DEAD: Duration = Duration::from_secs(30);
-/// On an idle connection, a dead server is looked for this often.
-const PROBED: Duration = Duration::from_secs(60);
+/// On a connection on which nothing is sent, the kernel looks this often whether the server is still there,
+/// and, if it says nothing, so many times more, so far apart. Where something is sent, `relay` looks: with
+/// TCP_USER_TIMEOUT, the kernel would also end a connection on which a server that is there, but throttled,
+/// takes nothing for a while.
+const PROBED: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
+const BETWEEN: Duration = Duration::from_secs(3);
 
 /// What it takes to dial.
 pub struct Dialer<'a> {
@@ -135,9 +137,8 @@ impl Dialer<'_> {
         let _ = stream.set_nodelay(true);
         let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
         let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &(PROBED.as_secs() as u32));
-        let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &10);
-        let _ = setsockopt(&stream, sockopt::TcpKeepCount, &3);
-        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &(DEAD.as_millis() as u32));
+        let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &(BETWEEN.as_secs() as u32));
+        let _ = setsockopt(&stream, sockopt::TcpKeepCount, &PROBES);
         let mut plain = relay::plain();
         relay::handshake(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
         let peer = session.peer(address, minted.identity);

@@ -2,7 +2,8 @@
 //! server sends goes back. Bounded: neither side is read while the other does not take. Ends when
 //! both have, or one is gone; who dials, and what is done then, is not decided here.
 //!
-//! Nothing is allocated here while data flows, and nothing wakes up while none does.
+//! Nothing is allocated here while data flows, and nothing wakes up while none does: but for a moment
+//! after the last, to see that it has arrived.
 
 use super::buffer::Buffer;
 use super::control::{TunnelFailure, named};
@@ -16,10 +17,17 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Once one side has ended and nothing moves for this long, the other is not waited for.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// As long as something that was sent has not arrived, it is looked this often whether the server is there.
+const LOOK: Duration = Duration::from_secs(2);
+/// A server that has been silent at so many looks in a row is gone, and the kernel's NFS client, which
+/// learns it from the end of its connection, is served by another. A server that only takes nothing
+/// answers when it is asked for room.
+const SILENT: u32 = 5;
 
 /// Bytes that were carried.
 #[derive(Debug, Default)]
@@ -176,9 +184,12 @@ pub fn relay(
 ) -> Result<(), RelayError> {
     let mut relay = Relay::new(session, &mut plain, inner, outer, carried);
     let linger = PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::MAX);
+    let look = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
     relay.turn()?;
     while !relay.done() {
-        let ready = relay.wait(PollTimeout::NONE, linger)?;
+        let idle = if relay.looks.is_some() { look } else { PollTimeout::NONE };
+        let ready = relay.wait(idle, linger)?;
+        relay.look(ready)?;
         relay.step(ready)?;
     }
     Ok(())
@@ -200,6 +211,9 @@ pub(crate) struct Relay<'a> {
     told_outer: bool,
     /// The kernel knows that the server has.
     told_inner: bool,
+    /// While something that was sent may not have arrived: looks in a row at which the server was silent,
+    /// and when the last was.
+    looks: Option<(u32, Instant)>,
 }
 
 /// Which streams can be read.
@@ -229,6 +243,7 @@ impl<'a> Relay<'a> {
             outer_ended: false,
             told_outer: false,
             told_inner: false,
+            looks: None,
         }
     }
 
@@ -311,6 +326,25 @@ impl<'a> Relay<'a> {
         })
     }
 
+    /// Whether the server is still there, if it is time to look.
+    fn look(&mut self, ready: Ready) -> Result<(), RelayError> {
+        let Some((silent, looked)) = self.looks else { return Ok(()) };
+        if ready.outer {
+            // It is.
+            self.looks = Some((0, Instant::now()));
+        } else if looked.elapsed() >= LOOK {
+            let awaited = sys::awaited(self.outer.as_fd()).map_err(RelayError::Outer)?;
+            let silent =
+                if awaited.acknowledgement && awaited.heard >= LOOK { silent + 1 } else { 0 };
+            if silent >= SILENT {
+                return Err(RelayError::Outer(Errno::ETIMEDOUT));
+            }
+            let arrived = !awaited.acknowledgement && !awaited.room;
+            self.looks = if arrived { None } else { Some((silent, Instant::now())) };
+        }
+        Ok(())
+    }
+
     /// Moves what can be moved.
     pub(crate) fn step(&mut self, ready: Ready) -> Result<(), RelayError> {
         if ready.outer
@@ -325,6 +359,7 @@ impl<'a> Relay<'a> {
                     self.carried.sent.fetch_add(n as u64, Ordering::Relaxed);
                     self.session.encrypt(self.from_inner.filled())?;
                     self.from_inner.consume(n);
+                    self.looks.get_or_insert_with(|| (0, Instant::now()));
                 }
                 None => {}
             }
@@ -421,12 +456,90 @@ fn later(error: &io::Error) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standin::Authority;
+    use super::super::standin::{self, Authority};
     use super::super::tls;
     use super::*;
     use crate::stop::SystemClock;
+    use rustls::{ServerConnection, StreamOwned};
     use std::net::TcpListener;
-    use std::time::Instant;
+    use std::thread::{self, JoinHandle};
+
+    /// Two ends of a connection.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (one, listener.accept().unwrap().0)
+    }
+
+    /// The kernel's end of a relay that is at work, the server's, and what becomes of it.
+    fn at_work()
+    -> (TcpStream, StreamOwned<ServerConnection, TcpStream>, JoinHandle<Result<(), RelayError>>)
+    {
+        let authority = Authority::new();
+        let config = standin::server(&authority.good(), &[&rustls::version::TLS13], &[]).0;
+        let ((kernel, inner), (outer, server)) = (pair(), pair());
+        let mut session = tls::tests::session(&authority);
+        let relaying = thread::spawn(move || {
+            inner.set_nonblocking(true).unwrap();
+            outer.set_nonblocking(true).unwrap();
+            let stop = Stop::install().unwrap();
+            let clock = SystemClock::new(Instant::now(), &stop);
+            let until = Deadline::after(&clock, Duration::from_secs(20));
+            let mut plain = plain();
+            handshake(&mut session, &mut plain, &outer, until, &clock, &stop).unwrap();
+            relay(&mut session, plain, &inner, &outer, &Carried::default())
+        });
+        let mut server = StreamOwned::new(ServerConnection::new(config).unwrap(), server);
+        let mut kernel = kernel;
+        let mut bytes = [0; 4];
+        kernel.write_all(b"call").unwrap();
+        server.read_exact(&mut bytes).unwrap();
+        server.write_all(&bytes).unwrap();
+        kernel.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"call");
+        (kernel, server, relaying)
+    }
+
+    #[test]
+    fn a_server_to_which_the_way_is_cut_is_given_up_after_ten_seconds() {
+        let (mut kernel, server, relaying) = at_work();
+        // Long enough idle to be looked at for the last time.
+        thread::sleep(Duration::from_secs(5));
+        sys::deafen(server.sock.as_fd());
+        let cut = Instant::now();
+        kernel.write_all(b"call").unwrap();
+        while !relaying.is_finished() {
+            assert!(cut.elapsed() < Duration::from_secs(20), "it is not given up");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let took = cut.elapsed().as_secs_f64();
+        assert_eq!(relaying.join().unwrap(), Err(RelayError::Outer(Errno::ETIMEDOUT)));
+        assert!(took > 9.0, "{took}");
+        assert_eq!(kernel.read(&mut [0; 4]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_for_a_long_time_is_waited_for() {
+        let (mut kernel, mut server, relaying) = at_work();
+        // More than all buffers on the way hold.
+        const SIZE: usize = 48 << 20;
+        let writes = thread::spawn(move || {
+            kernel.write_all(&vec![7; SIZE]).unwrap();
+            kernel
+        });
+        thread::sleep(Duration::from_secs(16));
+        assert!(!writes.is_finished(), "it has room for everything");
+        assert!(!relaying.is_finished(), "it was given up: {:?}", relaying.join());
+        let mut bytes = vec![0; SIZE];
+        server.read_exact(&mut bytes).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 7));
+        let kernel = writes.join().unwrap();
+        kernel.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(server.read(&mut bytes).unwrap(), 0);
+        drop(server);
+        // Its end is not told as TLS wants it, but then nothing is on the way.
+        let _ = relaying.join().unwrap();
+    }
 
     #[test]
     fn who_sends_without_end_does_not_outlast_the_deadline() {
