@@ -1,6 +1,6 @@
 """Encryption in transit, end to end: the agent's tunnel between the kernel's NFS client and a stand-in for EFS
 (tls.py). No systemd here: the agent's own process holds the listeners. Figures are of an emulated machine."""
-import hashlib, os, random, signal, socket, struct, subprocess, threading, time
+import contextlib, hashlib, os, random, signal, socket, struct, subprocess, threading, time
 import tls
 from rig import *
 from tls import (ACCESS_KEY, ACCESS_POINT, CA, EFS, EFS_CLIENT, EFS_SECOND, FS, SECRET, Server as TlsServer, Stunnel, config_tls, efs,
@@ -227,7 +227,7 @@ def _():
 # Whole MiBs past the page cache, so that each that is done has been over the wire.
 MOVES = """
 import hashlib, mmap, os, random, sys, time
-path, way, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+path, way, size, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 fd = os.open(path, os.O_DIRECT | (os.O_RDWR | os.O_CREAT | os.O_TRUNC if way == "write" else os.O_RDONLY))
 buffer, digest = mmap.mmap(-1, 1 << 20), hashlib.sha256()
 for n in range(size):
@@ -238,6 +238,7 @@ for n in range(size):
         assert os.preadv(fd, [buffer], n << 20) == 1 << 20
     digest.update(buffer)
     print(time.monotonic(), flush=True)
+    time.sleep(pause)
 os.close(fd)
 print(digest.hexdigest(), flush=True)
 """
@@ -246,9 +247,9 @@ print(digest.hexdigest(), flush=True)
 class Mover:
     """Writes or reads a file of the share, as the user; when each MiB was done."""
 
-    def __init__(self, name, way, size):
+    def __init__(self, name, way, size, pause=0):
         self.done, self.digest, self.size = [], None, size
-        self.process = subprocess.Popen(["timeout", "-s", "KILL", "140", "python3", "-c", MOVES, f"{POINT}/{name}", way, str(size)], user=1001, group=1001, extra_groups=[],
+        self.process = subprocess.Popen(["timeout", "-s", "KILL", "140", "python3", "-c", MOVES, f"{POINT}/{name}", way, str(size), str(pause)], user=1001, group=1001, extra_groups=[],
                                         cwd="/", stdout=subprocess.PIPE, text=True)
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
@@ -300,6 +301,114 @@ def _():
         # What the kernel had read ahead of the last kill asks nothing of the new tunnel.
         open(f"{POINT}/after", "w").close()
         expect_tunnelled()
+
+
+# Of what is tested under a mount: how long the mount takes is not.
+PATIENT = 'deadline = "60s"'
+
+
+def hole(address):
+    """Whatever goes to an address of the stand-in's, or comes from it, is lost: a zone that has fallen silent."""
+    efs("sh -c '" + "".join(f"nft add rule inet t {way} ip {end} {address} drop;" for way, end in (("input", "daddr"), ("output", "saddr"))) + "'")
+
+
+@scenario("tunnel: the zone in use falls silent under a mount: I/O goes on through the other address, and nothing is lost")
+def _():
+    null = struct.pack("!11I", 1 << 31 | 40, 7, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
+    size, took = 12, []
+    with Stunnel(), Stunnel(address=EFS_SECOND), share(head=PATIENT):
+        efs("sh -c 'nft add table inet t; " + "".join(f'nft add chain inet t {way} "{{ type filter hook {way} priority 0; }}";'
+                                                      for way in ("input", "output")) + "'")
+        try:
+            expect(agent(), 0, "mounted ")
+            for way, used, other in (("write", EFS, EFS_SECOND), ("read", EFS_SECOND, EFS)):
+                sh("echo 3 > /proc/sys/vm/drop_caches")
+                expect_tunnelled(address=used)
+                # All connections begin at the address that is lost.
+                dns([(used, NAME)])
+                # Beside the mount's, one on which nothing is sent: nothing of it goes unacknowledged.
+                idle = socket.create_connection(("127.0.0.1", port()))
+                idle.sendall(null)
+                check(idle.recv(28, socket.MSG_WAITALL)[4:8] == struct.pack("!I", 7), "no answer")
+                dns([(used, NAME), (other, NAME)])
+                mover = Mover("large", way, size, pause=0.3)
+                until(lambda: len(mover.done) >= 2, f"{way}: it stands still", 30)
+                hole(used)
+                silent, had = time.monotonic(), len(mover.done)
+                check(had < size - 2, f"{way}: it was nearly done before")
+                until(lambda: len(mover.done) > had + 1 or mover.digest, f"{way}: I/O is not back", 90)
+                back = next(t for t in mover.done[had:] if t > silent + 2) - silent
+                took.append(back)
+                print(f"figure: {way}: {back:.1f} s after its zone had fallen silent, I/O was back by the other")
+                if way == "read":
+                    idle.settimeout(max(0.1, silent + 60 - time.monotonic()))
+                    with contextlib.suppress(ConnectionResetError):
+                        check(idle.recv(1) == b"", "bytes that nobody asked for")
+                    print(f"figure: an idle connection was given up after {time.monotonic() - silent:.1f} s or less")
+                idle.close()
+                check(mover.wait() == digest("/export/large"), f"{way}: the checksums differ")
+                expect_tunnelled(address=other)
+                efs("sh -c 'nft flush chain inet t input; nft flush chain inet t output'")
+            # Ten seconds until the server is given up; the rest is the kernel's, and what a busy machine makes of it.
+            check(min(took) < 28 and max(took) < 45, f"I/O was back after {took} s")
+        finally:
+            efs("nft delete table inet t")
+
+
+@scenario("tunnel: the NFS server behind it is restarted in the middle of a write: after its grace period it goes on, and nothing is lost")
+def _():
+    size = 12
+    with Stunnel(), share(head=PATIENT):
+        expect(agent(), 0, "mounted ")
+        mover = Mover("large", "write", size, pause=0.3)
+        until(lambda: len(mover.done) >= 2, "it stands still", 30)
+        nfsd(False)
+        down, had = time.monotonic(), len(mover.done)
+        check(had < size - 2, "it was nearly done before")
+        time.sleep(2)
+        check(len(mover.done) <= had + 1, "it writes on without a server")
+        nfsd(True)
+        up = time.monotonic()
+        until(lambda: len(mover.done) > had + 1 or mover.digest, "I/O is not back", 60)
+        back = next(t for t in mover.done[had:] if t > down + 1) - up
+        check(mover.wait() == digest("/export/large"), "the checksums differ")
+        print(f"figure: {back:.1f} s after the server was back, with 10 s of grace, I/O was")
+        check(back < 28, f"I/O was back after {back:.1f} s")
+        expect_tunnelled()
+
+
+@scenario("tunnel: the clock is stepped by an hour under a mount: the next connection has a certificate of the new time, and I/O goes on")
+def _():
+    wanted = json.dumps(dict(fs=FS, key_id=ACCESS_KEY, secret=SECRET))
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n")
+    ahead = 0
+
+    def step(seconds):
+        nonlocal ahead
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
+        ahead += seconds
+    with contextlib.ExitStack() as stack:
+        server = TlsServer("verify", wanted)
+        stack.callback(lambda: server.__exit__())
+        stack.callback(lambda: step(-ahead))
+        stack.enter_context(share(head=PATIENT, iam="true", aws_profile='"fleet"'))
+        expect(agent(), 0, "mounted ")
+        for name, seconds in (("ahead", 3600), ("behind", -7200)):
+            step(seconds)
+            check(as_user(f"echo x > {POINT}/{name} && cat {POINT}/{name}") == (0, "x\n"), f"{name}: I/O on the connection that there was")
+            # The connections end with their server.
+            server.__exit__()
+            server = TlsServer("verify", wanted)
+            check(not server.seen(), server.seen())
+            began = time.monotonic()
+            check(as_user(f"echo y >> {POINT}/{name} && sync {POINT}/{name}")[0] == 0, f"{name}: I/O on a new connection")
+            took = time.monotonic() - began
+            seen = server.seen()
+            check(seen and not any(s["problems"] for s in seen), f"{name}: {seen}")
+            check(open(f"/export/{name}").read() == "x\ny\n", f"{name}: the file is not what was written")
+            print(f"figure: {name}: I/O took {took:.2f} s with a new connection")
+            check(took < 20, f"{name}: I/O took {took:.1f} s")
+            expect_tunnelled()
 
 
 @scenario("tunnel: both ways at once, while the server changes its keys; 32 connections at the same time")

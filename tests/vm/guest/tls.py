@@ -82,6 +82,15 @@ def config_tls(**keys):
     config(**{"encryption_in_transit": "true", "trust": f'"{CA}"', "root_mode": '"1777"', **keys})
 
 
+def make_key():
+    """The RSA key of the share's tunnel, as a start of the machine leaves it."""
+    if not os.path.exists(KEY):
+        os.makedirs("/run/efs-agent", exist_ok=True)
+        os.makedirs(os.path.dirname(KEY), mode=0o700, exist_ok=True)
+        with open(os.open(KEY, os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
+            file.write(bytes.fromhex(json.load(open("/rig/efs-client-certificates.json"))["rsa_3072_key_pkcs8_der_hex"]))
+
+
 @contextlib.contextmanager
 def share(key=True, **keys):
     """A machine with the share in its config, and what DNS says of it; without tunnel and mount at the end.
@@ -89,11 +98,8 @@ def share(key=True, **keys):
     set_up()
     dns([(EFS, NAME)])
     config_tls(**keys)
-    if key and not os.path.exists(KEY):
-        os.makedirs("/run/efs-agent", exist_ok=True)
-        os.makedirs(os.path.dirname(KEY), mode=0o700, exist_ok=True)
-        with open(os.open(KEY, os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
-            file.write(bytes.fromhex(json.load(open("/rig/efs-client-certificates.json"))["rsa_3072_key_pkcs8_der_hex"]))
+    if key:
+        make_key()
     try:
         yield
     finally:
