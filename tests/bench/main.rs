@@ -2,7 +2,8 @@
 //! outside of a machine, holds each figure against its goal, and writes target/bench: results.json, report.html and
 //! table.md. How a thing is measured is the guest's business, how it is shown `report`'s; here are the goals.
 //!
-//! ROUNDS=15 samples of each figure, KERNEL=6.12 one kernel alone, FIGURES="start costs" some figures alone.
+//! ROUNDS=15 samples of each figure, KERNEL=6.12 one kernel alone, FIGURES="start costs" some figures alone, MIB=256
+//! the size of the file that `nfs` writes and reads.
 
 use board::Vm;
 use report::Figure;
@@ -20,7 +21,7 @@ mod report;
 
 const TREE: &str = env!("CARGO_MANIFEST_DIR");
 const FIGURES: &str =
-    "start costs recovery shares instances read_ahead fleets instructions crates tunnel";
+    "start costs recovery shares instances read_ahead nfs fleets instructions crates tunnel";
 /// Of one machine, in seconds.
 const LIMIT: &str = "5400";
 
@@ -113,7 +114,10 @@ fn machine() -> String {
 fn prepare(folder: &Path, agent: &Path) -> Result<(), Box<dyn Error>> {
     let bench = Path::new(TREE).join("tests/bench/guest");
     board::copy_files(&bench, folder)?;
-    fs::copy(Path::new(TREE).join("tests/vm/guest/rig.py"), folder.join("rig.py"))?;
+    for file in ["vm/guest/rig.py", "vm/guest/tls.py", "vectors/efs-client-certificates.json"] {
+        let file = Path::new(TREE).join("tests").join(file);
+        fs::copy(&file, folder.join(file.file_name().ok_or("no name")?))?;
+    }
     fs::copy(agent, folder.join("efs-agent"))?;
     for program in ["mount", "run"] {
         let built = Command::new("cc")
@@ -127,6 +131,7 @@ fn prepare(folder: &Path, agent: &Path) -> Result<(), Box<dyn Error>> {
     fs::write(folder.join("main"), "exec python3 -u ./bench.py\n")?;
     fs::write(folder.join("rounds"), variable("ROUNDS", "15"))?;
     fs::write(folder.join("figures"), variable("FIGURES", FIGURES))?;
+    fs::write(folder.join("mib"), variable("MIB", "256"))?;
     Ok(())
 }
 
@@ -460,6 +465,25 @@ fn goals(figures: &[Figure]) -> Vec<Value> {
             0.1,
             false,
         );
+        // Of ratios within each round, the spread too.
+        let mut spread = |text: String, figure: Option<&Figure>, at_least: Option<f64>| {
+            if let Some(figure) = figure {
+                let holds = at_least.map(|limit| figure.median() >= limit);
+                goals.push(json!({"kernel": kernel, "goal": text, "value": figure.median(), "limit": at_least, "at_least": true,
+                                  "holds": holds, "least": figure.best(), "most": figure.worst(), "n": figure.samples.len()}));
+            }
+        };
+        for way in ["write", "read"] {
+            for (other, at_least) in [("stunnel", Some(1.0)), ("plain", None)] {
+                let ratio = find(&format!("nfs: {way} by efs-agent against {other}"), "efs-agent");
+                spread(format!("NFS {way}, encrypted, against {other}"), ratio, at_least);
+            }
+        }
+        for tunnel in ["its tunnel is started", "its tunnel is up"] {
+            let name = "nfs: an encrypted start against a plain one";
+            let ratio = find(name, &format!("encrypted, {tunnel}"));
+            spread(format!("an encrypted start against a plain one, {tunnel}"), ratio, None);
+        }
     }
     goals
 }

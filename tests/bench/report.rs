@@ -32,7 +32,7 @@ impl Figure {
         self.sorted().last().copied().unwrap_or(f64::NAN)
     }
 
-    fn best(&self) -> f64 {
+    pub fn best(&self) -> f64 {
         self.sorted().first().copied().unwrap_or(f64::NAN)
     }
 
@@ -53,18 +53,40 @@ fn short(value: f64) -> String {
     }
 }
 
+/// What it should be; some are only told.
 fn limit(goal: &Value) -> String {
     let sign = if goal["at_least"] == true { "≥" } else { "≤" };
-    format!("{sign} {}", short(goal["limit"].as_f64().unwrap_or(f64::NAN)))
+    goal["limit"].as_f64().map(|limit| format!("{sign} {}", short(limit))).unwrap_or_default()
+}
+
+/// What it is, with the spread of the samples where that is known.
+fn value(goal: &Value) -> String {
+    let number = |key: &str| goal[key].as_f64();
+    let value = short(number("value").unwrap_or(f64::NAN));
+    match (number("least"), number("most"), number("n")) {
+        (Some(least), Some(most), Some(n)) => {
+            format!("{value} ({} to {}, n = {n})", short(least), short(most))
+        }
+        _ => value,
+    }
+}
+
+/// A class of the page's, and a word.
+fn verdict(goal: &Value) -> (&'static str, &'static str) {
+    match goal["holds"].as_bool() {
+        Some(true) => ("", "holds"),
+        Some(false) => ("missed", "missed"),
+        None => ("", ""),
+    }
 }
 
 /// The goals as a table in Markdown.
 pub fn table(goals: &[Value]) -> String {
     let mut out = String::from("| kernel | what | goal | measured | |\n|---|---|---|---|---|\n");
     for goal in goals {
-        let holds = if goal["holds"] == true { "holds" } else { "missed" };
+        let (_, holds) = verdict(goal);
         let text = |key: &str| goal[key].as_str().unwrap_or_default().to_owned();
-        let value = short(goal["value"].as_f64().unwrap_or(f64::NAN));
+        let value = value(goal);
         let _ = writeln!(
             out,
             "| {} | {} | {} | {value} | {holds} |",
@@ -90,10 +112,9 @@ pub fn html(machine: &str, figures: &[Figure], goals: &[Value]) -> String {
         escaped(machine)
     );
     for goal in goals {
-        let (class, word) =
-            if goal["holds"] == true { ("", "holds") } else { ("missed", "missed") };
+        let (class, word) = verdict(goal);
         let text = |key: &str| escaped(goal[key].as_str().unwrap_or_default());
-        let value = short(goal["value"].as_f64().unwrap_or(f64::NAN));
+        let value = value(goal);
         let (kernel, what) = (text("kernel"), text("goal"));
         let _ = writeln!(
             out,

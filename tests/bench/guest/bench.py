@@ -2,11 +2,13 @@
 one figure take turns in each round, so that whatever the machine does meets them all. Each value goes out in a line
 `@@sample FIGURE CONTESTANT VALUE` (seconds, or a count)."""
 import os, random, signal, subprocess, time
-import rig
+import rig, tls
 from rig import AGENT, CONFIG, NAME, POINT, SERVER, Server, check, config, mounted, nfsd, sh, srv, write
 
 ROUNDS = int(open("/rig/rounds").read())
 WANTED = open("/rig/figures").read().split()
+# Of the file that is written and read by NFS.
+MIB = int(open("/rig/mib").read())
 OPTIONS = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
 DATA = f"{OPTIONS},addr={SERVER},clientaddr=10.0.0.2"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -231,7 +233,111 @@ def read_ahead():
     gone()
 
 
-FIGURES = dict(start=start, costs=costs, recovery=recovery, shares=shares, instances=instances, read_ahead=read_ahead)
+# ---- encryption in transit: plain, by our tunnel, and by stunnel ----
+
+def efs_utils():
+    """stunnel on this machine as amazon-efs-utils sets it up, at a local port; with the certificate of a client, since
+    the server demands one."""
+    path = f"{tls.FOLDER}/client.conf"
+    write(path, "fips = no\nforeground = yes\nsocket = l:SO_REUSEADDR=yes\nsocket = a:SO_BINDTODEVICE=lo\nsyslog = no\npid =\n"
+          f"[efs]\nclient = yes\naccept = 127.0.0.1:20449\nconnect = {tls.EFS}:2049\nsslVersionMin = TLSv1.2\nrenegotiation = no\n"
+          "TIMEOUTbusy = 20\nTIMEOUTclose = 0\nTIMEOUTidle = 70\ndelay = yes\nverify = 2\nsocket = l:TCP_NODELAY=1\n"
+          f"socket = r:TCP_NODELAY=1\nCAfile = {tls.CA}\ncert = {tls.FOLDER}/good.pem\nkey = {tls.FOLDER}/good.key\ncheckHost = {NAME}\n"
+          f"sni = {NAME}\n")
+    process = subprocess.Popen(["stunnel4", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Its row in the table of sockets: a connection would be one to the server.
+    rig.until(lambda: " 0100007F:4FE1 00000000:0000 0A" in sh("cat /proc/net/tcp"), "stunnel does not come up")
+    return process
+
+
+def plain():
+    rig.dns([(SERVER, NAME)])
+    users_can_write()
+    return timed([AGENT])
+
+
+def encrypted():
+    rig.dns([(tls.EFS, NAME)])
+    # An emulated machine that gets little of the processor takes long for what RSA is asked.
+    tls.config_tls(head='deadline = "120s"')
+    tls.make_key()
+    return timed([AGENT])
+
+
+def by_stunnel():
+    os.makedirs(POINT, exist_ok=True)
+    return timed(["/rig/mount", f"{NAME}:/", POINT, f"{OPTIONS},port=20449,addr=127.0.0.1,clientaddr=127.0.0.1"])
+
+
+def no_share():
+    out = sh(f"{AGENT} unmount 2>&1; umount {POINT} 2>&1; true")
+    check(not mounted() and not rig.agents(), f"still there: {out}")
+
+
+def moved(way, size):
+    """The seconds of one file of `size` bytes, from where no page of it is in this machine's memory to where its last
+    is on the server, or has been read."""
+    sh("sync; sysctl -qw vm.drop_caches=3")
+    command = (f"dd if=/dev/zero of={POINT}/file bs=1M count={size >> 20} conv=fsync" if way == "write" else
+               f"dd if={POINT}/file of=/dev/null bs=1M")
+    began = time.monotonic()
+    out = sh(f"{command} 2>&1")
+    took = time.monotonic() - began
+    check(f"\n{size} bytes" in out and os.path.getsize("/export/file") == size, out)
+    return took
+
+
+def nfs():
+    """All three against the same nfsd, two of them by the same stunnel before it. A round's ratios are of its own
+    figures."""
+    size = MIB << 20
+    with tls.Stunnel(ciphersuites="TLS_AES_128_GCM_SHA256"):
+        client = efs_utils()
+        ways = {"plain": plain, "efs-agent": encrypted, "stunnel": by_stunnel}
+        for round in range(ROUNDS):
+            took = {}
+            # Each begins a round in its turn.
+            order = list(ways)[round % 3:] + list(ways)[:round % 3]
+            for who in order:
+                _, out, _, code = ways[who]()
+                good(who, code, out)
+                if who == "efs-agent":
+                    told = tls.status()
+                    check(told["cipher"] == "TLS_AES_128_GCM_SHA256" or told["cipher"] == "TLS13_AES_128_GCM_SHA256", told)
+                # Both with the read-ahead that a session start sets.
+                write(f"/sys/class/bdi/{mounted()[0]['device']}/read_ahead_kb", "15360")
+                for way in ("write", "read"):
+                    took[who, way] = moved(way, size)
+                    sample(f"nfs: {way} of {MIB} MiB, MiB a second", who, MIB / took[who, way])
+                no_share()
+            for way in ("write", "read"):
+                for other in ("stunnel", "plain"):
+                    sample(f"nfs: {way} by efs-agent against {other}", "efs-agent", took[other, way] / took["efs-agent", way])
+        client.kill()
+        client.wait()
+        os.unlink("/export/file")
+        # And how long a start takes.
+        for round in range(ROUNDS + 1):
+            took = {}
+            for who in ("plain", "cold", "again"):
+                if who == "again":
+                    # Its tunnel is there, as after an unmount by hand.
+                    sh(f"umount {POINT}")
+                else:
+                    no_share()
+                took[who], out, _, code = plain() if who == "plain" else encrypted()
+                good(who, code, out)
+            no_share()
+            if round:  # the first fills caches
+                for who, text in (("plain", "plain"), ("cold", "encrypted, its tunnel is started"),
+                                  ("again", "encrypted, its tunnel is up")):
+                    sample("nfs: start", text, took[who])
+                    if who != "plain":
+                        sample("nfs: an encrypted start against a plain one", text, took[who] / took["plain"])
+    gone()
+
+
+FIGURES = dict(start=start, costs=costs, recovery=recovery, shares=shares, instances=instances, read_ahead=read_ahead, nfs=nfs)
 if __name__ == "__main__":
     rig.set_up()
     for name in [name for name in FIGURES if name in WANTED]:
