@@ -259,7 +259,7 @@ def plain():
 def encrypted():
     rig.dns([(tls.EFS, NAME)])
     # An emulated machine that gets little of the processor takes long for what RSA is asked.
-    tls.config_tls(head='deadline = "120s"')
+    tls.config_tls(head='deadline = "50s"')
     tls.make_key()
     return timed([AGENT])
 

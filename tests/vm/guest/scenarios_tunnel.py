@@ -304,7 +304,7 @@ def _():
 
 
 # Of what is tested under a mount: how long the mount takes is not.
-PATIENT = 'deadline = "60s"'
+PATIENT = 'deadline = "50s"'
 
 
 def hole(address):
