@@ -9,6 +9,8 @@ fail() { echo "notices: $*" >&2; exit 1; }
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
 export LC_ALL=C
+# Where cargo keeps what it has fetched; without HOME it asks the accounts.
+cargo_home=${CARGO_HOME:-${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}/.cargo}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -19,18 +21,18 @@ cargo tree --locked --offline -e normal,no-proc-macro --target x86_64-unknown-li
 mkdir "$work/texts"
 while IFS='|' read -r crate licence; do
   folder=
-  for place in "vendor/$crate" "vendor/${crate%%-[0-9]*}" "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$crate"; do
+  for place in "vendor/$crate" "vendor/${crate%%-[0-9]*}" "$cargo_home"/registry/src/*/"$crate"; do
     if [ -d "$place" ]; then folder=$place; break; fi
   done
   [ -n "$folder" ] || fail "the sources of $crate are neither in vendor/ nor in cargo's folder: run \`make build\`"
   found=
   while IFS= read -r file; do
     found=1
-    sum=$(sha256sum <"$file"); sum=${sum%% *}
-    cp "$file" "$work/texts/$sum"
+    sum=$(sha256sum <"$folder/$file"); sum=${sum%% *}
+    cp "$folder/$file" "$work/texts/$sum"
     printf '%s|%s\n' "$sum" "$crate ($licence)" >>"$work/of"
-  done < <(find "$folder" -type f \( -iname 'license*' -o -iname 'licence*' -o -iname 'copying*' -o -iname 'notice*' \
-    -o -iname 'copyright*' \) -not -path '*/tests/*' | sort)
+  done < <(cd "$folder" && find -L . -type f \( -iname 'license*' -o -iname 'licence*' -o -iname 'copying*' -o -iname 'notice*' \
+    -o -iname 'copyright*' \) -not -path './tests/*' | sort)
   [ -n "$found" ] || fail "$crate brings no licence text"
 done <"$work/crates"
 
