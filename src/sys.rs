@@ -11,6 +11,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 use nix::unistd::Pid;
 use std::ffi::{CStr, OsString};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -412,11 +413,13 @@ pub fn wipe_environment(prefix: &str) {
 pub fn random() -> u64 {
     if cfg!(target_env = "musl") && !GIVEN_TAKEN.swap(true, Ordering::Relaxed) {
         // SAFETY: looks a number up in what the kernel gave the process when it started.
-        let given = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 8];
+        let given = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 16];
         if !given.is_null() {
-            // SAFETY: AT_RANDOM leads to 16 bytes that stay. The first eight are musl's own guard of
-            // the stack; glibc has a use for the others too.
-            return u64::from_ne_bytes(unsafe { *given.add(1) });
+            // musl guards its stack and its heap by them: so what gets out is no part of them itself.
+            let mut hash = DefaultHasher::new();
+            // SAFETY: AT_RANDOM leads to 16 bytes that stay as they are.
+            hash.write(unsafe { &*given });
+            return hash.finish();
         }
     }
     let mut bits = [0u8; 8];

@@ -189,7 +189,7 @@ impl Search<'_> {
             container::place(self.world).map_err(|problem| failed(problem, container))?
         {
             return container::fetch(&url, self.world, self.until)
-                .map_err(|problem| failed(problem, format!("{container} {url}")));
+                .map_err(|problem| failed(problem, format!("{container} {}", url.authority())));
         }
         if let Some(result) = self.web_identity() {
             return result.map_err(|problem| failed(problem, "the web identity"));

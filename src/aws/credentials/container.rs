@@ -69,6 +69,6 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
         return Err(problem.of(Service::Container));
     }
     let mut credentials = document::credentials(&response.body)?;
-    credentials.source = format!("the container's endpoint {url}");
+    credentials.source = format!("the container's endpoint {}", url.authority());
     Ok(credentials)
 }
