@@ -233,8 +233,14 @@ impl Job<'_> {
             words.truncate(LONGEST / 4);
             self.ask(&words);
             self.listens = false;
-            let [errno] = received(&self.report(&mut |_| false)?).ok_or(WorkerError::Died)?;
-            seen.writable = result(errno);
+            match self.report(&mut |_| false) {
+                Err(WorkerError::Stopped(stopped)) => return Err(stopped.into()),
+                // That user may have killed it meanwhile: what was done is done, and that alone is not known.
+                answer => {
+                    let answer = answer.ok().and_then(|answer| received(&answer));
+                    seen.writable = answer.map_or(Ok(()), |[errno]| result(errno));
+                }
+            }
         }
         Ok(seen)
     }
