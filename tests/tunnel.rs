@@ -1308,6 +1308,33 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
     });
     assert_ne!(detached.relay(), relay);
     assert_eq!(detached.supervisor(), supervisor);
+    // One that is asked to end by hand does, so that another is begun with.
+    let broker = detached.one(0, false);
+    kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
+    assert!(ends(broker), "the broker goes on, and every wait of it would end at once");
+}
+
+/// Whether a process ends within 5 s, reaped or not.
+fn ends(pid: i32) -> bool {
+    (0..500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    })
+}
+
+#[test]
+fn a_supervisor_whose_starter_ignores_its_children_learns_how_the_tunnel_ended() {
+    let authority = Authority::new();
+    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
+    let script = "exec python3 -c 'import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])' \"$@\"";
+    let detached = Detached::start("ignored", server.port, &authority, "", script);
+    detached.asked(control::status).unwrap();
+    let supervisor = detached.supervisor();
+    detached.asked(control::end).unwrap();
+    assert!(ends(supervisor), "it starts the tunnel again");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::tunnel::tls::Client;
 use crate::tunnel::unit::{self, FOLDER, Instance};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockType, SockaddrLike, SockaddrStorage};
 use nix::sys::socket::{getsockname, getsockopt, listen, sockopt};
 use nix::sys::stat::{Mode, umask};
@@ -287,6 +287,9 @@ fn broker(
     }
     sys::die_with(parent);
     drop(ours);
+    // Whoever ends it by hand is to see it end: it waits for nothing but its relay.
+    let ending = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let _ = ending.into_iter().collect::<SigSet>().thread_unblock();
     // They are to be free, and whoever watches the relay is to see it go, the moment that it ends:
     // this process may be busy asking for credentials then.
     drop(listeners.take());
@@ -382,6 +385,8 @@ fn supervise(
     started: Instant,
     log: &Log,
 ) -> Code {
+    // How the tunnel ended is told by waitpid(2) alone.
+    sys::keep_children();
     let stop = match Stop::install() {
         Ok(stop) => stop,
         Err(e) => {

@@ -141,6 +141,11 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
                 // Somebody uses it.
                 Ok(status) if status.connections > 0 => return Ok(port),
+                // Or has begun with it, or has something mounted whose connection is just being made anew.
+                _ if !self.claim(share) => {
+                    self.hold(share, until)?;
+                    return Ok(port);
+                }
                 _ => self.stop(share, until)?,
             }
         }
@@ -170,6 +175,9 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         let port = started.map_err(no_tunnel)?;
         // What cannot be written down makes the next start begin anew, and no harm.
         let _ = self.write_down(share, &self.made_for(share));
+        // With others again, where it had to be this run's alone.
+        self.release(share);
+        self.hold(share, until)?;
         Ok(port)
     }
 
@@ -372,6 +380,27 @@ mod tests {
             assert_eq!(units.claim(&share), free, "{mounted}");
             assert_eq!(units.holds().is_empty(), !free, "{mounted}");
         }
+    }
+
+    #[test]
+    fn a_tunnel_of_an_earlier_config_is_not_ended_under_a_mount_or_another_start() {
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let share = encrypted_share(SHARE);
+        let soon = || Deadline::after(&clock, Duration::from_millis(300));
+        let config = Path::new("/c");
+        let (mounted, _listener) = machine("port=40001,addr=127.0.0.1");
+        let units = Units::new(mounted.path(), &clock, &stop, config);
+        assert!(!units.is_current(&share));
+        assert_eq!(units.start(&share, None, soon()), Ok(40001));
+        assert!(!units.holds().is_empty(), "it counts as used by this run");
+        let (machine, _listener) = machine("addr=10.0.0.1");
+        let run = || Units::new(machine.path(), &clock, &stop, config);
+        let (other, units) = (run(), run());
+        other.hold(&share, soon()).unwrap();
+        assert_eq!(units.start(&share, None, soon()), Ok(40001));
+        drop(other);
+        assert!(units.claim(&share), "nobody else uses it now");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::retry::{Clock, Deadline};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Mounted};
 use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
+use nix::errno::Errno;
 use std::time::Duration;
 
 /// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
@@ -96,6 +97,9 @@ impl Tunnels for Option<std::convert::Infallible> {
 /// While somebody uses a tunnel that is to end, it is looked so often whether they still do.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// How long it gets to say so. Of its own: an answer that is not waited for says nothing.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// Ends the tunnel of `share`, for which it gets `span`, unless it is in use: something is mounted through
 /// it, the kernel has a connection (of a share that is detached, say), or another run is about to mount.
 /// That is waited for until `patience`. Whether it has ended, or was not there.
@@ -109,12 +113,18 @@ pub fn end_unused(
     span: Duration,
     clock: &dyn Clock,
 ) -> Result<bool, Failure> {
+    let mut used = false;
     loop {
         // First: what is seen then stays like that until it is let go.
         if tunnels.claim(share) {
-            let ended = match tunnels.status(share, patience) {
+            let ended = match tunnels.status(share, Deadline::after(clock, ANSWER)) {
                 Err(TunnelFailure::Stopped(stopped)) => Err(stopped.into()),
-                Ok(status) if status.connections > 0 => Ok(false),
+                Ok(status) if status.connections > 0 => {
+                    used = true;
+                    Ok(false)
+                }
+                // One that was seen at work is only busy; another hangs.
+                Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) if used => Ok(false),
                 _ => tunnels.stop(share, Deadline::after(clock, span)).map(|()| true),
             };
             tunnels.release(share);
@@ -160,7 +170,9 @@ pub fn takes_our_calls(share: &Share) -> bool {
 mod tests {
     use super::*;
     use crate::config::test::{self, encrypted_share as share};
+    use crate::retry::test::VirtualClock;
     use crate::share::plan::tunnelled_call;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     #[test]
     fn a_mount_on_another_shares_tunnel_is_told_and_refused_where_it_would_show_other_files() {
@@ -176,6 +188,67 @@ mod tests {
         let point = "access_point = \"fsap-0123456789abcdef0\"\n";
         assert_eq!(landed(point, 40001), Ok(at(40001)));
         assert_eq!(landed(point, 40002), Err(Failure::Mixed));
+    }
+
+    /// A tunnel that a share which was detached still has a connection through; it tells so where it is
+    /// given the time, `answers` times.
+    struct AtWork<'a> {
+        clock: &'a VirtualClock,
+        answers: AtomicU64,
+        stopped: AtomicBool,
+    }
+
+    impl Tunnels for AtWork<'_> {
+        fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+            Ok(40001)
+        }
+
+        fn port(&self, _: &Share) -> Option<u16> {
+            Some(40001)
+        }
+
+        fn is_current(&self, _: &Share) -> bool {
+            true
+        }
+
+        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
+            Err(Failure::NoTime)
+        }
+
+        fn status(&self, _: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+            let answers = self.answers.load(Ordering::Relaxed);
+            if answers == 0 || until.passed(self.clock) {
+                return Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT));
+            }
+            self.answers.store(answers - 1, Ordering::Relaxed);
+            Ok(TunnelStatus { connections: 1, ..TunnelStatus::default() })
+        }
+
+        fn claim(&self, _: &Share) -> bool {
+            true
+        }
+
+        fn release(&self, _: &Share) {}
+
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+            self.stopped.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_tunnel_that_was_seen_at_work_is_not_ended_for_want_of_a_later_answer() {
+        let clock = VirtualClock::default();
+        let span = Duration::from_secs(5);
+        // Of any number of answers; and one that never gives any hangs.
+        for (answers, ends) in [(u64::MAX, false), (3, false), (1, false), (0, true)] {
+            let (answers, stopped) = (AtomicU64::new(answers), AtomicBool::new(false));
+            let tunnels = AtWork { clock: &clock, answers, stopped };
+            let patience = Deadline::after(&clock, Duration::from_millis(500));
+            let ended = end_unused(&tunnels, &share(""), patience, span, &clock);
+            assert_eq!(ended, Ok(ends));
+            assert_eq!(tunnels.stopped.into_inner(), ends);
+        }
     }
 
     #[test]

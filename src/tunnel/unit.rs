@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -360,6 +361,11 @@ impl Keeper<'_> {
             }
             // What holds its listeners takes the socket away, and must not do so when it is another's.
             self.see_it_go(instance, until)?;
+            if self.is_held(instance) {
+                // Whatever it was asked, or was to have been told by: nothing else ends it.
+                self.tell(mount_point, Signal::SIGKILL);
+                self.see_it_go(instance, Deadline::after(self.clock, ASKED))?;
+            }
             let _ = fs::remove_file(socket);
         }
         let _ = fs::remove_file(self.below(&instance.port()));
@@ -604,8 +610,9 @@ fn keeps(line: &[u8], mount_point: &Path) -> bool {
     let mut words = line.split(|byte| *byte == 0).skip(1);
     let all: Vec<_> = words.by_ref().collect();
     all.first() == Some(&&b"tunnel"[..])
-        && all.contains(&&b"--detach"[..])
-        && all.contains(&mount_point.as_os_str().as_bytes())
+        && all.iter().any(|word| *word == b"--detach" || word.starts_with(b"--detach="))
+        // As a path: with a slash at its end it is the same.
+        && all.iter().any(|word| Path::new(OsStr::from_bytes(word)) == mount_point)
 }
 
 /// Whether somebody has this local port.
@@ -922,6 +929,7 @@ mod tests {
         let keeps = |line: &str| keeps(line.replace(' ', "\0").as_bytes(), Path::new("/mnt/a"));
         assert!(keeps("/usr/sbin/efs-agent tunnel /mnt/a --config /c --detach 40001 "));
         assert!(keeps("efs-agent tunnel --detach 40001 /mnt/a "));
+        assert!(keeps("efs-agent tunnel --detach=40001 /mnt/a/ "));
         for other in [
             "",
             "efs-agent tunnel /mnt/ab --config /c --detach 40001 ",

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How long the service manager may take over a tunnel.
 const START: Duration = Duration::from_secs(5);
+/// One attempt waits this long for a key that is being made: what takes longer may be something else.
+const KEY: Duration = Duration::from_secs(10);
 /// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
 /// after each that took longer.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -78,14 +80,13 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides.
+    /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides, for [`KEY`].
     fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, Failure> {
         let mut told = false;
+        let enough = self.deadline.within(self.clock, KEY);
         loop {
             match self.tunnels.handshake(share, self.deadline.within(self.clock, span)) {
-                Err(Failure::Tunnel(TunnelFailure::MakingKey))
-                    if !self.deadline.passed(self.clock) =>
-                {
+                Err(Failure::Tunnel(TunnelFailure::MakingKey)) if !enough.passed(self.clock) => {
                     if !std::mem::replace(&mut told, true) {
                         let (at, failure) = (share.mount_point.display(), TunnelFailure::MakingKey);
                         self.log.info(format_args!("{at}: {failure}, which is waited for"));
@@ -455,9 +456,10 @@ mod tests {
         let last = text.lines().last().unwrap();
         assert!(
             last.contains(
-                "the tunnel is still making its RSA key; after 1 attempt in 25.0 s; to mend it: start \
+                "the tunnel is still making its RSA key; after 3 attempts in 25.0 s; to mend it: start \
                  it again: it is made once a boot, in a second or two on a machine that is not busy; to \
-                 have it before the session starts, enable efs-agent-tunnels.service (exit 75)"
+                 have it before the session starts, enable efs-agent-tunnels.service; if it is never made, \
+                 see the tunnel's lines in the system's log (journalctl -t efs-agent) (exit 75)"
             ),
             "{last}"
         );

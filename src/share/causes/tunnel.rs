@@ -61,9 +61,10 @@ pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
         F::NoTunnel(_) => (Class::Temporary, LOG.to_owned()),
         F::MakingKey => (
             Class::Temporary,
-            "start it again: it is made once a boot, in a second or two on a machine that is not busy; to \
-             have it before the session starts, enable efs-agent-tunnels.service"
-                .to_owned(),
+            format!(
+                "start it again: it is made once a boot, in a second or two on a machine that is not busy; to \
+                 have it before the session starts, enable efs-agent-tunnels.service; if it is never made, {LOG}"
+            ),
         ),
         F::NoMeans(_) => {
             (Class::Temporary, "check the machine's limits on descriptors and memory".into())
