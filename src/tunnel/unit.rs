@@ -55,8 +55,6 @@ const BETWEEN: Duration = Duration::from_millis(20);
 const ASKED: Duration = Duration::from_secs(2);
 /// How long a killed process is waited for.
 const REAP: Duration = Duration::from_secs(1);
-/// A tunnel that holds its listener answers at once; one that is being started takes a moment.
-const ALIVE: Duration = Duration::from_millis(200);
 
 /// Why a tunnel cannot be started or ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -691,24 +689,6 @@ fn word(path: &Path) -> String {
         }
     }
     if plain { word } else { format!("\"{word}\"") }
-}
-
-/// Waits until the tunnel behind `socket` answers, or `until`.
-///
-/// # Errors
-/// The last that was in the way.
-pub fn answers(
-    socket: &Path,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Result<control::TunnelStatus, TunnelFailure> {
-    loop {
-        match control::status(socket, until, clock, stop) {
-            Err(TunnelFailure::NoTunnel(_)) if until.left(clock) > ALIVE => clock.wait(ALIVE)?,
-            other => return other,
-        }
-    }
 }
 
 #[cfg(test)]
