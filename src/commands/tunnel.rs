@@ -347,9 +347,15 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
         fault("cannot write down the port for the tunnel", &e)
     })?;
     let forked = |e| fault("no process for the tunnel", &e);
+    let (begun, begins) = std::io::pipe().map_err(|e| fault("no pipe for the tunnel", &e))?;
     if sys::fork().map_err(forked)?.is_some() {
+        // Until the one that stays has taken the listeners over: asked before, they would be told to be
+        // those of a process that has gone, and the tunnel be taken for one that nobody holds.
+        drop(begins);
+        let _ = nix::unistd::read(&begun, &mut [0]);
         return Ok(Code::OK);
     }
+    drop(begun);
     // Nothing of what has started us may end us, or wait for us.
     let _ = nix::unistd::setsid();
     match sys::fork() {
@@ -366,6 +372,7 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
     // Who asks is told of the process that has called listen(2) last: that is to be this one, which
     // stays, and can be ended.
     let _ = Backlog::new(BACKLOG).and_then(|backlog| listen(&control, backlog));
+    drop(begins);
     // As the unit has it: all that is mounted would hang on its end. Without the right to, it must do.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-500");
     let mut listeners = Some(Listeners { nfs, control, watch: None });
