@@ -35,14 +35,16 @@ help:
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
 # musl where rustup has the target and there is a musl-gcc for the cryptography in C (without the table that
-# finds unwinding data: a panic aborts, so nothing unwinds); else static glibc, which is right too since no name
-# service of libc is used.
+# finds unwinding data: a panic aborts, so nothing unwinds; with packed relocations, 150 KB less to read at each
+# start, unless the musl of an older Rust than 1.93 cannot apply them); else static glibc, which is right too since no
+# name service of libc is used.
 build:
 	@mkdir -p $(dir $(BIN))
 	@command -v musl-gcc >/dev/null || ! command -v apt-get >/dev/null || packaging/debian.sh build gcc musl-tools
 	@if { rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; } \
 	  && command -v musl-gcc >/dev/null; then \
-	  RUSTFLAGS='-C link-arg=-Wl,--no-eh-frame-hdr' cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; \
+	  musl() { RUSTFLAGS="-C link-arg=-Wl,--no-eh-frame-hdr$$1" cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; }; \
+	  musl ' -C link-arg=-Wl,-z,pack-relative-relocs' && { $(BIN).new --version >/dev/null 2>&1 || musl ''; }; \
 	else \
 	  echo 'build: the target $(MUSL) or musl-gcc cannot be had: linking glibc statically instead'; \
 	  RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $(GNU) \

@@ -119,22 +119,25 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
 /// The mounts on the way from the root to `path`, outermost first: of each, whether it is on `path`
 /// itself. A mount that a later one hides is not among them.
 fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>, bool)> {
-    let mut prefixes: Vec<&Path> = path.ancestors().collect();
-    prefixes.reverse();
-    let ids: BTreeSet<u32> = table.iter().map(|entry| entry.id).collect();
-    // By what they are on, the latest first; nothing, if that is themselves or not in the table.
+    // What is elsewhere is no part of it, and neither is a mount on what is elsewhere. The latest first.
+    let along: Vec<&Entry<'t>> =
+        table.iter().rev().filter(|entry| leads_to(&entry.mount_point, path)).collect();
+    let ids: BTreeSet<u32> = along.iter().map(|entry| entry.id).collect();
+    // By what they are on; nothing, if that is themselves or not in the table.
     let mut mounts_on: BTreeMap<Option<u32>, Vec<&Entry<'t>>> = BTreeMap::new();
-    for entry in table.iter().rev() {
+    for entry in along {
         let parent = Some(entry.parent).filter(|id| *id != entry.id && ids.contains(id));
         mounts_on.entry(parent).or_default().push(entry);
     }
+    let mut prefixes: Vec<&Path> = path.ancestors().collect();
+    prefixes.reverse();
     let mut way: Vec<(&Entry<'t>, bool)> = Vec::new();
     for prefix in prefixes {
         // Stacked mounts: each is on the one before it.
         loop {
             let current = way.last().map(|(entry, _)| entry.id);
             let next = mounts_on.get(&current).into_iter().flatten();
-            match next.copied().find(|entry| entry.mount_point == prefix) {
+            match next.copied().find(|entry| entry.mount_point.as_os_str() == prefix.as_os_str()) {
                 // A table in which they go round in a circle has an end too.
                 Some(entry) if way.len() <= table.len() => way.push((entry, prefix == path)),
                 _ => break,
@@ -142,6 +145,16 @@ fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>
         }
     }
     way
+}
+
+/// Whether `path` is `mount_point` or below it. Both are in the kernel's form, without `.`, `..` or
+/// doubled slashes: bytes tell, part by part would cost ten times as much.
+fn leads_to(mount_point: &Path, path: &Path) -> bool {
+    let path = path.as_os_str().as_bytes();
+    match path.strip_prefix(mount_point.as_os_str().as_bytes()) {
+        Some(rest) => rest.first().is_none_or(|b| *b == b'/') || mount_point == Path::new("/"),
+        None => false,
+    }
 }
 
 /// The mount that is seen at `path`, if one is on it.
