@@ -3,7 +3,8 @@
 # /rig/main there as root under bash. Its output is ours as it comes; our exit code is its own
 # (125: the VM died or took longer than SECONDS).
 # DISK=FILE boots that disk, which is written to, instead of a throw-away system; NET= holds what QEMU
-# is to know of a network.
+# is to know of a network. COUNT=1: each instruction takes 2 ns of the VM's time and nothing else takes any, so that
+# its clock counts them; what it waits for is there at once.
 # Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
 set -u
 images=$1 kernel=$2 folder=$3 limit=${4:-900}
@@ -17,8 +18,10 @@ else
   initrd=$kernel
   disks="$(disk d0 "$images/rootfs.sqfs" raw on) $(disk d1 "$images/$kernel.mods.sqfs" raw on) $(disk d2 "$work/in.tar" raw on)"
 fi
+accel="-accel tcg,thread=multi"
+[ -z "${COUNT:-}" ] || accel="-accel tcg,thread=single -icount shift=1,sleep=off"
 # shellcheck disable=SC2086
-setpriv --pdeathsig TERM timeout "$limit" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 1024 \
+setpriv --pdeathsig TERM timeout "$limit" qemu-system-x86_64 -M q35 $accel -cpu max -smp 1 -m 1024 \
   -nodefaults -no-user-config -nographic -no-reboot -monitor none \
   -kernel "$images/$kernel.vmlinuz" -initrd "$images/$initrd.initrd" \
   -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off tsc=reliable no_timer_check rcupdate.rcu_expedited=1" \

@@ -59,7 +59,8 @@ START = {
 }
 
 
-def start():
+def starts():
+    """Each contestant's seconds and peak of memory, round by round."""
     users_can_write()
     for round in range(ROUNDS + 1):
         for who, command in START.items():
@@ -68,9 +69,20 @@ def start():
             if who != "/bin/true":
                 good(who, code, out)
             if round:  # the first fills caches
-                sample("start", who, took)
-                sample("peak memory", who, peak)
+                yield who, took, peak
     gone()
+
+
+def start():
+    for who, took, peak in starts():
+        sample("start", who, took)
+        sample("peak memory", who, peak)
+
+
+def counted():
+    """In a machine whose clock counts instructions, 2 ns each (COUNT=1 of boot.sh): those of all of it, server too."""
+    for who, took, _ in starts():
+        sample("start, counted", who, took * 500)
 
 
 # ---- what one start costs, in things that can be counted ----
@@ -337,8 +349,11 @@ def nfs():
     gone()
 
 
-FIGURES = dict(start=start, costs=costs, recovery=recovery, shares=shares, instances=instances, read_ahead=read_ahead, nfs=nfs)
+FIGURES = dict(start=start, counted=counted, costs=costs, recovery=recovery, shares=shares, instances=instances, read_ahead=read_ahead, nfs=nfs)
 if __name__ == "__main__":
+    # Emulation translates a program anew wherever its code comes to lie: on a processor that costs nothing, here it was
+    # two thirds of a start, and of the script's.
+    write("/proc/sys/kernel/randomize_va_space", "0")
     rig.set_up()
     for name in [name for name in FIGURES if name in WANTED]:
         rig.clean()
