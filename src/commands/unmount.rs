@@ -311,7 +311,7 @@ impl<R: Release> Run<'_, R> {
         match encrypted::end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
             Ok(true) => was_there,
             Ok(false) => {
-                let text = format!("{share}: the kernel still uses its tunnel, which goes on");
+                let text = format!("{share}: its tunnel goes on: the kernel still uses it, or a session start has just begun with it");
                 self.log.info(text);
                 false
             }
@@ -651,7 +651,7 @@ mod tests {
         let tunnels = FakeTunnels::new(true, 1);
         let (code, text) = unmount_with(&machine(), &tunnels, ENCRYPTED, false);
         assert_eq!(code, Code::OK);
-        assert!(text.ends_with("the kernel still uses its tunnel, which goes on\n"), "{text}");
+        assert!(text.ends_with("its tunnel goes on: the kernel still uses it, or a session start has just begun with it\n"), "{text}");
         assert!(tunnels.seen.lock().unwrap().is_empty());
         // Nor does one end through which data is still to be written.
         let tunnels = FakeTunnels::new(true, 0);
