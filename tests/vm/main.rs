@@ -4,7 +4,8 @@
 //! to the test report.
 //!
 //! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KILLS=10
-//! makes ten times as many random kills. What the rows of the fault matrix came to is left in target/faults.json.
+//! makes ten times as many random kills, SOAK=60 has the soak take so many seconds. What the rows of the
+//! fault matrix came to is left in target/faults.json.
 
 use board::{Board, Vm};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -22,8 +23,10 @@ const KERNELS: [&str; 2] = ["5.10", "6.12"];
 /// mount of that kernel needs, and an NFS server's callbacks wait for those of all others.
 /// BESIDE=1 gives each the processor for itself, for figures.
 const BESIDE: usize = 2;
-/// Longest run of one VM, in seconds; loose, since the machines are noisy.
-const LIMIT: &str = "1200";
+/// Seconds that the soak takes unless SOAK says how many.
+const SOAK: u64 = 5;
+/// Longest run of one VM, in seconds, beside a soak in it; loose, since the machines are noisy.
+const LIMIT: u64 = 1200;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -68,15 +71,17 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     // Trials only wait for what the VMs say, and these run beside them.
     arguments.test_threads = Some(2);
     if !vms.is_empty() {
+        let soak: u64 = std::env::var("SOAK").map_or(Ok(SOAK), |seconds| seconds.parse())?;
+        let limit: Arc<str> = (LIMIT + soak).to_string().into();
         let images = board::images()?;
         let agent = board::agent()?;
         println!("booting {} virtual machines with {}", vms.len(), agent.display());
         for (kernel, mine) in vms {
-            let folder = prepare(kernel, &here, &agent, &mine)?;
-            let (board, images) = (Arc::clone(&board), images.clone());
+            let folder = prepare(kernel, &here, &agent, &mine, soak)?;
+            let (board, images, limit) = (Arc::clone(&board), images.clone(), Arc::clone(&limit));
             std::thread::spawn(move || {
                 let vm =
-                    Vm { kernel, images: &images, disk: None, net: String::new(), limit: LIMIT };
+                    Vm { kernel, images: &images, disk: None, net: String::new(), limit: &limit };
                 let why = vm.run(folder.path(), &format!("{kernel}: "), &board);
                 for scenario in mine {
                     board.put(format!("{kernel}: {scenario}"), Err(why.clone()));
@@ -121,6 +126,7 @@ fn prepare(
     here: &Path,
     agent: &Path,
     wanted: &[String],
+    soak: u64,
 ) -> Result<tempfile::TempDir, Box<dyn Error>> {
     let folder = tempfile::Builder::new().prefix(&format!("efs-agent-vm-{kernel}-")).tempdir()?;
     board::copy_files(&here.join("guest"), folder.path())?;
@@ -133,5 +139,6 @@ fn prepare(
     fs::write(folder.path().join("wanted"), wanted.join("\n"))?;
     // A tenth of the random kills, unless KILLS says how many tenths.
     fs::write(folder.path().join("kills"), std::env::var("KILLS").unwrap_or("1".into()))?;
+    fs::write(folder.path().join("soak"), soak.to_string())?;
     Ok(folder)
 }

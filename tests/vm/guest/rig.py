@@ -17,6 +17,8 @@ SCENARIOS = []
 MAY_STAY = []
 # How many tenths of the random kills are carried out.
 KILLS = int(open("/rig/kills").read()) if os.path.exists("/rig/kills") else 1
+# How many seconds a soak takes.
+SOAK = int(open("/rig/soak").read()) if os.path.exists("/rig/soak") else 5
 
 
 def scenario(name):

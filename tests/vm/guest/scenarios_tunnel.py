@@ -1,7 +1,7 @@
 """Encryption in transit, end to end: the agent's tunnel between the kernel's NFS client and a stand-in for EFS
 (tls.py). No systemd here: the agent's own process holds the listeners. Figures are of an emulated machine."""
 import contextlib, hashlib, os, random, signal, socket, struct, subprocess, threading, time
-import tls
+import soak, tls
 from rig import *
 from tls import (ACCESS_KEY, ACCESS_POINT, CA, EFS, EFS_CLIENT, EFS_SECOND, FS, SECRET, Server as TlsServer, Stunnel, config_tls, efs,
                  issue, port, processes, share, status, worker)
@@ -444,6 +444,80 @@ def _():
         for s in sockets:
             s.close()
         until(lambda: status()["connections"] == 16, "those that were closed are kept", 10)
+
+
+# KiB that a process may have more than when it was warm: what the heap leaves between pieces.
+MAY_GROW = 256
+
+
+@scenario("tunnel: a soak at full rate through the kernel's client: nothing grows, every byte is right")
+def _():
+    null = struct.pack("!11I", 1 << 31 | 40, 7, 0, 2, 100003, 4, 0, 0, 0, 0, 0)
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n")
+    # With IAM there are all of its processes: who starts it again, who carries, who hands out credentials.
+    with Stunnel() as server, share(head=PATIENT, iam="true", aws_profile='"fleet"'):
+        expect(agent(), 0, "mounted ")
+        pids, carrying = sorted(agents()), worker()
+        check(len(pids) == 3 and carrying in pids, f"its processes: {processes()}")
+
+        def come_and_go(rudely):
+            """A connection beside the mount's, with a question and its answer; it ends in good order, or with a reset."""
+            with socket.create_connection(("127.0.0.1", port())) as s:
+                s.settimeout(60)
+                s.sendall(null)
+                check(s.recv(28, socket.MSG_WAITALL)[4:8] == struct.pack("!I", 7), "no answer on a connection of its own")
+                if rudely:
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        def grown(now):
+            """What is not as it was before, or, of memory, when it was warm."""
+            return ([f"{pid}: {first[pid]}, then {now[pid]}" for pid in first if now[pid].counts() != first[pid].counts()] +
+                    [f"{pid}: {warm[pid]} when it was warm, then {now[pid]}" for pid in warm if now[pid].anon > warm[pid].anon + MAY_GROW])
+
+        def look():
+            """What each holds. What is on its way out takes a while on a busy machine; what has grown stays."""
+            end = time.monotonic() + 20
+            while True:
+                check(sorted(agents()) == pids, f"a process has ended or come: {pids}, then {processes()}")
+                now = {pid: soak.held(pid) for pid in pids}
+                if not grown(now):
+                    return now
+                check(time.monotonic() < end, f"after {brief} connections: {grown(now)}")
+                time.sleep(0.05)
+        first, warm, brief, cut, most = {}, {}, 0, 0, 0
+        come_and_go(rudely=False)
+        until(lambda: status()["connections"] == 1, "a connection is not let go", 10)
+        time.sleep(1)  # nor is the thread of the question
+        first = look()
+        lanes = [soak.Lane(number, POINT, "/export") for number in range(2)]
+        try:
+            began = time.monotonic()
+            while (passed := time.monotonic() - began) < SOAK:
+                wrong = [lane.wrong for lane in lanes if lane.wrong]
+                check(not wrong, wrong)
+                if passed > (cut + 0.5) * min(SOAK / 2, 30):
+                    # All that goes through it, in the middle of calls both ways.
+                    server.end()
+                    server.begin()
+                    cut += 1
+                come_and_go(rudely=brief % 2)
+                brief += 1
+                now = look()
+                most = max(most, now[carrying].rss)
+                if not warm and passed >= SOAK / 5:
+                    warm = now
+                time.sleep(min(SOAK / 40, 1))
+        finally:
+            wrong = [lane.end(140) for lane in lanes]
+        check(not any(wrong), wrong)
+        now, took, told = look(), time.monotonic() - began, status()
+        rounds = sum(lane.rounds for lane in lanes)
+        check(cut and warm and told["bytes_sent"] > rounds * soak.SIZE and told["bytes_received"] > (rounds - len(lanes)) * soak.SIZE,
+              f"{rounds} rounds, but {told}")
+        print(f"figure: {took:.0f} s: {told['bytes_sent'] / 2**30:.2f} GiB to the server and {told['bytes_received'] / 2**30:.2f} GiB back in "
+              f"{rounds} rounds, {server.taken()} connections, all cut off {cut} times; memory of who carries: {warm[carrying].rss} KiB when "
+              f"warm, {now[carrying].rss} at the end, {max(most, now[carrying].rss)} at most; {first[carrying].descriptors} descriptors, "
+              f"{first[carrying].threads} threads")
 
 
 @scenario("tunnel: an ordinary user does not get through the local port, with no NFS client and by no haste; it is counted and logged")
