@@ -240,7 +240,9 @@ impl Keeper<'_> {
                 false => self.start_detached(wanted, port, until),
             };
             match started {
-                Err(UnitError::Failed { .. }) if wanted.port.is_none() && tries < PORTS => {}
+                // Where the port was had, another one mends nothing.
+                Err(UnitError::Failed { .. })
+                    if wanted.port.is_none() && tries < PORTS && !self.is_held(&instance) => {}
                 // systemd says no more than that it has failed.
                 Err(UnitError::Failed { .. })
                     if wanted.port.is_some() && is_taken(port) && !self.is_held(&instance) =>
@@ -880,6 +882,40 @@ mod tests {
         let socket = machine.0.path().join("run/efs-agent/tunnel/mnt-a.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(machine.keep(|keeper, _| keeper.port(&instance)).unwrap().to_string(), port);
+    }
+
+    #[test]
+    fn what_fails_although_it_has_its_port_is_told_at_once_and_tried_at_no_other() {
+        let machine = Machine::new(false);
+        let program = machine.0.path().join("program");
+        let socket = machine.0.path().join("run/efs-agent/tunnel/mnt-a.sock");
+        // systemd has the listeners, and cannot start what is to answer there.
+        let text = "#!/bin/sh\necho >> $0.runs\nwhile [ ! -e $0.held ]; do sleep 0.01; done\n\
+                    echo no environment; exit 1\n";
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let (runs, held) = (program.with_extension("runs"), program.with_extension("held"));
+        let (counted, bound) = (runs.clone(), socket.clone());
+        let systemd = std::thread::spawn(move || {
+            while !counted.exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let listener = UnixListener::bind(bound).unwrap();
+            fs::write(held, "").unwrap();
+            listener
+        });
+        let wanted = Wanted {
+            mount_point: Path::new("/mnt/a"),
+            port: None,
+            program: &program,
+            config: Path::new("/c"),
+            aws_environment: false,
+        };
+        let started = machine.keep(|keeper, until| keeper.start(&wanted, until));
+        let Err(UnitError::Failed { said, .. }) = started else { panic!("{started:?}") };
+        assert_eq!(said, "no environment");
+        assert_eq!(fs::read_to_string(runs).unwrap().lines().count(), 1);
+        drop(systemd.join().unwrap());
     }
 
     #[test]
