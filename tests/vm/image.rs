@@ -198,8 +198,11 @@ fn machines(
         vm.run(folder.path(), before, board)
     };
 
+    // What it tells an administrator to do is done as it stands there.
+    let manual = Path::new(TREE).join("packaging/man/efs-agent.toml.5.md");
+    let more = [packages, &[(manual, "efs-agent.toml.5.md")]].concat();
     let builder = disk(work, "builder.ext4", &images.join("systemd.ext4"))?;
-    let why = boot(&builder, 1, &rig("builder.py", packages)?, "");
+    let why = boot(&builder, 1, &rig("builder.py", &more)?, "");
     let mut whys = vec![format!("the image builder: {why}")];
 
     let instance = |n: u8| -> Result<(PathBuf, TempDir), Box<dyn Error>> {

@@ -194,15 +194,21 @@ fn names_profile(share: &Share) -> bool {
 }
 
 fn credentials(share: &Share) -> String {
+    const ROLE: &str = "attach an IAM role to the fleet (or image builder), or name a profile of root's \
+                        ~/.aws/credentials in `aws_profile`";
     let profile = share.encryption.as_ref().and_then(|e| e.aws_profile.as_deref());
     match profile {
         Some(profile) => format!(
             "check the profile {profile} in root's ~/.aws/credentials and ~/.aws/config; on AppStream, \
              appstream_machine_role is there if the fleet (or image builder) has an IAM role"
         ),
-        None => "attach an IAM role to the fleet (or image builder), or name a profile of root's \
-                 ~/.aws/credentials in `aws_profile`"
-            .to_owned(),
+        // What is set where efs-agent is started by hand does not get to what systemd starts.
+        None if share.encryption.as_ref().is_some_and(|e| e.aws_environment) => format!(
+            "set AWS's variables where the tunnel has them from (with systemd a drop-in of \
+             efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo \
+             efs-agent unmount`; or {ROLE}"
+        ),
+        None => ROLE.to_owned(),
     }
 }
 
@@ -521,6 +527,13 @@ mod tests {
         assert!(
             explained("iam = true\naws_profile = \"x\"\n")
                 .starts_with("check the profile x in root's")
+        );
+        assert_eq!(
+            explained("iam = true\naws_environment = true\n"),
+            "set AWS's variables where the tunnel has them from (with systemd a drop-in of \
+             efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo \
+             efs-agent unmount`; or attach an IAM role to the fleet (or image builder), or name a profile of \
+             root's ~/.aws/credentials in `aws_profile`"
         );
     }
 

@@ -3,7 +3,7 @@
 import contextlib, hashlib, os, random, signal, socket, struct, subprocess, threading, time
 import soak, tls
 from rig import *
-from tls import (ACCESS_KEY, ACCESS_POINT, CA, EFS, EFS_CLIENT, EFS_SECOND, FS, SECRET, Server as TlsServer, Stunnel, config_tls, efs,
+from tls import (ACCESS_KEY, ACCESS_POINT, CA, EFS, EFS_CLIENT, EFS_SECOND, FS, SECRET, TOKEN, Server as TlsServer, Stunnel, config_tls, efs,
                  issue, port, processes, share, status, worker)
 
 def expect_tunnelled(address=EFS, version="TLS 1.3"):
@@ -83,10 +83,9 @@ def _():
         told = "".join(sh(f"cat /proc/{pid}/cmdline /proc/{pid}/environ") for pid in agents()) + sh("cat /run/efs-agent/status.json")
         check("tunnel" in told and SECRET not in told, "the secret is told")
     # With a token, and one that signs wrongly: the server hangs up.
-    token = "IQoJ+b3/JpZ2luX2V=="
-    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\naws_session_token = {token}\n")
+    aws(f"[fleet]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\naws_session_token = {TOKEN}\n")
     for secret, code, says in ((SECRET, 0, "mounted "), ("another", 75, "the server closed the connection right after the TLS handshake")):
-        with TlsServer("verify", json.dumps({**wanted, "token": token, "secret": secret})) as server, \
+        with TlsServer("verify", json.dumps({**wanted, "token": TOKEN, "secret": secret})) as server, \
                 share(head='deadline = "5s"', iam="true", access_point=f'"{ACCESS_POINT}"', aws_profile='"fleet"'):
             expect(agent("--once"), code, says)
             print([s["problems"] for s in server.seen()][:1])

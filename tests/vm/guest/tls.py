@@ -15,6 +15,9 @@ NFSD = "10.0.9.1"
 FOLDER, CA = "/run/tls", "/run/tls/ca.pem"
 KEY = "/run/efs-agent/tunnel/mnt-efs_share.key"
 ACCESS_KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+TOKEN = "IQoJ+b3/JpZ2luX2V=="
+# How a machine is to call itself whose certificate is looked at by a server in another one.
+CLIENT = "client"
 
 OPENSSL = f"""
 [ca]
@@ -182,16 +185,18 @@ class Stunnel:
 
 
 class Server(rig.Listener):
-    """A server of ours at port 2049 of EFS's address: what `serve` below does with each connection."""
+    """A server of ours at port 2049 of EFS's address (or of this machine's, without `net`): what `serve` below does with
+    each connection."""
     script = "import sys; sys.path.insert(0, '/rig'); import tls; tls.serve(*sys.argv[1:])"
 
-    def __init__(self, mode, *arguments):
-        set_up()
+    def __init__(self, mode, expected="{}", address=EFS, to=NFSD, net="efs"):
+        if net:
+            set_up()
+        wrap = ["nsenter", f"--net=/run/netns/{net}", "--"] if net else []
         self.file = f"{FOLDER}/seen-{mode}"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.file)
-        self.process = subprocess.Popen(["nsenter", "--net=/run/netns/efs", "--", "python3", "-c", self.script, mode, *arguments],
-                                        stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([*wrap, "python3", "-c", self.script, mode, expected, address, to], stdout=subprocess.PIPE)
         self.process.stdout.readline()
 
     def seen(self):
@@ -201,24 +206,24 @@ class Server(rig.Listener):
 
 # ---- in the process of a Server ----
 
-def serve(mode, expected="{}"):
+def serve(mode, expected, address, to):
     """`verify`: passes on if the client's certificate is what is `expected`, else hangs up after the handshake.
     `keys`: passes on, and changes its TLS key every 256 KiB. `close`, `silent`: takes the ClientHello, and then."""
     import threading
-    listener = socket.create_server((EFS, 2049), backlog=64)
+    listener = socket.create_server((address, 2049), backlog=64)
     print(flush=True)
     work = {"verify": verified, "keys": new_keys, "close": close, "silent": silent}[mode]
     while True:
         client, _ = listener.accept()
-        threading.Thread(target=work, args=(client, json.loads(expected)), daemon=True).start()
+        threading.Thread(target=work, args=(client, json.loads(expected), to), daemon=True).start()
 
 
-def close(client, _):
+def close(client, *_):
     client.recv(4096)
     client.close()
 
 
-def silent(client, _):
+def silent(client, *_):
     client.recv(4096)
     time.sleep(1000)
 
@@ -237,7 +242,7 @@ def demanding():
     return context, callback, libssl
 
 
-def verified(client, expected):
+def verified(client, expected, to):
     context, _callback, _ = demanding()
     try:
         client = context.wrap_socket(client, server_side=True)
@@ -250,10 +255,10 @@ def verified(client, expected):
     if problems:
         client.close()
         return
-    relay(client)
+    relay(client, to)
 
 
-def new_keys(client, _):
+def new_keys(client, _, to):
     import ctypes
     context, _callback, libssl = demanding()
     try:
@@ -267,13 +272,13 @@ def new_keys(client, _):
         nonlocal updates
         updates += libssl.SSL_key_update(pointer, 1)  # SSL_KEY_UPDATE_REQUESTED
         note("keys", {"updates": updates})
-    relay(client, renew)
+    relay(client, to, renew)
 
 
-def relay(client, renew=lambda: None):
+def relay(client, to, renew=lambda: None):
     """Both ways, in one thread, since a TLS object may not be used by two."""
     import select
-    server = socket.create_connection((NFSD, 2049))
+    server = socket.create_connection((to, 2049))
     moved = 0
     with contextlib.suppress(OSError):
         while True:

@@ -1,7 +1,7 @@
 """The image builder: a Debian 11 machine with systemd as PID 1, on which an administrator installs the RPM,
 sets it up, tries the unit, upgrades and erases. The steps build on each other. What is on its disk at the end
 is "the image", from which instance.py's machines are booted."""
-import datetime, json, os, re, signal, time, urllib.request
+import datetime, glob, json, os, re, signal, subprocess, textwrap, time, urllib.request
 import rig, tls
 from rig import AGENT, CONFIG, NAME, POINT, agent, as_user, check, expect, mounted, scenario, sh, write
 from run import run
@@ -230,8 +230,8 @@ def states(*units):
 
 
 def allowed():
-    """The tunnel that systemd runs is no process that was left behind."""
-    rig.MAY_STAY = [main_pid()]
+    """The tunnel that systemd runs is no process that was left behind, nor is what hands out credentials to it."""
+    rig.MAY_STAY = [pid for pid in rig.agents() if f"/{TUNNEL}" in read(f"/proc/{pid}/cgroup")]
 
 
 def main_pid():
@@ -321,6 +321,111 @@ def encrypted_end():
     check("unmounted" in log and not mounted(ENCRYPTED), log)
     rig.until(lambda: states(HELD, TUNNEL) == ["inactive", "inactive"], f"still there: {states(HELD, TUNNEL)}", 10)
     check(not rig.agents(), "processes are left")
+
+
+AWS_ENV, DROP_IN = "/etc/efs-agent/aws.env", "/etc/systemd/system/efs-agent-tunnel@.service.d"
+VARIABLES = {"AWS_ACCESS_KEY_ID": tls.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": tls.SECRET, "AWS_SESSION_TOKEN": tls.TOKEN}
+
+
+def documented(variables):
+    """Does what efs-agent.toml(5) says of a drop-in, as it stands there: `variables` are typed into the editor. There is
+    no sudo on this machine, and no need of it."""
+    text = read("/rig/efs-agent.toml.5.md")
+    text = text[text.index("name that in a drop-in for the tunnels of all shares:\n"):]
+    commands = textwrap.dedent(re.search(r"\n\n((?: {8}.*\n)+)", text).group(1))
+    check(DROP_IN.rsplit("/", 1)[1] in commands and AWS_ENV in commands, commands)
+    typed = "".join(f"{name}={value}\n" for name, value in variables.items())
+    script = 'set -e; sudo() { "$@"; }; sudoedit() { test -e "$1"; printf %s "$TYPED" > "$1"; }\n' + commands
+    subprocess.run(["bash", "-c", script], env={**os.environ, "TYPED": typed}, check=True, stdout=subprocess.DEVNULL)
+
+
+def seen():
+    """What the server that looks at certificates has written down so far."""
+    with urllib.request.urlopen("http://10.0.1.4/seen") as answer:
+        return [json.loads(line) for line in answer.read().splitlines()]
+
+
+@scenario("image: with aws_environment, a start whose variables do not get to the tunnel says where they belong")
+def not_in_the_unit():
+    write(CONFIG + ".encrypted", read(CONFIG))
+    file_system, _, region = tls.OTHER.split(".")[:3]
+    write(CONFIG, 'deadline = "8s"\n' + read(CONFIG).replace(tls.OTHER, "10.0.1.5") + f'''tls_name = "{tls.OTHER}"
+file_system_id = "{file_system}"
+region = "{region}"
+iam = true
+aws_environment = true
+''')
+    sh(f"hostname {tls.CLIENT}")
+    # Those of the shell that efs-agent is typed in are not the tunnel's.
+    result = agent("--once", wrap=("env", "AWS_ACCESS_KEY_ID=AKIDSHELL", "AWS_SECRET_ACCESS_KEY=x"))
+    expect(result, 75)
+    text = " ".join(result.out.split())
+    check("no credentials" in text and "AKIDSHELL" not in text, text)
+    check("to mend it: set AWS's variables where the tunnel has them from (with systemd a drop-in of "
+          "efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo efs-agent unmount`; or" in text, text)
+    check(not mounted(ENCRYPTED), "mounted")
+    allowed()
+
+
+@scenario("image: with the drop-in of efs-agent.toml(5) it mounts as who the variables name, also after the tunnel was killed")
+def in_the_unit():
+    documented(VARIABLES)
+    check((os.stat(AWS_ENV).st_mode & 0o7777, os.stat(AWS_ENV).st_uid) == (0o600, 0), "others can read it")
+    before = len(seen())
+    expect(agent("unmount"), 0)
+    expect(agent("--once"), 0, rf"mounted 10\.0\.1\.5:/ on {ENCRYPTED} from 10\.0\.1\.5, TLS 1\.3")
+    check(as_user(f"echo x > {ENCRYPTED}/x && cat {ENCRYPTED}/x") == (0, "x\n"), "the user cannot write and read")
+    old, by_then = main_pid(), len(seen())
+    os.kill(old, signal.SIGKILL)
+    check(as_user(f"echo y > {ENCRYPTED}/y && sync {ENCRYPTED}/y && cat {ENCRYPTED}/y") == (0, "y\n"), "I/O does not go on")
+    rig.until(lambda: main_pid() not in (0, old), "it is not started again", 5)
+    certificates = seen()
+    check(len(certificates) > by_then > before, f"{before}, {by_then}, {len(certificates)} connections")
+    check(not any(s["problems"] for s in certificates), [s["problems"] for s in certificates])
+    check(all(tls.ACCESS_KEY.encode() in bytes.fromhex(s["certificate"]) for s in certificates), "another key")
+    expect(agent("status"), 0, rf"with 10\.0\.1\.5, as the environment, access key {tls.ACCESS_KEY};")
+    expect(agent("check"), 0, rf"(?m)^ok +credentials .*the environment, access key {tls.ACCESS_KEY}")
+    allowed()
+
+
+@scenario("image: neither secret nor token is in the journal, in what systemd shows, on a command line, or where a user can read it")
+def kept_secret():
+    told = {"the journal": sh("journalctl --sync; journalctl -b -a -o export --no-pager"), "syslog": read(SYSLOG),
+            "the config": sh("cat /run/efs-agent/*.json /run/efs-agent/tunnel/*.conf /run/efs-agent/tunnel/*.toml; true")}
+    for who, ask in (("root", sh), ("the user", lambda command: as_user(command)[1])):
+        told[f"systemctl of {who}"] = "".join(ask(f"systemctl --no-pager {what}; true") for what in (
+            f"show {TUNNEL} {HELD}", f"cat {TUNNEL}", f"status -l {TUNNEL}", "show-environment"))
+        told[f"/proc of {who}"] = ask("cat /proc/[0-9]*/cmdline; true")
+    told["what the user can read"] = as_user(f"cat /proc/[0-9]*/environ {AWS_ENV}; true")[1]
+    told["the process that speaks to the file system"] = sh(f"cat /proc/{main_pid()}/environ")
+    for where, text in told.items():
+        check(tls.SECRET not in text and tls.TOKEN not in text, f"{where} has it")
+    # That it was looked for where it would be.
+    for who in ("root", "the user"):
+        check(f"EnvironmentFiles={AWS_ENV} (ignore_errors=no)" in told[f"systemctl of {who}"], f"{who} is not told of the file")
+        check("efs-agent\0tunnel\0" in told[f"/proc of {who}"], "no command line of the tunnel's")
+    check(AWS_ENV in told["what the user can read"], "the user could read all, or nothing was tried")
+    allowed()
+
+
+@scenario("image: changed variables count with the next tunnel, and a file of them that is not there is told")
+def changed_variables():
+    write(AWS_ENV, read(AWS_ENV).replace(tls.SECRET, "another"))
+    expect(agent(), 0, "already mounted")
+    expect(agent("unmount"), 0)
+    expect(agent("--once"), 75, "the server closed the connection right after the TLS handshake")
+    expect(agent("unmount"), 0)
+    os.unlink(AWS_ENV)
+    expect(agent("--once"), 75, rf"cannot be started: '/bin/systemctl .* start {HELD} {TUNNEL}' failed: Job for {TUNNEL} failed")
+    told = sh("systemctl status --no-pager 'efs-agent-tunnel@*'; true")
+    check("(Result: resources)" in told, told)
+    documented(VARIABLES)
+    expect(agent("--once"), 0, "mounted ")
+    # As it was before.
+    expect(agent("unmount"), 0)
+    os.unlink(AWS_ENV)
+    sh(f"rm -r {DROP_IN}; systemctl daemon-reload")
+    os.rename(CONFIG + ".encrypted", CONFIG)
     # Erasing, below, finds one that runs.
     sh("systemctl start efs-agent-tunnels")
     check(states(HELD, TUNNEL) == ["active", "active"], states(HELD, TUNNEL))

@@ -1,7 +1,8 @@
 """The network that the machines with systemd stand in, in a VM of its own: a real NFS server (10.0.1.1 and,
 on its second link, 10.0.2.1), one that is spoken to by TLS (10.0.1.4, a name of its own, its root certificate by HTTP
-at port 80), a name server that knows the file systems' names, and DHCP on both links."""
-import os, subprocess, time
+at port 80), the same for whoever signs in with tls.py's keys alone (10.0.1.5; what it has seen is beside that
+certificate), a name server that knows the file systems' names, and DHCP on both links."""
+import json, os, subprocess, time
 import rig, tls
 
 rig.sh("modprobe -a nfsd virtio_net")
@@ -24,6 +25,11 @@ os.makedirs("/run/public")
 rig.sh(f"cp {tls.CA} /run/public")
 subprocess.Popen(["python3", "-m", "http.server", "80", "--bind", "10.0.1.4", "--directory", "/run/public"],
                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+rig.sh("ip addr add 10.0.1.5/24 dev $(ip -o addr show to 10.0.1.1 | cut -d' ' -f2)")
+wanted = dict(fs=tls.OTHER.split(".")[0], key_id=tls.ACCESS_KEY, secret=tls.SECRET, token=tls.TOKEN, name=tls.CLIENT)
+strict = tls.Server("verify", json.dumps(wanted), address="10.0.1.5", to="10.0.1.1", net=None)
+rig.write(strict.file, "")
+os.symlink(strict.file, "/run/public/seen")
 stunnel = tls.Stunnel(address="10.0.1.4", to="10.0.1.1:2049", net=None)
 dns = subprocess.Popen(
     ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--addn-hosts=/run/hosts",
