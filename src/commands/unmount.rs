@@ -311,7 +311,9 @@ impl<R: Release> Run<'_, R> {
         match encrypted::end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
             Ok(true) => was_there,
             Ok(false) => {
-                let text = format!("{share}: its tunnel goes on: the kernel still uses it, or a session start has just begun with it");
+                let text = format!(
+                    "{share}: its tunnel goes on: the kernel still uses it, or a session start has just begun with it"
+                );
                 self.log.info(text);
                 false
             }
