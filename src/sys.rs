@@ -584,6 +584,19 @@ pub fn deafen(socket: BorrowedFd<'_>) {
     .unwrap();
 }
 
+/// Takes that back.
+#[cfg(test)]
+pub fn undeafen(socket: BorrowedFd<'_>) {
+    let nothing: libc::c_int = 0;
+    let length = size_of_val(&nothing) as libc::socklen_t;
+    // SAFETY: reads `length` bytes of `nothing`.
+    Errno::result(unsafe {
+        let (nothing, fd) = ((&raw const nothing).cast(), socket.as_raw_fd());
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, nothing, length)
+    })
+    .unwrap();
+}
+
 /// Writes `bytes` to a descriptor, once, ignoring the outcome: for a child's reply.
 pub fn reply(to: BorrowedFd<'_>, bytes: &[u8]) {
     // SAFETY: reads `bytes.len()` bytes from a slice of that length.

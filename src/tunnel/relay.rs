@@ -28,6 +28,10 @@ const LOOK: Duration = Duration::from_secs(2);
 /// learns it from the end of its connection, is served by another. A server that only takes nothing
 /// answers when it is asked for room.
 const SILENT: u32 = 5;
+/// But not always: a Linux before 6.6 that has no memory left for a connection drops what it had made
+/// room for without a word. So a server whose machine still takes connections is given up only after
+/// so many looks.
+const SILENT_BUT_THERE: u32 = 15;
 
 /// Bytes that were carried.
 #[derive(Debug, Default)]
@@ -214,6 +218,8 @@ pub(crate) struct Relay<'a> {
     /// While something that was sent may not have arrived: looks in a row at which the server was silent,
     /// and when the last was.
     looks: Option<(u32, Instant)>,
+    /// The connection that was begun at the last of those, to see whether the server's machine takes any.
+    knock: Option<TcpStream>,
 }
 
 /// Which streams can be read.
@@ -244,6 +250,7 @@ impl<'a> Relay<'a> {
             told_outer: false,
             told_inner: false,
             looks: None,
+            knock: None,
         }
     }
 
@@ -336,8 +343,13 @@ impl<'a> Relay<'a> {
             let awaited = sys::awaited(self.outer.as_fd()).map_err(RelayError::Outer)?;
             let silent =
                 if awaited.acknowledgement && awaited.heard >= LOOK { silent + 1 } else { 0 };
-            if silent >= SILENT {
+            let there = self.knock.take().is_some_and(|knock| is_taken(&knock));
+            if silent >= if there { SILENT_BUT_THERE } else { SILENT } {
                 return Err(RelayError::Outer(Errno::ETIMEDOUT));
+            }
+            if silent + 1 >= SILENT {
+                let server = self.outer.peer_addr().ok();
+                self.knock = server.and_then(|server| sys::connect_tcp(server).ok());
             }
             let arrived = !awaited.acknowledgement && !awaited.room;
             self.looks = if arrived { None } else { Some((silent, Instant::now())) };
@@ -446,6 +458,13 @@ fn flush(buffer: &mut Buffer, mut to: &TcpStream) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether a connection that was begun a while ago has come about.
+fn is_taken(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        && matches!(stream.take_error(), Ok(None))
+}
+
 /// Whether an error only says that it is not the time.
 fn later(error: &io::Error) -> Result<(), Errno> {
     match error.kind() {
@@ -464,20 +483,29 @@ mod tests {
     use std::net::TcpListener;
     use std::thread::{self, JoinHandle};
 
-    /// Two ends of a connection.
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    /// Two ends of a connection to a server's listener.
+    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
         let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         (one, listener.accept().unwrap().0)
     }
 
-    /// The kernel's end of a relay that is at work, the server's, and what becomes of it.
-    fn at_work()
-    -> (TcpStream, StreamOwned<ServerConnection, TcpStream>, JoinHandle<Result<(), RelayError>>)
-    {
+    fn listener() -> TcpListener {
+        TcpListener::bind(("127.0.0.1", 0)).unwrap()
+    }
+
+    type AtWork =
+        (TcpStream, StreamOwned<ServerConnection, TcpStream>, JoinHandle<Result<(), RelayError>>);
+
+    /// The kernel's end of a relay that is at work, the server's, and what becomes of it. The server takes
+    /// no more connections.
+    fn at_work() -> AtWork {
+        at_work_with(&listener())
+    }
+
+    fn at_work_with(to: &TcpListener) -> AtWork {
         let authority = Authority::new();
         let config = standin::server(&authority.good(), &[&rustls::version::TLS13], &[]).0;
-        let ((kernel, inner), (outer, server)) = (pair(), pair());
+        let ((kernel, inner), (outer, server)) = (pair(&listener()), pair(to));
         let mut session = tls::tests::session(&authority);
         let relaying = thread::spawn(move || {
             inner.set_nonblocking(true).unwrap();
@@ -516,6 +544,41 @@ mod tests {
         assert_eq!(relaying.join().unwrap(), Err(RelayError::Outer(Errno::ETIMEDOUT)));
         assert!(took > 9.0, "{took}");
         assert_eq!(kernel.read(&mut [0; 4]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_server_whose_machine_takes_connections_is_given_up_after_thirty_seconds() {
+        let listener = listener();
+        let (mut kernel, server, relaying) = at_work_with(&listener);
+        let (mut other, mut pausing, carrying) = at_work_with(&listener);
+        // A server that does not hear what was acknowledged would go on sending it.
+        thread::sleep(Duration::from_secs(1));
+        for server in [&server, &pausing] {
+            sys::deafen(server.sock.as_fd());
+        }
+        let cut = Instant::now();
+        kernel.write_all(b"call").unwrap();
+        other.write_all(b"call").unwrap();
+        thread::sleep(Duration::from_secs(15));
+        for waiting in [&relaying, &carrying] {
+            assert!(!waiting.is_finished(), "it was given up");
+        }
+        // One has memory again: nothing is lost.
+        sys::undeafen(pausing.sock.as_fd());
+        let mut bytes = [0; 4];
+        pausing.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"call");
+        while !relaying.is_finished() {
+            assert!(cut.elapsed() < Duration::from_secs(40), "it is not given up");
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(cut.elapsed() > Duration::from_secs(28), "{:?}", cut.elapsed());
+        assert_eq!(relaying.join().unwrap(), Err(RelayError::Outer(Errno::ETIMEDOUT)));
+        pausing.write_all(b"answer").unwrap();
+        let mut bytes = [0; 6];
+        other.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"answer");
+        assert!(!carrying.is_finished());
     }
 
     #[test]
