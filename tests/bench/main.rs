@@ -171,7 +171,7 @@ fn in_vm(
             let [figure, who, value] = parts[..] else {
                 return Err(format!("not a sample: {line}").into());
             };
-            let value = value.parse()?;
+            let value = value.parse().map_err(|e| format!("{line}: {e}"))?;
             match figures.iter_mut().find(|f| f.name == figure && f.who == who) {
                 Some(figure) => figure.samples.push(value),
                 None => figures.push(Figure::of(kernel, figure, who, vec![value])),
