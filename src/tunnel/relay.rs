@@ -218,8 +218,10 @@ pub(crate) struct Relay<'a> {
     /// While something that was sent may not have arrived: looks in a row at which the server was silent,
     /// and when the last was.
     looks: Option<(u32, Instant)>,
-    /// The connection that was begun at the last of those, to see whether the server's machine takes any.
+    /// The connection that was begun at the last of those, to see whether the server's machine takes any,
+    /// and whether it took the one before.
     knock: Option<TcpStream>,
+    was_there: bool,
 }
 
 /// Which streams can be read.
@@ -251,6 +253,7 @@ impl<'a> Relay<'a> {
             told_inner: false,
             looks: None,
             knock: None,
+            was_there: false,
         }
     }
 
@@ -339,11 +342,14 @@ impl<'a> Relay<'a> {
         if ready.outer {
             // It is.
             self.looks = Some((0, Instant::now()));
+            (self.knock, self.was_there) = (None, false);
         } else if looked.elapsed() >= LOOK {
             let awaited = sys::awaited(self.outer.as_fd()).map_err(RelayError::Outer)?;
             let silent =
                 if awaited.acknowledgement && awaited.heard >= LOOK { silent + 1 } else { 0 };
-            let there = self.knock.take().is_some_and(|knock| is_taken(&knock));
+            // One knock may get lost.
+            let taken = self.knock.take().is_some_and(|knock| is_taken(&knock));
+            let there = std::mem::replace(&mut self.was_there, taken) || taken;
             if silent >= if there { SILENT_BUT_THERE } else { SILENT } {
                 return Err(RelayError::Outer(Errno::ETIMEDOUT));
             }

@@ -249,6 +249,11 @@ impl Keeper<'_> {
                 {
                     return Err(UnitError::PortTaken(port));
                 }
+                // Listeners without a tunnel would be taken for one by whoever comes next.
+                Err(failed @ UnitError::Failed { .. }) if self.is_held(&instance) => {
+                    let _ = self.take_down(wanted.mount_point, until);
+                    return Err(failed);
+                }
                 other => return other.map(|()| port),
             }
         }

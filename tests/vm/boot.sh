@@ -3,8 +3,8 @@
 # /rig/main there as root under bash. Its output is ours as it comes; our exit code is its own
 # (125: the VM died or took longer than SECONDS).
 # DISK=FILE boots that disk, which is written to, instead of a throw-away system; NET= holds what QEMU
-# is to know of a network. COUNT=1: each instruction takes 2 ns of the VM's time and nothing else takes any, so that
-# its clock counts them; what it waits for is there at once.
+# is to know of a network. COUNT=1: each instruction takes 2 ns of the VM's time, so that its clock counts them; where it
+# waits for a timer, that time passes at once.
 # Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
 set -u
 images=$1 kernel=$2 folder=$3 limit=${4:-900}

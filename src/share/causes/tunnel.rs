@@ -206,7 +206,7 @@ fn credentials(share: &Share) -> String {
         None if share.encryption.as_ref().is_some_and(|e| e.aws_environment) => format!(
             "set AWS's variables where the tunnel has them from (with systemd a drop-in of \
              efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo \
-             efs-agent unmount`; or {ROLE}"
+             efs-agent unmount` when nobody works in a share; or {ROLE}"
         ),
         None => ROLE.to_owned(),
     }
@@ -532,7 +532,7 @@ mod tests {
             explained("iam = true\naws_environment = true\n"),
             "set AWS's variables where the tunnel has them from (with systemd a drop-in of \
              efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo \
-             efs-agent unmount`; or attach an IAM role to the fleet (or image builder), or name a profile of \
+             efs-agent unmount` when nobody works in a share; or attach an IAM role to the fleet (or image builder), or name a profile of \
              root's ~/.aws/credentials in `aws_profile`"
         );
     }
