@@ -6,6 +6,8 @@
 # is to know of a network. COUNT=1: each instruction takes 2 ns of the VM's time, so that its clock counts them; where it
 # waits for a timer, that time passes at once.
 # Software emulation always: a /dev/kvm that can be opened may still not boot these kernels.
+# In braces, so that bash has read it to its end before it begins: who edits it meanwhile changes nothing.
+{
 set -u
 images=$1 kernel=$2 folder=$3 limit=${4:-900}
 work=$(mktemp -d) || exit 125
@@ -35,3 +37,4 @@ if [ -z "$code" ]; then
   exit 125
 fi
 exit "$code"
+}
