@@ -27,7 +27,7 @@ help:
 	@echo 'make image-test  the RPM on machines with systemd: installed, upgraded, erased, and the image booted twice'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
-	@echo 'make bench    measured against what people use now: target/bench/report.html (half an hour); ROUNDS=5 KERNEL=6.12'
+	@echo 'make bench    measured against what people use now: target/bench/report.html (an hour); ROUNDS=5 KERNEL=6.12'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
 	@echo 'make soak     a tunnel at full rate for an hour, in which nothing may grow: on loopback, and in a VM below'
 	@echo '              a mount; SECONDS=60 is shorter, KERNEL=5.10 is the VM of the other kernel'

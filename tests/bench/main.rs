@@ -53,7 +53,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let (count, time) = (prepare(&of_count, &agent)?, prepare(&of_time, &agent)?);
     let kernels = variable("KERNEL", "5.10 6.12");
     println!(
-        "bench: {} rounds on {kernels}; this takes about half an hour",
+        "bench: {} rounds on {kernels}; all figures take about an hour",
         variable("ROUNDS", "15")
     );
     let mut figures: Vec<Figure> = Vec::new();
