@@ -102,16 +102,16 @@ image-test: build man
 	cargo test --locked --test image
 
 vm-test: elastic-bundle man
-	cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+	NAMED=1 cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
 
 faults: elastic-bundle
-	BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
+	NAMED=1 BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
 
 bench: build
 	cargo test --locked --test bench
 
 kills: elastic-bundle
-	KILLS=10 cargo test --locked --test vm -- 'at any instant'
+	NAMED=1 KILLS=10 cargo test --locked --test vm -- 'at any instant'
 
 # The tests that take a few seconds in `make test`, side by side, on the program as it is shipped. Each is
 # told of when it ends; if one fails, so does this, after the other.
@@ -124,7 +124,7 @@ soak-loopback:
 	  at_full_rate_and_with_ever_new_connections_nothing_grows
 
 soak-vm:
-	SOAK=$(SECONDS) cargo test --locked --test vm -- '$(or $(KERNEL),6.12): tunnel: a soak at full rate'
+	NAMED=1 SOAK=$(SECONDS) cargo test --locked --test vm -- '$(or $(KERNEL),6.12): tunnel: a soak at full rate'
 
 fuzz:
 	@tests/fuzz/run.sh

@@ -240,19 +240,16 @@ impl Keeper<'_> {
                 false => self.start_detached(wanted, port, until),
             };
             match started {
-                // Where the port was had, another one mends nothing.
-                Err(UnitError::Failed { .. })
-                    if wanted.port.is_none() && tries < PORTS && !self.is_held(&instance) => {}
-                // systemd says no more than that it has failed.
-                Err(UnitError::Failed { .. })
-                    if wanted.port.is_some() && is_taken(port) && !self.is_held(&instance) =>
-                {
-                    return Err(UnitError::PortTaken(port));
-                }
-                // Listeners without a tunnel would be taken for one by whoever comes next.
+                // The port was had, so another one mends nothing; and listeners without a tunnel would be
+                // taken for one by whoever comes next.
                 Err(failed @ UnitError::Failed { .. }) if self.is_held(&instance) => {
                     let _ = self.take_down(wanted.mount_point, until);
                     return Err(failed);
+                }
+                Err(UnitError::Failed { .. }) if wanted.port.is_none() && tries < PORTS => {}
+                // systemd says no more than that it has failed.
+                Err(UnitError::Failed { .. }) if wanted.port.is_some() && is_taken(port) => {
+                    return Err(UnitError::PortTaken(port));
                 }
                 other => return other.map(|()| port),
             }

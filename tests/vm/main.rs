@@ -4,8 +4,8 @@
 //! to the test report.
 //!
 //! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KILLS=10
-//! makes ten times as many random kills, SOAK=60 has the soak take so many seconds. What the rows of the
-//! fault matrix came to is left in target/faults.json.
+//! makes ten times as many random kills, SOAK=60 has the soak take so many seconds; with NAMED=1 there must be
+//! such a scenario. What the rows of the fault matrix came to is left in target/faults.json.
 
 use board::{Board, Vm};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -67,6 +67,11 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
         if !arguments.list {
             vms.extend(dealt.into_iter().filter(|vm| !vm.is_empty()).map(|vm| (kernel, vm)));
         }
+    }
+    // Of all test programs that `cargo test WORDS` runs, this one may have nothing to do; what make runs has.
+    if vms.is_empty() && !arguments.list && std::env::var_os("NAMED").is_some() {
+        let words = arguments.filter.as_deref().unwrap_or_default();
+        return Err(format!("no scenario has \"{words}\" in its name").into());
     }
     // Trials only wait for what the VMs say, and these run beside them.
     arguments.test_threads = Some(2);
