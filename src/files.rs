@@ -5,7 +5,7 @@
 //! them, and what a fault costs, is their owners' business.
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, read, unlinkat};
 use std::ffi::{OsStr, OsString};
@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The most that is read, in bytes: what is larger is no file that a person wrote.
 pub const LARGEST: u64 = 1 << 20;
@@ -119,7 +120,7 @@ pub struct Place {
 pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut at = PathBuf::from("/");
-    let mut fault = fault(fstatat(AT_FDCWD, root, AtFlags::empty()), &at);
+    let mut fault = root_fault(root);
     let mut names = Vec::new();
     for part in path.components() {
         match part {
@@ -161,6 +162,20 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     Ok(Place { way: Way::Walked(Rc::new(folder)), name: name.to_owned(), path: at, fault })
 }
 
+/// What is wrong with `root` itself. That of the machine is looked at once: if it is root's alone, it stays so.
+fn root_fault(root: &Path) -> Option<Fault> {
+    static SOUND: AtomicBool = AtomicBool::new(false);
+    let top = Path::new("/");
+    if root == top && SOUND.load(Ordering::Relaxed) {
+        return None;
+    }
+    let fault = fault(fstatat(AT_FDCWD, root, AtFlags::empty()), top);
+    if root == top && fault.is_none() {
+        SOUND.store(true, Ordering::Relaxed);
+    }
+    fault
+}
+
 /// The path of the folder `names` below `root`, if each on the way is a folder that root alone can
 /// change. From the top down: what has been looked at cannot be swapped for something else any more.
 fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
@@ -174,6 +189,65 @@ fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
         }
     }
     Some(path)
+}
+
+/// Where `path` below `root` really is, if root alone decides that: symlinks are followed that are root's own,
+/// and lie in folders that nobody else can change.
+///
+/// # Errors
+/// The first folder or link on the way that somebody else could change, or that is not there.
+pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
+    const MOST_LINKS: usize = 40;
+    let stat = |at: &Path| {
+        let below = root.join(at.strip_prefix("/").unwrap_or(at));
+        fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW)
+    };
+    let refused = |errno, at: &Path| match errno {
+        Errno::ENOENT => Refused::Obstacle(Obstacle::Unopenable(errno)),
+        errno => Refused::Obstacle(Obstacle::Unreachable(at.to_owned(), errno)),
+    };
+    if let Some(fault) = root_fault(root) {
+        return Err(Refused::Fault(fault));
+    }
+    let parts = |path: &Path| -> Vec<OsString> {
+        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let (mut at, mut left, mut links) = (PathBuf::from("/"), parts(path), 0);
+    while let Some(part) = left.pop() {
+        if part == "/" {
+            at = PathBuf::from("/");
+            continue;
+        }
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&part);
+        let found = stat(&next).map_err(|errno| refused(errno, &next))?;
+        if found.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFLNK.bits() {
+            // The file itself is looked at when it is open.
+            if !left.is_empty()
+                && let Some(fault) = fault(Ok(found), &next)
+            {
+                return Err(Refused::Fault(fault));
+            }
+            at = next;
+            continue;
+        }
+        // A link has every mode; in a folder of root's alone it is its owner's that counts.
+        if found.st_uid != ROOT {
+            let why = format!("is a symlink of user {}", found.st_uid);
+            return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
+        }
+        links += 1;
+        let target = readlinkat(AT_FDCWD, &root.join(next.strip_prefix("/").unwrap_or(&next)));
+        let target = target.map_err(|errno| refused(errno, &next))?;
+        if links > MOST_LINKS {
+            return Err(refused(Errno::ELOOP, &next));
+        }
+        left.extend(parts(Path::new(&target)));
+    }
+    Ok(at)
 }
 
 impl Place {
@@ -538,6 +612,41 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn links_are_followed_only_where_root_alone_decides() {
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        let root = dir.path();
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+        for folder in ["a/b", "user"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("a/b/token"), "t").unwrap();
+        for (link, target) in [
+            ("a/data", "b"),
+            ("var", "/a/../a"),
+            ("loop", "loop"),
+            ("user/link", "/a/b/token"),
+            ("theirs", "a/b"),
+        ] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        std::os::unix::fs::chown(root.join("user"), Some(1001), None).unwrap();
+        std::os::unix::fs::lchown(root.join("theirs"), Some(1001), None).unwrap();
+        let to = |path: &str| followed(root, Path::new(path));
+        for fine in ["/a/b/token", "/a/data/token", "/var/data/token", "/a/b/../data/token"] {
+            assert_eq!(to(fine).unwrap(), Path::new("/a/b/token"), "{fine}");
+        }
+        let fault = |path: &str| match to(path) {
+            Err(Refused::Fault(fault)) => format!("{} {}", fault.path.display(), fault.why),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fault("/user/link"), "/user belongs to user 1001");
+        assert_eq!(fault("/theirs/token"), "/theirs is a symlink of user 1001");
+        assert!(matches!(to("/loop/x"), Err(Refused::Obstacle(_))));
+        let gone = to("/a/none/x");
+        assert!(matches!(gone, Err(Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT)))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! serde_json would be shorter, but keeps neither places nor duplicate keys, and
 //! spells numbers and strings in its own way; in the tests it is the judge.
 
+use crate::text::misleads;
 use std::ops::Range;
 
 /// How deep arrays and objects may be nested: the scanner calls itself.
@@ -111,7 +112,8 @@ pub fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if u32::from(c) < 0x20 => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            // JSON itself demands it below U+0020 alone; whoever prints it has a terminal.
+            c if misleads(c) => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => quoted.push(c),
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::config::{Facility, Level};
 use crate::sys;
+use crate::text::plain;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
@@ -50,11 +51,6 @@ struct Sinks {
     syslog: Option<Logger<Datagrams, Untimed>>,
 }
 
-/// `text` as one line for a terminal: control characters become spaces.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 impl Log {
     /// A log to `out` alone; [`Log::add_syslog`] adds the other sink.
     pub fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
@@ -71,6 +67,11 @@ impl Log {
     /// The least level written from now on.
     pub fn set_level(&self, level: Level) {
         self.locked(|sinks| sinks.level = level);
+    }
+
+    /// Whether lines of this level are written.
+    pub fn takes(&self, level: Level) -> bool {
+        self.locked(|sinks| level <= sinks.level)
     }
 
     /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.

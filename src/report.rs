@@ -5,6 +5,7 @@ use crate::config::Share;
 use crate::retry::seconds;
 use crate::share::Mounted;
 use crate::share::causes::{Cause, Class};
+use crate::share::client::Identity;
 use std::time::Duration;
 
 /// An exit code, after sysexits.h.
@@ -129,6 +130,8 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// The number of the signal that ended the run, if one did.
     pub stopped_by: Option<i32>,
+    /// Who this machine is to its servers.
+    pub client: Identity,
 }
 
 impl Report {
@@ -185,7 +188,7 @@ mod tests {
     }
 
     fn code(outcomes: Vec<Outcome>, stopped_by: Option<i32>) -> Code {
-        Report { outcomes, stopped_by }.code()
+        Report { outcomes, stopped_by, client: Identity::NoClient }.code()
     }
 
     #[test]
@@ -212,7 +215,7 @@ mod tests {
              attempts in 1.234 s"
         );
         let outcomes = vec![outcome(true, None), outcome(true, Some(Class::Permanent))];
-        let report = Report { outcomes, stopped_by: None };
+        let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
         assert_eq!(
             report.summary(),
             "1 of 2 shares mounted; not there, for the reasons above: /mnt/efs_share"

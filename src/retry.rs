@@ -27,7 +27,7 @@ pub struct Deadline(Duration);
 impl Deadline {
     /// The instant `span` from now.
     pub fn after(clock: &dyn Clock, span: Duration) -> Self {
-        Self(clock.now() + span)
+        Self(clock.now().saturating_add(span))
     }
 
     /// The earlier of this and the instant `span` from now.
@@ -45,6 +45,30 @@ impl Deadline {
         self.left(clock).is_zero()
     }
 }
+
+/// What is done with spans where the operators would end the program: they overflow, or divide by zero.
+pub trait Span {
+    /// The `n`th part; of no parts at all, the whole.
+    #[must_use]
+    fn part(self, n: usize) -> Self;
+
+    /// Twice as long, but for no longer than a day.
+    #[must_use]
+    fn doubled(self) -> Self;
+}
+
+impl Span for Duration {
+    fn part(self, n: usize) -> Self {
+        self.checked_div(u32::try_from(n).unwrap_or(u32::MAX)).unwrap_or(self)
+    }
+
+    fn doubled(self) -> Self {
+        self.saturating_mul(2).min(DAY)
+    }
+}
+
+/// Longer than anything is waited for.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A span for people: one decimal.
 pub fn seconds(span: Duration) -> String {
@@ -74,8 +98,8 @@ impl Backoff {
     /// The pause before the next attempt.
     pub fn pause(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(LONGEST_PAUSE);
-        whole - self.jitter(whole / 2)
+        self.next = whole.doubled().min(LONGEST_PAUSE);
+        whole.saturating_sub(self.jitter(whole.part(2)))
     }
 
     /// A random span below `most`.

@@ -1,68 +1,147 @@
-//! /run/efs-agent/status.json: how the last session start ended, for people and for `status`. No
-//! run decides anything by it, but that `unmount` learns from it which mount points were made.
+//! /run/efs-agent/status.json: how the last session start ended, for people and for `status`; and what the runs of
+//! this boot have mounted, which mount points they made for it, and which of that the config of the last one no
+//! longer had. A mount of these is known by its number and its file system, wherever the config has gone.
 
 use crate::config::Share;
 use crate::files::{self, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
-use crate::share::Mounted;
+use crate::share::client::{Identity, SetBy};
+use crate::share::linux::{Namespace, namespace};
+use crate::share::remembered::{Remembered, STATUS, contents, is_of, member, objects};
+use crate::share::{Mounted, remembered, table};
 use crate::sys;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::Duration;
 
-/// Where it is.
-pub const STATUS: &str = "/run/efs-agent/status.json";
+/// So many mounts of earlier runs are kept in mind.
+const MOST: usize = 256;
+/// So often another run that writes the file is waited for, and so long each time.
+const TRIES: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Writes down how a run with `config` ended. `at` is now, as RFC 3339 has it; `root` is `/` outside of
 /// tests. That it cannot be written is nobody's loss.
 pub fn write(root: &Path, config: &Path, report: &Report, code: Code, once: bool, at: &str) {
-    let path = Path::new(STATUS);
-    // Closed to others, so that nobody else can hold the lock.
-    let folder = root.join("run/efs-agent");
-    let fresh = DirBuilder::new().mode(0o700).create(folder).is_ok();
-    let Ok(place) = files::find(root, path) else {
+    let Some((place, folder, before)) = open(root) else {
         return;
     };
-    let Ok(folder) = place.folder() else {
-        return;
-    };
-    // Another run is writing: it will do.
-    if sys::lock_now(&folder).is_err() {
-        return;
-    }
-    if place.trust(None).is_err() {
-        return;
-    }
-    // In a folder that we have just made there is none.
-    let before = if fresh { None } else { contents(&place) };
-    let text = text(config, report, code, once, at, before.as_deref());
+    let earlier = before.as_deref().map_or(Vec::new(), |before| earlier(root, before, report));
+    let text = text(config, report, code, once, at, before.as_deref(), &earlier);
     let _ = place.put(&folder, text.as_bytes());
 }
 
-fn contents(place: &Place) -> Option<String> {
-    String::from_utf8(place.read().ok()??).ok()
+/// Notes a share that is up while others of its run are not yet, so that it is known even if the run is killed.
+pub fn remember(root: &Path, outcome: &Outcome) {
+    let Some((place, folder, before)) = open(root) else {
+        return;
+    };
+    let _ = place.put(&folder, with(before.as_deref(), outcome).as_bytes());
 }
 
-/// The text of it, if there is one that root alone can have written.
-pub fn read(root: &Path) -> Option<String> {
-    contents(&files::find(root, Path::new(STATUS)).ok()?)
+/// The text `before` with one more share among those of earlier runs.
+fn with(before: Option<&str>, outcome: &Outcome) -> String {
+    let one = share(outcome, before);
+    let document = before.and_then(|before| Document::parse(before).ok());
+    let earlier = document.as_ref().and_then(|document| member(&document.root, "earlier"));
+    match (before, earlier.map(|node| (node.span.clone(), &node.value))) {
+        (Some(before), Some((span, Value::Array(others)))) => {
+            let mut text = before.to_owned();
+            let comma = if others.is_empty() { "" } else { ",\n" };
+            let place = span.end.saturating_sub(1);
+            text.insert_str(place, &format!("{comma}{one}"));
+            text
+        }
+        // There is none, or an earlier version's, which remembers nothing.
+        _ => format!("{{\"version\": 1, \"shares\": [], \"earlier\": [{one}]}}\n"),
+    }
 }
 
-/// Whether the mount point of `share` was made for it, as `status` (the text of the file) has it.
-pub fn made(status: &str, share: &Share) -> bool {
-    let Ok(document) = Document::parse(status) else {
-        return false;
+/// What `before` knows to be mounted, and is so still, and the run with this report has not found: the text of each.
+fn earlier(root: &Path, before: &str, report: &Report) -> Vec<String> {
+    let Ok(document) = Document::parse(before) else {
+        return Vec::new();
     };
-    let Some(Value::Array(shares)) = member(&document.root, "shares").map(|node| &node.value)
-    else {
-        return false;
+    let found = |one: &Remembered| {
+        let mut mounted = report.outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+        mounted.any(|mounted| one.is_mount(mounted.id, &mounted.device))
     };
-    let point = share.mount_point.to_str().map(|point| Value::String(point.to_owned()));
-    shares.iter().any(|one| {
-        member(one, "mount_point").map(|node| &node.value) == point.as_ref()
-            && member(one, "made").is_some_and(|node| node.value == Value::Boolean(true))
-    })
+    let others: Vec<(&Node, Remembered)> = objects(&document.root)
+        .filter_map(|node| Some((node, Remembered::of(&document, node)?)))
+        .filter(|(_, one)| !found(one))
+        .collect();
+    // In a mount name space of its own, a run does not see what is mounted for all others.
+    let sees_all = namespace(&root.join("proc")) != Namespace::Private;
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let bytes = files::whole(&root.join("proc/self/mountinfo")).unwrap_or_default();
+    let table = table::parse(&bytes);
+    let is_mounted = |one: &Remembered| !sees_all || table.iter().any(|entry| one.is(entry));
+    let others = others.into_iter().filter(|(_, one)| is_mounted(one)).take(MOST);
+    others.map(|(node, _)| document.slice(node.span.clone()).to_owned()).collect()
+}
+
+/// The same as [`locked`], and what is in the file; the folder is made where there is none.
+fn open(root: &Path) -> Option<(Place, File, Option<String>)> {
+    // Closed to others, so that nobody else can hold the lock.
+    let fresh = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent")).is_ok();
+    let (place, folder) = locked(root)?;
+    // In a folder that we have just made there is none.
+    let before = if fresh { None } else { contents(&place) };
+    Some((place, folder, before))
+}
+
+/// The file, and its folder, locked until that is closed; none where somebody keeps the lock.
+fn locked(root: &Path) -> Option<(Place, File)> {
+    let place = files::find(root, Path::new(STATUS)).ok()?;
+    let folder = place.folder().ok()?;
+    // Whoever writes it does so in an instant.
+    let mut tries = 0..TRIES;
+    while sys::lock_now(&folder).is_err() {
+        tries.next()?;
+        std::thread::sleep(BETWEEN);
+    }
+    place.trust(None).ok()?;
+    Some((place, folder))
+}
+
+/// Notes that nothing of ours is mounted on the mount point of `share` any more, and that it is no longer one that
+/// was made for it: what is mounted and made there next is somebody's. Not if it has been mounted anew since the
+/// file had the text `before`.
+pub fn forget(root: &Path, share: &Share, before: &str) {
+    let Some((place, folder)) = locked(root) else {
+        return;
+    };
+    let Some(text) = contents(&place) else {
+        return;
+    };
+    if let Some(new) = forgotten(&text, share, before).filter(|new| *new != text) {
+        let _ = place.put(&folder, new.as_bytes());
+    }
+}
+
+fn forgotten(status: &str, share: &Share, before: &str) -> Option<String> {
+    let document = Document::parse(status).ok()?;
+    let known = remembered::all(before);
+    let is_new =
+        |one: &Node| Remembered::of(&document, one).is_some_and(|one| !known.contains(&one));
+    if objects(&document.root).filter(|one| is_of(one, share)).any(is_new) {
+        return None;
+    }
+    let mut changes: Vec<(std::ops::Range<usize>, &str)> = objects(&document.root)
+        .filter(|one| is_of(one, share))
+        .flat_map(|one| [(member(one, "made"), "false"), (member(one, "mount"), "null")])
+        .filter_map(|(node, text)| Some((node?.span.clone(), text)))
+        .collect();
+    changes.sort_by_key(|(span, _)| span.start);
+    let mut text = status.to_owned();
+    for (span, new) in changes.into_iter().rev() {
+        text.replace_range(span, new);
+    }
+    Some(text)
 }
 
 /// How the last start ended, in one line, as `status` (the text of the file) has it.
@@ -97,14 +176,6 @@ pub fn told(status: &str) -> Option<String> {
     ))
 }
 
-/// The value of `key` in an object.
-fn member<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-    let Value::Object(members) = &node.value else {
-        return None;
-    };
-    members.iter().find(|member| member.key == key).map(|member| &member.value)
-}
-
 fn text(
     config: &Path,
     report: &Report,
@@ -112,15 +183,40 @@ fn text(
     once: bool,
     at: &str,
     before: Option<&str>,
+    earlier: &[String],
 ) -> String {
     let shares: Vec<String> = report.outcomes.iter().map(|one| share(one, before)).collect();
     format!(
-        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"config\": {}, \"exit\": {}, \"shares\": [\n{}\n]}}\n",
+        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"config\": {}, \"exit\": {}, \"client\": {}, \"shares\": [\n{}\n], \"earlier\": [{}]}}\n",
         quoted(at),
         quoted(&config.to_string_lossy()),
         code.0,
-        shares.join(",\n")
+        client(&report.client),
+        shares.join(",\n"),
+        earlier.join(",\n")
     )
+}
+
+/// Who this machine is to its servers, as JSON.
+pub fn client(identity: &Identity) -> String {
+    match identity {
+        Identity::Set { text, place, by } => {
+            let by = match by {
+                SetBy::EfsAgent => "efs-agent",
+                SetBy::Administrator => "administrator",
+            };
+            format!(
+                "{{\"identity\": {}, \"set_by\": {}, \"place\": {}}}",
+                quoted(text),
+                quoted(by),
+                quoted(place)
+            )
+        }
+        Identity::Unset { place, .. } => {
+            format!("{{\"identity\": null, \"set_by\": null, \"place\": {}}}", quoted(place))
+        }
+        Identity::NoClient => "null".to_owned(),
+    }
 }
 
 fn share(outcome: &Outcome, before: Option<&str>) -> String {
@@ -128,14 +224,31 @@ fn share(outcome: &Outcome, before: Option<&str>) -> String {
     let text = |text: Option<&str>| text.map_or("null".into(), quoted);
     let mounted = result.as_ref().ok();
     let cause = result.as_ref().err();
-    // What is mounted already was made, or not, by an earlier run.
-    let made = mounted.is_some_and(|mounted| match mounted.already {
-        true => before.is_some_and(|before| made(before, share)),
-        false => mounted.made,
+    // The folder of what was mounted already was made, or not, by an earlier run; or by one at the same time, which
+    // found that this one was quicker with the mount.
+    let is_old = |mounted: &Mounted, before: &str| {
+        let known = remembered::all(before);
+        mounted.already
+            || mounted.anew
+            || known.iter().any(|one| one.is_mount(mounted.id, &mounted.device))
+    };
+    let made = mounted.is_some_and(|mounted| {
+        let made_before =
+            |before: &&str| is_old(mounted, before) && remembered::made(before, share);
+        mounted.made || before.as_ref().is_some_and(made_before)
+    });
+    let mount = mounted.map_or("null".into(), |mounted| {
+        format!(
+            "{{\"id\": {}, \"device\": {}, \"source\": {}, \"address\": {}}}",
+            mounted.id,
+            quoted(&mounted.device),
+            quoted(&mounted.source),
+            quoted(&mounted.address)
+        )
     });
     format!(
         "  {{\"endpoint\": {}, \"path\": {}, \"mount_point\": {}, \"mounted\": {}, \"already\": {}, \
-         \"address\": {}, \"tls\": {}, \"made\": {made}, \"attempts\": {attempts}, \"seconds\": {:.3}, \"cause\": {}, \"cure\": {}}}",
+         \"address\": {}, \"tls\": {}, \"encrypted\": {}, \"mount\": {mount}, \"made\": {made}, \"attempts\": {attempts}, \"seconds\": {:.3}, \"cause\": {}, \"cure\": {}}}",
         quoted(&share.endpoint.to_string()),
         quoted(&share.path),
         quoted(&share.mount_point.to_string_lossy()),
@@ -143,6 +256,7 @@ fn share(outcome: &Outcome, before: Option<&str>) -> String {
         mounted.is_some_and(|mounted| mounted.already),
         text(mounted.map(Mounted::server).as_deref()),
         text(mounted.and_then(|mounted| Some(mounted.peer.as_ref()?.version.as_str()))),
+        share.encryption.is_some(),
         took.as_secs_f64(),
         text(cause.map(|cause| cause.sentence.as_str())),
         text(cause.map(|cause| cause.cure.as_str())),
@@ -154,7 +268,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::share::causes::{Cause, Class};
-    use std::time::Duration;
+    use crate::share::remembered::{self, made};
 
     fn report(made: bool, already: bool) -> Report {
         let config = "[[share]]\nendpoint = \"fs-1.example\"\n[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n";
@@ -174,6 +288,11 @@ mod tests {
         Report {
             outcomes: shares.into_iter().zip(results).map(outcome).collect(),
             stopped_by: None,
+            client: Identity::Set {
+                text: "efs-agent-0123".into(),
+                place: "/sys/x",
+                by: SetBy::EfsAgent,
+            },
         }
     }
 
@@ -183,10 +302,12 @@ mod tests {
     #[test]
     fn it_is_json_that_tells_of_each_share_and_is_read_again() {
         let report = report(true, false);
-        let text = text(Path::new(CONFIG), &report, Code::DEADLINE, false, AT, None);
+        let text = text(Path::new(CONFIG), &report, Code::DEADLINE, false, AT, None, &[]);
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["shares"][0]["address"], "10.0.0.1");
         assert_eq!(json["config"], CONFIG);
+        assert_eq!(json["client"]["identity"], "efs-agent-0123");
+        assert_eq!(json["client"]["set_by"], "efs-agent");
         assert_eq!(json["shares"][1]["cause"], "it is \"broken\"");
         assert!(made(&text, &report.outcomes[0].share));
         assert!(!made(&text, &report.outcomes[1].share));
@@ -206,11 +327,146 @@ mod tests {
     #[test]
     fn that_a_mount_point_was_made_outlasts_a_run_that_finds_it_mounted() {
         let config = Path::new(CONFIG);
-        let first = text(config, &report(true, false), Code::OK, false, AT, None);
-        let second = text(config, &report(false, true), Code::OK, false, AT, Some(&first));
+        let first = text(config, &report(true, false), Code::OK, false, AT, None, &[]);
+        let second = text(config, &report(false, true), Code::OK, false, AT, Some(&first), &[]);
         assert!(made(&second, &report(false, true).outcomes[0].share));
-        let other = text(config, &report(false, false), Code::OK, false, AT, Some(&second));
+        // One that was mounted anew is on the same folder.
+        let mut anew = report(false, false);
+        let new = anew.outcomes[0].result.as_mut().unwrap();
+        (new.id, new.anew) = (42, true);
+        let third = text(config, &anew, Code::OK, false, AT, Some(&second), &[]);
+        assert!(made(&third, &anew.outcomes[0].share));
+        // Of two runs at the same time, one has made the folder, and the other the mount.
+        let quicker = text(config, &report(false, false), Code::OK, false, AT, None, &[]);
+        assert!(!made(&quicker, &anew.outcomes[0].share));
+        for (one, other) in [((true, true), (false, false)), ((false, false), (true, true))] {
+            let one = text(config, &report(one.0, one.1), Code::OK, false, AT, None, &[]);
+            let both = report(other.0, other.1);
+            let both = text(config, &both, Code::OK, false, AT, Some(&one), &[]);
+            assert!(made(&both, &anew.outcomes[0].share), "{both}");
+        }
+        // Another mount, on a folder that was there.
+        let mut later = report(false, false);
+        later.outcomes[0].result.as_mut().unwrap().id = 41;
+        let other = text(config, &later, Code::OK, false, AT, Some(&second), &[]);
         assert!(!made(&other, &report(false, true).outcomes[0].share));
+    }
+
+    #[test]
+    fn a_mount_point_that_was_removed_is_no_longer_one_that_was_made() {
+        let report = report(true, false);
+        let text = text(Path::new(CONFIG), &report, Code::OK, false, AT, None, &[]);
+        let (one, other) = (&report.outcomes[0].share, &report.outcomes[1].share);
+        let after = forgotten(&text, one, &text).unwrap();
+        assert!(made(&text, one) && !made(&after, one));
+        assert!(remembered::all(&text).iter().any(|known| known.is_share(one)));
+        assert_eq!(remembered::all(&after), []);
+        let back = "\"mount\": {\"id\": 40, \"device\": \"0:45\", \"source\": \"fs-1.example:/\", \
+                    \"address\": \"10.0.0.1\"}, \"made\": true";
+        assert_eq!(after.replacen("\"mount\": null, \"made\": false", back, 1), text);
+        assert_eq!(forgotten(&text, other, &text).unwrap(), text, "nothing to change is no error");
+        assert_eq!(forgotten(&text, one, "{}"), None, "it was mounted since");
+        assert_eq!(forgotten("{", one, ""), None);
+    }
+
+    #[test]
+    fn what_is_mounted_and_no_longer_in_the_config_is_remembered_as_long_as_it_is_mounted() {
+        let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        let table = |text: &str| {
+            std::fs::write(dir.path().join("proc/self/mountinfo"), text).unwrap();
+        };
+        let first = text(Path::new(CONFIG), &report(true, false), Code::OK, false, AT, None, &[]);
+        let share = report(true, false).outcomes[0].share.clone();
+        let point = share.mount_point.display();
+        let line = format!("40 1 0:45 / {point} rw - nfs4 fs-1.example:/ rw,addr=10.0.0.1\n");
+        table(&line);
+        // The next run has another config, in which the second share alone is left.
+        let mut other = report(false, false);
+        other.outcomes.remove(0);
+        let kept = earlier(dir.path(), &first, &other);
+        assert_eq!(kept.len(), 1);
+        let second = text(Path::new(CONFIG), &other, Code::OK, false, AT, Some(&first), &kept);
+        let known = remembered::all(&second);
+        assert!(known.len() == 1 && known[0].is_share(&share), "{known:?}");
+        assert!(made(&second, &share));
+        assert_eq!(known[0].share().source(), share.source());
+        assert!(known[0].share().encryption.is_none());
+        // And the one after that.
+        assert_eq!(earlier(dir.path(), &second, &other), kept);
+        // A run that finds it has it among its own.
+        assert_eq!(earlier(dir.path(), &second, &report(true, false)), [""; 0]);
+        // Another mount of that number, or on that place, is not it.
+        for (this, that) in [
+            ("40 1", "41 1"),
+            ("0:45", "0:46"),
+            ("/mnt", "/srv"),
+            ("nfs4 fs", "tmpfs fs"),
+            (" fs-1", " fs-2"),
+            ("0.0.1", "0.0.2"),
+        ] {
+            table(&line.replacen(this, that, 1));
+            assert_eq!(earlier(dir.path(), &second, &other), [""; 0], "{that}");
+        }
+        // That of an earlier version has no such words.
+        assert_eq!(remembered::all("{\"shares\": [{\"mount_point\": \"/mnt/a\"}]}"), []);
+    }
+
+    #[test]
+    fn a_share_that_is_up_before_its_run_ends_is_remembered_at_once() {
+        let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        let report = report(true, false);
+        let one = &report.outcomes[0];
+        let mut two = one.clone();
+        two.share.mount_point = "/mnt/two".into();
+        let known = || {
+            let text = remembered::read(dir.path()).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap();
+            (remembered::all(&text).into_iter().map(|one| one.share().mount_point), text)
+        };
+        // The file does not exist, then has one, then the result of an earlier run.
+        for (outcome, wanted) in
+            [(one, vec!["/mnt/efs_share"]), (&two, vec!["/mnt/efs_share", "/mnt/two"])]
+        {
+            remember(dir.path(), outcome);
+            let (points, text) = known();
+            assert_eq!(
+                points.collect::<Vec<_>>(),
+                wanted.iter().map(Path::new).collect::<Vec<_>>()
+            );
+            assert!(made(&text, &outcome.share) && told(&text).is_none(), "{text}");
+        }
+        write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT);
+        let last = told(&known().1).unwrap();
+        remember(dir.path(), &two);
+        let (points, text) = known();
+        assert_eq!((points.count(), told(&text)), (2, Some(last)));
+        // What is not to be understood is written anew.
+        std::fs::write(dir.path().join("run/efs-agent/status.json"), "{").unwrap();
+        remember(dir.path(), one);
+        assert_eq!(known().0.count(), 1);
+    }
+
+    #[test]
+    fn another_run_that_writes_it_is_waited_for() {
+        let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        let write = |once| {
+            write(dir.path(), Path::new(CONFIG), &report(true, false), Code::OK, once, AT);
+            let text = remembered::read(dir.path()).unwrap();
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            json["once"].as_bool().unwrap()
+        };
+        assert!(!write(false));
+        let folder = File::open(dir.path().join("run/efs-agent")).unwrap();
+        sys::lock_now(&folder).unwrap();
+        std::thread::scope(|scope| {
+            let writes = scope.spawn(|| write(true));
+            std::thread::sleep(Duration::from_millis(100));
+            drop(folder);
+            assert!(writes.join().unwrap(), "it was not written");
+        });
     }
 
     #[test]
@@ -219,7 +475,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("run")).unwrap();
         for (code, exit) in [(Code::DEADLINE, 75), (Code::OK, 0)] {
             write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT);
-            let json: serde_json::Value = serde_json::from_str(&read(dir.path()).unwrap()).unwrap();
+            let json: serde_json::Value =
+                serde_json::from_str(&remembered::read(dir.path()).unwrap()).unwrap();
             assert_eq!(json["exit"], exit);
             assert_eq!(json["once"], true);
         }

@@ -74,7 +74,7 @@ impl Stop {
     /// # Errors
     /// [`Stopped`], as there.
     pub fn events(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<PollFlags>, Stopped> {
-        let end = Instant::now() + span;
+        let began = Instant::now();
         let mut looked = false;
         let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 2);
         all.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
@@ -83,7 +83,7 @@ impl Stop {
         let ours = all.len();
         all.extend(fds.iter().cloned());
         loop {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = span.saturating_sub(began.elapsed());
             let millis = left.as_micros().div_ceil(1000);
             match poll(&mut all, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
                 Err(Errno::EINTR) => {}

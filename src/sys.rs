@@ -13,6 +13,7 @@ use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
@@ -107,11 +108,12 @@ pub fn is_root() -> bool {
 /// The capabilities that are in effect (capget(2)), as in CapEff of /proc/self/status.
 pub fn capabilities() -> Option<u64> {
     const VERSION_3: u32 = 0x2008_0522;
-    let header = [VERSION_3, 0];
+    // The kernel writes into it where it does not know that version.
+    let mut header = [VERSION_3, 0];
     // Effective, permitted, inheritable: the lower halves, then the upper ones.
     let mut sets = [0u32; 6];
-    // SAFETY: the header is two words, and version 3 writes two structs of three words each.
-    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) };
+    // SAFETY: the header is two words that may be written to, and version 3 writes two structs of three words each.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
     (got == 0).then(|| u64::from(sets[3]) << 32 | u64::from(sets[0]))
 }
 
@@ -156,9 +158,69 @@ pub fn private_mounts() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Gives this (forked) process a host name of its own, in a UTS name space of its own: whoever else runs
+/// keeps the machine's.
+///
+/// # Errors
+/// The errno: EPERM where a filter or a unit's RestrictNamespaces= forbids it.
+pub fn take_host_name(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: unshare takes no pointer; sethostname reads as many bytes as the name has.
+    unsafe {
+        Errno::result(libc::unshare(libc::CLONE_NEWUTS))?;
+        Errno::result(libc::sethostname(name.as_ptr(), name.to_bytes().len()))?;
+    }
+    Ok(())
+}
+
+/// Has the kernel load the module of a type of file system, if it is not loaded yet. Mounts nothing.
+pub fn load_file_system(name: &CStr) {
+    const FSOPEN_CLOEXEC: libc::c_ulong = 1;
+    // SAFETY: reads a NUL-terminated string. (By its number: the call is newer than libc's wrappers.)
+    let opened =
+        Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) });
+    match opened {
+        // SAFETY: it was just opened and nobody else owns it.
+        Ok(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        Err(Errno::ENOSYS) => {
+            // Before Linux 5.2: without the data that an NFS mount needs, this fails behind the loading.
+            let none = std::ptr::null();
+            // SAFETY: mount is given NUL-terminated strings, or none where it reads none.
+            unsafe { libc::mount(c"none".as_ptr(), c"/".as_ptr(), name.as_ptr(), 0, none) };
+        }
+        Err(_) => {}
+    }
+}
+
+/// Whether a kernel's release (`uname -r`) is of a version, or of a later one.
+pub fn is_at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}
+
+/// `(major, minor)` of the file system that an open file is on. Asks no server, which could be dead.
+///
+/// # Errors
+/// The errno of statx(2).
+pub fn device_of(file: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
+    // SAFETY: all-zero bytes are a valid statx.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: reads an empty string, and writes into a struct that outlives the call.
+    Errno::result(unsafe {
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut found)
+    })?;
+    Ok((found.stx_dev_major, found.stx_dev_minor))
+}
+
 /// The running kernel's release, as `uname -r` shows it; "unknown" where it is not told.
 pub fn kernel_release() -> String {
     nix::sys::utsname::uname().map_or("unknown".into(), |u| u.release().to_string_lossy().into())
+}
+
+/// The machine's host name; empty where it is not told.
+pub fn host_name() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| String::new(), |u| u.nodename().to_string_lossy().into())
 }
 
 /// Has this (forked) process stand for `uid`:`gid` with `groups` where access(2) is asked, which
@@ -180,6 +242,23 @@ pub fn stand_for(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
         Errno::result(libc::syscall(libc::SYS_setresuid, uid, KEEP, KEEP))?;
     }
     Ok(())
+}
+
+/// Has this (forked) process open files as `uid`:`gid` with `groups`. It is root's for everything else.
+///
+/// # Errors
+/// The errno of setgroups(2); EPERM where the ids were not taken.
+pub fn open_as(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    let (wanted_uid, wanted_gid) = (i64::from(uid as i32), i64::from(gid as i32));
+    // SAFETY: setgroups reads `groups.len()` ids from a slice of that length; the other calls take no pointer. They
+    // return the id of before, and -1 asks for it.
+    let now = unsafe {
+        Errno::result(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+        (libc::syscall(libc::SYS_setfsuid, -1), libc::syscall(libc::SYS_setfsgid, -1))
+    };
+    if now == (wanted_uid, wanted_gid) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// Sets the signal mask to exactly `blocked`, SIGXFSZ and SIGPIPE (a write that cannot be is an error,
@@ -225,13 +304,23 @@ pub fn is_ignored(signal: Signal) -> bool {
     }
 }
 
+/// prctl(2) with one number. libc takes what follows it as it comes, so all of it must be as wide as it reads.
+///
+/// # Safety
+/// `option` must be one that takes no pointer.
+unsafe fn prctl(option: libc::c_int, number: libc::c_ulong) -> libc::c_int {
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: by this function's own condition.
+    unsafe { libc::prctl(option, number, NONE, NONE, NONE) }
+}
+
 /// Ends this child with its parent, the process `parent`; at once if that has gone already. Not any more
 /// where either has become another user since: the kernel forgets it of a child, and a parent that has
 /// dropped its rights may send a child of root's no signal. Such a child must see its parent go by itself.
 pub fn die_with(parent: Pid) {
     // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+        prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
         // 0: the parent is outside of our PID namespace (unshare --pid).
         let now = libc::getppid();
         if now != parent.as_raw() && now != 0 {
@@ -263,7 +352,7 @@ macro_rules! entry {
 }
 
 /// What of std's start a program needs that has none: the three standard descriptors are open (what
-/// is opened first would else take their place). SIGPIPE is blocked later, with the others.
+/// is opened first would else take their place, and be written to). SIGPIPE is blocked later, with the others.
 pub fn set_up() {
     let closed = |fd| libc::pollfd { fd, events: 0, revents: 0 };
     let mut standard = [closed(0), closed(1), closed(2)];
@@ -272,8 +361,16 @@ pub fn set_up() {
     for one in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
         // SAFETY: the path is NUL-terminated; the descriptor is the lowest that is free, which is
         // this one, and is never closed.
-        let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
-        debug_assert_eq!(opened, one.fd);
+        let mut opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        if opened < 0 {
+            // A machine without one (a bare chroot): a place that nothing can be read from or written to.
+            // SAFETY: as above.
+            opened = unsafe { libc::open(c"/".as_ptr(), libc::O_PATH) };
+        }
+        if opened != one.fd {
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(libc::EXIT_FAILURE) }
+        }
     }
 }
 
@@ -368,10 +465,61 @@ pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Errno> {
         Errno::result(libc::setgroups(0, std::ptr::null()))?;
         Errno::result(libc::setresgid(gid, gid, gid))?;
         Errno::result(libc::setresuid(uid, uid, uid))?;
-        Errno::result(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-        Errno::result(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
+        Errno::result(prctl(libc::PR_SET_NO_NEW_PRIVS, 1))?;
+        Errno::result(prctl(libc::PR_SET_DUMPABLE, 0))?;
     }
     Ok(())
+}
+
+/// A process, held so that its number is nobody else's meanwhile. `None` before Linux 5.3, and where it has ended.
+pub fn hold_process(pid: Pid) -> Option<OwnedFd> {
+    // SAFETY: takes no pointer.
+    let opened = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) });
+    // SAFETY: it was just opened and nobody else owns it. (The kernel closes it when we start others.)
+    opened.ok().map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Sends a signal to a process that is held.
+///
+/// # Errors
+/// The errno of pidfd_send_signal(2).
+pub fn signal_held(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: reads nothing where there is no siginfo.
+    Errno::result(unsafe {
+        let fd = process.as_raw_fd();
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal as libc::c_int, none, 0)
+    })
+    .map(drop)
+}
+
+/// Gives up, for good, all capabilities of this process but those in `kept` (a bit for each), also for what it
+/// starts.
+///
+/// # Errors
+/// The errno of prctl(2) or capset(2).
+pub fn keep_capabilities(kept: u64) -> Result<(), Errno> {
+    const VERSION_3: u32 = 0x2008_0522;
+    const MOST: u32 = 63;
+    let mut bounded = Ok(());
+    for number in (0..=MOST).filter(|number| kept >> number & 1 == 0) {
+        // SAFETY: takes no pointer.
+        match Errno::result(unsafe { prctl(libc::PR_CAPBSET_DROP, number.into()) }) {
+            Ok(_) => {}
+            // Behind the last one that this kernel knows.
+            Err(Errno::EINVAL) => break,
+            // Not to be had without CAP_SETPCAP; what is had now is given up all the same.
+            Err(errno) => bounded = Err(errno),
+        }
+    }
+    let has = capabilities().unwrap_or(0) & kept;
+    let (low, high) = (has as u32, (has >> 32) as u32);
+    let mut header = [VERSION_3, 0];
+    // Effective, permitted, inheritable: the lower halves, then the upper ones.
+    let sets = [low, low, 0, high, high, 0];
+    // SAFETY: the header is two words that may be written to, and version 3 reads two structs of three words each.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })?;
+    bounded
 }
 
 /// Locks an open file or folder (flock(2)) until it is closed, without waiting: nix's lock takes a call
@@ -453,20 +601,95 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     .map(|sent| sent as usize)
 }
 
-/// Starts a non-blocking TCP connection to `address`.
+/// Starts a non-blocking TCP connection to `address`. Where every port is taken that is given to anybody, root
+/// gets one that others cannot have.
+///
+/// # Errors
+/// The errno of socket(2) or connect(2); EINPROGRESS is no error. EADDRNOTAVAIL: no port is left for it
+/// ([`ports_are_taken`]), or this machine has no address to begin it at.
+pub fn connect_tcp(address: SocketAddr) -> Result<TcpStream, Errno> {
+    connect_tcp_by(address).map(|(stream, _)| stream)
+}
+
+/// The same, and whether it had to be such a port.
+///
+/// # Errors
+/// As [`connect_tcp`].
+pub fn connect_tcp_by(address: SocketAddr) -> Result<(TcpStream, bool), Errno> {
+    match connect(address, libc::SOCK_STREAM) {
+        Err(none @ Errno::EADDRNOTAVAIL) if ports_are_taken(address) => {
+            let reserved = connect_from_reserved(address, libc::SOCK_STREAM);
+            reserved.ok().flatten().map(|fd| (fd.into(), true)).ok_or(none)
+        }
+        other => other.map(|fd| (fd.into(), false)),
+    }
+}
+
+/// The same, from a port that root alone can have, if this is root and one is free.
 ///
 /// # Errors
 /// The errno of socket(2) or connect(2); EINPROGRESS is no error.
-pub fn connect_tcp(address: std::net::SocketAddr) -> Result<std::net::TcpStream, Errno> {
-    connect(address, libc::SOCK_STREAM).map(Into::into)
+pub fn connect_tcp_from_reserved(address: SocketAddr) -> Result<TcpStream, Errno> {
+    match connect_from_reserved(address, libc::SOCK_STREAM)? {
+        Some(connected) => Ok(connected.into()),
+        None => connect_tcp(address),
+    }
 }
 
-/// A non-blocking UDP socket that was never open to any sender but `address`.
+/// A non-blocking UDP socket that was never open to any sender but `address`. Where every port is taken that
+/// is given to anybody, it has one that root alone can have.
 ///
 /// # Errors
 /// The errno of socket(2) or connect(2).
-pub fn connect_udp(address: std::net::SocketAddr) -> Result<std::net::UdpSocket, Errno> {
-    connect(address, libc::SOCK_DGRAM).map(Into::into)
+pub fn connect_udp(address: SocketAddr) -> Result<UdpSocket, Errno> {
+    match connect(address, libc::SOCK_DGRAM) {
+        Err(none @ Errno::EAGAIN) => {
+            let reserved = connect_from_reserved(address, libc::SOCK_DGRAM);
+            reserved.ok().flatten().map(Into::into).ok_or(none)
+        }
+        other => other.map(Into::into),
+    }
+}
+
+/// Whether every port is taken that the kernel gives to a connection to `address` (net.ipv4.ip_local_port_range).
+pub fn ports_are_taken(address: SocketAddr) -> bool {
+    let unused = socket(address, libc::SOCK_STREAM | libc::SOCK_CLOEXEC)
+        .and_then(|fd| call_with(&fd, from_any(address, 0), libc::bind));
+    unused == Err(Errno::EADDRINUSE)
+}
+
+/// `None`: this is not root, or there is none.
+fn connect_from_reserved(address: SocketAddr, kind: libc::c_int) -> Result<Option<OwnedFd>, Errno> {
+    const PORTS: std::ops::Range<u16> = 600..1024;
+    /// One port's last connection to an address may not be forgotten yet; if that of so many is not, there is
+    /// another reason.
+    const REFUSED: u32 = 8;
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let first = random() as usize % PORTS.len();
+    let mut refused = 0;
+    for port in PORTS.cycle().skip(first).take(PORTS.len()) {
+        let fd = socket(address, kind)?;
+        match call_with(&fd, from_any(address, port), libc::bind) {
+            Ok(()) => {}
+            Err(Errno::EADDRINUSE) => continue,
+            Err(Errno::EACCES) => return Ok(None),
+            Err(errno) => return Err(errno),
+        }
+        match call_with(&fd, address, libc::connect) {
+            Ok(()) | Err(Errno::EINPROGRESS) => return Ok(Some(fd)),
+            Err(Errno::EADDRNOTAVAIL) if refused < REFUSED => refused += 1,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(None)
+}
+
+/// A port of any address of this machine, of the family of `address`.
+fn from_any(address: SocketAddr, port: u16) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    }
 }
 
 /// A non-blocking connection to the local socket at `path`; EAGAIN where its queue is full.
@@ -495,24 +718,41 @@ pub fn connect_unix(path: &Path) -> Result<UnixStream, Errno> {
     Ok(socket.into())
 }
 
-fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
+fn connect(address: SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
+    let socket = socket(address, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?;
+    match call_with(&socket, address, libc::connect) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A socket of the family of `address`.
+fn socket(address: SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes no pointer.
     let fd = Errno::result(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: `fd` was just opened and nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// bind(2) or connect(2) with `address`.
+fn call_with(
+    socket: &OwnedFd,
+    address: SocketAddr,
+    call: unsafe extern "C" fn(libc::c_int, *const libc::sockaddr, libc::socklen_t) -> libc::c_int,
+) -> Result<(), Errno> {
+    let fd = socket.as_raw_fd();
     let result = match address {
-        std::net::SocketAddr::V4(v4) => {
+        SocketAddr::V4(v4) => {
             // SAFETY: all-zero bytes are a valid sockaddr_in.
             let mut raw: libc::sockaddr_in = unsafe { std::mem::zeroed() };
             raw.sin_family = libc::AF_INET as libc::sa_family_t;
             raw.sin_port = v4.port().to_be();
             raw.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
             // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-            unsafe { libc::connect(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
+            unsafe { call(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
         }
-        std::net::SocketAddr::V6(v6) => {
+        SocketAddr::V6(v6) => {
             // SAFETY: all-zero bytes are a valid sockaddr_in6.
             let mut raw: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
             raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
@@ -520,13 +760,10 @@ fn connect(address: std::net::SocketAddr, kind: libc::c_int) -> Result<OwnedFd, 
             raw.sin6_addr.s6_addr = v6.ip().octets();
             raw.sin6_scope_id = v6.scope_id();
             // SAFETY: as above.
-            unsafe { libc::connect(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
+            unsafe { call(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
         }
     };
-    match Errno::result(result) {
-        Ok(_) | Err(Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
+    Errno::result(result).map(drop)
 }
 
 /// What a TCP socket has sent and waits for.
@@ -647,4 +884,25 @@ pub fn write_stdout(bytes: &[u8]) -> std::io::Result<usize> {
     // opens /dev/null there if it was closed), and ManuallyDrop keeps it so.
     let mut stdout = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
     stdout.write(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_given_up_also_by_who_may_not_bound_them() {
+        const SETPCAP: u64 = 1 << 8;
+        const NET_BIND: u64 = 1 << 10;
+        // They are a thread's own.
+        let thread = std::thread::spawn(|| {
+            let all = capabilities().unwrap();
+            assert!(all & SETPCAP != 0, "tests run as root");
+            keep_capabilities(all & !SETPCAP).unwrap();
+            assert_eq!(capabilities(), Some(all & !SETPCAP));
+            assert_eq!(keep_capabilities(NET_BIND), Err(Errno::EPERM));
+            assert_eq!(capabilities(), Some(all & NET_BIND));
+        });
+        thread.join().unwrap();
+    }
 }

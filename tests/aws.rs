@@ -108,6 +108,7 @@ fn on_a_machine<T>(
     let by_tls = Url::parse(&format!("https://{host}:{}/", aws.port("tls"))).unwrap();
     let plain = Url::parse(&format!("http://127.0.0.1:{}/", aws.port("plain"))).unwrap();
     let world = World {
+        settle: Duration::ZERO,
         root: root.path(),
         now: &SystemTime::now,
         net: Net {

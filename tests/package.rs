@@ -13,7 +13,8 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// Runs a shell command in the tree; its output, which must be all that it says.
 fn sh(command: &str) -> String {
     let done = Command::new("bash").args(["-euc", command]).current_dir(HERE).output().unwrap();
-    let both = [done.stdout, done.stderr].concat();
+    // On a new machine it may say first what it installs.
+    let both = [done.stderr, done.stdout].concat();
     let text = String::from_utf8(both).unwrap();
     assert!(done.status.success(), "{command}: {}\n{text}", done.status);
     text
@@ -129,6 +130,7 @@ fn the_licences_of_all_that_is_linked_into_it_go_along() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().display();
     let package = rpm().display();
+    sh("command -v cpio >/dev/null || packaging/debian.sh test cpio");
     sh(&format!("cd {at}; rpm2cpio {package} | cpio -idm --quiet"));
     let file = folder.path().join("usr/share/licenses/efs-agent/THIRD-PARTY");
     let text = fs::read_to_string(file).unwrap();

@@ -270,7 +270,7 @@ fn what_others_can_change_is_refused() {
 #[test]
 fn an_executable_that_others_can_change_is_not_registered() {
     let machine = Machine::fresh();
-    let rule = "AppStream would run PROGRAM as root, so it and its folders must belong to root and be writable by nobody else";
+    let rule = "PROGRAM is to be run as root again, so it and its folders must belong to root and be writable by nobody else";
     let refused = |what: &str, cure: &str| {
         let expected = format!("error: {what}: {rule}; {cure} (exit 77)\n");
         assert_eq!(machine.run(&["register"]), (77, machine.say(&expected)));
@@ -305,7 +305,7 @@ fn an_executable_that_has_been_removed_meanwhile_is_not_registered() {
     let script = "exec 9<\"$0\"; rm \"$0\"; exec /proc/self/fd/9 register --file \"$1\"";
     shell.args(["-c", script]).arg(&machine.program).arg(machine.file());
     let (code, out) = ended(shell.output().unwrap());
-    let expected = "error: this executable, PROGRAM (deleted), is no longer there: ";
+    let expected = "error: this executable, PROGRAM (deleted), is no longer there; ";
     assert!(code == 77 && out.starts_with(&machine.say(expected)), "{out}");
     assert_eq!(machine.text(), fresh());
 }

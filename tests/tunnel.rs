@@ -513,7 +513,10 @@ fn at_full_rate_and_with_ever_new_connections_nothing_grows() {
     let half = warm.len() / 2;
     let mean = |part: &[Held]| part.iter().map(|at| at.kib).sum::<u64>() / part.len() as u64;
     let (first, second) = (mean(&warm[..half]), mean(&warm[half..]));
-    assert!(second <= first + 256, "memory grows, from {first} to {second} KiB: {warm:?}");
+    // The heap takes a step or two whenever more connections than ever come at once; that may fall into either
+    // half of a few seconds, but not into those of a minute.
+    let step = if seconds >= 60 { 256 } else { 1024 };
+    assert!(second <= first + step, "memory grows, from {first} to {second} KiB: {warm:?}");
 }
 
 #[test]
@@ -771,8 +774,12 @@ fn the_worker_is_nobody_without_any_rights_and_sleeps_when_nothing_flows() {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(line("Uid:"), "65534 65534 65534 65534");
-    assert_eq!(line("Gid:"), "65534 65534 65534 65534");
+    let user = user_of(tunnel.pid() as i32);
+    assert_eq!(
+        (line("Uid:"), line("Gid:")),
+        (format!("{user} {user} {user} {user}"), line("Uid:"))
+    );
+    assert!(USERS.contains(&user), "{user}");
     assert_eq!(line("Groups:"), "");
     assert_eq!(line("NoNewPrivs:"), "1");
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
@@ -859,8 +866,9 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         status.lines().find(|line| line.starts_with("Uid:")).unwrap().to_owned()
     };
-    assert_eq!(uid(tunnel.pid().to_string()), "Uid:\t65534\t65534\t65534\t65534");
+    assert!(USERS.contains(&user_of(tunnel.pid() as i32)), "{}", uid(tunnel.pid().to_string()));
     assert_eq!(uid(broker.to_string()), "Uid:\t0\t0\t0\t0");
+    has_few_rights(broker);
     assert!(!tunnel.log().contains("not/told"));
     // Without it there is nothing to be done but to start again, though not again and again at once.
     kill(Pid::from_raw(broker), Signal::SIGKILL).unwrap();
@@ -892,8 +900,8 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
     fs::write(&profile, "[other]\n").unwrap();
     tunnel.start_in(&script);
     let failure = tunnel.handshake(20_000).unwrap_err();
-    let TunnelFailure::Profile(why) = failure else { panic!("{failure:?}") };
-    assert!(why.contains("profile \"test\"") && why.contains("no such profile"), "{why}");
+    let TunnelFailure::Source { what, lasts: true, .. } = failure else { panic!("{failure:?}") };
+    assert!(what.contains("profile \"test\"") && what.contains("no such profile"), "{what}");
 }
 
 /// Whether the memory of a process holds `wanted` anywhere.
@@ -951,8 +959,8 @@ fn variables_count_where_the_config_says_so_and_only_the_second_process_keeps_th
         tunnel.run("/bin/bash", &[], variables);
         match (tunnel.handshake(20_000), expected) {
             (Ok(peer), Some(expected)) => assert_eq!(peer.identity.unwrap(), expected),
-            (Err(TunnelFailure::Profile(why)), None) => {
-                assert!(why.contains("there is no such profile in /"), "{why}");
+            (Err(TunnelFailure::Source { what, .. }), None) => {
+                assert!(what.contains("there is no such profile in /"), "{what}");
             }
             (other, _) => panic!("{config}: {other:?}"),
         }
@@ -1111,7 +1119,10 @@ fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again(
         let ours = |pid: &i32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&point) && status.contains("\nUid:\t65534\t")
+            let user = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+            let user = user.and_then(|users| users.split_whitespace().next()?.parse().ok());
+            String::from_utf8_lossy(&line).contains(&point)
+                && user.is_some_and(|user| USERS.contains(&user))
         };
         pids.filter(ours).collect()
     };
@@ -1123,13 +1134,17 @@ fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again(
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let began = Instant::now();
         assert_eq!(there_and_back(&stream, b"again"), b"again", "round {round}");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        // Less than it would be if it had been refused and tried again.
+        assert!(began.elapsed() < Duration::from_secs(15));
     }
     // A second one does not take its place, and asked to, it ends with all that is its own.
     let (code, text) = common::ended(command.output().unwrap());
     assert_eq!(code, 70);
     assert!(
-        text.contains(&format!("cannot listen on port {port} for the tunnel of {point}")),
+        text.contains(&format!(
+            "another tunnel of {point} is running, and holds {}",
+            socket.display()
+        )),
         "{text}"
     );
     control::end(&socket, soon(), &clock, &stop).unwrap();
@@ -1199,7 +1214,8 @@ impl Detached {
     }
 
     /// Its processes of this user whose parent is one of the others, or none of them.
-    fn processes(&self, uid: u32, top: bool) -> Vec<i32> {
+    /// Those of root's, or of the tunnel's own user.
+    fn processes(&self, roots: bool, top: bool) -> Vec<i32> {
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let read = |what: &str| fs::read(entry.path().join(what)).unwrap_or_default();
@@ -1217,15 +1233,16 @@ impl Detached {
             }
         }
         let ours = |parent: i32| found.iter().any(|(pid, _, _)| *pid == parent);
-        let is = |(_, parent, user): &(i32, i32, u32)| *user == uid && top != ours(*parent);
+        let of = |user: u32| if roots { user == 0 } else { USERS.contains(&user) };
+        let is = |(_, parent, user): &(i32, i32, u32)| of(*user) && top != ours(*parent);
         found.iter().filter(|one| is(one)).map(|one| one.0).collect()
     }
 
     /// The one process of this kind, once those that have started it have ended.
-    fn one(&self, uid: u32, top: bool) -> i32 {
+    fn one(&self, roots: bool, top: bool) -> i32 {
         let end = Instant::now() + Duration::from_secs(10);
         loop {
-            match self.processes(uid, top)[..] {
+            match self.processes(roots, top)[..] {
                 [one] => return one,
                 _ if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
                 ref other => panic!("{other:?}"),
@@ -1235,17 +1252,17 @@ impl Detached {
 
     /// The one that holds the listeners.
     fn supervisor(&self) -> i32 {
-        self.one(0, true)
+        self.one(true, true)
     }
 
     /// The one that speaks with the network, below the supervisor.
     fn relay(&self) -> i32 {
-        self.one(65_534, false)
+        self.one(false, false)
     }
 
     fn all(&self) -> Vec<i32> {
-        let of = |uid| [self.processes(uid, true), self.processes(uid, false)].concat();
-        [of(0), of(65_534)].concat()
+        let of = |roots| [self.processes(roots, true), self.processes(roots, false)].concat();
+        [of(true), of(false)].concat()
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
@@ -1268,6 +1285,28 @@ impl Drop for Detached {
     }
 }
 
+/// The users that tunnels become.
+const USERS: std::ops::RangeInclusive<u32> = 70_000..=99_999;
+
+fn status_of(pid: i32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+}
+
+/// The number of the user that a process is.
+fn user_of(pid: i32) -> u32 {
+    status_of(pid, "Uid:").split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// A process that stays root may give up root's rights, read root's files and end a relay, and cannot be
+/// looked into.
+fn has_few_rights(pid: i32) {
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(status_of(pid, set), "00000000000000e4", "{set}");
+    }
+    assert_eq!(status_of(pid, "NoNewPrivs:"), "1");
+}
+
 fn gone(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.is_empty() || stat.contains(") Z ")
@@ -1284,7 +1323,7 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
     let detached = Detached::start("busy", server.port, &authority, more, script);
     detached.asked(control::status).unwrap();
     let (relay, supervisor) = (detached.relay(), detached.supervisor());
-    let broker = detached.one(0, false);
+    let broker = detached.one(true, false);
     // It has the line to the relay, and what tells of signals.
     let sockets = |pid: i32| -> Vec<PathBuf> {
         let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
@@ -1292,6 +1331,8 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
             .filter(|to| to.to_string_lossy().starts_with("socket:"))
             .collect()
     };
+    has_few_rights(supervisor);
+    has_few_rights(broker);
     let held = sockets(supervisor);
     assert!(held.len() >= 2 && held.iter().any(|one| sockets(relay).contains(one)), "{held:?}");
     let shared: Vec<_> = sockets(broker).into_iter().filter(|one| held.contains(one)).collect();
@@ -1309,7 +1350,7 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
     assert_ne!(detached.relay(), relay);
     assert_eq!(detached.supervisor(), supervisor);
     // One that is asked to end by hand does, so that another is begun with.
-    let broker = detached.one(0, false);
+    let broker = detached.one(true, false);
     kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
     assert!(ends(broker), "the broker goes on, and every wait of it would end at once");
 }

@@ -2,6 +2,7 @@
 //! is added looks like what is there. Also what an edit changes, line by line.
 
 use crate::json::{Document, Member, Node, Value, quoted};
+use crate::text::misleads;
 use std::ops::Range;
 
 /// `text` in the place of the bytes of `span`.
@@ -289,7 +290,7 @@ pub fn diff(old: &str, edits: &[Edit]) -> String {
         out.push(sign);
         // Not what a terminal would act on.
         out.extend(line.trim_end_matches(['\r', '\n']).chars().map(|c| match c {
-            c if c.is_control() && c != '\t' => ' ',
+            c if misleads(c) && c != '\t' => ' ',
             c => c,
         }));
         out.push('\n');

@@ -516,7 +516,7 @@ impl<'d> Plan<'_, 'd> {
     fn fit(&mut self, at: &EventAt<'d>, call: &Call) -> Result<Option<(String, New)>, Refusal> {
         let event = at.event.name();
         let (key, limit) = (call.limit_key, humantime::format_duration(call.limit));
-        let least = call.limit + SPARE;
+        let least = call.limit.saturating_add(SPARE);
         if least > Duration::from_secs(LONGEST_WAIT) {
             let most = LONGEST_WAIT - SPARE.as_secs();
             return Err(Refusal::NeverFits(format!(
@@ -525,7 +525,8 @@ impl<'d> Plan<'_, 'd> {
                  in the config of efs-agent"
             )));
         }
-        let good = milliseconds(call.limit + COMFORT).div_ceil(1000).min(LONGEST_WAIT);
+        let good =
+            milliseconds(call.limit.saturating_add(COMFORT)).div_ceil(1000).min(LONGEST_WAIT);
         let Some(waiting) = at.waiting else {
             let key_there = self.event_key("waitingTime");
             let text = format!(

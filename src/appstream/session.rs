@@ -2,6 +2,7 @@
 //! as data, never run, and never waited for: they may come late or not at all.
 
 use crate::files;
+use crate::text::misleads;
 use std::fmt;
 use std::path::Path;
 
@@ -58,7 +59,7 @@ fn unquoted(value: &str) -> String {
     let value = value.trim();
     let inner = |quote| value.strip_prefix(quote)?.split(quote).next();
     let value = inner('"').or_else(|| inner('\'')).unwrap_or(value);
-    let clean = |c: char| if c.is_control() { '?' } else { c };
+    let clean = |c: char| if misleads(c) { '?' } else { c };
     value.chars().map(clean).take(LONGEST).collect()
 }
 

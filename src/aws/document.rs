@@ -1,7 +1,7 @@
 //! Credentials as JSON: what a `credential_process` prints, and what the
 //! container and the instance metadata services answer.
 
-use super::secret::{Secret, harmless};
+use super::secret::{Secret, harmless_without};
 use super::types::{Credentials, Problem};
 use crate::json::{Document, Node, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -83,11 +83,12 @@ fn wipe(node: &mut Node) {
 ///
 /// # Errors
 /// [`Problem::NotJson`], [`Problem::Lacks`], [`Problem::BadTime`], or what the document says of itself.
-pub fn credentials(bytes: &[u8]) -> Result<Credentials, Problem> {
+/// What says so does not have `sent` in it, the secrets that were sent for it.
+pub fn credentials(bytes: &[u8], sent: &[&str]) -> Result<Credentials, Problem> {
     let object = Object::parse(bytes)?;
     if let Some(code) = object.string("Code").filter(|code| *code != "Success") {
         let message = object.string("Message").or(object.string("message")).unwrap_or_default();
-        return Err(Problem::Refused(harmless(&format!("{code} {message}"))));
+        return Err(Problem::Refused(harmless_without(&format!("{code} {message}"), sent)));
     }
     let wanted = |name| object.string(name).ok_or(Problem::Lacks(name));
     let expires = match object.string("Expiration") {
@@ -127,7 +128,8 @@ pub fn time(text: &str) -> Option<SystemTime> {
     };
     // What lies before 1970 cannot be written down by humantime, which would end us. It is as long past
     // as 1970 is; of the year 10000, it is the same.
-    utc.map(|utc| utc.clamp(UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(YEAR_9999)))
+    let latest = UNIX_EPOCH.checked_add(Duration::from_secs(YEAR_9999))?;
+    utc.map(|utc| utc.clamp(UNIX_EPOCH, latest))
 }
 
 #[cfg(test)]
@@ -140,7 +142,7 @@ mod tests {
         let instance = br#"{"Code":"Success","LastUpdated":"2012-04-26T16:39:16Z","Type":"AWS-HMAC",
             "AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             "Token":"token","Expiration":"2017-05-17T15:09:54Z"}"#;
-        let read = credentials(instance).unwrap();
+        let read = credentials(instance, &[]).unwrap();
         assert_eq!(read.access_key_id, "ASIAIOSFODNN7EXAMPLE");
         let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         assert_eq!(read.secret_access_key.expose(), secret);
@@ -148,15 +150,15 @@ mod tests {
         assert_eq!(read.expires, Some(humantime::parse_rfc3339("2017-05-17T15:09:54Z").unwrap()));
         let container = br#"{"RoleArn":"arn","AccessKeyId":"A","SecretAccessKey":"S","Token":"T",
             "Expiration":"2017-05-17T15:09:54Z"}"#;
-        assert_eq!(credentials(container).unwrap().session_token.unwrap().expose(), "T");
+        assert_eq!(credentials(container, &[]).unwrap().session_token.unwrap().expose(), "T");
         let process = br#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":""}"#;
-        let read = credentials(process).unwrap();
+        let read = credentials(process, &[]).unwrap();
         assert_eq!((read.session_token, read.expires), (None, None));
     }
 
     #[test]
     fn what_is_wrong_with_a_document_is_said_without_what_it_holds() {
-        let said = |text: &str| credentials(text.as_bytes()).unwrap_err().to_string();
+        let said = |text: &str| credentials(text.as_bytes(), &[]).unwrap_err().to_string();
         for text in ["", "hush", "[1]", "{\"AccessKeyId\": hushhushhush}", "\u{0}"] {
             assert_eq!(said(text), "what it gave is no JSON object");
         }

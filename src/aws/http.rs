@@ -7,9 +7,10 @@ mod response;
 
 pub use response::{Malformed, Response};
 
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
+use crate::text;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use response::Reader;
@@ -34,7 +35,7 @@ pub enum HttpError {
         why: String,
     },
     /// No connection.
-    #[error("no connection to {address}: {}", errno.desc())]
+    #[error("no connection to {address}: {}", unconnected(*errno))]
     Connect {
         /// To this address.
         address: SocketAddr,
@@ -87,6 +88,14 @@ pub enum HttpError {
     /// The run was told to end.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// In the words that the mount's own errors have.
+fn unconnected(errno: Errno) -> String {
+    match text::unconnected(errno) {
+        Some(why) => format!("{why} ({errno:?})"),
+        None => errno.desc().to_owned(),
+    }
 }
 
 /// What a server is to do next.
@@ -281,7 +290,7 @@ impl Net<'_> {
         let mut problem = failed("it has no address".into());
         for (n, address) in addresses.iter().enumerate() {
             // What is left of the time is shared by those that are left.
-            let share = until.left(self.clock) / (addresses.len() - n) as u32;
+            let share = until.left(self.clock).part(addresses.len() - n);
             let until = until.within(self.clock, share);
             let address = SocketAddr::new(*address, url.port);
             match self.connect_to(address, until) {

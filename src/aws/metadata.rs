@@ -4,7 +4,7 @@
 
 use super::document;
 use super::http::{Request, Response};
-use super::secret::{Secret, harmless};
+use super::secret::{Secret, harmless, harmless_without};
 use super::types::{Credentials, Problem, Service};
 use super::world::World;
 use crate::retry::Deadline;
@@ -40,7 +40,7 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
             return Err(Problem::NoToken { status: response.status, said });
         }
     };
-    *known = Some((token.clone(), now + TOKEN_LIFE - MARGIN));
+    *known = Some((token.clone(), now.saturating_add(TOKEN_LIFE).saturating_sub(MARGIN)));
     Ok(token)
 }
 
@@ -63,13 +63,13 @@ pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Resp
                 again = false;
                 *world.metadata.token() = None;
             }
-            _ => return Err(status(&response)),
+            _ => return Err(status(&response, &[token.expose()])),
         }
     }
 }
 
-fn status(response: &Response) -> Problem {
-    let said = response.text().map(harmless).unwrap_or_default();
+fn status(response: &Response, sent: &[&str]) -> Problem {
+    let said = response.text().map(|text| harmless_without(text, sent)).unwrap_or_default();
     Problem::Status { status: response.status, said }
 }
 
@@ -92,7 +92,8 @@ fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
     let role = role.filter(|role| !role.is_empty() && role.bytes().all(fits));
     let role = role.ok_or(Problem::NoRole)?;
     let response = get(&format!("{ROLES}{role}"), world, until)?;
-    let mut credentials = document::credentials(&response.body)?;
+    let sent = token(world, until)?;
+    let mut credentials = document::credentials(&response.body, &[sent.expose()])?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)
 }

@@ -7,7 +7,7 @@ use super::http::Request;
 use super::metadata;
 use super::secret::harmless;
 use super::signature::{ApiRequest, EFS, authorize, target};
-use super::types::{Credentials, Problem};
+use super::types::{Credentials, Problem, Service, Trouble};
 use super::world::{Endpoints, World};
 use crate::retry::Deadline;
 use std::net::IpAddr;
@@ -53,7 +53,18 @@ pub enum DiscoveryError {
     Stopped(#[from] crate::retry::Stopped),
 }
 
-/// The mount targets of `file_system_id` that are available, those in our own zone first, before `until`.
+impl DiscoveryError {
+    /// What is the trouble with EFS's API, if that is known.
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Failed { problem, .. } => Trouble::of(Service::Efs, problem),
+            Self::NoTarget { .. } => Some(Trouble::Empty),
+            Self::Stopped(_) => None,
+        }
+    }
+}
+
+/// The mount targets of `file_system_id`, which may also be the ARN of one of another account, that are available, those in our own zone first, before `until`.
 ///
 /// # Errors
 /// See [`DiscoveryError`]. That our zone cannot be told is none.

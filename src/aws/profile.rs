@@ -4,6 +4,7 @@
 
 use super::secret::Secret;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Which of the two files a text is: they name their profiles differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,54 @@ pub struct Slip {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
-    pub what: &'static str,
+    pub what: Wrong,
+    /// The profile that it is in, or begins; none where it may be of any.
+    pub profile: Option<String>,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// It stands above all sections.
+    #[error("a key before the first section")]
+    NoSection,
+    /// The section is not closed.
+    #[error("a section without its closing bracket")]
+    NoBracket,
+    /// The section has something behind it.
+    #[error("more text behind a section's closing bracket")]
+    BehindBracket,
+    /// It has no separator.
+    #[error("neither a section, nor a key with an equals sign and a value")]
+    NoValue,
+    /// It begins with the separator.
+    #[error("no key before the equals sign")]
+    NoKey,
+    /// It is a line for a shell: what AWS's access portal offers for copying first.
+    #[error("a command of a shell, and not a key with its value")]
+    Shell,
+    /// It has bytes that are no text.
+    #[error("it has bytes that are no UTF-8 text")]
+    NotText,
+}
+
+impl Slip {
+    /// What to do about it in `file`.
+    pub fn mend(&self, file: &Path) -> String {
+        let line = self.line;
+        let file = file.display();
+        match self.what {
+            Wrong::NoSection => format!(
+                "put the name of the profile in brackets above line {line} of {file}, for instance [default]"
+            ),
+            Wrong::Shell => format!(
+                "write the keys without export, set or $env: from line {line} of {file} on, below the name of \
+                 the profile in brackets: [default], then aws_access_key_id = …"
+            ),
+            Wrong::NotText => format!("correct line {line} of {file}, and save that as UTF-8"),
+            _ => format!("correct line {line} of {file}"),
+        }
+    }
 }
 
 /// Keys, in lower case, and values.
@@ -34,21 +82,32 @@ pub struct Profiles {
     pub profiles: BTreeMap<String, Profile>,
     /// Sections whose names would be profiles in the other file, and are none here.
     pub misnamed: Vec<String>,
+    /// Lines that are neither section, key with value, comment, nor the rest of a value. One costs the profile
+    /// that it is in, and no other.
+    pub slips: Vec<Slip>,
+    /// The lines that keys are at, by profile and key.
+    lines: BTreeMap<(String, String), usize>,
+}
+
+/// The section that is being read.
+enum Section {
+    /// None has begun.
+    Above,
+    /// One that is no profile here, or has no name that could be read: its keys are nobody's.
+    Other,
+    /// That of a profile.
+    Of(String),
 }
 
 impl Profiles {
-    /// Reads `text`. What is there twice counts as it is the last time; sections of one name are one.
-    ///
-    /// # Errors
-    /// The first line that is neither section, key with value, comment, nor the rest of a value.
-    pub fn parse(text: &str, kind: Kind) -> Result<Self, Slip> {
+    /// Reads `text`. What is there twice counts as it is the last time; sections of one name are one. Bytes that
+    /// were no text are expected as U+FFFD.
+    pub fn parse(text: &str, kind: Kind) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut read = Self::default();
-        // Of the section that is being read: its profile, if it is one.
-        let mut section: Option<Option<String>> = None;
+        let mut section = Section::Above;
         let mut last: Option<Property<'_>> = None;
         for (line, number) in text.lines().zip(1..) {
-            let slip = |what| Slip { line: number, what };
             let content = line.trim();
             if content.is_empty() || content.starts_with(['#', ';']) {
                 continue;
@@ -60,66 +119,133 @@ impl Profiles {
                 property.lines.push(content);
                 continue;
             }
-            read.put(section.as_ref(), last.take());
+            read.put(&section, last.take());
             if let Some(header) = content.strip_prefix('[') {
-                let (header, after) =
-                    header.split_once(']').ok_or(slip("a section without its closing bracket"))?;
-                let after = after.trim_start();
-                if !after.is_empty() && !after.starts_with(['#', ';']) {
-                    return Err(slip("more text behind a section's closing bracket"));
-                }
-                section = Some(read.begin(header.trim(), kind));
+                let (name, wrong) = match header.split_once(']') {
+                    None => (without_comment(header), Some(Wrong::NoBracket)),
+                    Some((name, after)) => {
+                        let after = after.trim_start();
+                        let ends = after.is_empty() || after.starts_with(['#', ';']);
+                        (name.trim(), (!ends).then_some(Wrong::BehindBracket))
+                    }
+                };
+                let name = name.trim();
+                let wrong = wrong.or(name.contains(UNREADABLE).then_some(Wrong::NotText));
+                section = match wrong {
+                    None => read.begin(name, kind).map_or(Section::Other, Section::Of),
+                    // What is below it is not to become part of the profile above it.
+                    Some(what) => {
+                        let profile = profile_of(name, kind).ok().map(str::to_owned);
+                        read.slips.push(Slip { line: number, what, profile });
+                        Section::Other
+                    }
+                };
                 continue;
             }
-            if section.is_none() {
-                return Err(slip("a key before the first section"));
+            match key_and_value(content) {
+                result if matches!(section, Section::Above) => {
+                    let of_shell = result == Err(Wrong::Shell);
+                    let what = if of_shell { Wrong::Shell } else { Wrong::NoSection };
+                    read.slips.push(Slip { line: number, what, profile: None });
+                }
+                Ok((key, value)) => {
+                    let key = key.to_ascii_lowercase();
+                    last = Some(Property { indent, number, key, lines: vec![value] });
+                }
+                Err(what) => read.slip(&section, number, what),
             }
-            let (key, value) = content
-                .split_once('=')
-                .ok_or(slip("neither a section, nor a key with an equals sign and a value"))?;
-            let key = key.trim().to_ascii_lowercase();
-            if key.is_empty() {
-                return Err(slip("no key before the equals sign"));
-            }
-            last = Some(Property { indent, key, lines: vec![without_comment(value)] });
         }
-        read.put(section.as_ref(), last);
-        Ok(read)
+        read.put(&section, last);
+        read
+    }
+
+    /// The line that `key` of `profile` is at.
+    pub fn line_of(&self, profile: &str, key: &str) -> Option<usize> {
+        self.lines.get(&(profile.to_owned(), key.to_owned())).copied()
+    }
+
+    /// The first slip that concerns `profile`.
+    pub fn slip_in(&self, profile: &str) -> Option<&Slip> {
+        self.slips.iter().find(|slip| slip.profile.as_deref() == Some(profile))
+    }
+
+    /// The first slip that may concern any profile.
+    pub fn slip_anywhere(&self) -> Option<&Slip> {
+        self.slips.iter().find(|slip| slip.profile.is_none())
+    }
+
+    /// What is in a section that is no profile concerns nobody.
+    fn slip(&mut self, section: &Section, line: usize, what: Wrong) {
+        if let Section::Of(name) = section {
+            self.slips.push(Slip { line, what, profile: Some(name.clone()) });
+        }
     }
 
     /// Puts a key and its value, if there is one, into the profile of the section, if it is one.
-    fn put(&mut self, section: Option<&Option<String>>, property: Option<Property<'_>>) {
-        if let (Some(Some(name)), Some(Property { key, lines, .. })) = (section, property) {
-            let value = Secret::new(lines.join("\n"));
-            self.profiles.entry(name.clone()).or_default().insert(key, value);
+    fn put(&mut self, section: &Section, property: Option<Property<'_>>) {
+        let (Section::Of(name), Some(Property { number, key, lines, .. })) = (section, property)
+        else {
+            return;
+        };
+        if lines.iter().any(|line| line.contains(UNREADABLE)) {
+            return self.slip(section, number, Wrong::NotText);
         }
+        let value = Secret::new(lines.join("\n"));
+        self.lines.insert((name.clone(), key.clone()), number);
+        self.profiles.entry(name.clone()).or_default().insert(key, value);
     }
 
     /// Begins the section `header`, which may be that of a profile.
     fn begin(&mut self, header: &str, kind: Kind) -> Option<String> {
-        let prefixed =
-            header.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t', '"']));
-        let name = match (kind, prefixed) {
-            (Kind::Config, Some(name)) => unquoted(name.trim()),
-            (Kind::Config, None) if header == "default" => header,
-            // Other things are there too, as "sso-session name" and "services name".
-            (Kind::Config, None) => {
-                if !header.is_empty() && !header.contains([' ', '\t']) {
-                    self.misnamed.push(header.to_owned());
-                }
-                return None;
+        match profile_of(header, kind) {
+            Ok(name) => {
+                self.profiles.entry(name.to_owned()).or_default();
+                Some(name.to_owned())
             }
-            (Kind::Credentials, Some(name)) => {
-                self.misnamed.push(unquoted(name.trim()).to_owned());
-                return None;
+            Err(misnamed) => {
+                self.misnamed.extend(misnamed.map(str::to_owned));
+                None
             }
-            (Kind::Credentials, None) => unquoted(header),
-        };
-        if name.is_empty() {
-            return None;
         }
-        self.profiles.entry(name.to_owned()).or_default();
-        Some(name.to_owned())
+    }
+}
+
+/// What stands for bytes that are no text.
+const UNREADABLE: char = '\u{fffd}';
+
+/// The profile that the section `header` is; or, if it is none, the name that it would have in the other file.
+fn profile_of(header: &str, kind: Kind) -> Result<&str, Option<&str>> {
+    let prefixed = header.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t', '"']));
+    let name = match (kind, prefixed) {
+        (Kind::Config, Some(name)) => unquoted(name.trim()),
+        (Kind::Config, None) if header == "default" => header,
+        // Other things are there too, as "sso-session name" and "services name".
+        (Kind::Config, None) => {
+            let is_a_name = !header.is_empty() && !header.contains([' ', '\t']);
+            return Err(is_a_name.then_some(header));
+        }
+        (Kind::Credentials, Some(name)) => return Err(Some(unquoted(name.trim()))),
+        (Kind::Credentials, None) => unquoted(header),
+    };
+    if name.is_empty() { Err(None) } else { Ok(name) }
+}
+
+/// A line's key and value. The separator is whichever of the two comes first, as the AWS CLI has it.
+fn key_and_value(content: &str) -> Result<(&str, &str), Wrong> {
+    /// In bash, cmd and PowerShell.
+    const SHELL: [&str; 3] = ["export ", "set ", "$env:"];
+    let of_shell = |word: &&str| {
+        content.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+    };
+    if SHELL.iter().any(of_shell) {
+        return Err(Wrong::Shell);
+    }
+    let (key, value) = content.split_once(['=', ':']).ok_or(Wrong::NoValue)?;
+    let key = key.trim();
+    match key {
+        "" => Err(Wrong::NoKey),
+        key if key.contains(UNREADABLE) => Err(Wrong::NotText),
+        key => Ok((key, without_comment(value))),
     }
 }
 
@@ -127,6 +253,8 @@ impl Profiles {
 struct Property<'t> {
     /// Of the key's line, in bytes: what is further in belongs to the value.
     indent: usize,
+    /// Of the key's line.
+    number: usize,
     key: String,
     lines: Vec<&'t str>,
 }
@@ -195,7 +323,8 @@ mod tests {
 
     /// All values, as "profile.key=value".
     fn shown(text: &str, kind: Kind) -> Vec<String> {
-        let read = Profiles::parse(text, kind).unwrap();
+        let read = Profiles::parse(text, kind);
+        assert!(read.slips.is_empty(), "{:?}", read.slips);
         let mut all = Vec::new();
         for (name, profile) in &read.profiles {
             all.extend(profile.iter().map(|(key, v)| format!("{name}.{key}={}", v.expose())));
@@ -219,7 +348,7 @@ mod tests {
                 "with space.k=",
             ]
         );
-        let read = Profiles::parse(text, Kind::Credentials).unwrap();
+        let read = Profiles::parse(text, Kind::Credentials);
         assert_eq!(read.misnamed, ["p"]);
         assert!(!format!("{read:?}").contains("AKID"));
     }
@@ -240,7 +369,7 @@ mod tests {
                 "two words.k=v",
             ]
         );
-        let read = Profiles::parse(text, Kind::Config).unwrap();
+        let read = Profiles::parse(text, Kind::Config);
         assert_eq!(read.misnamed, ["four", "profile", "profile"]);
     }
 
@@ -248,22 +377,90 @@ mod tests {
     fn a_bad_line_is_told_of_by_its_number_and_nothing_of_it_is_shown() {
         let cases = [
             ("key=v\n", 1, "a key before the first section"),
+            (
+                "export AWS_ACCESS_KEY_ID=hush",
+                1,
+                "a command of a shell, and not a key with its value",
+            ),
+            (
+                "[a]\nSET aws_access_key_id=hush\n",
+                2,
+                "a command of a shell, and not a key with its value",
+            ),
+            (
+                "[a]\n$Env:AWS_ACCESS_KEY_ID=\"hush\"",
+                2,
+                "a command of a shell, and not a key with its value",
+            ),
             ("\n[a\nk=v\n", 2, "a section without its closing bracket"),
             ("[a] b\n", 1, "more text behind a section's closing bracket"),
             ("[a]\nhush\n", 2, "neither a section, nor a key with an equals sign and a value"),
+            // Further in than the line before it: the rest of its value.
             ("[a]\nk=v\n\n = hush\n[b]\n", 5, ""),
             ("[a]\n= hush\n", 2, "no key before the equals sign"),
+            ("[a]\n: hush\n", 2, "no key before the equals sign"),
+            ("[a]\nk=hush\u{fffd}\n", 2, "it has bytes that are no UTF-8 text"),
+            ("[a]\nk=v # gr\u{fffd}n\n# \u{fffd}\n[b]\n", 0, ""),
         ];
         for (text, line, what) in cases {
-            match Profiles::parse(text, Kind::Credentials) {
-                // Further in than the line before it: the rest of its value.
-                Ok(_) => assert_eq!(what, "", "{text}"),
-                Err(slip) => {
-                    assert_eq!((slip.line, slip.what), (line, what), "{text}");
-                    assert!(!slip.to_string().contains("hush"));
-                }
-            }
+            let read = Profiles::parse(text, Kind::Credentials);
+            let told: Vec<String> = read.slips.iter().map(ToString::to_string).collect();
+            let expected = format!("line {line}: {what}");
+            assert_eq!(told, if what.is_empty() { vec![] } else { vec![expected] }, "{text}");
+            assert!(!format!("{read:?}").contains("hush"));
         }
+    }
+
+    #[test]
+    fn a_bad_line_costs_the_profile_that_it_is_in_and_no_other() {
+        let text =
+            "[good]\nk = v\n[bad]\nno separator\nk: a=b\n[other\nk = lost\n[last] x\nk = lost\n";
+        let read = Profiles::parse(text, Kind::Credentials);
+        let line = |profile| read.slip_in(profile).map(|slip| slip.line);
+        let lines = ["good", "bad", "other", "last", "none"].map(line);
+        assert_eq!(lines, [None, Some(4), Some(6), Some(8), None]);
+        assert_eq!(read.slip_anywhere(), None);
+        // What is below a section that cannot be read is not the profile's above it.
+        assert_eq!(read.profiles["good"]["k"].expose(), "v");
+        assert_eq!(read.profiles["bad"]["k"].expose(), "a=b");
+        assert_eq!((read.line_of("bad", "k"), read.line_of("bad", "j")), (Some(5), None));
+        let read =
+            Profiles::parse("[profile a\nk=v\n[sso-session s]\nhush\n[b]\nhush\n", Kind::Config);
+        assert_eq!(read.slips.iter().map(|slip| slip.line).collect::<Vec<_>>(), [1]);
+        assert_eq!(read.slips[0].profile.as_deref(), Some("a"));
+        let read = Profiles::parse("k = v\n[default]\nk = w\n", Kind::Credentials);
+        assert_eq!(read.slip_anywhere().map(|slip| slip.line), Some(1));
+        assert_eq!(read.profiles["default"]["k"].expose(), "w");
+    }
+
+    #[test]
+    fn whichever_separator_comes_first_ends_the_key() {
+        let text = "[a]\nk: v\nl :w=x\nm = y:z\nn=arn:aws:iam::1:role/r\no:\n";
+        let expected = ["a.k=v", "a.l=w=x", "a.m=y:z", "a.n=arn:aws:iam::1:role/r", "a.o="];
+        assert_eq!(shown(text, Kind::Credentials), expected);
+    }
+
+    #[test]
+    fn each_slip_has_the_line_that_is_to_be_corrected() {
+        let mend = |text: &str| {
+            let read = Profiles::parse(text, Kind::Credentials);
+            read.slips[0].mend(Path::new("/root/.aws/credentials"))
+        };
+        assert_eq!(mend("[a]\nb"), "correct line 2 of /root/.aws/credentials");
+        assert_eq!(
+            mend("a = b"),
+            "put the name of the profile in brackets above line 1 of /root/.aws/credentials, for \
+             instance [default]"
+        );
+        assert_eq!(
+            mend("[a]\nexport AWS_ACCESS_KEY_ID=b"),
+            "write the keys without export, set or $env: from line 2 of /root/.aws/credentials on, \
+             below the name of the profile in brackets: [default], then aws_access_key_id = …"
+        );
+        assert_eq!(
+            mend("[a]\nb = \u{fffd}"),
+            "correct line 2 of /root/.aws/credentials, and save that as UTF-8"
+        );
     }
 
     #[test]

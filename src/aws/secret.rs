@@ -1,5 +1,6 @@
 //! Texts that nobody is to see.
 
+use crate::text::misleads;
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -29,7 +30,7 @@ impl fmt::Debug for Secret {
 /// characters, and without what could be a secret key or a token. Names of AWS's (ARNs) are left.
 pub fn harmless(text: &str) -> String {
     const LONGEST: usize = 300;
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if misleads(c) { ' ' } else { c };
     let mut told = String::new();
     for word in text.trim().split_inclusive(char::is_whitespace) {
         let is_a_name = word.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with("arn:");
@@ -42,11 +43,29 @@ pub fn harmless(text: &str) -> String {
     told
 }
 
+/// The same, but first without `sent`: whoever was sent a secret may send it back.
+pub fn harmless_without(text: &str, sent: &[&str]) -> String {
+    /// What is shorter is no secret, and part of other words.
+    const SHORTEST: usize = 6;
+    let mut text = Zeroizing::new(text.to_owned());
+    let mut secrets: Vec<&str> = sent.iter().copied().filter(|s| s.len() >= SHORTEST).collect();
+    // One may be part of another.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        text = Zeroizing::new(text.replace(secret, "(hidden)"));
+        // As some write it in JSON.
+        let escaped = Zeroizing::new(secret.replace('/', "\\/"));
+        text = Zeroizing::new(text.replace(&*escaped, "(hidden)"));
+    }
+    harmless(&text)
+}
+
 /// A word, each part of which that is as long as a secret key, and of the same letters, is hidden.
 fn without_keys(word: &str) -> String {
     /// A secret key has 40 characters; what is shorter than this may be a name.
     const SECRET: usize = 32;
-    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    // Of base64 in both its alphabets.
+    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
     let mut told = String::new();
     let mut rest = word;
     while let Some(first) = rest.chars().next() {
@@ -74,6 +93,16 @@ mod tests {
         let role = "no: 'arn:aws:sts::1:assumed-role/FleetRoleWithALongName/i0123456789abcdef0'";
         assert_eq!(harmless(role), role);
         assert_eq!(harmless("AKIAIOSFODNN7EXAMPLE"), "AKIAIOSFODNN7EXAMPLE");
+        // What was sent itself, of whatever it is made, at the end of a long text too.
+        let words = "correct horse battery staple";
+        assert_eq!(harmless_without(&format!("no '{words}'"), &["", words]), "no '(hidden)'");
+        let escaped = harmless_without(r#"{"a": "no ab\/cd ef"}"#, &["ab/cd ef"]);
+        assert_eq!(escaped, r#"{"a": "no (hidden)"}"#);
+        let long =
+            harmless_without(&format!("{}{words}", "x ".repeat(145)), &["horse battery", words]);
+        assert!(long.ends_with(" x (hidden)"), "{long}");
+        let token = "eyJhbGciOiJSUzI1NiJ9-_x.eyJzdWIi-OiIxMjM0NTY3_ODkwIiwiYWRtaW4.c2lnbmF0dXJl-b2Zf_dGhlX3Rva2VuX2l0c2VsZg";
+        assert!(!harmless(token).contains("dGhlX3"), "{}", harmless(token));
         assert_eq!(harmless(&"ä ".repeat(500)).chars().count(), 301);
         assert_eq!(harmless(""), "");
     }

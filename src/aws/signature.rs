@@ -30,7 +30,8 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn stamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = Duration::from_secs(since.as_secs().min(LAST));
-    let long = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds).to_string();
+    let time = SystemTime::UNIX_EPOCH.checked_add(seconds).unwrap_or(SystemTime::UNIX_EPOCH);
+    let long = humantime::format_rfc3339_seconds(time).to_string();
     long.replace(['-', ':'], "")
 }
 

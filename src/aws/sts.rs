@@ -2,7 +2,7 @@
 
 use super::document;
 use super::http::Request;
-use super::secret::{Secret, harmless};
+use super::secret::{Secret, harmless_without};
 use super::signature::{ApiRequest, authorize, target};
 use super::types::{Credentials, Problem, Service};
 use super::world::{Endpoints, World};
@@ -40,6 +40,9 @@ impl<'a> Role<'a> {
     }
 }
 
+/// The parameter that a token is sent in.
+const TOKEN: &str = "WebIdentityToken";
+
 /// Assumes `role` with other credentials.
 ///
 /// # Errors
@@ -67,8 +70,8 @@ pub fn assume_with_token(
     until: Deadline,
 ) -> Result<Credentials, Problem> {
     let mut parameters = role.parameters("AssumeRoleWithWebIdentity");
-    parameters.push(("WebIdentityToken", token.expose()));
-    ask(&parameters, None, region, world, until).map_err(|problem| problem.of(Service::Sts))
+    parameters.push((TOKEN, token.expose()));
+    ask(&parameters, None, region, world, until).map_err(|problem| problem.of(Service::WebIdentity))
 }
 
 fn ask(
@@ -101,6 +104,12 @@ fn ask(
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     let text = response.text().unwrap_or_default();
     if response.status != 200 {
+        let signer = signer.iter().flat_map(|signer| {
+            [Some(&signer.secret_access_key), signer.session_token.as_ref()].into_iter().flatten()
+        });
+        let token = parameters.iter().filter(|(name, _)| *name == TOKEN).map(|(_, token)| *token);
+        let sent: Vec<&str> = signer.map(Secret::expose).chain(token).collect();
+        let harmless = |text: &str| harmless_without(text, &sent);
         let part = |name| element(text, name).map(|text| harmless(&text));
         let said = match (part("Code"), part("Message")) {
             (Some(code), Some(message)) => format!("{code}: {message}"),

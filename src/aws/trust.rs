@@ -133,7 +133,8 @@ fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, Trus
     Ok(store)
 }
 
-fn below(root: &Path, path: &Path) -> PathBuf {
+/// `path` as it is below `root`.
+pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

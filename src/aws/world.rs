@@ -16,6 +16,9 @@ pub struct World<'a> {
     pub now: &'a dyn Fn() -> SystemTime,
     /// The network, time, and what ends every wait.
     pub net: Net<'a>,
+    /// Root's files of profiles must have been left alone for so long that what is wrong with them is there to
+    /// stay: somebody may be writing them just now.
+    pub settle: Duration,
     /// Nothing, unless the config says that variables count.
     pub environment: &'a Environment,
     /// Where AWS is.

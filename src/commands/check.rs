@@ -4,23 +4,28 @@
 mod encrypted;
 
 use super::NoSettings;
+use super::left;
 use super::register::Standing;
+use super::status::{ANEW, elsewhere, past};
 use super::tunnels::{self, Units};
 use crate::appstream::{self, User};
 use crate::cli::StatusArgs;
-use crate::config::{Settings, Share};
+use crate::config::file::INSTALLED;
+use crate::config::{Level, Settings, Share};
 use crate::json::quoted;
-use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
-use crate::share::causes::{Cause, explain};
+use crate::share::causes::{Cause, explain, no_use};
+use crate::share::client::Identity;
 use crate::share::encrypted::Tunnels;
-use crate::share::linux::{Linux, Namespace, may_mount, namespace};
+use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
+use crate::share::plan::TUNNEL;
 use crate::share::probe::{self, Heard};
 use crate::share::worker::RootReport;
-use crate::share::{Failure, Machine, after, plan};
+use crate::share::{Failure, Machine, after, mount_point, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::text::plain;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -35,7 +40,7 @@ const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.serv
 /// Goes through the chain and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let root = Path::new("/");
-    let mut chain = Chain { links: Vec::new(), json: args.json, began: started };
+    let mut chain = Chain { links: Vec::new(), there: None, json: args.json, began: started };
     let mut signal = None;
     match Stop::install() {
         Ok(stop) => {
@@ -124,6 +129,8 @@ impl Link {
 
 struct Chain {
     links: Vec<Link>,
+    /// The root of the share that is looked at, where it is mounted already.
+    there: Option<RootReport>,
     json: bool,
     /// When the link that is looked at began.
     began: Instant,
@@ -151,7 +158,13 @@ impl Chain {
         let may = self.privileges(&root.join("proc"));
         self.kernel(root);
         match &found {
-            None => self.skipped("shares", None),
+            None => {
+                self.skipped("shares", None);
+                if may {
+                    let (machine, config) = (Linux::new(root, clock, stop), Path::new(INSTALLED));
+                    self.left(&machine, &Units::new(root, clock, stop, config), &[]);
+                }
+            }
             Some((_, settings)) if !may => {
                 for share in &settings.shares {
                     self.skipped("mount point", Some(share));
@@ -160,9 +173,11 @@ impl Chain {
             Some((path, settings)) => {
                 let machine = Linux::new(root, clock, stop);
                 let units = Units::new(root, clock, stop, path);
+                self.client(&machine.client().identity);
                 for share in &settings.shares {
                     self.share(&machine, &units, settings, share);
                 }
+                self.left(&machine, &units, &settings.shares);
             }
         }
         match refused {
@@ -174,7 +189,32 @@ impl Chain {
                 let what = format!("{path} and its folders can be changed by root alone");
                 self.ok("executable", None, what);
             }
-            Err((_, text)) => self.add("executable", None, State::Warning, text, None),
+            Err(unfit) => {
+                self.add("executable", None, State::Warning, unfit.what, Some(unfit.cure));
+            }
+        }
+    }
+
+    /// What is mounted, or runs, and is not in the config: on the machine that an image is made of, above all.
+    fn left(
+        &mut self,
+        machine: &Linux<'_, SystemClock<'_>>,
+        units: &Units<'_, SystemClock<'_>>,
+        shares: &[Share],
+    ) {
+        let cure = || Some("sudo efs-agent unmount".to_owned());
+        for share in left::left(machine, shares) {
+            let what = format!(
+                "{} is mounted there by an earlier run, and is not in the config",
+                share.source()
+            );
+            self.add("mount point", Some(&share), State::Warning, what, cure());
+        }
+        for share in units.without_share(shares) {
+            if units.port(&share).is_some() {
+                let what = "a tunnel runs for it, which no share of the config has".to_owned();
+                self.add("tunnel", Some(&share), State::Warning, what, cure());
+            }
         }
     }
 
@@ -248,6 +288,16 @@ impl Chain {
         }
     }
 
+    /// Who this machine is to its servers.
+    fn client(&mut self, identity: &Identity) {
+        let state = match identity {
+            Identity::Set { .. } => State::Ok,
+            Identity::Unset { .. } => State::Warning,
+            Identity::NoClient => State::Skipped,
+        };
+        self.add("client", None, state, identity.told(&sys::host_name()), identity.cure());
+    }
+
     /// The links of one share; the first that does not hold ends them.
     fn share(
         &mut self,
@@ -258,13 +308,64 @@ impl Chain {
     ) {
         let clock = machine.clock;
         let until = || Deadline::after(clock, LINK);
-        match machine.mounted(share, until()) {
+        let fault = if share.required { State::Fault } else { State::Warning };
+        self.there = None;
+        let found = match machine.mounted(share, until()) {
+            Err(taken @ Failure::Taken { .. }) if share.encryption.is_none() => {
+                let call = || {
+                    let found = machine.resolve(share, until()).ok()?;
+                    let address = machine.reach(share, &found.addresses, until()).ok()?;
+                    Some(plan::mount_call(share, address, machine.client()))
+                };
+                let found = call().map(|call| machine.recognized(share, &call, until()));
+                found.and_then(Result::ok).flatten().map_or(Err(taken), |mounted| Ok(Some(mounted)))
+            }
+            found => found,
+        };
+        match found {
             Ok(Some(mounted)) => {
-                self.ok(
-                    "mount point",
-                    Some(share),
-                    format!("mounted already, from {}", mounted.address),
-                );
+                let (tunnel, way) = (units.port(share), machine.leads_to(&mounted));
+                let wrong = match share.encryption {
+                    None => None,
+                    Some(_) if way != Some(SocketAddr::new(TUNNEL, mounted.port)) => {
+                        Some(past(way))
+                    }
+                    Some(_) if tunnel != Some(mounted.port) => {
+                        Some(format!("its tunnel is {}", elsewhere(mounted.port, tunnel)))
+                    }
+                    Some(_) => None,
+                };
+                if let Some(what) = wrong {
+                    let cure = "sudo efs-agent --once, which starts the tunnel again or mounts the share anew";
+                    return self.add("mount point", Some(share), fault, what, Some(cure.into()));
+                }
+                // A mount of our own would say nothing of the one that the users have.
+                match machine.root(share, &mounted, until()) {
+                    Ok(Root::Well(..)) => {
+                        let led = mounted.led_to(share).map(|source| format!(", as {source}"));
+                        let led = led.unwrap_or_default();
+                        let what = format!("mounted already, from {}{led}", mounted.address);
+                        self.ok("mount point", Some(share), what);
+                        let seen = machine.look(share, &mounted, None, until());
+                        self.there = seen.ok().and_then(Result::ok);
+                    }
+                    Ok(Root::Fault(errno)) => {
+                        let what = format!(
+                            "mounted already, from {}, but {}",
+                            mounted.address,
+                            no_use(errno)
+                        );
+                        let cure = Some(ANEW.to_owned());
+                        return self.add("mount point", Some(share), fault, what, cure);
+                    }
+                    Ok(Root::Over) => return self.failed("mount point", share, &Failure::Hidden),
+                    // The links below may tell why.
+                    Ok(Root::Silence) => {
+                        let dead = Failure::Dead(mounted.address.clone());
+                        self.failed("mount point", share, &dead);
+                    }
+                    Err(failure) => return self.failed("mount point", share, &failure),
+                }
             }
             Ok(None) => match machine.prepare(share) {
                 Ok(point) => {
@@ -275,6 +376,9 @@ impl Chain {
                 Err(failure) => return self.failed("mount point", share, &failure),
             },
             Err(failure) => return self.failed("mount point", share, &failure),
+        }
+        if let Some(text) = mount_point::in_others_hands(machine.root, &share.mount_point) {
+            self.add("mount point", Some(share), State::Warning, text, None);
         }
         // Before anything is sent: without them nothing would come of it.
         if let Err(failure) = tunnels::trusted(machine.root, share) {
@@ -348,20 +452,26 @@ impl Chain {
         address: IpAddr,
     ) {
         let until = Deadline::after(machine.clock, settings.attempt_timeout);
-        let call = plan::mount_call(share, address);
+        let call = plan::mount_call(share, address, machine.client());
         match machine.trial(share, &call, until) {
-            Ok(report) => self.looked_at(machine.user(), share, report),
+            Ok(tried) => self.looked_at(machine.user(), share, tried),
             Err(failure) => self.failed("trial mount", share, &failure),
         }
     }
 
-    /// What a trial mount showed.
-    fn looked_at(&mut self, user: Option<&User>, share: &Share, report: RootReport) {
+    /// What a trial mount showed; whether users can write is told of the mount that they have, if there is one.
+    fn looked_at(&mut self, user: Option<&User>, share: &Share, tried: Tried) {
+        let Tried { report, led_to, .. } = tried;
+        let led = led_to.map(|source| format!(" (the server leads {} to {source})", share.path));
         let what = format!(
-            "mounts; its root has mode {:04o} and belongs to {}:{}",
-            report.mode, report.uid, report.gid
+            "mounts{}; its root has mode {:04o} and belongs to {}:{}",
+            led.unwrap_or_default(),
+            report.mode,
+            report.uid,
+            report.gid
         );
         self.ok("trial mount", Some(share), what);
+        let report = self.there.take().unwrap_or(report);
         match (user, share.root_mode) {
             (None, _) => {
                 let what = format!(
@@ -376,8 +486,10 @@ impl Chain {
                 self.ok("writing", Some(share), what);
             }
             _ => match after::notes(share, user, Ok(report)).pop() {
-                Some((_, note)) => self.add("writing", Some(share), State::Warning, note, None),
-                None => self.ok("writing", Some(share), "the streaming user could write".into()),
+                Some((Level::Warning, note)) => {
+                    self.add("writing", Some(share), State::Warning, note, None);
+                }
+                _ => self.ok("writing", Some(share), "the streaming user could write".into()),
             },
         }
     }

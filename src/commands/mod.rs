@@ -2,6 +2,7 @@
 //! the command line to it.
 
 pub mod check;
+mod left;
 pub mod register;
 pub mod session;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::report::Code;
 use crate::sys;
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,6 +33,7 @@ const DEV_LOG: &str = "/dev/log";
 /// because AppStream keeps nothing else.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let started = Instant::now();
+    std::panic::set_hook(Box::new(tell_fault));
     let command = cli::parse(args);
     // A service manager hands a tunnel its listeners.
     let kept = if matches!(command, Ok(Command::Tunnel(_))) { tunnel::handed_over() } else { 0 };
@@ -57,6 +60,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         }
     };
     code.0.into()
+}
+
+/// Ends a program that has met a fault of its own where everything else is said: AppStream keeps nothing of
+/// standard error.
+fn tell_fault(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload();
+    let text = what.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| what.downcast_ref::<String>().map(String::as_str));
+    let what = text.unwrap_or("no reason given");
+    let at =
+        panic.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
+    log(!std::io::stdout().is_terminal()).error(format_args!(
+        "efs-agent {} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
+        cli::VERSION,
+        Code::FAULT.0
+    ));
+    sys::exit(Code::FAULT.0);
 }
 
 fn print(text: &str) -> Code {
@@ -149,4 +169,32 @@ fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), No
         refused(Code::CONFIG, e.to_string(), cure)
     })?;
     Ok((path, settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_fault_of_its_own_is_told_on_standard_output() {
+        const MEETS: &str = "EFS_AGENT_TEST_MEETS_A_FAULT";
+        if std::env::var_os(MEETS).is_some() {
+            std::panic::set_hook(Box::new(tell_fault));
+            let number: Option<u8> = "none".parse().ok();
+            number.expect("a number");
+        }
+        // In a process of its own: this same test.
+        let name = "commands::tests::a_fault_of_its_own_is_told_on_standard_output";
+        let mut this = Command::new(std::env::current_exe().unwrap());
+        let ended = this.args(["--exact", name, "--nocapture"]).env(MEETS, "1").output().unwrap();
+        let said = String::from_utf8(ended.stdout).unwrap();
+        let line = said.lines().find(|line| line.contains("fault of its own")).unwrap();
+        assert!(
+            line.contains(" has met a fault of its own and ends at src/commands/mod.rs:")
+                && line.ends_with(": a number; please report this line (exit 70)"),
+            "{line}"
+        );
+        assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(70), &b""[..]));
+    }
 }

@@ -17,15 +17,19 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::stop::{Stop, SystemClock};
+use crate::text::{misleads, word};
 use boot::Boot;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use nix::libc;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long another run may keep the folder locked; none takes a second.
+/// Held by a run that changes config.json.
+const LOCK: &str = "/run/efs-agent/register.lock";
+/// How long another run may keep it locked; none takes a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_millis(20);
 /// How often we start anew because somebody else has changed the file meanwhile.
@@ -161,7 +165,7 @@ fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
 fn config_option(path: &Path) -> Result<String, Refusal> {
     let path = utf8(path)?;
     // How AppStream splits arguments is not documented.
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"\"'\\$`".contains(c);
+    let plain = |c: char| !c.is_whitespace() && !misleads(c) && !"\"'\\$`".contains(c);
     let option = format!(" --config {path}");
     if path.chars().all(plain) && option.chars().count() + "unmount".len() <= LONGEST {
         return Ok(option);
@@ -182,17 +186,35 @@ fn utf8(path: &Path) -> Result<&str, Refusal> {
     })
 }
 
-/// The path of this executable, which AppStream will run as root: nobody else may change it.
-pub(super) fn executable(root: &Path) -> Result<String, Refusal> {
+/// Why root should not have this executable run again.
+pub(super) struct Unfit {
+    code: Code,
+    /// What is wrong with it.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) cure: String,
+}
+
+impl From<Unfit> for Refusal {
+    fn from(Unfit { code, what, cure }: Unfit) -> Self {
+        (code, format!("{what}; {cure}"))
+    }
+}
+
+/// The path of this executable, which AppStream, or the service manager, will run as root: nobody else may
+/// change it.
+pub(super) fn executable(root: &Path) -> Result<String, Unfit> {
+    let unfit = |code, what, cure: &str| Unfit { code, what, cure: cure.to_owned() };
     let cure = "put it where root alone can write (sudo install -m 0755 efs-agent \
                 /usr/sbin/efs-agent) and run it from there";
     let gone = |path: &Path| {
-        let text = format!("this executable, {}, is no longer there: {cure}", path.display());
-        (Code::PERMISSION, text)
+        let what = format!("this executable, {}, is no longer there", path.display());
+        unfit(Code::PERMISSION, what, cure)
     };
     let proc = root.join("proc/self/exe");
-    let path = fs::read_link(&proc)
-        .map_err(|e| (Code::FAULT, format!("cannot find this executable in /proc: {e}")))?;
+    let path = fs::read_link(&proc).map_err(|e| {
+        unfit(Code::FAULT, format!("cannot find this executable in /proc: {e}"), "mount /proc")
+    })?;
     let place = files::find(root, &path).map_err(|_| gone(&path))?;
     let file = place.look().ok().flatten().ok_or_else(|| gone(&path))?;
     let same = |running: fs::Metadata, there: fs::Metadata| {
@@ -203,16 +225,18 @@ pub(super) fn executable(root: &Path) -> Result<String, Refusal> {
         return Err(gone(&path));
     }
     place.trust(Some(&file)).map_err(|Fault { path: at, why, command }| {
-        let cure = if at == path { format!("{command} {}", at.display()) } else { cure.into() };
-        let text = format!(
-            "{} {why}: AppStream would run {} as root, so it and its folders must belong to root \
-             and be writable by nobody else; {cure}",
+        let what = format!(
+            "{} {why}: {} is to be run as root again, so it and its folders must belong to root \
+             and be writable by nobody else",
             at.display(),
             path.display()
         );
-        (Code::PERMISSION, text)
+        match at == path {
+            true => unfit(Code::PERMISSION, what, &format!("{command} {}", at.display())),
+            false => unfit(Code::PERMISSION, what, cure),
+        }
     })?;
-    utf8(&path).map(str::to_owned)
+    utf8(&path).map(str::to_owned).map_err(|(code, what)| unfit(code, what, cure))
 }
 
 /// What AppStream makes of us, for `check`; what is wrong with it comes with the cure.
@@ -337,12 +361,7 @@ fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
 
 /// The script that starts `program`: AppStream's documentation speaks of scripts alone.
 fn shim_of(program: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
-    let program = match program.bytes().all(plain) {
-        true => program.to_owned(),
-        false => format!("'{}'", program.replace('\'', "'\\''")),
-    };
-    format!("{SHIM_HEAD}{program}{SHIM_TAIL}")
+    format!("{SHIM_HEAD}{}{SHIM_TAIL}", word(program))
 }
 
 const SHIM_HEAD: &str = "#!/bin/sh\nexec ";
@@ -374,7 +393,10 @@ fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(
     if task.dry_run {
         return attempt(task, &place, None, log).map(|_| ());
     }
-    let folder = lock(&place, clock)?;
+    let _lock = lock(root, clock)?;
+    let folder = place.folder().map_err(|errno| {
+        (Code::IO, format!("cannot open the folder of {}: {}", task.file.display(), errno.desc()))
+    })?;
     place.clear(&folder);
     place.beside(SHIM).clear(&folder);
     for _ in 0..ATTEMPTS {
@@ -418,26 +440,36 @@ fn untrusted(file: &Path, Fault { path, why, command }: Fault) -> Refusal {
     (Code::PERMISSION, text)
 }
 
-/// The folder, locked against other runs of ours until it is dropped.
-fn lock(place: &Place, clock: &dyn Clock) -> Result<Flock<File>, Refusal> {
+/// Keeps other runs of `register` and `unregister` out until it is dropped. By a file that nobody but root
+/// can open: whoever can open a file can lock it for as long as he likes.
+fn lock(root: &Path, clock: &dyn Clock) -> Result<Flock<File>, Refusal> {
     let failed = |errno: Errno| {
-        let folder = place.path().parent().unwrap_or(place.path()).display();
-        (Code::IO, format!("cannot lock {folder}: {} ({errno:?})", errno.desc()))
+        (Code::IO, format!("cannot lock {LOCK}: {} ({errno:?})", errno.desc().to_lowercase()))
     };
+    let io = |e: std::io::Error| failed(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw));
+    let path = root.join(LOCK.trim_start_matches('/'));
+    let above = path.parent().unwrap_or(root);
+    DirBuilder::new().recursive(true).mode(0o700).create(above).map_err(io)?;
+    let place = files::find(root, Path::new(LOCK)).map_err(|_| failed(Errno::ENOTDIR))?;
+    place.trust(None).map_err(|Fault { path, why, .. }| {
+        (
+            Code::PERMISSION,
+            format!("{} {why}: root alone may be able to write there", path.display()),
+        )
+    })?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(io)?;
     let deadline = Deadline::after(clock, PATIENCE);
-    let mut folder = place.folder().map_err(failed)?;
     loop {
-        folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(locked) => return Ok(locked),
-            Err((folder, Errno::EWOULDBLOCK | Errno::EINTR)) => folder,
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
             Err((_, errno)) => return Err(failed(errno)),
         };
         let waited = clock.wait(BETWEEN.min(deadline.left(clock)));
         if waited.is_err() || deadline.passed(clock) {
-            let text = format!(
-                "another run keeps {} locked: try again when it has ended",
-                place.path().parent().unwrap_or(place.path()).display()
-            );
+            let text = format!("another run keeps {LOCK} locked: try again when it has ended");
             return Err((Code::DEADLINE, text));
         }
     }
@@ -645,18 +677,20 @@ mod tests {
     use crate::retry::test::VirtualClock;
 
     #[test]
-    fn a_folder_that_stays_locked_is_waited_for_and_then_given_up() {
+    fn a_lock_that_stays_is_waited_for_and_then_given_up_and_is_roots_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let place = files::find(dir.path(), Path::new("/config.json")).unwrap();
         let clock = VirtualClock::default();
-        let held = lock(&place, &clock).unwrap();
+        let held = lock(dir.path(), &clock).unwrap();
         assert_eq!(clock.now(), Duration::ZERO);
-        let text = "another run keeps / locked: try again when it has ended";
-        assert_eq!(lock(&place, &clock).unwrap_err(), (Code::DEADLINE, text.into()));
+        let text =
+            "another run keeps /run/efs-agent/register.lock locked: try again when it has ended";
+        assert_eq!(lock(dir.path(), &clock).unwrap_err(), (Code::DEADLINE, text.into()));
         assert_eq!(clock.now(), PATIENCE);
         drop(held);
-        assert!(lock(&place, &clock).is_ok());
+        assert!(lock(dir.path(), &clock).is_ok());
         assert_eq!(clock.now(), PATIENCE);
+        let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o777;
+        assert_eq!((mode("run/efs-agent"), mode("run/efs-agent/register.lock")), (0o700, 0o600));
     }
 
     #[test]

@@ -4,24 +4,29 @@
 
 mod encrypted;
 
+pub(super) use encrypted::unguarded;
+
 use super::tunnels::Units;
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
-use crate::config::{Endpoint, Share};
+use crate::config::{Endpoint, Level, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
-use crate::retry::{Backoff, Clock, Deadline, Stopped, seconds};
-use crate::share::causes::{Cause, explain};
+use crate::retry::{Backoff, Clock, Deadline, Span, Stopped, seconds};
+use crate::share::causes::{Cause, explain, no_use};
+use crate::share::client::{Client, Identity};
 use crate::share::encrypted::Tunnels;
+use crate::share::holders::list;
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
 use crate::share::names::By;
-use crate::share::{Failure, Machine, Mounted, plan};
+use crate::share::{Answer, Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// One attempt gives the name this long, and then the connection as long again.
@@ -97,6 +102,7 @@ fn start(
         return Err((Code::FAULT, text.into()));
     }
     let machine = Linux::new(root, &clock, &stop);
+    introduce(machine.client(), log);
     let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {
         machine: &machine,
@@ -108,10 +114,32 @@ fn start(
         once: args.once,
         kernel: sys::kernel_release,
     };
-    let outcomes = run.all(settings.shares);
+    let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome));
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
     let stopped_by = if failed { stop.signal().map(|signal| signal as i32) } else { None };
-    Ok((path, Report { outcomes, stopped_by }))
+    let client = machine.client().identity.clone();
+    Ok((path, Report { outcomes, stopped_by, client }))
+}
+
+/// Tells who this machine is to its servers; aloud, where that leaves a risk.
+fn introduce(client: &Client, log: &Log) {
+    let level = match client.identity {
+        Identity::Unset { .. } => Level::Warning,
+        // What that means for a share is told when it is mounted.
+        Identity::NoClient => return,
+        Identity::Set { .. } => Level::Debug,
+    };
+    if log.takes(level) {
+        log.line(level, client.identity.told(&sys::host_name()));
+    }
+    if client.earlier {
+        let host = sys::host_name();
+        log.warning(format_args!(
+            "NFS was mounted on this machine before its client had an identity: these mounts, and shares from \
+             the same server address, are known there as {host} alone, and another machine of that host name \
+             would take their locks; unmount them and run this again, or run this before them"
+        ));
+    }
 }
 
 fn shares(n: usize) -> String {
@@ -187,9 +215,9 @@ impl Pace {
 
     /// Of the `n`th of several servers.
     fn of_several(attempt_timeout: Duration, n: u32) -> Self {
-        let less = (APART * n).min(attempt_timeout / 2);
+        let less = APART.saturating_mul(n).min(attempt_timeout.part(2));
         Self {
-            span: attempt_timeout - less,
+            span: attempt_timeout.saturating_sub(less),
             silence: Some(SILENCE),
             handshake: encrypted::HANDSHAKE,
         }
@@ -212,8 +240,14 @@ pub(super) struct Run<'a, M> {
 impl<M: Machine> Run<'_, M> {
     /// All shares: different servers side by side, the shares of one server one after another
     /// (mounts of one server at the same time can fail in the kernel's trunking discovery).
-    pub(super) fn all(&self, shares: Vec<Share>) -> Vec<Outcome> {
+    /// `remember` is told of a share that is up while others are not yet.
+    pub(super) fn all(
+        &self,
+        shares: Vec<Share>,
+        remember: &(dyn Fn(&Outcome) + Sync),
+    ) -> Vec<Outcome> {
         let several = shares.len() > 1;
+        let awaited = AtomicUsize::new(shares.len());
         let mut servers: Vec<(Endpoint, Vec<(usize, Share)>)> = Vec::new();
         for (place, share) in shares.into_iter().enumerate() {
             match servers.iter_mut().find(|(endpoint, _)| *endpoint == share.endpoint) {
@@ -223,9 +257,16 @@ impl<M: Machine> Run<'_, M> {
         }
         let one_server = |shares: Vec<(usize, Share)>, pace| -> Vec<(usize, Outcome)> {
             let each = shares.into_iter().map(|(place, share)| {
-                let outcome = self.bring_up(share, pace);
+                let outcome = self.bring_up(share, pace, remember);
                 if several {
                     tell(&outcome, self.once, None, None, self.log);
+                }
+                let is_last = awaited.fetch_sub(1, Ordering::Relaxed) == 1;
+                let is_new = |mounted: &Mounted| {
+                    !mounted.already && mounted.led_to(&outcome.share).is_none()
+                };
+                if !is_last && outcome.result.as_ref().is_ok_and(is_new) {
+                    remember(&outcome);
                 }
                 (place, outcome)
             });
@@ -259,14 +300,21 @@ impl<M: Machine> Run<'_, M> {
     }
 
     /// One share, from whatever is there to its mount.
-    fn bring_up(&self, share: Share, pace: Pace) -> Outcome {
+    fn bring_up(&self, share: Share, pace: Pace, remember: &(dyn Fn(&Outcome) + Sync)) -> Outcome {
         let started = self.clock.now();
         let mut attempts = 0;
         if !share.options.ignored.is_empty() {
             let words = share.options.ignored.join(", ");
             self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
         }
-        let result = match self.machine.mounted(&share, self.deadline) {
+        let found = match self.machine.mounted(&share, self.deadline) {
+            Err(taken @ Failure::Taken { .. }) => match self.recognized(&share) {
+                Some(mounted) => Ok(Some(mounted)),
+                None => Err(taken),
+            },
+            found => found,
+        };
+        let result = match found {
             Ok(Some(mounted)) if share.encryption.is_some() => {
                 self.keep_encrypted(&share, mounted, pace, &mut attempts)
             }
@@ -274,16 +322,52 @@ impl<M: Machine> Run<'_, M> {
             Ok(None) => self.mount_new(&share, pace, &mut attempts),
             Err(failure) => Err(self.explain(&failure, &share)),
         };
-        if let Ok(mounted) = &result {
-            self.settle(&share, mounted);
+        let took = || self.clock.now().saturating_sub(started);
+        let mut outcome = Outcome { share, result, attempts, took: took() };
+        let Ok(mounted) = &outcome.result else {
+            return outcome;
+        };
+        if !mounted.already && mounted.led_to(&outcome.share).is_some() {
+            // The mount table does not show whose it is: if this run is killed, nothing else would tell the next one.
+            remember(&outcome);
         }
-        let took = self.clock.now().saturating_sub(started);
-        Outcome { share, result, attempts, took }
+        if let Err(failure) = self.settle(&outcome.share, mounted) {
+            // Nobody would have his files by it.
+            if !mounted.already {
+                let until = self.deadline.within(self.clock, ALIVE);
+                let gone = self.machine.detach(&outcome.share, mounted, until);
+                if gone.is_ok() {
+                    self.machine.abandon(&outcome.share, mounted.made);
+                }
+            }
+            outcome.result = Err(self.explain(&failure, &outcome.share));
+        }
+        Outcome { took: took(), ..outcome }
     }
 
-    /// A share that is mounted already stays, if its server answers. If it does not, but another of
-    /// the share's addresses does, the dead mount is of an earlier network and is replaced. If none
-    /// does, the mount is left alone: the kernel takes it up again by itself once the server is back.
+    /// What somebody else has mounted there, if it is the share all the same: by a path that the server leads
+    /// elsewhere, or a run that was killed before it could tell.
+    fn recognized(&self, share: &Share) -> Option<Mounted> {
+        let until = || self.deadline.within(self.clock, ALIVE);
+        let call = match share.encryption {
+            None => {
+                let address = self.locate(share, ALIVE, &[]).ok()?;
+                plan::mount_call(share, address, self.machine.client())
+            }
+            // One that is not there any more cannot be compared with.
+            Some(_) => {
+                let port = self.tunnels.port(share)?;
+                let peer = self.tunnels.handshake(share, until()).ok()?;
+                plan::tunnelled_call(share, port, peer.address, self.machine.client())
+            }
+        };
+        self.machine.recognized(share, &call, until()).ok().flatten()
+    }
+
+    /// A share that is mounted already stays, if it can be used. If its server does not answer, but another of
+    /// the share's addresses does, the dead mount is of an earlier network and is replaced; if what it answers is
+    /// an error (the folder was made anew on the server, say), only a new mount helps. If no address answers, the
+    /// mount is left alone: the kernel takes it up again by itself once the server is back.
     fn keep_or_replace(
         &self,
         share: &Share,
@@ -294,24 +378,29 @@ impl<M: Machine> Run<'_, M> {
         let fail = |failure: Failure| self.explain(&failure, share);
         loop {
             let until = self.deadline.within(self.clock, ALIVE);
-            if self.machine.responds(share, &mounted, until).map_err(fail)? {
-                return Ok(mounted);
-            }
-            let dead = Failure::Dead(mounted.address.clone());
-            *attempts += 1;
-            match self.locate(share, ALIVE, &[]) {
-                Ok(address) if address.to_string() != mounted.address => {
-                    let (at, old) = (share.mount_point.display(), &mounted.address);
-                    self.log.warning(format_args!(
-                        "{at} is mounted from {old}, which does not answer: replaced by {address}"
-                    ));
-                    let until = self.deadline.within(self.clock, ALIVE);
-                    self.machine.detach(share, &mounted, until).map_err(fail)?;
-                    return self.mount_new(share, pace, attempts);
+            let fault = match self.machine.responds(share, &mounted, until).map_err(fail)? {
+                Answer::Well => return Ok(mounted),
+                Answer::Fault(errno) => Some(errno),
+                Answer::Silence => None,
+            };
+            let old = &mounted.address;
+            match (self.locate(share, ALIVE, &[]), fault) {
+                (Ok(_), Some(errno)) => {
+                    let what = format!("from {old}, but {}: mounted anew", no_use(errno));
+                    return self.replace(share, &mounted, &what, pace, attempts);
                 }
-                Err(stopped @ Failure::Stopped(_)) => return Err(fail(stopped)),
+                (Ok(address), None) if address.to_string() != *old => {
+                    let what = format!("from {old}, which does not answer: replaced by {address}");
+                    return self.replace(share, &mounted, &what, pace, attempts);
+                }
+                (Err(stopped @ Failure::Stopped(_)), _) => return Err(fail(stopped)),
                 _ => {}
             }
+            let dead = match fault {
+                Some(errno) => Failure::Unusable(old.clone(), errno),
+                None => Failure::Dead(old.clone()),
+            };
+            *attempts += 1;
             if self.once || self.deadline.passed(self.clock) {
                 return Err(fail(dead));
             }
@@ -321,6 +410,36 @@ impl<M: Machine> Run<'_, M> {
                 .warning(format_args!("{at}: attempt {attempts}: {}; {left} left", cause.sentence));
             let stopped = |_| fail(Failure::Stopped(Some(Box::new(dead.clone()))));
             self.clock.wait(BETWEEN.min(self.deadline.left(self.clock))).map_err(stopped)?;
+        }
+    }
+
+    /// Takes away a mount that is of no use, and mounts the share anew; `what` is told of the old one.
+    fn replace(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        what: &str,
+        pace: Pace,
+        attempts: &mut u32,
+    ) -> Result<Mounted, Cause> {
+        let at = share.mount_point.display();
+        let holders = self.machine.held_by(share);
+        self.log.warning(format_args!("{at} is mounted {what}"));
+        if !holders.is_empty() {
+            self.log.warning(format_args!(
+                "{at} is in use by {}: what they have open stays on the old mount until they close it",
+                list(&holders)
+            ));
+        }
+        let until = self.deadline.within(self.clock, ALIVE);
+        let detached = self.machine.detach(share, mounted, until);
+        detached.map_err(|failure| self.explain(&failure, share))?;
+        match self.mount_new(share, pace, attempts) {
+            Ok(new) => Ok(Mounted { anew: true, ..new }),
+            Err(cause) => {
+                self.machine.abandon(share, false);
+                Err(cause)
+            }
         }
     }
 
@@ -360,12 +479,12 @@ impl<M: Machine> Run<'_, M> {
                 Err(failure) => failure,
             };
             if matches!(failure.unprobed(), Failure::CutOff(..)) {
-                pace.silence = pace.silence.map(|span| span * 2);
+                pace.silence = pace.silence.map(Span::doubled);
             }
             if let Failure::Tunnel(_) = failure
                 && failure.is_by_time()
             {
-                pace.handshake *= 2;
+                pace.handshake = pace.handshake.doubled();
             }
             // An attempt that the deadline cut short says less than a whole one.
             if self.deadline.passed(self.clock) && failure.is_by_time() {
@@ -425,7 +544,7 @@ impl<M: Machine> Run<'_, M> {
             Some(address) => address,
             None => self.locate(share, LOCATE, failed)?,
         };
-        let call = plan::mount_call(share, address);
+        let call = plan::mount_call(share, address, self.machine.client());
         let until = self.deadline.within(self.clock, pace.span);
         self.machine.mount(share, &call, point, pace.silence, until)
     }
@@ -473,7 +592,7 @@ impl<M: Machine> Run<'_, M> {
             return Ok(None);
         }
         while !end.passed(self.clock) {
-            let step = BETWEEN - backoff.jitter(BETWEEN / 2);
+            let step = BETWEEN.saturating_sub(backoff.jitter(BETWEEN.part(2)));
             self.clock.wait(step.min(end.left(self.clock)))?;
             if !end.passed(self.clock)
                 && let Ok(address) = self.locate(share, GLANCE, failed)
@@ -484,11 +603,25 @@ impl<M: Machine> Run<'_, M> {
         Ok(None)
     }
 
-    fn settle(&self, share: &Share, mounted: &Mounted) {
+    fn settle(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
+        if let Some(source) = mounted.led_to(share) {
+            let (at, path) = (share.mount_point.display(), &share.path);
+            let since = match mounted.already {
+                false => "",
+                true => "; where it leads by now counts from the next mount on",
+            };
+            self.log.info(format_args!(
+                "{at}: the server leads {path} to {source}, which is what df and findmnt show{since}"
+            ));
+        }
         if !mounted.differs.is_empty() {
             let (at, differs) = (share.mount_point.display(), mounted.differs.join(", "));
             let hint = "unmount it and run again to have what the config says";
             self.log.warning(format_args!("{at} is mounted with {differs}: {hint}"));
+        }
+        if let Some(errno) = mounted.nameless {
+            let cause = self.explain(&Failure::NoHostName(errno), share);
+            self.log.warning(format_args!("{}: {}", cause.sentence, cause.cure));
         }
         if mounted.hides {
             let at = share.mount_point.display();
@@ -497,9 +630,10 @@ impl<M: Machine> Run<'_, M> {
                 .warning(format_args!("{at} is not empty: the share hides what is in it ({hint})"));
         }
         let until = self.deadline.within(self.clock, self.attempt_timeout);
-        for (level, text) in self.machine.settle(share, mounted, until) {
+        for (level, text) in self.machine.settle(share, mounted, until)? {
             self.log.line(level, text);
         }
+        Ok(())
     }
 
     fn explain(&self, failure: &Failure, share: &Share) -> Cause {
@@ -510,10 +644,10 @@ impl<M: Machine> Run<'_, M> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::Level;
     use crate::config::Settings;
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
+    use crate::share::holders::Holder;
     use crate::share::mount_point::PointError;
     use crate::share::names::{Found, NameError};
     use crate::share::plan::MountCall;
@@ -521,6 +655,7 @@ pub(super) mod tests {
     use crate::share::reach::{Problem, ReachError};
     use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
+    use std::net::SocketAddr;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU16, Ordering};
     use std::sync::{Barrier, Mutex};
@@ -571,9 +706,22 @@ pub(super) mod tests {
         /// clock, may come between another's deadline and its first attempt.
         pub first_attempts: Option<Barrier>,
         pub prepare: Option<PointError>,
+        /// Where a mount that is there leads, if not to its tunnel.
+        pub astray: Option<SocketAddr>,
         /// Times of the steps, for looking at.
         pub seen: Mutex<Vec<(&'static str, Duration)>>,
         pub notes: Vec<(Level, String)>,
+        /// What is mounted already has an answer, but it is this.
+        pub fault: Option<Errno>,
+        pub holders: Vec<i32>,
+        /// It makes the mount point.
+        pub makes: bool,
+        /// What the last look at a mount comes to, if not to the notes.
+        pub unsettled: Option<Failure>,
+        /// Something is mounted there that does not show whose it is: the share, if that is led somewhere.
+        pub taken: bool,
+        /// What the mount table shows instead of the share's own source.
+        pub led_to: Option<String>,
     }
 
     impl FakeMachine {
@@ -588,6 +736,12 @@ pub(super) mod tests {
             let now = self.clock.now();
             self.seen.lock().unwrap().push((what, now));
             now
+        }
+
+        fn made(&self) -> Mounted {
+            let mounted = Mounted::fake(false);
+            let source = self.led_to.clone().unwrap_or(mounted.source.clone());
+            Mounted { source, made: self.makes, ..mounted }
         }
 
         pub fn times(&self, what: &str) -> Vec<Duration> {
@@ -669,16 +823,49 @@ pub(super) mod tests {
     impl Machine for FakeMachine {
         type Point = ();
 
-        fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
-            let address = self.old_address.clone().unwrap_or("10.0.0.1".into());
-            let port = self.old_port;
-            Ok(self.already.then(|| Mounted { address, port, ..Mounted::fake(true) }))
+        fn client(&self) -> &Client {
+            Client::fake()
         }
 
-        fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<bool, Failure> {
+        fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr> {
+            self.astray.or(Some(SocketAddr::new(plan::TUNNEL, mounted.port)))
+        }
+
+        fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
+            if self.taken {
+                let (source, fstype) = ("fs-1.example:/releases/1".into(), "nfs4".into());
+                return Err(Failure::Taken { source, fstype });
+            }
+            let address = self.old_address.clone().unwrap_or("10.0.0.1".into());
+            let port = self.old_port;
+            Ok(self.already.then(|| Mounted { address, port, already: true, ..self.made() }))
+        }
+
+        fn recognized(
+            &self,
+            _: &Share,
+            call: &MountCall,
+            _: Deadline,
+        ) -> Result<Option<Mounted>, Failure> {
+            self.see("recognized");
+            self.calls.lock().unwrap().push(call.clone());
+            let made = || Mounted { already: true, port: self.old_port, ..self.made() };
+            Ok(self.led_to.is_some().then(made))
+        }
+
+        fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Answer, Failure> {
             let alive = self.see("responds") >= self.alive_from;
+            if let Some(errno) = self.fault {
+                return Ok(Answer::Fault(errno));
+            }
             let _ = if alive { Ok(()) } else { self.clock.wait(until.left(&self.clock)) };
-            Ok(alive)
+            Ok(if alive { Answer::Well } else { Answer::Silence })
+        }
+
+        fn held_by(&self, _: &Share) -> Vec<Holder> {
+            self.see("held_by");
+            let holder = |pid: &i32| Holder { pid: *pid, name: "vi".into(), since: None };
+            self.holders.iter().map(holder).collect()
         }
 
         fn detach(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<(), Failure> {
@@ -693,6 +880,10 @@ pub(super) mod tests {
 
         fn discard(&self, (): ()) {
             self.see("discard");
+        }
+
+        fn abandon(&self, _: &Share, made: bool) {
+            self.see(if made { "abandon made" } else { "abandon" });
         }
 
         fn resolve(&self, _: &Share, _: Deadline) -> Result<Found, Failure> {
@@ -742,12 +933,35 @@ pub(super) mod tests {
             self.mounted_from.lock().unwrap().push(call.address);
             self.calls.lock().unwrap().push(call.clone());
             let mut script = self.mounts.lock().unwrap();
-            if script.is_empty() { Ok(Mounted::fake(false)) } else { Err(script.remove(0)) }
+            if script.is_empty() { Ok(self.made()) } else { Err(script.remove(0)) }
         }
 
-        fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Vec<(Level, String)> {
+        fn settle(
+            &self,
+            _: &Share,
+            _: &Mounted,
+            _: Deadline,
+        ) -> Result<Vec<(Level, String)>, Failure> {
             self.see("settle");
-            self.notes.clone()
+            self.unsettled.clone().map_or_else(|| Ok(self.notes.clone()), Err)
+        }
+    }
+
+    fn run_on<'a>(
+        machine: &'a FakeMachine,
+        log: &'a Log,
+        settings: &Settings,
+        once: bool,
+    ) -> Run<'a, FakeMachine> {
+        Run {
+            machine,
+            tunnels: machine,
+            clock: &machine.clock,
+            log,
+            deadline: Deadline::after(&machine.clock, settings.deadline),
+            attempt_timeout: settings.attempt_timeout,
+            once,
+            kernel: || "5.10".into(),
         }
     }
 
@@ -758,17 +972,9 @@ pub(super) mod tests {
     ) -> (Report, String) {
         let (log, lines) = Lines::log();
         let settings = Settings::parse(Path::new("c"), config).unwrap();
-        let run = Run {
-            machine,
-            tunnels: machine,
-            clock: &machine.clock,
-            log: &log,
-            deadline: Deadline::after(&machine.clock, settings.deadline),
-            attempt_timeout: settings.attempt_timeout,
-            once,
-            kernel: || "5.10".into(),
-        };
-        let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
+        let run = run_on(machine, &log, &settings, once);
+        let outcomes = run.all(settings.shares, &|_| {});
+        let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
         finish(&report, once, &log);
         (report, lines.text())
     }
@@ -835,6 +1041,126 @@ pub(super) mod tests {
         let (report, text) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::OK);
         assert!(text.lines().last().unwrap().starts_with("already mounted"), "{text}");
+    }
+
+    #[test]
+    fn a_mount_that_answers_with_an_error_is_mounted_anew_and_who_uses_it_is_named() {
+        let machine =
+            FakeMachine { already: true, fault: Some(Errno::ESTALE), ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(
+            text,
+            "warning: /mnt/efs_share is mounted from 10.0.0.1, but its folder is gone from the server, or was made \
+             anew there (ESTALE): mounted anew\n\
+             mounted fs-1.example:/ on /mnt/efs_share from 10.0.0.1, NFS 4.1, attempt 1, in 0.000 s (exit 0)\n"
+        );
+        assert!(report.outcomes[0].result.as_ref().is_ok_and(|mounted| mounted.anew));
+        let steps: Vec<&str> = machine.seen.lock().unwrap().iter().map(|(step, _)| *step).collect();
+        assert_eq!(
+            steps,
+            [
+                "responds", "resolve", "reach", "held_by", "detach", "prepare", "resolve", "reach",
+                "mount", "settle"
+            ]
+        );
+        let fault = Some(Errno::EIO);
+        let holders = vec![101, 102];
+        let machine = FakeMachine { already: true, fault, holders, ..Default::default() };
+        let (_, text) = start_on(&machine, ONE, false);
+        assert!(text.contains(
+            "but its root cannot be used: i/o error (EIO): mounted anew\nwarning: /mnt/efs_share is in use by 101 (vi), \
+             102 (vi): what they have open stays on the old mount until they close it\n"
+        ), "{text}");
+    }
+
+    #[test]
+    fn a_mount_that_answers_with_an_error_stays_while_its_server_cannot_be_reached() {
+        let machine = FakeMachine {
+            already: true,
+            fault: Some(Errno::ESTALE),
+            port_from: Duration::MAX / 2,
+            ..Default::default()
+        };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert!(machine.times("detach").is_empty() && machine.times("mount").is_empty());
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.contains("is mounted already from 10.0.0.1, but its folder is gone"),
+            "{last}"
+        );
+    }
+
+    #[test]
+    fn where_a_new_mount_is_no_better_nothing_is_left_to_write_into() {
+        let address = "10.0.0.1".parse().unwrap();
+        for (failure, code) in [
+            (Failure::BadRoot(address, Errno::ESTALE), Code::DEADLINE),
+            (Failure::Mount(address, Errno::ENOENT), Code::REFUSED),
+        ] {
+            let machine = FakeMachine {
+                already: true,
+                fault: Some(Errno::ESTALE),
+                mounts: Mutex::new(vec![failure; 400]),
+                ..Default::default()
+            };
+            let (report, text) = start_on(&machine, ONE, false);
+            assert_eq!(report.code(), code, "{text}");
+            assert_eq!((machine.times("detach").len(), machine.times("abandon").len()), (1, 1));
+        }
+        // What turns out to be of no use at the last look is no success either.
+        let unsettled = Some(Failure::Unusable("10.0.0.1".into(), Errno::EIO));
+        let machine = FakeMachine { unsettled, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE, "{text}");
+        assert_eq!((machine.times("detach").len(), machine.times("abandon").len()), (1, 1));
+        let unsettled = Some(Failure::Unusable("10.0.0.1".into(), Errno::EIO));
+        let machine = FakeMachine { unsettled, makes: true, ..Default::default() };
+        start_on(&machine, ONE, false);
+        assert_eq!(machine.times("abandon made").len(), 1, "its own mount point is left");
+    }
+
+    #[test]
+    fn where_the_server_leads_a_path_is_told_and_remembered_at_once() {
+        let led_to = Some("fs-1.example:/releases/1".to_owned());
+        let machine = FakeMachine { led_to: led_to.clone(), ..Default::default() };
+        let (_, text) = start_on(&machine, ONE, false);
+        assert!(
+            text.starts_with(
+                "/mnt/efs_share: the server leads / to fs-1.example:/releases/1, which is what df and findmnt show\nmounted "
+            ),
+            "{text}"
+        );
+        let machine = FakeMachine { already: true, led_to, ..machine };
+        let (_, text) = start_on(&machine, ONE, false);
+        assert!(
+            text.contains(" show; where it leads by now counts from the next mount on\n"),
+            "{text}"
+        );
+        assert!(!text.contains("unmount it and run again"), "{text}");
+    }
+
+    #[test]
+    fn what_somebody_else_has_mounted_over_a_link_is_compared_with_the_share() {
+        let led_to = Some("fs-1.example:/releases/1".to_owned());
+        let machine = FakeMachine { taken: true, led_to, ..Default::default() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(text.contains("already mounted: fs-1.example:/ on /mnt/efs_share"), "{text}");
+        let other = FakeMachine { taken: true, ..Default::default() };
+        let (report, text) = start_on(&other, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED);
+        assert!(
+            text.contains("is taken: fs-1.example:/releases/1 (nfs4) is mounted there"),
+            "{text}"
+        );
+        // Nothing to compare with is no reason to wait.
+        let port_from = Duration::MAX / 2;
+        let silent = FakeMachine { taken: true, port_from, ..Default::default() };
+        let (report, text) = start_on(&silent, ONE, false);
+        assert_eq!(report.code(), Code::REFUSED, "{text}");
+        assert!(silent.clock.now() <= ALIVE, "{:?}", silent.clock.now());
     }
 
     #[test]
@@ -990,6 +1316,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_server_that_hangs_as_often_as_the_deadline_allows_does_not_end_the_run() {
+        let address = "10.0.0.1".parse().unwrap();
+        let hung = Failure::CutOff(address, seconds_of(0.1));
+        let slow = Failure::Tunnel(TunnelFailure::Silent(seconds_of(0.1)));
+        for failure in [hung, slow] {
+            let machine =
+                FakeMachine { mounts: Mutex::new(vec![failure; 400]), ..Default::default() };
+            let config = format!(
+                "deadline = \"3m\"\nattempt_timeout = \"100ms\"\n{ONE}[[share]]\n\
+                 endpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n"
+            );
+            let (report, text) = start_on(&machine, &config, false);
+            assert_eq!(report.code(), Code::DEADLINE);
+            assert!(text.ends_with("(exit 75)\n"), "{text}");
+            let attempts: u32 = report.outcomes.iter().map(|outcome| outcome.attempts).sum();
+            assert!(attempts > 2 * 64, "{attempts}");
+        }
+    }
+
+    #[test]
     fn several_shares_have_a_line_each_and_a_summary() {
         let machine = FakeMachine::default();
         let config = "[[share]]\nendpoint = \"a\"\nmount_point = \"/mnt/a\"\n\
@@ -1001,6 +1347,30 @@ pub(super) mod tests {
         assert!(text.ends_with("3 of 3 shares mounted (exit 0)\n"), "{text}");
         let points: Vec<_> = report.outcomes.iter().map(|o| o.share.mount_point.clone()).collect();
         assert_eq!(points, ["/mnt/a", "/mnt/b", "/mnt/c"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_share_that_is_up_is_remembered_while_others_are_awaited() {
+        let config = format!("{ONE}[[share]]\nendpoint = \"b\"\nmount_point = \"/mnt/b\"\n");
+        let remembered = |machine: &FakeMachine, config: &str| {
+            let (log, _) = Lines::log();
+            let settings = Settings::parse(Path::new("c"), config).unwrap();
+            let points = Mutex::new(vec![]);
+            run_on(machine, &log, &settings, false).all(settings.shares.clone(), &|outcome| {
+                points.lock().unwrap().push(outcome.share.mount_point.clone());
+            });
+            points.into_inner().unwrap().len()
+        };
+        assert_eq!(remembered(&FakeMachine::default(), &config), 1);
+        assert_eq!(remembered(&FakeMachine::default(), ONE), 0, "the end of the run is near");
+        let already = FakeMachine { already: true, ..Default::default() };
+        assert_eq!(remembered(&already, &config), 0, "an earlier run has it");
+        // Of these the mount table does not show whose they are.
+        let led_to = || Some("fs-1.example:/releases/1".to_owned());
+        let led = || FakeMachine { led_to: led_to(), ..Default::default() };
+        assert_eq!((remembered(&led(), &config), remembered(&led(), ONE)), (2, 1));
+        let already = FakeMachine { already: true, ..led() };
+        assert_eq!(remembered(&already, ONE), 0);
     }
 
     #[test]

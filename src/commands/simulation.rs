@@ -7,14 +7,16 @@ use crate::config::{Level, Settings, Share};
 use crate::log::{Log, Style};
 use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::client::{Client, Identity};
+use crate::share::holders::Holder;
 use crate::share::names::{By, Found};
 use crate::share::plan::MountCall;
 use crate::share::reach::{FRESH, Problem, ReachError};
-use crate::share::{Failure, Machine, Mounted};
+use crate::share::{Answer, Failure, Machine, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -106,8 +108,21 @@ impl Machine for Instance {
         Ok(None)
     }
 
-    fn responds(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<bool, Failure> {
-        Ok(true)
+    fn recognized(
+        &self,
+        _: &Share,
+        _: &MountCall,
+        _: Deadline,
+    ) -> Result<Option<Mounted>, Failure> {
+        Ok(None)
+    }
+
+    fn responds(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<Answer, Failure> {
+        Ok(Answer::Well)
+    }
+
+    fn held_by(&self, _: &Share) -> Vec<Holder> {
+        Vec::new()
     }
 
     fn detach(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<(), Failure> {
@@ -119,6 +134,8 @@ impl Machine for Instance {
     }
 
     fn discard(&self, (): ()) {}
+
+    fn abandon(&self, _: &Share, _: bool) {}
 
     fn resolve(&self, _: &Share, _: Deadline) -> Result<Found, Failure> {
         Ok(Found { addresses: vec![ADDRESS], by: By::Literal })
@@ -164,8 +181,16 @@ impl Machine for Instance {
         Ok(Mounted::fake(false))
     }
 
-    fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Vec<(Level, String)> {
-        Vec::new()
+    fn client(&self) -> &Client {
+        Client::fake()
+    }
+
+    fn leads_to(&self, _: &Mounted) -> Option<SocketAddr> {
+        None
+    }
+
+    fn settle(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<Vec<(Level, String)>, Failure> {
+        Ok(Vec::new())
     }
 }
 
@@ -205,7 +230,8 @@ fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
                 once: false,
                 kernel: || "5.10".into(),
             };
-            let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
+            let outcomes = run.all(settings.shares, &|_| {});
+            let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
             let took = me.now();
             me.hand_over(&mut me.shared.world.lock().unwrap());
             (report.mounted(), took)

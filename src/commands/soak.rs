@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::log::{Log, Style};
 use crate::report::{Code, Report};
 use crate::retry::{Clock, Deadline, Stopped};
+use crate::share::client::Identity;
 use crate::share::linux::Linux;
 use crate::stop::Stop;
 use std::convert::Infallible;
@@ -92,7 +93,8 @@ fn soak(span: Duration) {
         once: false,
         kernel: || "5.10".into(),
     };
-    let report = Report { outcomes: run.all(settings.shares), stopped_by: None };
+    let outcomes = run.all(settings.shares, &|_| {});
+    let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
     assert_eq!(report.code(), Code::DEADLINE);
     let seen = clock.seen.into_inner().unwrap();
     let (start, end) = (seen.first.unwrap(), seen.last);

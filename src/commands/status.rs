@@ -2,26 +2,33 @@
 //! mount only in a process that can be cut off.
 
 use super::Refusal;
+use super::left::{self, Known};
 use super::tunnels::Units;
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json::{Document, quoted};
-use crate::log::plain;
 use crate::report::Code;
 use crate::retry::Deadline;
-use crate::share::causes::explain;
+use crate::share::causes::{explain, is_there, no_use};
+use crate::share::client::Identity;
 use crate::share::encrypted::Tunnels;
-use crate::share::linux::Linux;
+use crate::share::linux::{Linux, Root};
+use crate::share::plan::TUNNEL;
 use crate::share::table::Entry;
-use crate::share::{Failure, mount_point, table, worker};
+use crate::share::{Failure, Mounted, remembered, table};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::text::plain;
 use crate::tunnel::control::{Peer, TunnelStatus};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+/// What helps where a mount is of no use.
+pub(super) const ANEW: &str = "sudo efs-agent --once, which mounts it anew";
 /// How long the server of one share gets to answer.
 const ALIVE: Duration = Duration::from_millis(1500);
 
@@ -49,9 +56,11 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
     let machine = Linux::new(root, &clock, &stop);
-    let tunnels = Units::new(root, &clock, &stop, &path);
+    let Known { config, settings, left, refused } = left::known(&machine, args.config.as_deref())?;
+    let tunnels = Units::new(root, &clock, &stop, &config);
+    let in_config = settings.shares.len();
+    let shares: Vec<Share> = settings.shares.into_iter().chain(left).collect();
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
     // All shares at once: of several dead servers, each costs its time, and none the other's.
@@ -60,13 +69,13 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         let thread = |share| {
             // No thread to be had: one after another is better than not at all.
             let thread = std::thread::Builder::new().spawn_scoped(scope, move || look(share));
-            thread.map_err(|_| look(share))
+            thread.map_err(|_| Box::new(look(share)))
         };
-        let threads: Vec<_> = settings.shares.iter().map(thread).collect();
+        let threads: Vec<_> = shares.iter().map(thread).collect();
         let dead = |_| State::Failed("the look at it ended without a word".into());
-        let end = |thread: Result<std::thread::ScopedJoinHandle<'_, State>, State>| match thread {
+        let end = |thread: Result<ScopedJoinHandle<'_, State>, Box<State>>| match thread {
             Ok(thread) => thread.join().unwrap_or_else(dead),
-            Err(state) => state,
+            Err(state) => *state,
         };
         threads.into_iter().map(end).collect()
     });
@@ -74,22 +83,38 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
     if let Some(signal) = stop.signal() {
         return Err((Code::signal(signal as i32), format!("stopped by {signal}")));
     }
-    let last = status::read(root);
-    let pairs = || settings.shares.iter().zip(&states);
+    let last = remembered::read(root);
+    let client = Identity::read(root);
+    let in_config = |n: usize| n < in_config;
+    let pairs = || shares.iter().zip(&states).enumerate();
     let text = if args.json {
-        let shares: Vec<String> = pairs().map(|(share, state)| state.json(share)).collect();
+        let shares: Vec<String> =
+            pairs().map(|(n, (share, state))| state.json(share, in_config(n))).collect();
         // What cannot be read would make the whole unreadable.
-        let last = last.filter(|text| Document::parse(text).is_ok());
-        let last = last.as_deref().map_or("null", str::trim_end);
-        format!("{{\"shares\": [\n{}\n], \"last_start\": {last}}}\n", shares.join(",\n"))
+        let last = last.as_deref().and_then(|text| Document::parse(text).ok());
+        let last = last.as_ref().map_or("null", |last| last.slice(last.root.span.clone()));
+        let client = status::client(&client);
+        format!(
+            "{{\"shares\": [\n{}\n], \"client\": {client}, \"last_start\": {last}, \"problem\": {}}}\n",
+            shares.join(",\n"),
+            refused.as_ref().map_or("null".into(), |(_, why)| quoted(why))
+        )
     } else {
-        let shares: String = pairs().map(|(share, state)| state.text(share)).collect();
+        let shares: String =
+            pairs().map(|(n, (share, state))| state.text(share, in_config(n))).collect();
+        let refused = refused.as_ref().map_or(String::new(), |(_, why)| format!("{why}\n"));
+        let shares: String =
+            (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
         let last = last.as_deref().and_then(status::told).map(|told| plain(&told));
         let none = || "no session start since this machine was booted".into();
-        format!("{shares}{}\n", last.unwrap_or_else(none))
+        let client = plain(&client.told(&sys::host_name()));
+        format!("{shares}{client}\n{}\n", last.unwrap_or_else(none))
     };
     super::print(&text);
-    let well = states.iter().all(State::is_well);
+    if let Some((code, _)) = refused {
+        return Ok(code);
+    }
+    let well = pairs().all(|(n, (_, state))| !in_config(n) || state.is_well());
     Ok(if well { Code::OK } else { Code::NOT_UP })
 }
 
@@ -100,8 +125,10 @@ enum State {
         options: String,
         /// Seconds since it was mounted, where the kernel tells.
         age: Option<u64>,
-        /// Bytes in all and free; or why its root could not be looked at.
-        space: Result<(u64, u64), String>,
+        /// What the kernel shows as its source, as df and findmnt print it.
+        source: String,
+        /// Bytes in all and free; or why it cannot be used.
+        space: Result<(u64, u64), Problem>,
         /// The tunnel that it goes through, if it is to; or what is wrong with that.
         tunnel: Option<Result<Box<Tunnel>, String>>,
     },
@@ -112,6 +139,30 @@ enum State {
     Failed(String),
 }
 
+/// Why a share that is mounted cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Problem {
+    /// Its server does not answer.
+    Silence(String),
+    /// It does, and says that; what helps.
+    Fault(String, &'static str),
+}
+
+impl Problem {
+    fn why(&self) -> &str {
+        match self {
+            Self::Silence(why) | Self::Fault(why, _) => why,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Silence(why) => format!("NOT RESPONDING: {why}"),
+            Self::Fault(why, cure) => format!("NOT USABLE: {why}; to mend it: {cure}"),
+        }
+    }
+}
+
 /// A tunnel that could be asked.
 struct Tunnel {
     port: u16,
@@ -119,16 +170,46 @@ struct Tunnel {
 }
 
 fn tunnel(
+    machine: &Linux<'_, SystemClock<'_>>,
     tunnels: &dyn Tunnels,
     share: &Share,
     entry: &Entry,
     until: Deadline,
 ) -> Option<Result<Box<Tunnel>, String>> {
+    let way = machine.connected_to(entry.device);
     match (table::is_tunnelled(entry, share), share.encryption.is_some()) {
         (false, false) => None,
         (false, true) => Some(Err("NOT ENCRYPTED, which the config wants".into())),
         (true, false) => Some(Err("encrypted, which the config does not want".into())),
-        (true, true) => Some(ask(tunnels, share, entry.port(), until)),
+        (true, true) => Some(match tunnels.port(share) {
+            _ if way != Some(SocketAddr::new(TUNNEL, entry.port())) => Err(past(way)),
+            Some(port) if port == entry.port() => ask(tunnels, share, port, until),
+            at => Err(elsewhere(entry.port(), at)),
+        }),
+    }
+}
+
+/// What it means that the kernel is connected to something else than the port of this machine that the mount
+/// table shows.
+pub(super) fn past(way: Option<SocketAddr>) -> String {
+    match way {
+        Some(to) => {
+            format!("NOT ENCRYPTED, which the config wants: the kernel is connected to {to}")
+        }
+        None => "the kernel does not tell whether it is used".to_owned(),
+    }
+}
+
+/// What it means that a share is mounted through a port at which its tunnel is not: whoever is there may be
+/// anybody.
+pub(super) fn elsewhere(mounted: u16, tunnel: Option<u16>) -> String {
+    match tunnel {
+        Some(port) => {
+            format!(
+                "NOT THERE: the share is mounted through port {mounted}, and its tunnel is at {port}"
+            )
+        }
+        None => format!("NOT RUNNING, and the share is mounted through port {mounted}"),
     }
 }
 
@@ -159,7 +240,7 @@ fn state(
             return State::Absent { tunnel: port.map(|port| ask(tunnels, share, port, until)) };
         }
         Err(Failure::Taken { source, fstype }) => {
-            return State::Failed(plain(&format!("{source} ({fstype}) is mounted there")));
+            return State::Failed(plain(&is_there(&source, &fstype)));
         }
         Err(failure) => {
             let kernel = sys::kernel_release();
@@ -169,18 +250,23 @@ fn state(
     let table = machine.table().unwrap_or_default();
     let table = table::parse(&table);
     let entry = table::top_at(&table, &share.mount_point);
-    let tunnel = entry.and_then(|entry| tunnel(tunnels, share, entry, until));
+    let tunnel = entry.and_then(|entry| tunnel(machine, tunnels, share, entry, until));
     let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
-    let space = match mount_point::parent(machine.root, &share.mount_point) {
-        Ok(parent) => match worker::space(&parent, &mounted.device, until, clock, machine.stop) {
-            Ok(Ok(space)) => Ok(space),
-            Ok(Err(errno)) => Err(format!("its root cannot be opened: {errno}")),
-            Err(_) => Err(format!("its server {} does not answer", mounted.address)),
-        },
-        Err(e) => Err(e.to_string()),
+    let space = match machine.root(share, &mounted, until) {
+        Ok(Root::Well(all, free)) => Ok((all, free)),
+        Ok(Root::Fault(errno)) => Err(Problem::Fault(no_use(errno), ANEW)),
+        Ok(Root::Over) => Err(Problem::Fault(
+            "something else was put over it".into(),
+            "see what that is (findmnt), and unmount it",
+        )),
+        Ok(Root::Silence) => {
+            Err(Problem::Silence(format!("its server {} does not answer", mounted.address)))
+        }
+        Err(failure) => Err(Problem::Silence(explain(&failure, share, "").sentence)),
     };
     let age = age(stats, &share.mount_point);
-    State::Up { address: mounted.address, options, age, space, tunnel }
+    let Mounted { address, source, .. } = mounted;
+    State::Up { address, source, options, age, space, tunnel }
 }
 
 /// How long ago `point` was mounted, in seconds, as /proc/self/mountstats has it for NFS.
@@ -262,9 +348,19 @@ impl State {
         matches!(self, Self::Up { space: Ok(_), tunnel: None | Some(Ok(_)), .. })
     }
 
-    fn text(&self, share: &Share) -> String {
+    fn text(&self, share: &Share, in_config: bool) -> String {
+        let text = self.told(share);
+        match in_config {
+            true => text,
+            false => {
+                format!("{text}  it is not in the config: sudo efs-agent unmount takes it away\n")
+            }
+        }
+    }
+
+    fn told(&self, share: &Share) -> String {
         match self {
-            Self::Up { address, options, age, space, tunnel } => {
+            Self::Up { address, source, options, age, space, tunnel } => {
                 let tunnel =
                     tunnel.as_ref().map(|tunnel| format!("  tunnel: {}\n", text_of(tunnel)));
                 let tunnel = tunnel.unwrap_or_default();
@@ -274,10 +370,17 @@ impl State {
                 });
                 let space = match space {
                     Ok((all, free)) => format!("answers; {} of {} free", size(*free), size(*all)),
-                    Err(why) => format!("NOT RESPONDING: {why}"),
+                    Err(problem) => problem.text(),
+                };
+                let led = match table::has_path(source, share) {
+                    false => format!(
+                        "  the server leads {} to {source}, which is what df and findmnt show\n",
+                        share.path
+                    ),
+                    true => String::new(),
                 };
                 format!(
-                    "{share}: mounted from {address}{}; {space}\n  options: {options}\n{tunnel}",
+                    "{share}: mounted from {address}{}; {space}\n{led}  options: {options}\n{tunnel}",
                     since.unwrap_or_default()
                 )
             }
@@ -292,33 +395,39 @@ impl State {
         }
     }
 
-    fn json(&self, share: &Share) -> String {
+    fn json(&self, share: &Share, in_config: bool) -> String {
         let head = format!(
-            "  {{\"endpoint\": {}, \"path\": {}, \"mount_point\": {}",
+            "  {{\"endpoint\": {}, \"path\": {}, \"mount_point\": {}, \"in_config\": {in_config}",
             quoted(&share.endpoint.to_string()),
             quoted(&share.path),
             quoted(&share.mount_point.to_string_lossy())
         );
         let rest = match self {
-            Self::Up { address, options, age, space, tunnel } => {
+            Self::Up { address, source, options, age, space, tunnel } => {
                 let tunnel = json_of(tunnel.as_ref());
-                let (address, options) = (quoted(address), quoted(options));
+                let (address, source, options) = (quoted(address), quoted(source), quoted(options));
                 let age = age.map_or("null".into(), |age| age.to_string());
-                let (responsive, all, free, why) = match space {
-                    Ok((all, free)) => (true, all.to_string(), free.to_string(), "null".into()),
-                    Err(why) => (false, "null".into(), "null".into(), quoted(why)),
+                let (all, free, why) = match space {
+                    Ok((all, free)) => (all.to_string(), free.to_string(), "null".into()),
+                    Err(problem) => ("null".into(), "null".into(), quoted(problem.why())),
                 };
+                let usable = space.is_ok();
+                let responsive = !matches!(space, Err(Problem::Silence(_)));
                 format!(
-                    "\"mounted\": true, \"responsive\": {responsive}, \"address\": {address}, \"options\": {options}, \
+                    "\"mounted\": true, \"responsive\": {responsive}, \"usable\": {usable}, \"address\": {address}, \
+                     \"source\": {source}, \"options\": {options}, \
                      \"mounted_for_seconds\": {age}, \"bytes\": {all}, \"bytes_free\": {free}, \"problem\": {why}, \"tunnel\": {tunnel}"
                 )
             }
             Self::Absent { tunnel } => format!(
-                "\"mounted\": false, \"responsive\": false, \"problem\": null, \"tunnel\": {}",
+                "\"mounted\": false, \"responsive\": false, \"usable\": false, \"problem\": null, \"tunnel\": {}",
                 json_of(tunnel.as_ref())
             ),
             Self::Failed(why) => {
-                format!("\"mounted\": false, \"responsive\": false, \"problem\": {}", quoted(why))
+                format!(
+                    "\"mounted\": false, \"responsive\": false, \"usable\": false, \"problem\": {}",
+                    quoted(why)
+                )
             }
         };
         format!("{head}, {rest}}}")
@@ -349,6 +458,7 @@ mod tests {
     fn up(tunnel: Option<Result<Box<Tunnel>, String>>) -> State {
         State::Up {
             address: "127.0.0.1".into(),
+            source: "fs-0123abcd.efs.eu-west-1.amazonaws.com:/".into(),
             options: "rw".into(),
             age: Some(61),
             space: Ok((2048, 1024)),
@@ -376,14 +486,14 @@ mod tests {
         let state = up(Some(Ok(Box::new(Tunnel { port: 40001, is }))));
         assert!(state.is_well());
         assert_eq!(
-            state.text(&share),
+            state.text(&share, true),
             "fs-0123abcd.efs.eu-west-1.amazonaws.com:/ on /mnt/efs_share: mounted from 127.0.0.1 for 1m 1s; \
              answers; 1.0 KiB of 2.0 KiB free\n  options: rw\n  tunnel: port 40001, TLS 1.3 \
              (TLS13_AES_128_GCM_SHA256) with 10.0.1.12, as profile x, AKIDEXAMPLE; connections: 1; 1.5 KiB \
              sent, 5.0 B received; 3 connections of others refused; last failure: the server closed the \
              connection in the middle of the TLS handshake\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&state.json(&share)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&state.json(&share, true)).unwrap();
         let tunnel = &json["tunnel"];
         assert_eq!((&tunnel["port"], &tunnel["bytes_sent"]), (&40001.into(), &1536.into()));
         assert_eq!(tunnel["peer"], "10.0.1.12");
@@ -392,14 +502,37 @@ mod tests {
         let plain = up(Some(Err("NOT ENCRYPTED, which the config wants".into())));
         assert!(!plain.is_well());
         assert!(
-            plain.text(&share).ends_with("\n  tunnel: NOT ENCRYPTED, which the config wants\n")
+            plain
+                .text(&share, true)
+                .ends_with("\n  tunnel: NOT ENCRYPTED, which the config wants\n")
         );
-        let json: serde_json::Value = serde_json::from_str(&plain.json(&share)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&plain.json(&share, true)).unwrap();
         assert_eq!(json["tunnel"]["problem"], "NOT ENCRYPTED, which the config wants");
 
+        let State::Up { address, options, age, .. } = up(None) else { unreachable!() };
+        let stale = State::Up {
+            space: Err(Problem::Fault(no_use(nix::errno::Errno::ESTALE), ANEW)),
+            source: "fs:/releases/1".into(),
+            tunnel: None,
+            address,
+            options,
+            age,
+        };
+        assert!(!stale.is_well());
+        assert_eq!(
+            stale.text(&share, true),
+            "fs-0123abcd.efs.eu-west-1.amazonaws.com:/ on /mnt/efs_share: mounted from 127.0.0.1 for 1m 1s; NOT USABLE: its \
+             folder is gone from the server, or was made anew there (ESTALE); to mend it: sudo efs-agent --once, which \
+             mounts it anew\n  the server leads / to fs:/releases/1, which is what df and findmnt show\n  options: rw\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&stale.json(&share, true)).unwrap();
+        assert_eq!((&json["responsive"], &json["usable"]), (&true.into(), &false.into()));
+        assert_eq!(json["source"], "fs:/releases/1");
+        assert!(json["problem"].as_str().unwrap().ends_with("(ESTALE)"), "{json}");
+
         let without = up(None);
-        assert!(without.is_well() && !without.text(&share).contains("tunnel"));
-        let json: serde_json::Value = serde_json::from_str(&without.json(&share)).unwrap();
+        assert!(without.is_well() && !without.text(&share, true).contains("tunnel"));
+        let json: serde_json::Value = serde_json::from_str(&without.json(&share, true)).unwrap();
         assert_eq!(json["tunnel"], serde_json::Value::Null);
     }
 }

@@ -6,6 +6,7 @@ use crate::aws::{ENVIRONMENT, Environment};
 use crate::cli::TunnelArgs;
 use crate::config::Share;
 use crate::config::encryption::Encryption;
+use crate::files;
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
@@ -19,7 +20,8 @@ use crate::tunnel::key::{self, Kept};
 use crate::tunnel::peer;
 use crate::tunnel::serve::{End, Listeners, Tunnel};
 use crate::tunnel::tls::Client;
-use crate::tunnel::unit::{self, FOLDER, Instance};
+use crate::tunnel::unit::{self, FOLDER, Instance, Part};
+use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -30,14 +32,27 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The user that a tunnel becomes: nobody, and nobody's group, by number, since no name is looked up.
-const NOBODY: u32 = 65_534;
+/// The users that a tunnel may become, by number, since no name is looked up: numbers that neither Debian, RHEL nor
+/// systemd (its UIDS-GIDS.md) give to anybody. Not nobody: its processes may send each other signals.
+const USERS: RangeInclusive<u32> = 70_000..=99_999;
+/// The same where such numbers cannot be had, in a container whose users end at 65535.
+const SMALL: RangeInclusive<u32> = 61_184..=65_519;
+/// What of root's rights the processes keep that stay root: to give them up, to read root's files, and to end a
+/// relay.
+const KEPT: u64 = 1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_KILL;
+/// As capabilities(7) numbers them.
+const CAP_DAC_READ_SEARCH: u32 = 2;
+const CAP_KILL: u32 = 5;
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
 /// The listeners: one for the kernel, one for questions.
 const LISTENERS: u8 = 2;
 /// The most descriptors that are taken from a service manager, to say that they are too many.
@@ -209,9 +224,28 @@ fn ready(
     }
     // Whatever is in them: they are for the process that reads the credentials, which has its own.
     sys::wipe_environment(ENVIRONMENT);
-    sys::drop_privileges(NOBODY, NOBODY)
+    let become_one = |of: RangeInclusive<u32>| {
+        let user = user_of(root, point, of);
+        sys::drop_privileges(user, user)
+    };
+    become_one(USERS)
+        .or_else(|errno| if errno == Errno::EINVAL { become_one(SMALL) } else { Err(errno) })
         .map_err(|e| (Code::FAULT, format!("root's rights cannot be dropped: {e}")))?;
     Ok((share, means, lifeline))
+}
+
+/// A user for the tunnel of what is mounted on `point`: the same each time, another for another, and nobody's
+/// who has an account here.
+fn user_of(root: &Path, point: &Path, of: RangeInclusive<u32>) -> u32 {
+    let accounts = files::whole(&root.join("etc/passwd")).unwrap_or_default();
+    let accounts = String::from_utf8_lossy(&accounts);
+    let taken: Vec<u32> =
+        accounts.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect();
+    let hash = digest(&SHA256, point.as_os_str().as_bytes());
+    let first = hash.as_ref().iter().take(4).fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+    let users = || of.clone();
+    let mut in_turn = users().cycle().skip(first % users().count()).take(users().count());
+    in_turn.find(|user| !taken.contains(user)).unwrap_or(*of.end())
 }
 
 /// The share whose tunnel this is, as the config has it.
@@ -295,6 +329,9 @@ fn broker(
     drop(listeners.take());
     // What is read here is nobody's business but the relay's: no core dump, no debugger.
     let _ = nix::sys::prctl::set_dumpable(false);
+    // As the unit has it. Without the right to, it has no more already.
+    let _ = sys::keep_capabilities(KEPT);
+    let _ = nix::sys::prctl::set_no_new_privs();
     let clock = SystemClock::new(started, stop);
     let environment = match encryption.aws_environment {
         true => Environment::of_process(),
@@ -316,28 +353,34 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
     }
     // While there is somebody to tell: the tunnel itself would meet with it again and again.
     let root = Path::new("/");
-    configured(root, args, &super::log(true))?;
+    let (_, encryption) = configured(root, args, &super::log(true))?;
+    if !encryption.aws_environment {
+        sys::wipe_environment(ENVIRONMENT);
+    }
     let fault = |what: &str, why: &dyn std::fmt::Display| {
         (Code::FAULT, format!("{what} of {}: {why}", args.mount_point.display()))
     };
-    let nfs = TcpListener::bind((peer::LOCAL, port))
-        .map_err(|e| fault(&format!("cannot listen on port {port} for the tunnel"), &e))?;
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(FOLDER);
     let socket = Instance::of(&args.mount_point).socket();
+    let another = || {
+        let (point, socket) = (args.mount_point.display(), socket.display());
+        let text = format!(
+            "another tunnel of {point} is running, and holds {socket}: sudo efs-agent unmount ends it"
+        );
+        (Code::FAULT, text)
+    };
+    if Part::Keeper.be(root, &args.mount_point).is_err_and(|errno| errno == Errno::EAGAIN) {
+        return Err(another());
+    }
+    let nfs = TcpListener::bind((peer::LOCAL, port))
+        .map_err(|e| fault(&format!("cannot listen on port {port} for the tunnel"), &e))?;
     if matches!(sys::connect_unix(&socket), Err(Errno::ECONNREFUSED)) {
         // Of a tunnel that has gone.
         let _ = std::fs::remove_file(&socket);
     }
     umask(Mode::from_bits_truncate(0o177));
     let control = UnixListener::bind(&socket).map_err(|e| match e.kind() {
-        ErrorKind::AddrInUse => {
-            let point = args.mount_point.display();
-            let text = format!(
-                "another tunnel of {point} is running, and holds {}: sudo efs-agent unmount ends it",
-                socket.display()
-            );
-            (Code::FAULT, text)
-        }
+        ErrorKind::AddrInUse => another(),
         _ => fault("cannot listen for questions to the tunnel", &e),
     })?;
     umask(Mode::from_bits_truncate(0o077));
@@ -369,12 +412,15 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
         let _ = nix::unistd::dup2_stderr(&null);
     }
     let _ = nix::unistd::chdir("/");
-    // Who asks is told of the process that has called listen(2) last: that is to be this one, which
-    // stays, and can be ended.
     let _ = Backlog::new(BACKLOG).and_then(|backlog| listen(&control, backlog));
+    // By it, whoever would end the tunnel or replace it knows this process, which stays, until it ends.
+    let is_keeper = Part::Keeper.be(root, &args.mount_point);
     drop(begins);
     // As the unit has it: all that is mounted would hang on its end. Without the right to, it must do.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-500");
+    let _ = sys::keep_capabilities(KEPT);
+    let _ = nix::sys::prctl::set_no_new_privs();
+    let _ = nix::sys::prctl::set_dumpable(false);
     let mut listeners = Some(Listeners { nfs, control, watch: None });
     // The one that we have would give our parent's process id.
     let code = supervise(args, &mut listeners, started, &super::log(true));
@@ -382,6 +428,7 @@ fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusa
     let _ = std::fs::remove_file(Instance::of(&args.mount_point).port());
     let _ = std::fs::remove_file(&socket);
     drop(listeners);
+    drop(is_keeper);
     sys::exit(code.0)
 }
 
@@ -444,7 +491,10 @@ fn run_once(
         drop(ours);
         // Of this process alone: our parent keeps its own.
         let own = listeners.take().map(|own| Listeners { watch: Some(theirs), ..own });
-        sys::exit(one_run(args, own, started).0)
+        let is_relay = Part::Relay.be(Path::new("/"), &args.mount_point);
+        let code = one_run(args, own, started);
+        drop(is_relay);
+        sys::exit(code.0)
     };
     drop(theirs);
     let fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
@@ -476,4 +526,21 @@ fn one_run(args: &TunnelArgs, listeners: Option<Listeners>, started: Instant) ->
         log.error(format_args!("{text} (exit {})", code.0));
         code
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tunnel_has_a_user_of_its_own_who_has_no_account() {
+        let root = tempfile::tempdir().unwrap();
+        let user = |point: &str| user_of(root.path(), Path::new(point), USERS);
+        let first = user("/mnt/a");
+        assert!(USERS.contains(&first) && first != user("/mnt/b") && first == user("/mnt/a"));
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        let account = format!("root:x:0:0::/root:/bin/sh\nhe:x:{first}:{first}::/:\n");
+        std::fs::write(root.path().join("etc/passwd"), account).unwrap();
+        assert!(USERS.contains(&user("/mnt/a")) && user("/mnt/a") != first);
+    }
 }

@@ -3,9 +3,10 @@
 //! them at boot.
 
 use super::Refusal;
+use super::register::{self, Unfit};
 use crate::cli::VERSION;
-use crate::config::Share;
 use crate::config::encryption::Trust;
+use crate::config::{Endpoint, Share};
 use crate::files::{self, Like, Place, Version};
 use crate::log::Log;
 use crate::report::Code;
@@ -13,14 +14,17 @@ use crate::retry::{Clock, Deadline};
 use crate::share::Failure;
 use crate::share::causes::{Cause, explain};
 use crate::share::encrypted::Tunnels;
-use crate::share::table;
+use crate::share::plan::TUNNEL;
+use crate::share::{table, transport};
 use crate::stop::{Stop, SystemClock};
 use crate::tunnel::aws;
 use crate::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
+use crate::tunnel::port;
 use crate::tunnel::unit::{Hold, Instance, Keeper, UnitError, Wanted};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +32,12 @@ use std::time::{Duration, Instant};
 
 /// How long all tunnels together may take to be started at boot.
 const ALL: Duration = Duration::from_secs(30);
+
+/// A question whose connection is cut off is asked so often, and so long after.
+const ASKED: u32 = 4;
+const AGAIN: Duration = Duration::from_millis(100);
+/// The line of a tunnel's note that names its config, counted from 0.
+const NOTED_CONFIG: usize = 2;
 
 /// The real ones.
 pub struct Units<'a, C> {
@@ -63,6 +73,23 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 
     fn keeper(&self) -> Keeper<'_> {
         Keeper { root: self.root, clock: self.clock, stop: self.stop }
+    }
+
+    /// For each tunnel that is there without an encrypted share among `shares`, those of the config (it was changed
+    /// since): what is known of its share. Not those that another config was read for, so long as that is there.
+    pub fn without_share(&self, shares: &[Share]) -> Vec<Share> {
+        let encrypted = |point: &Path| {
+            shares.iter().any(|share| share.encryption.is_some() && share.mount_point == point)
+        };
+        let others = self.keeper().all().into_iter().filter(|point| !encrypted(point));
+        let unknown = || Endpoint::Name("?".into());
+        let others = others.map(|point| Share::without_config(unknown(), "/".into(), point, true));
+        let is_ours = |share: &Share| {
+            let note = self.written_down(share).unwrap_or_default();
+            let config = note.lines().nth(NOTED_CONFIG).map(Path::new);
+            config.is_some_and(|config| config == self.config || files::absent(self.root, config))
+        };
+        others.filter(is_ours).collect()
     }
 
     /// All that a tunnel reads when it begins, as text; the files by what changes when they do.
@@ -113,6 +140,26 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         self.root.join(socket.strip_prefix("/").unwrap_or(&socket))
     }
 
+    /// The answer to a question, which is asked again where the connection was cut off: the tunnel is being started
+    /// again, or has too many questions at once.
+    fn asked<T>(
+        &self,
+        until: Deadline,
+        ask: &dyn Fn() -> Result<T, TunnelFailure>,
+    ) -> Result<T, TunnelFailure> {
+        let mut tries = 1..ASKED;
+        loop {
+            match ask() {
+                Err(TunnelFailure::NoTunnel(Errno::ECONNRESET))
+                    if tries.next().is_some() && !until.passed(self.clock) =>
+                {
+                    self.clock.wait(AGAIN.min(until.left(self.clock)))?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// What it means that a question was not answered. A tunnel that has no key yet makes one, and nothing
     /// else that could take long comes before its first answer.
     fn unanswered(&self, share: &Share, failure: TunnelFailure) -> TunnelFailure {
@@ -129,8 +176,9 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 impl<C: Clock + Sync> Tunnels for Units<'_, C> {
     fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, Failure> {
         trusted(self.root, share)?;
+        // Until it is there, or has failed: of two that start one, each would take the other's port away.
+        let _alone = self.keeper().alone(&share.mount_point, until)?;
         self.hold(share, until)?;
-        let program = std::env::current_exe().map_err(|e| Failure::NoTunnel(e.to_string()))?;
         let held = self.port(share);
         let orphan = held.is_some() && self.is_orphan(share);
         if let Some(port) = held.filter(|_| !orphan) {
@@ -149,6 +197,9 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 _ => self.stop(share, until)?,
             }
         }
+        let program = register::executable(self.root)
+            .map_err(|Unfit { what, cure, .. }| Failure::Program { what, cure })?;
+        let program = PathBuf::from(program);
         let encryption = share.encryption.as_ref();
         let configured = encryption.and_then(|encryption| encryption.tunnel_port);
         let aws_environment = encryption.is_some_and(|encryption| encryption.aws_environment);
@@ -181,6 +232,10 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         Ok(port)
     }
 
+    fn is_guarded(&self, port: u16) -> bool {
+        port::is_roots(self.root, port)
+    }
+
     fn is_current(&self, share: &Share) -> bool {
         self.written_down(share).is_some_and(|text| text == self.made_for(share))
     }
@@ -194,13 +249,16 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
     }
 
     fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
-        let result = control::handshake(&self.socket(share), until, self.clock, self.stop);
+        let socket = self.socket(share);
+        let ask = || control::handshake(&socket, until, self.clock, self.stop);
+        let result = self.asked(until, &ask);
         Ok(result.map_err(|failure| self.unanswered(share, failure))?)
     }
 
     fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure> {
-        let result = control::status(&self.socket(share), until, self.clock, self.stop);
-        result.map_err(|failure| self.unanswered(share, failure))
+        let socket = self.socket(share);
+        let ask = || control::status(&socket, until, self.clock, self.stop);
+        self.asked(until, &ask).map_err(|failure| self.unanswered(share, failure))
     }
 
     fn claim(&self, share: &Share) -> bool {
@@ -226,7 +284,10 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
             return true;
         };
         let table = files::whole(&self.root.join("proc/self/mountinfo"));
-        let used = table.map_or(true, |table| table::leads_through(&table::parse(&table), port));
+        // What is detached is in no mount table, but its server is known to the kernel as long as it is used.
+        let servers = files::whole(&self.root.join(transport::SERVERS)).unwrap_or_default();
+        let used = transport::has_server(&servers, SocketAddr::new(TUNNEL, port))
+            || table.map_or(true, |table| table::leads_through(&table::parse(&table), port));
         if used {
             holds.remove(point);
         }
@@ -296,6 +357,10 @@ fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refus
                 log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
                 code = code.worse(Code::DEADLINE);
             }
+            Err(Failure::Program { what, cure }) => {
+                log.error(format_args!("{at}: its tunnel is not started: {what}; {cure}"));
+                code = code.worse(Code::REFUSED);
+            }
             Err(Failure::Tunnel(failure)) => {
                 log.error(format_args!("{at}: its tunnel is not started: {failure}"));
                 code = code.worse(Code::REFUSED);
@@ -318,13 +383,15 @@ mod tests {
 
     const SHARE: &str = "mount_point = \"/mnt/a\"\n";
 
-    /// A machine on which a tunnel listens at port 40001, and this is mounted.
+    /// A machine on which systemd holds a tunnel at port 40001, and this is mounted.
     fn machine(mounted: &str) -> (tempfile::TempDir, UnixListener) {
         let dir = tempfile::tempdir_in("/run").unwrap();
         fs::create_dir_all(dir.path().join("proc/self")).unwrap();
         fs::create_dir_all(dir.path().join("run/efs-agent/tunnel")).unwrap();
         let line = format!("5 1 0:31 / /mnt/b rw - nfs4 fs:/ rw,vers=4.1,{mounted}\n");
         fs::write(dir.path().join("proc/self/mountinfo"), line).unwrap();
+        let units = dir.path().join("run/systemd/system");
+        fs::create_dir_all(units.join("efs-agent-tunnel@mnt-a.socket.d")).unwrap();
         write_port(dir.path(), Path::new("/mnt/a"), 40001).unwrap();
         let socket = dir.path().join("run/efs-agent/tunnel/mnt-a.sock");
         let listener = UnixListener::bind(socket).unwrap();

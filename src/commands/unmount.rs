@@ -2,24 +2,26 @@
 //! of one share.
 
 use super::Refusal;
+use super::left::{self, Known};
 use super::tunnels::Units;
 use crate::cli::UnmountArgs;
-use crate::config::{Settings, Share};
+use crate::config::Share;
 use crate::log::Log;
 use crate::report::Code;
-use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::causes::explain;
+use crate::retry::{Clock, Deadline, Span, Stopped};
+use crate::share::causes::{explain, is_there};
 use crate::share::encrypted::{self, Tunnels};
-use crate::share::holders::Holder;
-use crate::share::linux::Linux;
+use crate::share::holders::list;
+use crate::share::linux::{Linux, Namespace, namespace};
 use crate::share::release::{Flush, Gone, How, Release};
-use crate::share::{Failure, Mounted, mount_point};
+use crate::share::{Failure, Mounted, mount_point, remembered};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::control::TunnelFailure;
 use nix::errno::Errno;
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,9 +36,7 @@ const TO_DETACH: Duration = Duration::from_millis(300);
 /// How long one umount2(2), or a NULL call, may take.
 const ONE_CALL: Duration = Duration::from_secs(1);
 /// How long the kernel gets to close its connection to a tunnel, once the share is gone.
-const TO_END_TUNNEL: Duration = Duration::from_millis(500);
-/// So many processes are named.
-const NAMED: usize = 5;
+const TO_END_TUNNEL: Duration = Duration::from_secs(2);
 /// So many mounts on one mount point are taken away.
 const MOST_STACKED: usize = 8;
 
@@ -56,11 +56,25 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     }
     let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
     let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
-    super::apply(&settings.log, false, log);
-    let left = settings.unmount_deadline.saturating_sub(started.elapsed());
     let machine = Linux::new(root, &clock, &stop);
-    let tunnels = Units::new(root, &clock, &stop, &path);
+    let before = remembered::read(root).unwrap_or_default();
+    let Known { config, settings, left: others, refused } =
+        left::known(&machine, args.config.as_deref())?;
+    super::apply(&settings.log, false, log);
+    if let Some((_, why)) = refused {
+        log.warning(format_args!(
+            "{why}; what efs-agent has mounted since this machine was booted is unmounted all the same"
+        ));
+    }
+    let apart = namespace(&root.join("proc")) == Namespace::Private;
+    if apart {
+        log.warning(
+            "this process has a mount namespace of its own: what is mounted for others stays, and so do its tunnel and \
+             its mount point",
+        );
+    }
+    let left = settings.unmount_deadline.saturating_sub(started.elapsed());
+    let tunnels = Units::new(root, &clock, &stop, &config);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
@@ -69,16 +83,34 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
         deadline: Deadline::after(&clock, left),
         span: settings.unmount_deadline,
         terminate: args.terminate,
+        apart,
         kernel: sys::kernel_release(),
     };
-    let code = run.all(&settings);
-    let before = status::read(root);
-    for share in &settings.shares {
+    let mut code = Code::OK;
+    // They may be on top of the others.
+    for share in &others {
+        log.info(format_args!("{share} is not in the config, and was mounted by efs-agent"));
+        code = code.worse(run.all(std::slice::from_ref(share)));
+    }
+    code = code.worse(run.all(&settings.shares));
+    for share in tunnels.without_share(&settings.shares) {
+        if run.end_tunnel(&share) {
+            let point = share.mount_point.display();
+            log.info(format_args!(
+                "{point}: its tunnel, which no share of the config has, was ended"
+            ));
+        }
+    }
+    for share in settings.shares.iter().chain(&others).filter(|_| !apart) {
         let away = matches!(machine.found(share, run.deadline), Ok(None));
-        if away && before.as_deref().is_some_and(|status| status::made(status, share)) {
+        if !away {
+            continue;
+        }
+        if remembered::made(&before, share) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(root, &share.mount_point);
         }
+        status::forget(root, share, &before);
     }
     Ok(match stop.signal() {
         Some(signal) if code != Code::OK => Code::signal(signal as i32),
@@ -104,14 +136,16 @@ struct Run<'a, R> {
     span: Duration,
     /// Whether processes that hold a share are asked to end.
     terminate: bool,
+    /// Whether this process sees other mounts than everybody else.
+    apart: bool,
     kernel: String,
 }
 
 impl<R: Release> Run<'_, R> {
     /// All shares, the last of the config first; the worst of their codes.
-    fn all(&self, settings: &Settings) -> Code {
+    fn all(&self, shares: &[Share]) -> Code {
         let mut worst = Code::OK;
-        for (n, share) in settings.shares.iter().enumerate().rev() {
+        for (n, share) in shares.iter().enumerate().rev() {
             let result = self.one(share, n as u32);
             let ended = share.encryption.is_some() && result.is_ok() && self.end_tunnel(share);
             if result == Ok(Was::Absent) {
@@ -121,8 +155,8 @@ impl<R: Release> Run<'_, R> {
             if let Err(failure) = result {
                 if let Failure::Taken { source, fstype } = &failure {
                     self.log.error(format_args!(
-                        "unmounting {share}: {source} ({fstype}) is mounted there, which is not the share: \
-                         left alone (exit {})",
+                        "unmounting {share}: {}, which is not the share: left alone (exit {})",
+                        is_there(source, fstype),
                         Code::REFUSED.0
                     ));
                     worst = worst.worse(Code::REFUSED);
@@ -153,19 +187,37 @@ impl<R: Release> Run<'_, R> {
         let started = self.clock.now();
         let mut refused = None;
         for turn in 0..=MOST_STACKED {
-            let Some(mounted) = self.machine.mounted(share, self.deadline)? else {
-                let was = if turn == 0 { Was::Absent } else { Was::Mounted };
-                return refused.map_or(Ok(was), |errno| Err(Failure::Refused(errno)));
+            let gone = |was| refused.map_or(Ok(was), |errno| Err(Failure::Refused(errno)));
+            let mounted = match self.machine.mounted(share, self.deadline) {
+                Ok(Some(mounted)) => mounted,
+                Ok(None) => return gone(if turn == 0 { Was::Absent } else { Was::Mounted }),
+                // What was below the share was there before it, and is not ours.
+                Err(Failure::Taken { source, fstype }) if turn > 0 => {
+                    let (at, what) = (share.mount_point.display(), is_there(&source, &fstype));
+                    self.log.info(format_args!("{at}: {what}, below the share: left as it is"));
+                    return gone(Was::Mounted);
+                }
+                Err(failure) => return Err(failure),
             };
             if turn == MOST_STACKED {
                 break;
             }
-            if turn == 0 && share.encryption.is_some() {
-                self.revive_tunnel(share, &mounted)?;
+            // The config may want it plain by now.
+            let local = mounted.address.parse().is_ok_and(|at: IpAddr| at.is_loopback());
+            let tunnelled =
+                share.encryption.is_some() || local && mounted.port != share.options.port;
+            if turn == 0 && tunnelled && !self.has_tunnel(share, &mounted)? {
+                // Whoever is at its port now may be anybody: nothing is to be written through it.
+                let gone = self.unmount(share, &mounted, How::Force)?;
+                if gone != Gone::Yes {
+                    self.unmount(share, &mounted, How::Detach)?;
+                }
+                return Err(Failure::PortLost(mounted.port));
             }
-            let left = self.deadline.left(self.clock).saturating_sub(TO_LEAVE.min(self.span / 3));
+            let left =
+                self.deadline.left(self.clock).saturating_sub(TO_LEAVE.min(self.span.part(3)));
             let began = self.clock.now();
-            let until = self.deadline.within(self.clock, left / (after + 1));
+            let until = self.deadline.within(self.clock, left.part(after as usize + 1));
             let flushed = self.machine.flush(share, &mounted, until)?;
             match flushed {
                 Flush::Done | Flush::Unknown => {}
@@ -208,7 +260,7 @@ impl<R: Release> Run<'_, R> {
         asked.retain(|holder| self.machine.terminate(holder));
         if !asked.is_empty() {
             self.log.info(format_args!("{share} is busy: asked to end: {}", list(&asked)));
-            let patience = self.deadline.left(self.clock).saturating_sub(TO_DETACH * 2);
+            let patience = self.deadline.left(self.clock).saturating_sub(TO_DETACH.doubled());
             let patience = self.deadline.within(self.clock, patience.min(TO_END));
             while !patience.passed(self.clock) {
                 self.clock.wait(AGAIN)?;
@@ -261,8 +313,8 @@ impl<R: Release> Run<'_, R> {
         let address = mounted.address.clone();
         let span = self.deadline.left(self.clock).saturating_sub(TO_DETACH).min(ONE_CALL);
         // What had no time to answer is not called dead: force would throw away what can be saved.
-        let dead = span >= ONE_CALL / 2
-            && !self.machine.answers(share, mounted, self.deadline.within(self.clock, span));
+        let dead = span >= ONE_CALL.part(2)
+            && !self.machine.answers(mounted, self.deadline.within(self.clock, span));
         let (failure, gone) = if dead {
             // Ends what waits for the server, so that nothing of it stays in the kernel.
             (Failure::Lost(address), self.unmount(share, mounted, How::Force)?)
@@ -276,14 +328,16 @@ impl<R: Release> Run<'_, R> {
         Err(Failure::Stays)
     }
 
-    /// Nothing can be sent to the server through a tunnel that is not there.
-    fn revive_tunnel(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
+    /// Whether what was written can be sent through the tunnel; one that has gone is started again for that.
+    fn has_tunnel(&self, share: &Share, mounted: &Mounted) -> Result<bool, Failure> {
         let soon = || self.deadline.within(self.clock, ONE_CALL);
+        // Nobody but root can be at a port that is guarded.
+        let is_there = |port| port == mounted.port || self.tunnels.is_guarded(mounted.port);
         match self.tunnels.status(share, soon()) {
             // One that is there, but busy, carries what is written too.
             Err(TunnelFailure::NoTunnel(errno)) if errno != Errno::ETIMEDOUT => {}
             Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
-            _ => return Ok(()),
+            _ => return Ok(self.tunnels.port(share).is_none_or(is_there)),
         }
         match self.tunnels.start(share, Some(mounted.port), soon()) {
             Err(stopped @ Failure::Stopped(_)) => Err(stopped),
@@ -291,14 +345,15 @@ impl<R: Release> Run<'_, R> {
             Err(failure) => {
                 let why = explain(&failure, share, &self.kernel).sentence;
                 self.log.warning(format_args!("{share}: {why}"));
-                Ok(())
+                Ok(self.tunnels.is_guarded(mounted.port))
             }
-            Ok(_) => {
+            Ok(port) if is_there(port) => {
                 self.log.warning(format_args!(
                     "{share}: its tunnel was not running, and was started for what is still to be written"
                 ));
-                Ok(())
+                Ok(true)
             }
+            Ok(_) => Ok(false),
         }
     }
 
@@ -306,13 +361,17 @@ impl<R: Release> Run<'_, R> {
     /// file of a detached share open, for another share, or for a session start that has just begun.
     /// Whether one has ended.
     fn end_tunnel(&self, share: &Share) -> bool {
+        if self.apart {
+            return false;
+        }
+        let point = share.mount_point.display();
         let was_there = self.tunnels.port(share).is_some();
         let patience = Deadline::after(self.clock, TO_END_TUNNEL);
         match encrypted::end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
             Ok(true) => was_there,
             Ok(false) => {
                 let text = format!(
-                    "{share}: its tunnel goes on: the kernel still uses it, or a session start has just begun with it"
+                    "{point}: its tunnel goes on: the kernel still uses it, or a session start has just begun with it"
                 );
                 self.log.info(text);
                 false
@@ -320,7 +379,7 @@ impl<R: Release> Run<'_, R> {
             Err(Failure::Stopped(_)) => false,
             Err(failure) => {
                 let why = explain(&failure, share, &self.kernel).sentence;
-                self.log.warning(format_args!("{share}: its tunnel could not be ended: {why}"));
+                self.log.warning(format_args!("{point}: its tunnel could not be ended: {why}"));
                 false
             }
         }
@@ -335,20 +394,13 @@ impl<R: Release> Run<'_, R> {
     }
 }
 
-/// The first few of them, and how many more there are.
-fn list(holders: &[Holder]) -> String {
-    let named: Vec<String> = holders.iter().take(NAMED).map(Holder::to_string).collect();
-    match holders.len().saturating_sub(NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
+    use crate::share::holders::Holder;
     use crate::tunnel::control::{Peer, TunnelStatus};
     use std::cell::Cell;
     use std::cell::RefCell;
@@ -421,6 +473,8 @@ mod tests {
         clock: VirtualClock,
         stacked: Cell<usize>,
         taken: bool,
+        /// Somebody else's mount is below all of them.
+        below: bool,
         flush: Flush,
         /// What comes of the second time and later.
         flush_again: Flush,
@@ -437,6 +491,7 @@ mod tests {
             clock: VirtualClock::default(),
             stacked: Cell::new(1),
             taken: false,
+            below: false,
             flush: Flush::Done,
             flush_again: Flush::Done,
             flushed: Cell::new(0),
@@ -449,7 +504,7 @@ mod tests {
 
     impl Release for FakeMachine {
         fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
-            if self.taken {
+            if self.taken || self.below && self.stacked.get() == 0 {
                 return Err(Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() });
             }
             Ok((self.stacked.get() > 0).then(|| Mounted::fake(true)))
@@ -464,7 +519,7 @@ mod tests {
             Ok(flush)
         }
 
-        fn answers(&self, _: &Share, _: &Mounted, until: Deadline) -> bool {
+        fn answers(&self, _: &Mounted, until: Deadline) -> bool {
             let _ = if self.answers { Ok(()) } else { self.clock.wait(until.left(&self.clock)) };
             self.answers
         }
@@ -483,7 +538,7 @@ mod tests {
         }
 
         fn holders(&self, _: &Share) -> Vec<Holder> {
-            (101..108).map(|pid| Holder { pid, name: "vi".into() }).collect()
+            (101..108).map(|pid| Holder { pid, name: "vi".into(), since: None }).collect()
         }
 
         fn terminate(&self, holder: &Holder) -> bool {
@@ -516,8 +571,18 @@ mod tests {
         let deadline = Deadline::after(clock, settings.unmount_deadline);
         let span = settings.unmount_deadline;
         let kernel = "5.10".into();
-        let run = Run { machine, tunnels, clock, log: &log, deadline, span, terminate, kernel };
-        let code = run.all(&settings);
+        let run = Run {
+            machine,
+            tunnels,
+            clock,
+            log: &log,
+            deadline,
+            span,
+            terminate,
+            apart: false,
+            kernel,
+        };
+        let code = run.all(&settings.shares);
         assert!(clock.now() <= settings.unmount_deadline, "{:?}", clock.now());
         (code, lines.text())
     }
@@ -544,6 +609,21 @@ mod tests {
             "{text}"
         );
         assert!(fake.hows.borrow().is_empty());
+    }
+
+    #[test]
+    fn what_lies_below_a_share_that_was_taken_away_is_no_error() {
+        let fake = FakeMachine { below: true, ..machine() };
+        let (code, text) = unmount(&fake, false);
+        assert_eq!(code, Code::OK, "{text}");
+        assert!(
+            text.ends_with("in 0.000 s\n/mnt/efs_share: mine (tmpfs) is mounted there, below the share: left as it is\n"),
+            "{text}"
+        );
+        // By itself it is in the way, as ever.
+        assert_eq!(unmount(&fake, false).0, Code::REFUSED);
+        let fake = FakeMachine { below: true, flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+        assert_eq!(unmount(&fake, false).0, Code::REFUSED, "what was refused is told all the same");
     }
 
     #[test]

@@ -4,13 +4,19 @@
 use super::options::MountOptions;
 use super::reader::{Table, Text};
 use super::{ConfigError, Endpoint, absolute, is_dns_name};
+use crate::text::misleads;
 use std::path::PathBuf;
 
+/// Below this, root alone can listen, and connect from.
+pub const RESERVED: u16 = 1024;
+
 /// How a share is encrypted on its way, and who we are to the file system.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Encryption {
     /// `fs-` and 8 or 17 hex digits.
     pub file_system_id: String,
+    /// Its ARN, if that is what `file_system_id` says: EFS's API wants it for a file system of another account.
+    pub file_system_arn: Option<String>,
     /// The file system's region, like `eu-west-1`.
     pub region: String,
     /// The name that the server's certificate must have, also sent to it (SNI).
@@ -31,10 +37,19 @@ pub struct Encryption {
     pub tunnel_port: Option<u16>,
 }
 
+impl Encryption {
+    /// That of a share whose config is not known, but whose tunnel is there: enough to ask that, and to end it.
+    /// None is started with it: a tunnel reads the config.
+    pub fn of_a_tunnel_that_runs() -> Self {
+        Self::default()
+    }
+}
+
 /// The roots that a server's certificate must lead to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Trust {
     /// Amazon's own, which the program carries.
+    #[default]
     Amazon,
     /// Those that the system trusts.
     System,
@@ -136,8 +151,39 @@ pub(super) fn read(
         Endpoint::Name(name) => endpoint_text.parse(|_| of_efs(name))?,
         Endpoint::Address(_) => None,
     };
-    let id = same(table.string("file_system_id")?, file_system_id, told.as_ref().map(|t| &t.0))?;
-    let region = same(table.string("region")?, region_from, told.as_ref().map(|t| &t.1))?;
+    let written = table.string("file_system_id")?;
+    let arn = match &written {
+        Some(text) => text.parse(arn_from)?,
+        None => None,
+    };
+    let id = same(written, id_from, told.as_ref().map(|t| &t.0))?;
+    // An ARN has the region too.
+    let told_region = match (&arn, told.as_ref().map(|t| &t.1)) {
+        (Some((arn, region)), Some(other)) if region != other => {
+            return endpoint_text.parse(|_| {
+                Err(format!(
+                    "is in the region {other}, and file_system_id, \"{arn}\", in {region}: correct one of the two"
+                ))
+            });
+        }
+        (Some((_, region)), _) => Some(region),
+        (None, other) => other,
+    };
+    let region = match table.string("region")? {
+        // Said twice, it is not the endpoint's alone.
+        Some(text) if arn.is_some() => {
+            let given = text.parse(region_from)?;
+            match told_region {
+                Some(told) if *told != given => text.parse(|_| {
+                    Err(format!(
+                        "is not what file_system_id says (\"{told}\"): take one of the two out"
+                    ))
+                })?,
+                _ => Some(given),
+            }
+        }
+        text => same(text, region_from, told_region)?,
+    };
     let (file_system_id, region) = match (id, region) {
         (Some(id), Some(region)) => (id, region),
         (id, region) => {
@@ -179,6 +225,13 @@ pub(super) fn read(
     };
     let port_place = table.place_of("tunnel_port").unwrap_or(table.place());
     let tunnel_port = table.integer("tunnel_port", 1, u16::MAX)?;
+    if let Some(port) = tunnel_port.filter(|port| *port >= RESERVED) {
+        let what = format!(
+            "tunnel_port {port} can be taken by any user of the machine: choose one from 1 to 1023, where \
+             root alone can listen, or leave it out"
+        );
+        return Err(table.error(port_place, what));
+    }
     // So that nothing at that port can be taken for a server without a tunnel.
     if tunnel_port == Some(options.port) {
         let what = format!("tunnel_port {} is the server's own port: choose another", options.port);
@@ -186,6 +239,7 @@ pub(super) fn read(
     }
     Ok(Some(Encryption {
         file_system_id,
+        file_system_arn: arn.map(|(arn, _)| arn),
         region,
         tls_name,
         iam,
@@ -268,6 +322,52 @@ fn file_system_id(text: &str) -> Result<String, String> {
     }
 }
 
+/// What is behind the account in the ARN of a file system.
+const FILE_SYSTEM: &str = "file-system/";
+
+/// The id, or that in an ARN.
+fn id_from(text: &str) -> Result<String, String> {
+    match arn_from(text)? {
+        Some((arn, _)) => file_system_id(arn.rsplit('/').next().unwrap_or_default()),
+        None => file_system_id(text),
+    }
+}
+
+/// The ARN of a file system and the region in it, if `text` is to be one:
+/// `arn:<partition>:elasticfilesystem:<region>:<account>:file-system/<id>`.
+fn arn_from(text: &str) -> Result<Option<(String, String)>, String> {
+    let Some(rest) = text.strip_prefix("arn:") else {
+        return Ok(None);
+    };
+    let parts: Vec<&str> = rest.splitn(5, ':').collect();
+    let [partition, "elasticfilesystem", region, account, resource] = parts[..] else {
+        return Err("is no ARN of a file system: one is like \
+                    \"arn:aws:elasticfilesystem:<region>:<account>:file-system/fs-…\""
+            .into());
+    };
+    let of_partition = partition == "aws"
+        || partition.strip_prefix("aws-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+        });
+    let of_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let id = resource.strip_prefix(FILE_SYSTEM);
+    match (id, region_from(region)) {
+        _ if !of_partition => Err(format!("is an ARN of no partition of AWS, \"{partition}\"")),
+        (_, Err(why)) => Err(format!("is an ARN with a region in it, \"{region}\", that {why}")),
+        _ if !of_account => Err(format!(
+            "is an ARN with an account in it, \"{account}\", that is none: one has 12 digits"
+        )),
+        (None, _) => Err(format!(
+            "is the ARN of something else, \"{resource}\", and not of a file system (file-system/fs-…)"
+        )),
+        (Some(id), Ok(region)) => {
+            file_system_id(id)
+                .map_err(|why| format!("is an ARN with an id in it, \"{id}\", that {why}"))?;
+            Ok(Some((text.to_owned(), region)))
+        }
+    }
+}
+
 fn access_point_from(text: &str) -> Result<String, String> {
     if hex_after(text, "fsap-", &[17]) {
         return Ok(text.to_owned());
@@ -315,7 +415,7 @@ fn tls_name_from(text: &str) -> Result<String, String> {
 }
 
 fn profile_from(text: &str) -> Result<String, String> {
-    let odd = |c: char| c.is_control() || matches!(c, '[' | ']' | '#' | ';');
+    let odd = |c: char| misleads(c) || matches!(c, '[' | ']' | '#' | ';');
     if text.is_empty() || text.len() > 128 || text.trim() != text || text.contains(odd) {
         return Err("is no name of a profile: write what stands in brackets in \
                     ~/.aws/credentials, or behind \"profile\" in ~/.aws/config"
@@ -365,6 +465,7 @@ mod tests {
             encrypted(FS, ""),
             Encryption {
                 file_system_id: "fs-0123456789abcdef0".into(),
+                file_system_arn: None,
                 region: "eu-west-1".into(),
                 tls_name: FS.into(),
                 iam: false,
@@ -420,11 +521,12 @@ mod tests {
         let keys = "iam = true\naccess_point = \"fsap-0123456789abcdef0\"\naws_profile = \"a b\"\n\
                     trust = \"/etc/pki//ca.pem\"\ntls_name = \"Efs.Example\"\n\
                     file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\n\
-                    discover = true\ntunnel_port = 20049\naws_environment = true\n";
+                    discover = true\ntunnel_port = 849\naws_environment = true\n";
         assert_eq!(
             encrypted("nfs.example", keys),
             Encryption {
                 file_system_id: "fs-0123abcd".into(),
+                file_system_arn: None,
                 region: "eu-west-1".into(),
                 tls_name: "efs.example".into(),
                 iam: true,
@@ -433,12 +535,12 @@ mod tests {
                 aws_environment: true,
                 trust: Trust::File("/etc/pki/ca.pem".into()),
                 discover: true,
-                tunnel_port: Some(20049),
+                tunnel_port: Some(849),
             }
         );
-        for port in ["20_049", "0x4e51", "0o47121"] {
+        for port in ["8_49", "0x351", "0o1521"] {
             let encryption = encrypted(FS, &format!("tunnel_port = {port}\n"));
-            assert_eq!(encryption.tunnel_port, Some(20049));
+            assert_eq!(encryption.tunnel_port, Some(849));
             assert!(!encryption.aws_environment);
         }
         for needs in ["iam", "discover"] {
@@ -448,6 +550,70 @@ mod tests {
         assert!(!encrypted(FS, "aws_environment = false\n").aws_environment);
         assert_eq!(encrypted(FS, "trust = \"system\"\n").trust, Trust::System);
         assert_eq!(encrypted(FS, "trust = \"amazon\"\n").trust, Trust::Amazon);
+    }
+
+    #[test]
+    fn the_arn_of_a_file_system_says_its_id_and_region_too() {
+        const ARN: &str =
+            "arn:aws:elasticfilesystem:eu-west-1:111122223333:file-system/fs-0123456789abcdef0";
+        let key = |arn: &str| format!("file_system_id = \"{arn}\"\n");
+        for (endpoint, more) in [
+            (FS, ""),
+            (FS, "region = \"eu-west-1\"\n"),
+            ("efs.example.edu", ""),
+            ("10.0.1.12", "region = \"eu-west-1\"\n"),
+        ] {
+            let found = encrypted(endpoint, &(key(ARN) + more));
+            assert_eq!(found.file_system_arn.as_deref(), Some(ARN));
+            assert_eq!(Encryption { file_system_arn: None, ..found }, encrypted(FS, ""));
+        }
+        let gov = ARN.replace("aws:", "aws-us-gov:").replace("eu-west-1", "us-gov-west-1");
+        assert_eq!(encrypted("10.0.1.12", &key(&gov)).region, "us-gov-west-1");
+        let said = |endpoint: &str, arn: &str, more: &str| {
+            let told = error(endpoint, &(key(arn) + more));
+            told.replace(arn, "ARN").split_once(": ").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            said(FS, &ARN.replace("eu-west-1", "eu-west-2"), ""),
+            "endpoint \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\" is in the region eu-west-1, and \
+             file_system_id, \"ARN\", in eu-west-2: correct one of the two"
+        );
+        assert_eq!(
+            said("10.0.1.12", ARN, "region = \"eu-west-2\"\n"),
+            "region \"eu-west-2\" is not what file_system_id says (\"eu-west-1\"): take one of the two out"
+        );
+        assert_eq!(
+            said(FS, &ARN.replace("def0", "def1"), ""),
+            "file_system_id \"ARN\" is not what the endpoint says (\"fs-0123456789abcdef0\"): take one of the \
+             two out"
+        );
+        for (from, to, words) in [
+            ("elasticfilesystem", "s3", "is no ARN of a file system: one is like "),
+            ("arn:aws:", "arn:gcp:", "is an ARN of no partition of AWS, \"gcp\""),
+            (
+                "eu-west-1",
+                "",
+                "is an ARN with a region in it, \"\", that is no region: one is like",
+            ),
+            (
+                "111122223333",
+                "1111",
+                "is an ARN with an account in it, \"1111\", that is none: one has 12",
+            ),
+            (
+                "fs-0123456789abcdef0",
+                "fs-XYZ",
+                "is an ARN with an id in it, \"fs-XYZ\", that is no file-system id",
+            ),
+            (
+                "file-system/fs-",
+                "access-point/fsap-",
+                "is the ARN of something else, \"access-point/fsap-",
+            ),
+        ] {
+            let told = said("10.0.1.12", &ARN.replacen(from, to, 1), "");
+            assert!(told.starts_with(&format!("file_system_id \"ARN\" {words}")), "{told}");
+        }
     }
 
     #[test]
@@ -462,7 +628,7 @@ mod tests {
             "file_system_id = \"fs-0123abcd\"",
             "region = \"eu-west-1\"",
             "discover = true",
-            "tunnel_port = 20049",
+            "tunnel_port = 849",
         ] {
             let (key, value) = line.split_once(" = ").unwrap();
             let column = key.len() + 4;
@@ -577,13 +743,21 @@ mod tests {
                 "tunnel_port = 0",
                 "15: tunnel_port must be a whole number from 1 to 65535, not the integer 0",
             ),
-            ("tunnel_port = 2049", "15: tunnel_port 2049 is the server's own port: choose another"),
+            (
+                "tunnel_port = 849\noptions = \"port=849\"",
+                "15: tunnel_port 849 is the server's own port: choose another",
+            ),
+            (
+                "tunnel_port = 20049",
+                "15: tunnel_port 20049 can be taken by any user of the machine: choose one from 1 to 1023, \
+                 where root alone can listen, or leave it out",
+            ),
             (
                 "tunnel_port = -1",
                 "15: tunnel_port must be a whole number from 1 to 65535, not the integer -1",
             ),
             (
-                "tunnel_port = \"20049\"",
+                "tunnel_port = \"849\"",
                 "15: tunnel_port must be a whole number from 1 to 65535, not a string: write it without quotes",
             ),
             (
@@ -614,13 +788,13 @@ mod tests {
         let of = |n: u32| {
             format!(
                 "[[share]]\nendpoint = \"{FS}\"\nmount_point = \"/mnt/{n}\"\n\
-                 encryption_in_transit = true\ntunnel_port = 20049\n"
+                 encryption_in_transit = true\ntunnel_port = 849\n"
             )
         };
         let text = format!("{}{}", of(1), of(2));
         assert_eq!(
             Settings::parse(Path::new("/c.toml"), &text).unwrap_err().to_string(),
-            "/c.toml:10:15: tunnel_port 20049 is given twice, first for /mnt/1: give each share its \
+            "/c.toml:10:15: tunnel_port 849 is given twice, first for /mnt/1: give each share its \
              own, or none"
         );
     }

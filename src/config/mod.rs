@@ -12,6 +12,7 @@ mod reader;
 
 pub use reader::nearest;
 
+use crate::text::misleads;
 use encryption::Encryption;
 use options::MountOptions;
 use reader::{Source, Table};
@@ -126,6 +127,26 @@ pub struct Share {
 }
 
 impl Share {
+    /// One of which no more is known than what is mounted where, and whether through a tunnel.
+    pub fn without_config(
+        endpoint: Endpoint,
+        path: String,
+        mount_point: PathBuf,
+        encrypted: bool,
+    ) -> Self {
+        Self {
+            endpoint,
+            path,
+            mount_point,
+            mode: 0,
+            root_mode: None,
+            options: MountOptions::default(),
+            addresses: Vec::new(),
+            required: true,
+            encryption: encrypted.then(Encryption::of_a_tunnel_that_runs),
+        }
+    }
+
     /// `server:path`, as mount(2) gets it and `df` shows it.
     pub fn source(&self) -> String {
         match &self.endpoint {
@@ -267,6 +288,17 @@ impl Settings {
         }
         Ok(Self { deadline, attempt_timeout, unmount_deadline, log, shares })
     }
+
+    /// What counts where there is no config that can be used, but something to be done.
+    pub fn of_no_share() -> Self {
+        Self {
+            deadline: DEADLINE,
+            attempt_timeout: ATTEMPT_TIMEOUT,
+            unmount_deadline: UNMOUNT_DEADLINE,
+            log: LogSettings { level: Level::Info, syslog: true, facility: Facility::Daemon },
+            shares: Vec::new(),
+        }
+    }
 }
 
 /// Where a key of ours belongs, for whoever put it into another table.
@@ -402,7 +434,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     if !text.starts_with('/') {
         return Err("is not an absolute path: it must begin with \"/\"".into());
     }
-    if text.chars().any(char::is_control) {
+    if text.contains(misleads) {
         return Err("has a control character in it".into());
     }
     if text.len() > 1000 {
@@ -420,7 +452,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
 /// Folders that the system itself lives in: a share over one of them would take the desktop down.
 const SYSTEM_FOLDERS: &[&str] =
     &["/", "/home", "/opt", "/root", "/run", "/tmp", "/var", "/var/lib", "/var/log", "/var/tmp"];
-/// The same, with all that is below them.
+/// The same, with all that is below them: what is put there runs as root, or is believed by what does.
 const SYSTEM_TREES: &[&str] = &[
     "/bin",
     "/boot",
@@ -430,9 +462,27 @@ const SYSTEM_TREES: &[&str] = &[
     "/lib64",
     "/opt/appstream",
     "/proc",
+    "/root/.aws",
+    "/root/.config",
+    "/root/.gnupg",
+    "/root/.ssh",
+    "/run/credentials",
+    "/run/dbus",
+    "/run/efs-agent",
+    "/run/lock",
+    "/run/log",
+    "/run/systemd",
+    "/run/udev",
     "/sbin",
     "/sys",
     "/usr",
+    "/var/lib/dpkg",
+    "/var/lib/efs-agent",
+    "/var/lib/rpm",
+    "/var/lib/sss",
+    "/var/lib/systemd",
+    "/var/run",
+    "/var/spool",
 ];
 
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
@@ -700,6 +750,22 @@ mod tests {
             (
                 share("mount_point = \"mnt\""),
                 "3:15: mount_point \"mnt\" is not an absolute path: it must begin with \"/\"",
+            ),
+            (
+                share("mount_point = \"/run/efs-agent\""),
+                "3:15: mount_point \"/run/efs-agent\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
+            ),
+            (
+                share("mount_point = \"/run/systemd/system/x.d\""),
+                "3:15: mount_point \"/run/systemd/system/x.d\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
+            ),
+            (
+                share("mount_point = \"/root/.ssh\""),
+                "3:15: mount_point \"/root/.ssh\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
+            ),
+            (
+                share("mount_point = \"/var/lib/rpm\""),
+                "3:15: mount_point \"/var/lib/rpm\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
             ),
             (
                 share("mount_point = \"/mnt/../etc\""),

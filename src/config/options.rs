@@ -5,6 +5,7 @@
 //! checked here, against the list that the kernel's own parser has.
 
 use super::reader::hint;
+use crate::text::misleads;
 use nix::libc;
 
 /// Options of one share, ready for mount(2).
@@ -229,6 +230,13 @@ impl MountOptions {
         format!("{},{port}addr={address}", self.data.join(","))
     }
 
+    /// The same, but for a tunnel at `port` of this machine, which takes connections from root's ports alone.
+    pub fn data_through(&self, address: std::net::IpAddr, port: u16) -> String {
+        let mut options = self.clone();
+        options.replace("resvport", "resvport");
+        options.data_at(address, port)
+    }
+
     /// The value of `key` in the data, for comparing with what is mounted.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.data.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
@@ -245,7 +253,7 @@ impl MountOptions {
     }
 
     fn put(&mut self, word: &str) -> Result<(), String> {
-        if word.contains(char::is_control) {
+        if word.contains(misleads) {
             return Err(format!(
                 "is not possible: {word:?} has a control character (a tab, a line break) in it: \
                  options are separated by commas alone"

@@ -5,6 +5,7 @@
 //! types and cannot point at the value that a later check refuses.
 
 use super::ConfigError;
+use crate::text::misleads;
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::Spanned;
@@ -108,7 +109,7 @@ impl<'a> Source<'a> {
 fn shortened(what: &str) -> String {
     const START: usize = 200;
     const END: usize = 500;
-    let chars: Vec<char> = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let chars: Vec<char> = what.chars().map(|c| if misleads(c) { ' ' } else { c }).collect();
     match chars.len().checked_sub(END) {
         Some(end) if end > START => {
             chars.iter().take(START).chain(&['…']).chain(chars.iter().skip(end)).collect()

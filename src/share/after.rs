@@ -5,6 +5,7 @@ use crate::appstream::User;
 use crate::config::{Level, Share};
 use crate::share::Mounted;
 use crate::share::worker::{RootReport, WorkerError};
+use crate::text::word;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::libc;
@@ -41,15 +42,27 @@ pub fn notes(
             return warning(format!("{at} is mounted, but {what}{mode}: {e}"));
         }
     };
-    if let Err(errno) = report.opened {
+    if let Some(errno) = report.fault() {
         return warning(format!("{at} is mounted, but root cannot open it: {errno}"));
     }
     if !report.is_the_share {
         return warning(format!(
-            "{at} is mounted, but something else was put over it: see findmnt {at}"
+            "{at} is mounted, but something else was put over it: see findmnt {}",
+            word(&at)
         ));
     }
     let mut notes = Vec::new();
+    if let Err(errno) = report.opened {
+        // Its users may open it all the same.
+        let RootReport { uid, gid, mode, .. } = report;
+        notes.push((
+            Level::Info,
+            format!(
+                "root cannot open {at} ({errno:?}), as where the server squashes root: its root has mode {mode:04o} \
+                 and belongs to {uid}:{gid}"
+            ),
+        ));
+    }
     if let (Err(errno), Some(mode)) = (report.set, share.root_mode) {
         let why = match errno {
             Errno::EPERM | Errno::EACCES | Errno::EROFS if share.encryption.is_some() => {
@@ -138,6 +151,36 @@ mod tests {
         assert!(texts(&share(""), Ok(report(Ok(()), Ok(())))).is_empty());
         let read_only = share("options = \"ro\"");
         assert!(texts(&read_only, Ok(report(Ok(()), Err(Errno::EROFS)))).is_empty());
+    }
+
+    #[test]
+    fn a_root_that_root_may_not_open_is_no_fault_as_long_as_its_users_may() {
+        let squashed = RootReport {
+            opened: Err(Errno::EACCES),
+            uid: 9,
+            gid: 9,
+            mode: 0o700,
+            ..report(Ok(()), Ok(()))
+        };
+        assert_eq!(squashed.fault(), None);
+        let user = User { name: "as2-streaming-user".into(), uid: 9, gid: 9, groups: vec![] };
+        let told = |report| notes(&share(""), Some(&user), Ok(report));
+        assert_eq!(
+            told(squashed),
+            [(
+                Level::Info,
+                "root cannot open /mnt/efs_share (EACCES), as where the server squashes root: its root has mode 0700 \
+                 and belongs to 9:9"
+                    .to_owned()
+            )]
+        );
+        let others = told(RootReport { writable: Err(Errno::EACCES), ..squashed });
+        assert_eq!(others.len(), 2);
+        assert!(others[1].1.starts_with("as2-streaming-user cannot write to "), "{others:?}");
+        for errno in [Errno::ESTALE, Errno::EIO, Errno::ENOENT] {
+            let broken = RootReport { opened: Err(errno), ..squashed };
+            assert_eq!(broken.fault(), Some(errno));
+        }
     }
 
     #[test]

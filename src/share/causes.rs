@@ -13,7 +13,11 @@ use crate::share::mount_point::PointError;
 use crate::share::names::NameError;
 use crate::share::probe::Heard;
 use crate::share::reach::{Problem, ReachError};
+use crate::share::table::AUTOFS;
+use crate::share::transport::VOLUMES;
 use crate::share::worker::WorkerError;
+use crate::text::word;
+use crate::tunnel::unit::escaped;
 use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -57,11 +61,13 @@ const NO_CLIENT: &str =
 const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the way that swallows larger \
                       packets (does it work after: sudo ip link set dev eth0 mtu 1300), and at the \
                       server's load";
+const WHOLE_PROC: &str = "let the process see all of /proc (no ProcSubset=pid in its unit, nothing mounted over /proc/fs)";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
 pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     let at = share.mount_point.display();
+    let word = word(share.mount_point.display());
     match failure {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
@@ -74,6 +80,10 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             cause(class, listed, cure)
         }
         Failure::NoTunnel(why) => tunnel::not_started(why),
+        Failure::Program { what, cure } => {
+            let what = format!("the tunnel for encryption in transit is not started: {what}");
+            cause(Class::Permanent, what, cure)
+        }
         Failure::TunnelPort(port) => tunnel::port_taken(*port),
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
         Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, kernel),
@@ -104,20 +114,51 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         ),
         Failure::Taken { source, fstype } => cause(
             Class::Permanent,
-            format!("{at} is taken: {source} ({fstype}) is mounted there"),
-            format!("unmount it (umount {at}), or give the share another mount_point"),
+            format!("{at} is taken: {}", is_there(source, fstype)),
+            freed(source, fstype, share),
         ),
         Failure::Dead(address) => cause(
             Class::Temporary,
             format!("{at} is mounted already, but its server {address} does not answer"),
             format!(
-                "check that server; {SECURITY_GROUP}; umount -l {at} takes the dead mount away"
+                "check that server; {SECURITY_GROUP}; umount -l {word} takes the dead mount away"
             ),
+        ),
+        Failure::Unusable(address, errno) => cause(
+            Class::Temporary,
+            format!("{at} is mounted already from {address}, but {}", no_use(*errno)),
+            format!(
+                "the share is mounted anew as soon as {} can be reached (sudo efs-agent --once); {}",
+                share.endpoint,
+                look_there(*errno)
+            ),
+        ),
+        Failure::BadRoot(address, errno) => cause(
+            match errno {
+                Errno::EACCES | Errno::EPERM => Class::Permanent,
+                _ => Class::Temporary,
+            },
+            format!(
+                "server {address} lets {} be mounted, but {}: taken away again",
+                share.path,
+                no_use(*errno)
+            ),
+            look_there(*errno),
+        ),
+        Failure::Referred { source, to } => cause(
+            Class::Permanent,
+            format!(
+                "{at} is to be encrypted, but the server refers {} to {source}{}, which is not behind its tunnel: \
+                 taken away again",
+                share.path,
+                to.map(|to| format!(" at {to}")).unwrap_or_default()
+            ),
+            "write the file system that it leads to as `endpoint`, and its `path` there",
         ),
         Failure::ReadOnly => cause(
             Class::Permanent,
             format!("{at} is mounted already, but read-only, and the config wants to write"),
-            format!("unmount it (umount {at}) and run again, or put ro into `options`"),
+            format!("unmount it (umount {word}) and run again, or put ro into `options`"),
         ),
         Failure::OtherWay => {
             let (is, wants) = match share.encryption {
@@ -133,20 +174,49 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 ),
             )
         }
-        Failure::Mixed => cause(
+        Failure::OffWay(to) => {
+            let (wanted, not) = match share.encryption {
+                Some(_) => ("encrypted", "which is not its tunnel"),
+                None => ("plain", "which is a tunnel"),
+            };
+            let what = match to {
+                Some(to) => format!("the kernel is connected to {to} for it, {not}"),
+                None => format!("the kernel does not show in /{VOLUMES} where it is connected to"),
+            };
+            cause(
+                Class::Permanent,
+                format!("{at} is to be {wanted}, but {what}: taken away again"),
+                match to {
+                    Some(_) => {
+                        "see what else is mounted from this file system (findmnt -t nfs4), unmount that, and \
+                         run this again"
+                    }
+                    None => WHOLE_PROC,
+                },
+            )
+        }
+        Failure::Unverified => cause(
             Class::Permanent,
             format!(
-                "the kernel put {at} onto the connection of another mount of the same server, which is not as \
-                 the config wants this one: taken away again"
+                "{at} is mounted already, but the kernel does not show in /{VOLUMES} whether it goes through its \
+                 tunnel: left as it is"
             ),
-            "give all shares of one file system the same encryption_in_transit, iam and access_point, or \
-             unmount the other first",
+            WHOLE_PROC,
+        ),
+        Failure::NoHostName(errno) => cause(
+            Class::Permanent,
+            format!(
+                "{at} cannot be kept apart from other mounts of its server: a host name of its own is refused \
+                 to the process that mounts ({errno:?})"
+            ),
+            "if a unit starts it, let it have RestrictNamespaces=uts or none, no ProtectHostname=, and no \
+             SystemCallFilter= against unshare and sethostname",
         ),
         Failure::Hidden => cause(
             Class::Permanent,
             format!("{at} is mounted, but a later mount hides it"),
             format!(
-                "see what lies over it (findmnt --target {at}), unmount that, and run this again"
+                "see what lies over it (findmnt --target {word}), unmount that, and run this again"
             ),
         ),
         Failure::NoTable(errno) => cause(
@@ -198,6 +268,14 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             format!("check that server; {SECURITY_GROUP}"),
         ),
+        Failure::PortLost(port) => cause(
+            Class::Temporary,
+            format!(
+                "its tunnel has gone from port {port}, which any user can take: taken away by force, and what \
+                 the server had not got yet is lost"
+            ),
+            "nothing more: from the next start on, the tunnel is at a port that root alone can take",
+        ),
         Failure::Refused(errno) => cause(
             Class::Permanent,
             format!(
@@ -209,9 +287,68 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         Failure::Stays => cause(
             Class::Fault,
             format!("umount2(2) does not take {at} away"),
-            format!("see the kernel log (dmesg); umount -l {at} detaches it"),
+            format!("see the kernel log (dmesg); umount -l {word} detaches it"),
         ),
         Failure::Stopped(before) => stopped(before.as_deref(), share, kernel),
+    }
+}
+
+/// What is mounted where the share should be.
+pub fn is_there(source: &str, fstype: &str) -> String {
+    match (fstype, source) {
+        (AUTOFS, SYSTEMD) => format!("an automount of systemd ({source}, {fstype}) is there"),
+        (AUTOFS, _) => format!("an automount of autofs ({source}, {fstype}) is there"),
+        _ => format!("{source} ({fstype}) is mounted there"),
+    }
+}
+
+/// The source that systemd gives its automounts.
+const SYSTEMD: &str = "systemd-1";
+
+/// How the mount point gets free, for longer than until the next boot.
+fn freed(source: &str, fstype: &str, share: &Share) -> String {
+    let (at, word) = (share.mount_point.display(), word(share.mount_point.display()));
+    let other = "or give the share another mount_point";
+    match (fstype, source) {
+        (AUTOFS, SYSTEMD) => {
+            let unit = format!("{}.automount", escaped(&share.mount_point));
+            format!(
+                "take the line out of /etc/fstab that has {at} (or disable {unit}), then sudo systemctl \
+                 daemon-reload and sudo systemctl stop '{unit}', {other}"
+            )
+        }
+        (AUTOFS, _) => format!(
+            "take {at} out of /etc/auto.master or the map {source}, then sudo systemctl reload autofs, {other}"
+        ),
+        // The mount helper of amazon-efs-utils names its tunnel.
+        (_, source) if source.starts_with("127.0.0.1:") => format!(
+            "unmount it (umount {word}), and take its line out of /etc/fstab if amazon-efs-utils (mount.efs) \
+             mounts it, {other}"
+        ),
+        _ => format!("unmount it (umount {word}), {other}"),
+    }
+}
+
+/// What the server's answer means for a share that is mounted.
+pub fn no_use(errno: Errno) -> String {
+    match errno {
+        Errno::ESTALE => {
+            "its folder is gone from the server, or was made anew there (ESTALE)".to_owned()
+        }
+        Errno::EACCES | Errno::EPERM => {
+            format!("the server does not let this machine in any more ({errno:?})")
+        }
+        _ => format!("its root cannot be used: {} ({errno:?})", errno.desc().to_lowercase()),
+    }
+}
+
+fn look_there(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ESTALE => "see on the server who removes that folder or makes it anew",
+        Errno::EACCES | Errno::EPERM => {
+            "check the file system policy and the access point or, on another NFS server, its exports"
+        }
+        _ => "see the server's log and its disks, and the kernel log here (dmesg)",
     }
 }
 
@@ -269,7 +406,11 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
     };
     let astray: Option<Vec<Ipv4Addr>> = tried.iter().map(|(_, p)| from_management(p)).collect();
     let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
-    let cure = if let Some(from) = astray.and_then(|from| from.first().copied()) {
+    let no_port = tried.iter().any(|(_, problem)| *problem == Problem::NoPort);
+    let cure = if no_port {
+        "end the program that has taken them: ss -Htanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail -n 3"
+            .to_owned()
+    } else if let Some(from) = astray.and_then(|from| from.first().copied()) {
         format!(
             "{from} is of AppStream's management network, which does not lead to your VPC: the \
              fleet's own network interface may not be attached yet; else check that the fleet's \
@@ -354,7 +495,13 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
             format!(
                 "server {address} refuses this client (EPERM): it may take only ports below 1024"
             ),
-            "put resvport into `options`, or export with \"insecure\" on the server",
+            if data.split(',').any(|word| word == "resvport") {
+                "resvport is in `options`, but the kernel has put the share onto the connection of an earlier \
+                 mount of this server: unmount that, or give it resvport too; or export with \"insecure\" on the \
+                 server"
+            } else {
+                "put resvport into `options`, or export with \"insecure\" on the server"
+            },
         ),
         Errno::ENOENT => cause(
             Class::Permanent,
@@ -365,6 +512,11 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
             Class::Permanent,
             format!("{path} on server {address} is not a folder (ENOTDIR)"),
             "correct `path`",
+        ),
+        Errno::ELOOP => cause(
+            Class::Permanent,
+            format!("{path} on server {address} leads through too many links or referrals (ELOOP)"),
+            "correct `path`, or the link on the file system that leads back to itself",
         ),
         Errno::EPROTONOSUPPORT => cause(
             Class::Permanent,
@@ -540,6 +692,19 @@ mod tests {
     }
 
     #[test]
+    fn a_port_below_1024_that_was_asked_for_in_vain_names_the_earlier_mount() {
+        let refused = Failure::Mount(address(), Errno::EPERM);
+        let cure = explained(refused.clone()).cure;
+        assert!(cure.starts_with("put resvport into `options`, or export"), "{cure}");
+        let cure = explain(&refused, &share("options = \"resvport\""), "4.18.0-553").cure;
+        assert_eq!(
+            cure,
+            "resvport is in `options`, but the kernel has put the share onto the connection of an earlier mount \
+             of this server: unmount that, or give it resvport too; or export with \"insecure\" on the server"
+        );
+    }
+
+    #[test]
     fn what_no_waiting_mends_ends_at_once() {
         for errno in [
             Errno::EACCES,
@@ -569,6 +734,57 @@ mod tests {
     }
 
     #[test]
+    fn an_automount_has_words_of_its_own_that_help_beyond_the_next_boot() {
+        let taken = |source: &str, fstype: &str| {
+            explained(Failure::Taken { source: source.into(), fstype: fstype.into() })
+        };
+        let systemd = taken("systemd-1", "autofs");
+        assert_eq!(systemd.class, Class::Permanent);
+        assert_eq!(
+            systemd.sentence,
+            "/mnt/efs_share is taken: an automount of systemd (systemd-1, autofs) is there"
+        );
+        assert_eq!(
+            systemd.cure,
+            "take the line out of /etc/fstab that has /mnt/efs_share (or disable mnt-efs_share.automount), then \
+             sudo systemctl daemon-reload and sudo systemctl stop 'mnt-efs_share.automount', or give the share \
+             another mount_point"
+        );
+        let other = taken("/etc/auto.nfs", "autofs");
+        assert!(
+            other.sentence.ends_with("an automount of autofs (/etc/auto.nfs, autofs) is there")
+        );
+        assert!(other.cure.contains("/etc/auto.master or the map /etc/auto.nfs"), "{}", other.cure);
+        let tmpfs = taken("systemd-1", "tmpfs");
+        assert!(tmpfs.sentence.ends_with("systemd-1 (tmpfs) is mounted there"));
+        assert!(taken("127.0.0.1:/", "nfs4").cure.contains("amazon-efs-utils"));
+        let share = share("mount_point = \"/mnt/Course Material\"");
+        let mine = Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() };
+        let cure = explain(&mine, &share, "").cure;
+        assert!(cure.starts_with("unmount it (umount '/mnt/Course Material'), "), "{cure}");
+    }
+
+    #[test]
+    fn what_a_mounted_shares_server_answers_is_waited_out_unless_it_lets_nobody_in() {
+        let stale = explained(Failure::Unusable("10.0.1.12".into(), Errno::ESTALE));
+        assert!(stale.is_temporary());
+        assert_eq!(
+            stale.sentence,
+            "/mnt/efs_share is mounted already from 10.0.1.12, but its folder is gone from the server, or was made \
+             anew there (ESTALE)"
+        );
+        let io = explained(Failure::BadRoot(address(), Errno::EIO));
+        assert!(io.is_temporary());
+        assert_eq!(
+            io.sentence,
+            "server 10.0.1.12 lets /home be mounted, but its root cannot be used: i/o error (EIO): taken away again"
+        );
+        let denied = explained(Failure::BadRoot(address(), Errno::EACCES));
+        assert_eq!(denied.class, Class::Permanent);
+        assert_eq!(explained(Failure::Mount(address(), Errno::ELOOP)).class, Class::Permanent);
+    }
+
+    #[test]
     fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
         let mut failures = vec![
             Failure::NotShown,
@@ -578,10 +794,22 @@ mod tests {
             Failure::NoTime,
             Failure::ReadOnly,
             Failure::OtherWay,
-            Failure::Mixed,
+            Failure::OffWay(None),
+            Failure::Unverified,
+            Failure::Program { what: "x".into(), cure: "y".into() },
+            Failure::PortLost(40001),
+            Failure::NoHostName(Errno::EPERM),
             Failure::NoTunnel("systemctl: no such unit".into()),
             Failure::TunnelPort(2050),
             Failure::Hidden,
+            Failure::Unusable("10.0.1.12".into(), Errno::ESTALE),
+            Failure::Unusable("10.0.1.12".into(), Errno::EIO),
+            Failure::BadRoot(address(), Errno::EACCES),
+            Failure::BadRoot(address(), Errno::ESTALE),
+            Failure::Referred { source: "fs-1:/data".into(), to: None },
+            Failure::Taken { source: "systemd-1".into(), fstype: "autofs".into() },
+            Failure::Taken { source: "/etc/auto.nfs".into(), fstype: "autofs".into() },
+            Failure::Taken { source: "127.0.0.1:/".into(), fstype: "nfs4".into() },
             Failure::Odd(1),
             Failure::Stopped(None),
             Failure::Taken { source: "tmpfs".into(), fstype: "tmpfs".into() },

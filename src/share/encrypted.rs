@@ -4,8 +4,7 @@
 
 use crate::config::Share;
 use crate::retry::{Clock, Deadline};
-use crate::share::plan::MountCall;
-use crate::share::{Failure, Mounted};
+use crate::share::Failure;
 use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
@@ -25,6 +24,11 @@ pub trait Tunnels: Sync {
 
     /// The port of the share's tunnel, if there is one. Starts nothing.
     fn port(&self, share: &Share) -> Option<u16>;
+
+    /// Whether root alone can listen at `port`, so that no user can take it while there is no tunnel.
+    fn is_guarded(&self, _port: u16) -> bool {
+        true
+    }
 
     /// Whether the tunnel that there is was started for the share as it is in the config now.
     fn is_current(&self, share: &Share) -> bool;
@@ -139,56 +143,12 @@ pub fn end_unused(
     }
 }
 
-/// What has been mounted with `call`, unless it goes through another share's tunnel in a way that
-/// matters: the kernel keeps to the connection that it has, if it finds the same server behind a new
-/// one (NFSv4.1, RFC 8881, 2.10.5), and behind an access point it would see the other's files.
-///
-/// # Errors
-/// [`Failure::Mixed`].
-pub fn on_its_own(share: &Share, call: &MountCall, mounted: Mounted) -> Result<Mounted, Failure> {
-    let Some(encryption) = &share.encryption else {
-        return Ok(mounted);
-    };
-    match mounted.port == call.connects_to.port() {
-        true => Ok(mounted),
-        false if encryption.access_point.is_some() => Err(Failure::Mixed),
-        false => {
-            let port = call.connects_to.port();
-            let shared = format!("the tunnel at port {} instead of {port}", mounted.port);
-            Ok(Mounted { differs: [mounted.differs, vec![shared]].concat(), ..mounted })
-        }
-    }
-}
-
-/// Whether a call of our own reaches the share's server as the kernel's do. A tunnel lets root in,
-/// but with resvport from a port below 1024 alone, which ours does not come from.
-pub fn takes_our_calls(share: &Share) -> bool {
-    share.encryption.is_none() || !share.options.has("resvport")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::test::{self, encrypted_share as share};
+    use crate::config::test::encrypted_share as share;
     use crate::retry::test::VirtualClock;
-    use crate::share::plan::tunnelled_call;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-    #[test]
-    fn a_mount_on_another_shares_tunnel_is_told_and_refused_where_it_would_show_other_files() {
-        let at = |port| Mounted { port, ..Mounted::fake(false) };
-        let landed = |lines: &str, port| {
-            let share = share(lines);
-            let call = tunnelled_call(&share, 40001, "10.0.0.1".parse().unwrap());
-            on_its_own(&share, &call, at(port))
-        };
-        assert_eq!(landed("", 40001), Ok(at(40001)));
-        let differs = landed("", 40002).unwrap().differs;
-        assert_eq!(differs, ["the tunnel at port 40002 instead of 40001"]);
-        let point = "access_point = \"fsap-0123456789abcdef0\"\n";
-        assert_eq!(landed(point, 40001), Ok(at(40001)));
-        assert_eq!(landed(point, 40002), Err(Failure::Mixed));
-    }
 
     /// A tunnel that a share which was detached still has a connection through; it tells so where it is
     /// given the time, `answers` times.
@@ -249,12 +209,5 @@ mod tests {
             assert_eq!(ended, Ok(ends));
             assert_eq!(tunnels.stopped.into_inner(), ends);
         }
-    }
-
-    #[test]
-    fn our_own_calls_come_from_no_low_port() {
-        assert!(takes_our_calls(&share("")));
-        assert!(!takes_our_calls(&share("options = \"resvport\"\n")));
-        assert!(takes_our_calls(&test::share("options = \"resvport\"")));
     }
 }

@@ -2,6 +2,7 @@
 //! mapped files lie below the mount point. Reads the names of these, never the
 //! files: their server may be dead. Ends no process.
 
+use crate::text::misleads;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
@@ -15,6 +16,8 @@ pub struct Holder {
     pub pid: i32,
     /// The program's name, as `ps` shows it.
     pub name: String,
+    /// When it began, as the kernel counts; another process that is given the same id began later.
+    pub since: Option<u64>,
 }
 
 impl fmt::Display for Holder {
@@ -24,7 +27,8 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Whether it is a person's process, and none that we run under: only such a one is asked to end.
+    /// Whether it is still there, a person's process, and none that we run under: only such a one is asked to
+    /// end.
     /// `streaming` is the streaming user's id.
     pub fn is_a_users(&self, proc: &Path, streaming: Option<u32>) -> bool {
         let field = |pid: i32, name: &str| -> Option<u32> {
@@ -43,6 +47,9 @@ impl Holder {
             }
             above = field(above, "PPid:").map_or(0, |pid| pid as i32);
         }
+        if self.since.is_none() || self.since != since(&proc.join(self.pid.to_string())) {
+            return false;
+        }
         let namespace = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
         let ours = namespace(&self.pid.to_string()) == namespace("self");
         ours && self.pid > 1 && (uid >= FIRST_PERSON || Some(uid) == streaming)
@@ -51,6 +58,18 @@ impl Holder {
 
 /// Ids below this are of system accounts (UID_MIN of login.defs).
 const FIRST_PERSON: u32 = 1000;
+
+/// So many processes are named.
+const NAMED: usize = 5;
+
+/// The first few of them, and how many more there are.
+pub fn list(holders: &[Holder]) -> String {
+    let named: Vec<String> = holders.iter().take(NAMED).map(Holder::to_string).collect();
+    match holders.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
 
 /// The holders of what is below `at`, but not this process. `proc` is `/proc` outside of tests.
 pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
@@ -62,7 +81,9 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let process = entry.path();
-            (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process) })
+            // Before it is looked at, so that no later process of that id is taken for it.
+            let since = since(&process);
+            (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process), since })
         })
         .collect();
     found.sort();
@@ -70,7 +91,14 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
 }
 
 fn holds(process: &Path, at: &Path) -> bool {
-    let below = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(at));
+    let below = |link: &Path| {
+        fs::read_link(link).is_ok_and(|target| {
+            let target = target.as_os_str().as_bytes();
+            // So the kernel marks what is gone from its folder, the root of a share on its server too.
+            let target = target.strip_suffix(b" (deleted)").unwrap_or(target);
+            Path::new(OsStr::from_bytes(target)).starts_with(at)
+        })
+    };
     ["cwd", "root", "exe"].iter().any(|link| below(&process.join(link)))
         || fs::read_dir(process.join("fd"))
             .into_iter()
@@ -89,10 +117,18 @@ fn maps(process: &Path, at: &Path) -> bool {
     })
 }
 
+/// The field starttime of proc_pid_stat(5), the 20th behind the name, which may have anything in it.
+fn since(process: &Path) -> Option<u64> {
+    let stat = fs::read(process.join("stat")).ok()?;
+    let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(name_ends..)?).ok()?;
+    rest.split_whitespace().nth(20)?.parse().ok()
+}
+
 fn name(process: &Path) -> String {
     let name = fs::read(process.join("comm")).unwrap_or_default();
     // A process may call itself anything.
-    let clean = |c: char| if c.is_control() { '?' } else { c };
+    let clean = |c: char| if misleads(c) { '?' } else { c };
     String::from_utf8_lossy(&name).trim_end().chars().map(clean).collect()
 }
 
@@ -118,9 +154,10 @@ mod tests {
         fs::write(process(6, "java").join("maps"), maps).unwrap();
         symlink("/mnt/efs2/other", process(7, "other").join("cwd")).unwrap();
         symlink("/mnt", process(8, "above").join("cwd")).unwrap();
+        symlink("/mnt/efs (deleted)", process(9, "stale").join("cwd")).unwrap();
         let found = holders(dir.path(), Path::new("/mnt/efs"));
         let found: Vec<String> = found.iter().map(Holder::to_string).collect();
-        assert_eq!(found, ["4 (vi?m)", "5 (x)", "6 (java)", "30 (bash)"]);
+        assert_eq!(found, ["4 (vi?m)", "5 (x)", "6 (java)", "9 (stale)", "30 (bash)"]);
     }
 
     #[test]
@@ -131,9 +168,16 @@ mod tests {
             std::process::Command::new("sleep").arg("60").current_dir(&dir).spawn().unwrap();
         let at = dir.path().canonicalize().unwrap();
         let found = holders(Path::new("/proc"), &at);
+        let ours = found.iter().find(|h| h.pid == child.id() as i32 && h.name == "sleep").cloned();
+        let ours = ours.unwrap_or_else(|| panic!("{found:?}"));
+        let is_there = |holder: &Holder| holder.is_a_users(Path::new("/proc"), Some(0));
+        let before = is_there(&ours);
+        // Another process, which was given its id.
+        let other = Holder { since: ours.since.map(|since| since - 1), ..ours.clone() };
+        let taken_for_it = is_there(&other);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.iter().any(|h| h.pid == child.id() as i32 && h.name == "sleep"), "{found:?}");
+        assert!(before && !taken_for_it && !is_there(&ours), "{ours:?}");
         assert!(!found.iter().any(|h| h.pid == std::process::id() as i32));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod after;
 pub mod causes;
+pub mod client;
 pub mod encrypted;
 pub mod holders;
 pub mod linux;
@@ -12,19 +13,23 @@ pub mod plan;
 pub mod probe;
 pub mod reach;
 pub mod release;
+pub mod remembered;
 pub mod table;
+pub mod transport;
 pub mod worker;
 
 use crate::config::{Level, Share};
 use crate::retry::{Deadline, Stopped};
 use crate::tunnel::control::{Peer, TunnelFailure};
+use client::Client;
+use holders::Holder;
 use mount_point::PointError;
 use names::{Found, NameError};
 use nix::errno::Errno;
 use plan::MountCall;
 use probe::Heard;
 use reach::ReachError;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use worker::WorkerError;
 
@@ -34,6 +39,10 @@ pub trait Machine: Sync {
     /// A mount point that was checked.
     type Point;
 
+    /// Who this machine is to its servers. The first time it is asked for, the kernel's NFS client gets an
+    /// identity if it has none.
+    fn client(&self) -> &Client;
+
     /// The share, if it is mounted already; something else mounted there is a failure.
     ///
     /// # Errors
@@ -41,14 +50,37 @@ pub trait Machine: Sync {
     /// name must be asked for, before `until`, to tell one server from another.
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
-    /// Whether the server of a mounted share answers before `until`. Does not touch the mount in a way
+    /// The share, if it is what somebody else has mounted at the mount point, though the mount table shows another
+    /// path: what `call` mounts before `until`, where nobody sees it, has the same root.
+    ///
+    /// # Errors
+    /// Those of [`Machine::mounted`].
+    fn recognized(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        until: Deadline,
+    ) -> Result<Option<Mounted>, Failure>;
+
+    /// Whether a mounted share can be used, as its server tells before `until`. Does not touch the mount in a way
     /// that could block the caller.
     ///
     /// # Errors
-    /// [`Failure::Stopped`].
-    fn responds(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<bool, Failure>;
+    /// [`Failure::Stopped`], [`Failure::Point`]; [`Failure::Hidden`] where something else is seen there.
+    fn responds(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<Answer, Failure>;
 
-    /// Takes away a mount whose server is dead.
+    /// Who has something of a mounted share open.
+    fn held_by(&self, share: &Share) -> Vec<Holder>;
+
+    /// The server's end of the connection that a mounted share is on, if the kernel tells.
+    fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr>;
+
+    /// Takes away a mount that is of no use: whoever has something of it open keeps that, and nobody else sees it.
     ///
     /// # Errors
     /// [`Failure::Dead`].
@@ -62,6 +94,10 @@ pub trait Machine: Sync {
 
     /// Takes back what [`Machine::prepare`] made.
     fn discard(&self, point: Self::Point);
+
+    /// Takes away the mount point that this run (`made`) or an earlier one made for the share: what is written into
+    /// an empty folder where a share should be is lost.
+    fn abandon(&self, share: &Share, made: bool);
 
     /// The addresses to try, in order, before `until`.
     ///
@@ -80,7 +116,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<IpAddr, Failure>;
 
-    /// mount(2), before `until`, and the proof that it shows in the mount table. With `silence` it is
+    /// mount(2), before `until`, and the proof that it shows in the mount table, and goes the way that the
+    /// call names. With `silence` it is
     /// cut off earlier if the server leaves an NFS NULL call without an answer for that long.
     ///
     /// # Errors
@@ -95,12 +132,35 @@ pub trait Machine: Sync {
     ) -> Result<Mounted, Failure>;
 
     /// What is left to do once it is mounted, before `until`; tells what a person should know.
-    fn settle(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Vec<(Level, String)>;
+    ///
+    /// # Errors
+    /// [`Failure::Unusable`].
+    fn settle(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<Vec<(Level, String)>, Failure>;
+}
+
+/// What came of asking for a mounted share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It can be used.
+    Well,
+    /// There is an answer, and it is this error: whoever wants a file gets it too.
+    Fault(Errno),
+    /// There is none.
+    Silence,
 }
 
 /// A share that shows in the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
+    /// The mount's number in the mount table, unique on the machine.
+    pub id: u32,
+    /// What it is mounted from, as the mount table shows it.
+    pub source: String,
     /// The server's address, as the kernel has it.
     pub address: String,
     /// The NFS version in use.
@@ -111,6 +171,8 @@ pub struct Mounted {
     pub rsize: u32,
     /// It was there before we asked.
     pub already: bool,
+    /// It took the place of one that was of no use.
+    pub anew: bool,
     /// In what it differs from the config.
     pub differs: Vec<String>,
     /// Files were in the folder that it was mounted on, and cannot be seen now.
@@ -123,12 +185,20 @@ pub struct Mounted {
     pub port: u16,
     /// The far end of the tunnel, if it goes through one.
     pub peer: Option<Peer>,
+    /// Why it could not be mounted under a host name of its way, if so.
+    pub nameless: Option<Errno>,
 }
 
 impl Mounted {
     /// The address of the server, behind the tunnel too.
     pub fn server(&self) -> String {
         self.peer.as_ref().map_or_else(|| self.address.clone(), |peer| peer.address.to_string())
+    }
+
+    /// What the mount table (df, findmnt) shows instead of the share's path, if the server has led that elsewhere: by
+    /// a link, or by a referral.
+    pub fn led_to(&self, share: &Share) -> Option<&str> {
+        (!table::has_path(&self.source, share)).then_some(self.source.as_str())
     }
 
     /// Where it is mounted from, for people.
@@ -145,17 +215,21 @@ impl Mounted {
     /// A share mounted from 10.0.0.1, as a scripted machine has it.
     pub fn fake(already: bool) -> Self {
         Self {
+            id: 40,
+            source: "fs-1.example:/".into(),
             address: "10.0.0.1".into(),
             version: "4.1".into(),
             device: "0:45".into(),
             rsize: 1 << 20,
             already,
+            anew: false,
             differs: vec![],
             hides: false,
             made: false,
             port: 2049,
             peer: None,
             root: None,
+            nameless: None,
         }
     }
 }
@@ -176,13 +250,27 @@ pub enum Failure {
     ReadOnly,
     /// The share is mounted, but encrypted where the config wants it plain, or the other way round.
     OtherWay,
-    /// It was mounted, but the kernel put it onto the connection of another mount, on which it is not
-    /// encrypted as the config wants it, or is not who the config says.
-    Mixed,
+    /// It was mounted, but not by its way: the kernel is connected to this for it (or does not tell).
+    OffWay(Option<SocketAddr>),
+    /// It is mounted, but the kernel does not tell whether by its way.
+    Unverified,
+    /// It was not mounted, for the process that mounts may not have a host name of its own.
+    NoHostName(Errno),
     /// The share is mounted, but a later mount over it or above it hides it.
     Hidden,
     /// The share is mounted, but its server (at this address) does not answer.
     Dead(String),
+    /// The share is mounted, but what its server (at this address) answers is this error.
+    Unusable(String, Errno),
+    /// It was mounted, but that is what the server answered from then on.
+    BadRoot(IpAddr, Errno),
+    /// It was mounted, but the server had referred the kernel to this source, which is not behind the share's tunnel.
+    Referred {
+        /// What the mount table showed.
+        source: String,
+        /// Where the kernel was connected to, if it told.
+        to: Option<SocketAddr>,
+    },
     /// The mount point cannot be one.
     Point(PointError),
     /// The mount point was removed after it was checked (by another run that failed, most likely).
@@ -195,6 +283,13 @@ pub enum Failure {
     ReachListed(NameError, ReachError),
     /// The share's tunnel cannot be started; why.
     NoTunnel(String),
+    /// Nor is it, since others than root could change the program that it would run as root.
+    Program {
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
     /// Nor can it be as long as another program holds the local port that the config names.
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
@@ -221,6 +316,9 @@ pub enum Failure {
     NotWritten(String, Duration),
     /// Taken down although its server does not answer.
     Lost(String),
+    /// Taken down although what was written could go nowhere: the tunnel has gone from this port, which any user
+    /// can take.
+    PortLost(u16),
     /// The server refused some of what was written.
     Refused(Errno),
     /// umount2(2) does not take it away.
@@ -272,7 +370,9 @@ impl Failure {
     /// another address may do better.
     pub fn failed_address(&self) -> Option<IpAddr> {
         match self.unprobed() {
-            Self::Mount(address, _) | Self::CutOff(address, _) => Some(*address),
+            Self::Mount(address, _) | Self::CutOff(address, _) | Self::BadRoot(address, _) => {
+                Some(*address)
+            }
             _ => None,
         }
     }

@@ -113,6 +113,36 @@ pub fn remove(root: &Path, path: &Path) -> Result<(), PointError> {
         .map_err(|errno| PointError::Failed { path: path.into(), verb: "removed", errno })
 }
 
+/// What to say of a mount point in a folder that others than root can change, who can rename or remove what is
+/// in it; nothing where all folders on the way are root's alone, or keep what is root's in place (/tmp).
+pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
+    // /mnt and its like belong to the system: that look is saved at each start.
+    if path.components().count() <= 3 {
+        return None;
+    }
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+    folders.reverse();
+    folders.into_iter().find_map(|folder| {
+        let below = root.join(folder.strip_prefix("/").unwrap_or(folder));
+        let stat = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        let (owner, mode) = (stat.st_uid, stat.st_mode);
+        // In a folder with the sticky bit, what is root's stays.
+        let why = match () {
+            () if owner != 0 => format!("belongs to user {owner}"),
+            () if mode & 0o022 != 0 && mode & 0o1000 == 0 => {
+                format!("has mode {:04o}", mode & 0o7777)
+            }
+            () => return None,
+        };
+        Some(format!(
+            "{} lies below {}, which {why}: who can change that folder can rename or remove the mount \
+             point; choose one below folders that root alone can change, such as /mnt",
+            path.display(),
+            folder.display(),
+        ))
+    })
+}
+
 /// Opens `path`, made with `mode` (and its parents with 0755) where it is not there.
 ///
 /// # Errors
@@ -259,6 +289,32 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_mount_point_that_others_could_move_is_told() {
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        let root = dir.path();
+        for (folder, mode) in [
+            ("tmp", 0o1777),
+            ("tmp/u", 0o755),
+            ("open", 0o777),
+            ("open/a", 0o755),
+            ("mnt/a", 0o755),
+        ] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+            fs::set_permissions(root.join(folder), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(root.join("tmp/u"), Some(1001), None).unwrap();
+        let told = |path: &str| in_others_hands(root, Path::new(path));
+        for fine in ["/mnt/share", "/mnt/a/share", "/tmp/share/x", "/none/a/b"] {
+            assert_eq!(told(fine), None, "{fine}");
+        }
+        let text = told("/tmp/u/share").unwrap();
+        assert!(text.starts_with("/tmp/u/share lies below /tmp/u, which belongs to user 1001: "));
+        let text = told("/open/a/share").unwrap();
+        assert!(text.starts_with("/open/a/share lies below /open, which has mode 0777: "));
     }
 
     #[test]

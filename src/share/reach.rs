@@ -3,9 +3,10 @@
 //! seconds, and cannot be cut short. Sends nothing on the connection.
 
 use crate::retry::seconds;
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
+use crate::text::unconnected;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -48,6 +49,8 @@ pub enum Problem {
     },
     /// It was turned down, here or on the way.
     Errno(Errno),
+    /// This machine has no port left to begin a connection at.
+    NoPort,
 }
 
 fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
@@ -57,25 +60,22 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
             let span = seconds(*span);
             format!("TCP {port} to {address}{from} timed out (nothing came back for {span})")
         }
+        Problem::NoPort => format!(
+            "no connection to {address} can be begun: other programs of this machine have taken every port for it (net.ipv4.ip_local_port_range)"
+        ),
         Problem::Errno(Errno::ECONNREFUSED) => {
             format!("TCP {port} to {address} was refused (nothing listens there)")
         }
         Problem::Errno(errno) => {
-            let why = match errno {
-                Errno::ENETUNREACH => "there is no route to it",
-                Errno::EHOSTUNREACH => "no way to it was found",
-                // connect(2) has no other use for it here.
-                Errno::EINVAL => "a blackhole route leads to it",
-                Errno::EACCES => "a route or firewall rule forbids it",
-                other => other.desc(),
-            };
+            let why = unconnected(*errno).unwrap_or(errno.desc());
             format!("TCP {port} to {address} failed: {why} ({errno:?})")
         }
     };
     tried.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// The first of `addresses` that takes a TCP connection on `port` before `until`.
+/// The first of `addresses` that takes a TCP connection on `port` before `until`, and whether that had to be made
+/// from a port that root alone can have: a machine's users can take all others.
 ///
 /// Returns early with the problems if all of them are turned down for certain.
 ///
@@ -87,16 +87,17 @@ pub fn first_that_answers(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<IpAddr, ReachError> {
+) -> Result<(IpAddr, bool), ReachError> {
     let started = clock.now();
-    let stagger = STAGGER.min(until.left(clock) / 2 / (addresses.len().max(1) as u32));
+    let stagger = STAGGER.min(until.left(clock).part(2).part(addresses.len()));
     let mut all: Vec<Candidate> = addresses
         .iter()
         .zip(0u32..)
         .map(|(address, n)| Candidate {
             address: *address,
-            due: started + stagger * n,
+            due: started.saturating_add(stagger.saturating_mul(n)),
             under_way: Vec::new(),
+            from_reserved: false,
             problem: None,
         })
         .collect();
@@ -118,7 +119,7 @@ pub fn first_that_answers(
             drop(fds);
             for candidate in &mut all {
                 if candidate.answered(&mut ready) {
-                    return Ok(candidate.address);
+                    return Ok((candidate.address, candidate.from_reserved));
                 }
             }
         } else {
@@ -144,6 +145,7 @@ struct Candidate {
     address: IpAddr,
     due: Duration,
     under_way: Vec<TcpStream>,
+    from_reserved: bool,
     problem: Option<Problem>,
 }
 
@@ -153,17 +155,27 @@ impl Candidate {
         if self.due > now {
             return;
         }
-        self.due = now + FRESH;
+        self.due = now.saturating_add(FRESH);
         if self.under_way.len() >= MOST {
             self.under_way.remove(0);
         }
-        match sys::connect_tcp(SocketAddr::new(self.address, port)) {
-            Ok(stream) => self.under_way.push(stream),
+        let to = SocketAddr::new(self.address, port);
+        let connected = sys::connect_tcp_by(to).map_err(|errno| match errno {
+            Errno::EADDRNOTAVAIL if sys::ports_are_taken(to) => Problem::NoPort,
+            other => Problem::Errno(other),
+        });
+        match connected {
+            Ok((stream, from_reserved)) => {
+                self.from_reserved |= from_reserved;
+                self.under_way.push(stream);
+            }
             // No descriptor or memory to spare: what is under way may still answer.
-            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS) if !self.under_way.is_empty() => {
+            Err(Problem::Errno(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS))
+                if !self.under_way.is_empty() =>
+            {
                 self.under_way.remove(0);
             }
-            Err(errno) => self.problem = Some(Problem::Errno(errno)),
+            Err(problem) => self.problem = Some(problem),
         }
     }
 
@@ -207,6 +219,15 @@ mod tests {
     use std::time::Instant;
 
     fn reach(addresses: &[&str], port: u16, window: u64) -> (Result<IpAddr, ReachError>, Duration) {
+        let (result, took) = reached(addresses, port, window);
+        (result.map(|(address, _)| address), took)
+    }
+
+    fn reached(
+        addresses: &[&str],
+        port: u16,
+        window: u64,
+    ) -> (Result<(IpAddr, bool), ReachError>, Duration) {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_millis(window));

@@ -6,16 +6,15 @@ use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::holders::{Holder, holders};
 use crate::share::linux::Linux;
 use crate::share::probe::{self, Heard};
-use crate::share::worker::{self, WorkerError};
-use crate::share::{Failure, Mounted, encrypted, mount_point, table};
+use crate::share::worker::{self, WorkerError, Written};
+use crate::share::{Failure, Mounted, mount_point, table};
 use crate::sys;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ pub trait Release {
     fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped>;
 
     /// Whether the server answers an NFS NULL call before `until`.
-    fn answers(&self, share: &Share, mounted: &Mounted, until: Deadline) -> bool;
+    fn answers(&self, mounted: &Mounted, until: Deadline) -> bool;
 
     /// Takes the mount away before `until`.
     ///
@@ -96,8 +95,7 @@ pub trait Release {
 
 /// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
 fn tells_errors(release: &str) -> bool {
-    let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 8)
+    sys::is_at_least(release, (5, 8))
 }
 
 impl<C: Clock + Sync> Release for Linux<'_, C> {
@@ -109,23 +107,20 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return Ok(Flush::Late);
         };
-        match worker::flush(&parent, &mounted.device, until, self.clock, self.stop) {
-            Ok(Some(Ok(()))) if tells_errors(&sys::kernel_release()) => Ok(Flush::Done),
-            Ok(Some(Ok(()))) => Ok(Flush::Unknown),
-            Ok(Some(Err(errno))) => Ok(Flush::Refused(errno)),
-            Ok(None) => Ok(Flush::Unknown),
+        let (device, user) = (mounted.device.as_str(), self.user());
+        match worker::flush(&parent, device, user, until, self.clock, self.stop) {
+            Ok(Written::Told(Ok(()))) if tells_errors(&sys::kernel_release()) => Ok(Flush::Done),
+            Ok(Written::Told(Ok(())) | Written::Sent | Written::Nothing) => Ok(Flush::Unknown),
+            Ok(Written::Told(Err(errno))) => Ok(Flush::Refused(errno)),
             Err(WorkerError::Stopped(stopped)) => Err(stopped),
             Err(_) => Ok(Flush::Late),
         }
     }
 
-    fn answers(&self, share: &Share, mounted: &Mounted, until: Deadline) -> bool {
+    fn answers(&self, mounted: &Mounted, until: Deadline) -> bool {
         let Ok(address) = mounted.address.parse::<IpAddr>() else {
             return false;
         };
-        if !encrypted::takes_our_calls(share) {
-            return true; // nobody can tell: not to be given up for dead
-        }
         let server = SocketAddr::new(address, mounted.port);
         let heard = probe::null_call(server, None, until, self.clock, self.stop);
         matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
@@ -138,7 +133,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         how: How,
         until: Deadline,
     ) -> Result<Gone, Stopped> {
-        let Ok(path) = CString::new(share.mount_point.as_os_str().as_bytes()) else {
+        let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return Ok(Gone::No);
         };
         let flags = match how {
@@ -146,15 +141,15 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             How::Force => MntFlags::MNT_FORCE,
             How::Detach => MntFlags::MNT_DETACH,
         };
-        let result = worker::unmount(&path, flags, until, self.clock, self.stop);
+        let device = &mounted.device;
+        let result = worker::unmount(&parent, device, flags, until, self.clock, self.stop);
         if let Err(WorkerError::Stopped(stopped)) = result {
             return Err(stopped);
         }
         // Off the table is gone, even if the call still waits for the server's good-bye.
-        let still = !self.table().is_ok_and(|table| {
-            let table = table::parse(&table);
-            table::top_at(&table, &share.mount_point).is_none_or(|e| e.device != mounted.device)
-        });
+        let still = self
+            .table()
+            .map_or(true, |table| table::parse(&table).iter().any(|entry| entry.id == mounted.id));
         Ok(match result {
             _ if !still => Gone::Yes,
             Ok(Err(Errno::EBUSY)) => Gone::Busy,
@@ -182,9 +177,16 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     }
 
     fn terminate(&self, holder: &Holder) -> bool {
+        let pid = Pid::from_raw(holder.pid);
+        // First, so that what is looked at is what the signal goes to. Before Linux 5.3 its number may have
+        // become somebody else's in between.
+        let held = sys::hold_process(pid);
         let proc = self.root.join("proc");
         holder.is_a_users(&proc, self.user().map(|user| user.uid))
-            && kill(Pid::from_raw(holder.pid), Signal::SIGTERM).is_ok()
+            && match held {
+                Some(held) => sys::signal_held(held.as_fd(), Signal::SIGTERM).is_ok(),
+                None => kill(pid, Signal::SIGTERM).is_ok(),
+            }
     }
 }
 

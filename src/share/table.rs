@@ -11,6 +11,9 @@ use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+/// The type of an automount: whoever looks at it waits for the program that mounts something there.
+pub const AUTOFS: &str = "autofs";
+
 /// One line of mountinfo (proc_pid_mountinfo(5)). It borrows what it can from the file's bytes: a
 /// start reads the table of a whole machine to find one mount or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,11 @@ impl Entry<'_> {
     /// The port of an NFS server.
     pub fn port(&self) -> u16 {
         self.option("port").and_then(|port| port.parse().ok()).unwrap_or(NFS_PORT)
+    }
+
+    /// Whether it is a mount of NFS.
+    pub fn is_nfs(&self) -> bool {
+        self.fstype.starts_with("nfs")
     }
 
     fn has(list: &str, word: &str) -> bool {
@@ -162,6 +170,13 @@ pub fn top_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'
     on_the_way(table, path).last().filter(|(_, on_it)| *on_it).map(|(entry, _)| *entry)
 }
 
+/// The same, if there is no other mount on `path` that is below it.
+pub fn only_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
+    let way = on_the_way(table, path);
+    let mut on_it = way.into_iter().filter(|(_, on_it)| *on_it).map(|(entry, _)| entry);
+    on_it.next().filter(|_| on_it.next().is_none())
+}
+
 /// A mount above `path` whose server may be dead, so that only to look at `path` could block for ever.
 pub fn remote_above<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
     let remote = |fstype: &str| {
@@ -170,7 +185,11 @@ pub fn remote_above<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a E
             || fstype.starts_with("fuse")
     };
     let way = on_the_way(table, path);
-    way.into_iter().filter(|(_, on_it)| !on_it).map(|(entry, _)| entry).find(|e| remote(&e.fstype))
+    let mut above: Vec<_> =
+        way.into_iter().filter(|(_, on_it)| !on_it).map(|(entry, _)| entry).collect();
+    // Whoever looks for something in an automount waits for who serves it; on what it has mounted, nobody waits.
+    let automount = above.pop_if(|entry| entry.fstype == AUTOFS);
+    above.into_iter().find(|e| remote(&e.fstype)).or(automount)
 }
 
 /// How a mount at a share's mount point stands to that share.
@@ -202,22 +221,46 @@ pub fn leads_through(table: &[Entry<'_>], port: u16) -> bool {
         let address = entry.option("addr").and_then(|addr| addr.parse().ok());
         address.is_some_and(|address: IpAddr| address.is_loopback())
     };
-    table.iter().any(|e| e.fstype.starts_with("nfs") && e.port() == port && local(e))
+    table.iter().any(|e| e.is_nfs() && e.port() == port && local(e))
 }
 
 /// Compares what is mounted with what is configured.
 pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
-    let path_matches = entry.source.ends_with(&format!(":{}", share.path));
-    if !entry.fstype.starts_with("nfs") || !path_matches {
-        return Standing::Foreign;
+    if !entry.is_nfs() || !has_path(&entry.source, share) {
+        Standing::Foreign
+    } else if entry.source == share.source() {
+        standing_of_own(entry, share)
+    } else if lacks_writing(entry, share) {
+        Standing::ReadOnly
+    } else {
+        Standing::OtherName(differs(entry, share))
     }
-    if entry.source == share.source() && is_tunnelled(entry, share) != share.encryption.is_some() {
-        return Standing::OtherWay;
+}
+
+/// The same of a mount that is known to be the share's, whatever name and path the kernel shows: it shows what the
+/// server has made of them.
+pub fn standing_of_own(entry: &Entry<'_>, share: &Share) -> Standing {
+    if is_tunnelled(entry, share) != share.encryption.is_some() {
+        Standing::OtherWay
+    } else if lacks_writing(entry, share) {
+        Standing::ReadOnly
+    } else {
+        Standing::Ours(differs(entry, share))
     }
-    let wants_read_only = share.options.flags & libc::MS_RDONLY != 0;
-    if entry.read_only() && !wants_read_only {
-        return Standing::ReadOnly;
-    }
+}
+
+/// Whether a mount's source has the path of the share. Where it has another, the server has led the path there: by a
+/// link, or by a referral.
+pub fn has_path(source: &str, share: &Share) -> bool {
+    source.strip_suffix(share.path.as_str()).is_some_and(|server| server.ends_with(':'))
+}
+
+fn lacks_writing(entry: &Entry<'_>, share: &Share) -> bool {
+    entry.read_only() && share.options.flags & libc::MS_RDONLY == 0
+}
+
+/// In what a mount differs from the config, in ways that do no harm.
+fn differs(entry: &Entry<'_>, share: &Share) -> Vec<String> {
     let mut differs = Vec::new();
     let mut compare = |is: String, wanted: String| {
         if is != wanted {
@@ -236,6 +279,10 @@ pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
         compare(named(word, other, is), named(word, other, share.options.flags & bit != 0));
     }
     for (word, other) in [("soft", "hard"), ("noresvport", "resvport"), ("noac", "ac")] {
+        // Through a tunnel it is always resvport; of an earlier version it was not.
+        if word == "noresvport" && share.encryption.is_some() {
+            continue;
+        }
         let is = Entry::has(&entry.options, word);
         compare(named(word, other, is), named(word, other, share.options.has(word)));
     }
@@ -248,11 +295,7 @@ pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
             compare(format!("{key}={is}"), format!("{key}={wanted}"));
         }
     }
-    if entry.source == share.source() {
-        Standing::Ours(differs)
-    } else {
-        Standing::OtherName(differs)
-    }
+    differs
 }
 
 #[cfg(test)]
@@ -326,6 +369,49 @@ garbage
         assert_eq!(remote_above(&table[..2], Path::new("/mnt/a b/c")).unwrap().id, 35);
         assert_eq!(remote_above(&table[..2], Path::new("/mnt/a b")), None);
         assert_eq!(remote_above(&table, Path::new("/mnt/other")), None);
+    }
+
+    #[test]
+    fn an_automount_above_a_path_is_waited_at_unless_something_is_mounted_on_it() {
+        let autofs =
+            "22 1 254:0 / / rw - ext4 /dev/vda1 rw\n40 22 0:35 / /mnt rw - autofs systemd-1 rw\n";
+        let at = |text: &str, path: &str| {
+            remote_above(&parse(text.as_bytes()), Path::new(path)).map(|entry| entry.id)
+        };
+        assert_eq!(at(autofs, "/mnt/s"), Some(40));
+        assert_eq!(at(autofs, "/mnt"), None, "on it is not above it");
+        let used = format!("{autofs}41 40 8:1 / /mnt rw - ext4 /dev/vdb rw\n");
+        assert_eq!(at(&used, "/mnt/s"), None);
+        let share = format!("{autofs}41 40 0:36 / /mnt/s rw - nfs4 a:/ rw\n");
+        assert_eq!(at(&share, "/mnt/s/x"), Some(41), "the server that may be dead");
+    }
+
+    #[test]
+    fn one_mount_alone_is_told_from_one_of_several() {
+        let mut table = parse(LINES.as_bytes());
+        assert_eq!(only_at(&table, Path::new("/mnt/a b")), None);
+        table.pop();
+        assert_eq!(only_at(&table, Path::new("/mnt/a b")).unwrap().id, 35);
+        assert_eq!(only_at(&table, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn a_mount_of_another_path_is_compared_once_it_is_known_to_be_the_shares() {
+        let mut table = parse(LINES.as_bytes());
+        table[1].source = "fs-9.example:/releases/1".into();
+        assert_eq!(standing(&table[1], &share("")), Standing::Foreign);
+        assert_eq!(standing_of_own(&table[1], &share("")), Standing::Ours(vec![]));
+        let soft = Standing::Ours(vec!["hard instead of soft".into()]);
+        assert_eq!(standing_of_own(&table[1], &share("soft")), soft);
+        table[1].flags = "ro,nosuid,nodev".into();
+        assert_eq!(standing_of_own(&table[1], &share("")), Standing::ReadOnly);
+        table[1].options = "rw,vers=4.1,port=40001,addr=127.0.0.1".into();
+        assert_eq!(standing_of_own(&table[1], &share("")), Standing::OtherWay);
+        for (source, has) in
+            [("fs:/", true), ("fs:/a", false), ("fs:/a:/", true), ("fs", false), ("/", false)]
+        {
+            assert_eq!(has_path(source, &share("")), has, "{source}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! child reported before it ended or was cut off.
 
 use crate::appstream::User;
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::share::mount_point::{Parent, PreparedPoint};
 use crate::share::plan::MountCall;
 use crate::stop::Stop;
@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor, stat};
 use nix::sys::statfs::fstatfs;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{AccessFlags, faccessat, fchdir, read, syncfs};
+use nix::unistd::{AccessFlags, Pid, faccessat, fchdir, read, sync, syncfs};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -44,6 +44,9 @@ pub enum WorkerError {
     /// The mount point is not there, or no folder, any more.
     #[error("the mount point cannot be opened: {0}")]
     Target(Errno),
+    /// It may not have a host name of its own, without which the kernel would not part its way from others.
+    #[error("a host name of its own is refused: {0}")]
+    HostName(Errno),
     /// It ended without a report (somebody killed it).
     #[error("the process that mounts was killed")]
     Died,
@@ -52,13 +55,20 @@ pub enum WorkerError {
     Stopped(#[from] Stopped),
 }
 
-/// What mount(2) returned: a number that should be 0, or the errno.
-pub type MountReturn = Result<i32, Errno>;
+/// What came of a call of mount(2).
+pub struct Called {
+    /// What it returned: a number that should be 0, or the errno.
+    pub returned: Result<i32, Errno>,
+    /// Whether it was made under the host name of its way; it is made without that only where it is plain.
+    pub named: Result<(), Errno>,
+    /// What was seen of the root, where there was time to look.
+    pub root: Option<Seen>,
+}
 
 /// What was seen of, and done to, the root of a mounted share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootReport {
-    /// errno of opening it.
+    /// errno of opening it. The rest is known all the same where that is a matter of rights.
     pub opened: Result<(), Errno>,
     /// Owner.
     pub uid: u32,
@@ -74,6 +84,18 @@ pub struct RootReport {
     pub writable: Result<(), Errno>,
 }
 
+impl RootReport {
+    /// What is wrong with a root that cannot be used by anybody.
+    pub fn fault(&self) -> Option<Errno> {
+        self.opened.err().filter(|errno| !is_of_rights(*errno))
+    }
+}
+
+/// Whether root alone may be kept out: a server that squashes root, and a folder that is a user's own.
+fn is_of_rights(errno: Errno) -> bool {
+    matches!(errno, Errno::EACCES | Errno::EPERM)
+}
+
 /// What is wanted of the root of a share.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
@@ -82,6 +104,11 @@ pub struct Wanted<'a> {
     /// Who must be able to write, if there is such an account: asked for only where the mode does not
     /// let everybody write.
     pub user: &'a dyn Fn() -> Option<User>,
+}
+
+/// In the child, before mount(2): the host name of the call's way. 0, or the errno.
+fn take_name(call: &MountCall) -> i32 {
+    code(sys::take_host_name(&call.host_name))
 }
 
 /// Carries out `call` on `point`, for at most until `until`. If it takes long, `meanwhile` is called
@@ -103,7 +130,7 @@ pub fn mount(
     stop: &Stop,
     meanwhile: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
     shown: &mut dyn FnMut() -> Option<String>,
-) -> Result<(MountReturn, Option<Seen>), WorkerError> {
+) -> Result<Called, WorkerError> {
     let job = |reply: BorrowedFd<'_>| {
         // By its descriptor, not by its path: what is opened here, in the folder that was checked
         // and without following a symlink, is what is mounted on.
@@ -111,27 +138,35 @@ pub fn mount(
         let parent = &*point.parent.folder;
         let target = openat(parent, point.parent.name.as_c_str(), flags, Mode::empty());
         if let Err(errno) = target.and_then(|target| fchdir(&target)) {
-            return send(reply, [errno as i32, 0, 0]);
+            return send(reply, [errno as i32, 0, 0, 0]);
+        }
+        let named = take_name(call);
+        if named != 0 && call.is_tunnelled() {
+            return send(reply, [0, named, 0, 0]);
         }
         let returned = sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data);
         // ENOENT may also mean that the target was removed just now.
         let removed = || stat(c".").is_ok_and(|folder| folder.st_nlink == 0);
         let gone = returned == Err(Errno::ENOENT) && removed();
         let opened = if gone { Errno::ENOENT as i32 } else { 0 };
-        send(reply, [opened, returned.unwrap_or(0), code(returned.map(drop))]);
+        send(reply, [opened, named, returned.unwrap_or(0), code(returned.map(drop))]);
         if returned == Ok(0) {
             visit(reply, &point.parent, wanted.mode);
         }
     };
     let mut job = Job::start(until, clock, stop, job)?;
     let report = job.report(meanwhile)?;
-    let [opened, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
+    let [opened, named, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
     result(opened).map_err(WorkerError::Target)?;
+    let named = result(named);
+    if call.is_tunnelled() {
+        named.map_err(WorkerError::HostName)?;
+    }
     let returned = result(errno).map(|()| returned);
     job.listens = returned == Ok(0);
     let device = if job.listens { shown() } else { None };
-    let seen = device.map(|device| job.visited(&device, wanted));
-    Ok((returned, seen))
+    let root = device.map(|device| job.visited(&device, wanted));
+    Ok(Called { returned, named, root })
 }
 
 /// What a child has seen of a share's root, or why there is nothing to tell.
@@ -156,12 +191,18 @@ pub fn settle(
 
 /// In the child: tells what the root is like, and does what the parent asks of it, until it hangs up.
 fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>) {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let root = match openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()) {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let open = |how| openat(&*point.folder, point.name.as_c_str(), flags | how, Mode::empty());
+    // Of the last thing that was done: it is opened, it has its mode.
+    let mut set = Ok(());
+    let root = open(OFlag::O_RDONLY).or_else(|errno| {
+        set = Err(errno);
+        if is_of_rights(errno) { open(OFlag::O_PATH) } else { Err(errno) }
+    });
+    let root = match root {
         Ok(root) => root,
         Err(errno) => return send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
     };
-    let mut set = Ok(());
     loop {
         let stat = match fstat(&root) {
             Ok(stat) => stat,
@@ -215,15 +256,20 @@ impl Job<'_> {
     /// The other side of [`visit`].
     fn visited(&mut self, device: &str, wanted: Wanted<'_>) -> Seen {
         let mut seen = self.looked(device, wanted.mode)?;
-        if seen.opened.is_err() || !seen.is_the_share {
+        if seen.fault().is_some() || !seen.is_the_share {
             // Something else was put over the share: not ours to change.
             return Ok(seen);
         }
         if let Some(mode) = wanted.mode.filter(|mode| *mode != seen.mode) {
-            self.ask(&[SET, mode as i32]);
-            let set = self.looked(device, wanted.mode)?;
-            // The first number tells of what was asked for last.
-            seen = RootReport { set: set.opened, opened: Ok(()), ..set };
+            if seen.opened.is_err() {
+                // Who may not open it may not change it either.
+                seen.set = seen.opened;
+            } else {
+                self.ask(&[SET, mode as i32]);
+                let set = self.looked(device, wanted.mode)?;
+                // The first number tells of what was asked for last.
+                seen = RootReport { set: set.opened, opened: Ok(()), ..set };
+            }
         }
         if !lets_all_write(seen.mode)
             && let Some(user) = (wanted.user)()
@@ -246,7 +292,9 @@ impl Job<'_> {
     }
 
     fn looked(&mut self, device: &str, wanted: Option<u32>) -> Seen {
-        let report = self.report(&mut |_| false)?;
+        // It has mostly come while the mount table was read.
+        let come = self.come();
+        let report = if come.is_empty() { self.report(&mut |_| false)? } else { come };
         let [opened, uid, gid, mode, major, minor, writable] =
             received(&report).ok_or(WorkerError::Died)?;
         self.ends = is_as(mode as u32, wanted) && lets_all_write(mode as u32);
@@ -269,9 +317,8 @@ impl Job<'_> {
     }
 }
 
-/// Whether a file is on the file system `device`.
-fn is_on(stat: &FileStat, device: (u32, u32)) -> bool {
-    device == (major(stat.st_dev) as u32, minor(stat.st_dev) as u32)
+fn device_of(stat: &FileStat) -> (u32, u32) {
+    (major(stat.st_dev) as u32, minor(stat.st_dev) as u32)
 }
 
 /// No file system has this device.
@@ -292,19 +339,33 @@ fn result(code: i32) -> Result<(), Errno> {
 }
 
 /// Carries out `call` in a mount namespace of its own, which ends with it, for at most until `until`,
-/// and looks at what it mounted. On what folder does not matter, since nobody sees it.
+/// and looks at what it mounted. On what folder does not matter, since nobody sees it. While it is
+/// there, `shown` is told of its device, and of the process that has it in its mount table; and, where `beside` is
+/// given, of the device of what is seen there, if its root has the same number as the one of the trial's.
 ///
 /// # Errors
 /// See [`WorkerError`]; within, what mount(2) says.
+#[allow(clippy::too_many_arguments)]
 pub fn trial(
     call: &MountCall,
     user: Option<&User>,
+    beside: Option<&Parent>,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
+    shown: &mut dyn FnMut(Pid, &str, Option<&str>),
 ) -> Result<Result<RootReport, Errno>, WorkerError> {
-    let report = run(until, clock, stop, |reply| {
+    let job = |reply: BorrowedFd<'_>| {
+        let named = take_name(call);
+        if named != 0 && call.is_tunnelled() {
+            return send(reply, [named, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
         let folder = c"/run";
+        // Before: it may lie below the folder that is mounted on.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let beside = beside.and_then(|there| {
+            openat(&*there.folder, there.name.as_c_str(), flags, Mode::empty()).ok()
+        });
         let mounted = sys::private_mounts()
             .and_then(|()| sys::mount(&call.source, folder, c"nfs4", call.flags, &call.data));
         let mounted = match mounted {
@@ -316,15 +377,36 @@ pub fn trial(
         };
         let root = match mounted {
             Ok(root) => root,
-            Err(errno) => return send(reply, [errno as i32, 0, 0, 0, 0]),
+            Err(errno) => return send(reply, [0, errno as i32, 0, 0, 0, 0, 0, 0, 0, 0]),
         };
-        let (uid, gid, mode) = fstat(&root)
-            .map_or((0, 0, 0), |s| (s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32));
+        let [uid, gid, mode, major, minor] = fstat(&root).map_or([0; 5], |s| {
+            let device = [major(s.st_dev) as i32, minor(s.st_dev) as i32];
+            [s.st_uid as i32, s.st_gid as i32, (s.st_mode & 0o7777) as i32, device[0], device[1]]
+        });
+        let same = beside.and_then(|beside| {
+            let (there, here) = (fstat(&beside).ok()?, fstat(&root).ok()?);
+            (there.st_ino == here.st_ino).then(|| device_of(&there))
+        });
+        let same = same.unwrap_or(NONE);
         let writable = user.map_or(Ok(()), |u| may_write(&root, u.uid, u.gid, &u.groups));
-        send(reply, [0, uid, gid, mode, code(writable)]);
-    })?;
-    let [errno, uid, gid, mode, writable] = received(&report).ok_or(WorkerError::Died)?;
-    Ok(result(errno).map(|()| RootReport {
+        let (there, here) = ([same.0 as i32, same.1 as i32], [major, minor]);
+        send(reply, [0, 0, uid, gid, mode, code(writable), here[0], here[1], there[0], there[1]]);
+        // It is there until the parent hangs up.
+        let _ = read(reply, &mut [0]);
+    };
+    let mut job = Job::start(until, clock, stop, job)?;
+    let report = job.report(&mut |_| false)?;
+    let [named, errno, uid, gid, mode, writable, major, minor, same_major, same_minor] =
+        received(&report).ok_or(WorkerError::Died)?;
+    result(named).map_err(WorkerError::HostName)?;
+    if let Err(errno) = result(errno) {
+        return Ok(Err(errno));
+    }
+    job.listens = true;
+    let same = (same_major as u32, same_minor as u32);
+    let same = (same != NONE).then(|| format!("{}:{}", same.0, same.1));
+    shown(job.child.pid, &format!("{}:{}", major as u32, minor as u32), same.as_deref());
+    Ok(Ok(RootReport {
         opened: Ok(()),
         uid: uid as u32,
         gid: gid as u32,
@@ -346,37 +428,87 @@ fn accessible(root: &OwnedFd) -> Result<(), Errno> {
     faccessat(root, c".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::empty())
 }
 
+/// Has the kernel load the module of a type of file system, which it does by a program of the machine's; for at
+/// most until `until`.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn load(
+    name: &CStr,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<(), WorkerError> {
+    run(until, clock, stop, |reply| {
+        sys::load_file_system(name);
+        send(reply, [0]);
+    })
+    .map(drop)
+}
+
+/// What became of what was written, after [`flush`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The server has it, or refused it with this error.
+    Told(Result<(), Errno>),
+    /// It was sent to the server, which may have refused it.
+    Sent,
+    /// Another file system is seen there, or none.
+    Nothing,
+}
+
 /// Has what was written through the mount `device`, seen as `point`, sent to its server: syncfs(2),
-/// for at most until `until`. `None`: its root cannot be opened, so that nothing can be told.
+/// for at most until `until`. Where the server keeps root out, its root is opened as
+/// its owner, or as `user`.
 ///
 /// # Errors
 /// See [`WorkerError`].
 pub fn flush(
     point: &Parent,
     device: &str,
+    user: Option<&User>,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<Option<Result<(), Errno>>, WorkerError> {
+) -> Result<Written, WorkerError> {
     let device = numbers(device).unwrap_or(NONE);
     let report = run(until, clock, stop, |reply| {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
-        let root = root.ok().filter(|root| fstat(root).is_ok_and(|stat| is_on(&stat, device)));
-        send(
-            reply,
-            match root {
-                Some(root) => [1, code(syncfs(&root))],
-                None => [0, 0],
-            },
-        );
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = |how| openat(&*point.folder, point.name.as_c_str(), flags | how, Mode::empty());
+        let seen = |root: &OwnedFd| sys::device_of(root.as_fd()).is_ok_and(|seen| seen == device);
+        let Some(path) = open(OFlag::O_PATH).ok().filter(seen) else {
+            return send(reply, [0, 0]);
+        };
+        // Through what is held: nothing else can have come to be there.
+        let again = || openat(&path, c".", flags | OFlag::O_RDONLY, Mode::empty());
+        let owner = fstat(&path).ok().map(|root| (root.st_uid, root.st_gid, [].as_slice()));
+        let user = user.map(|user| (user.uid, user.gid, user.groups.as_slice()));
+        let mut root = again().ok();
+        for (uid, gid, groups) in owner.into_iter().chain(user).filter(|(uid, ..)| *uid != 0) {
+            if root.is_none() && sys::open_as(uid, gid, groups).is_ok() {
+                root = again().ok();
+            }
+        }
+        match root {
+            Some(root) => send(reply, [1, code(syncfs(&root))]),
+            // All file systems; errors are not told.
+            None => {
+                sync();
+                send(reply, [2, 0]);
+            }
+        }
     })?;
-    let [opened, errno] = received(&report).ok_or(WorkerError::Died)?;
-    Ok((opened != 0).then(|| result(errno)))
+    match received(&report).ok_or(WorkerError::Died)? {
+        [1, errno] => Ok(Written::Told(result(errno))),
+        [2, _] => Ok(Written::Sent),
+        _ => Ok(Written::Nothing),
+    }
 }
 
 /// What statfs(2) tells of the file system that is seen as `point`, if it is `device`, before `until`:
-/// bytes in all, and bytes free.
+/// bytes in all, and bytes free. The kernel asks the server for that each time, while it answers many other calls by
+/// what it remembers. Then the root is opened. What is within the result is why the share cannot be used; EXDEV where
+/// another file system is seen there.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -390,11 +522,18 @@ pub fn space(
     let device = numbers(device).unwrap_or(NONE);
     let halves = |n: u64| [(n >> 32) as i32, n as i32];
     let report = run(until, clock, stop, |reply| {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = |how| openat(&*point.folder, point.name.as_c_str(), flags | how, Mode::empty());
         // O_PATH: a root that only its owner may read is none the less up.
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
-        let seen = root.and_then(|root| {
-            if is_on(&fstat(&root)?, device) { fstatfs(&root) } else { Err(Errno::ESTALE) }
+        let seen = open(OFlag::O_PATH).and_then(|root| {
+            if sys::device_of(root.as_fd())? != device {
+                return Err(Errno::EXDEV);
+            }
+            let told = fstatfs(&root)?;
+            match open(OFlag::O_RDONLY) {
+                Err(errno) if !is_of_rights(errno) => Err(errno),
+                _ => Ok(told),
+            }
         });
         let (all, free) = seen.as_ref().map_or((0, 0), |s| {
             let size = s.block_size() as u64;
@@ -408,20 +547,34 @@ pub fn space(
     Ok(result(errno).map(|()| (whole(a, b), whole(c, d))))
 }
 
-/// Takes away the mount that is seen at `path`: umount2(2), which may wait for its server; so for at
-/// most until `until`. Never through a symlink.
+/// Takes away the mount of the file system `device` that is seen as `point`: umount2(2), which may wait for
+/// its server; so for at most until `until`. By the folder that it is in, which is open: on the way there a
+/// user may have put a symlink meanwhile. EXDEV where something else is seen there.
 ///
 /// # Errors
 /// See [`WorkerError`].
 pub fn unmount(
-    path: &CStr,
+    point: &Parent,
+    device: &str,
     how: MntFlags,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
 ) -> Result<Result<(), Errno>, WorkerError> {
+    let device = numbers(device).unwrap_or(NONE);
     let report = run(until, clock, stop, |reply| {
-        send(reply, [code(umount2(path, how | MntFlags::UMOUNT_NOFOLLOW))]);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let root = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty());
+        let is_it = match root.and_then(|root| sys::device_of(root.as_fd())) {
+            Ok(seen) if seen != device => Err(Errno::EXDEV),
+            // It is gone from its server: some kernels let nobody near it then, but take it away.
+            Ok(_) | Err(Errno::ESTALE) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        let gone = is_it
+            .and_then(|()| fchdir(&*point.folder))
+            .and_then(|()| umount2(point.name.as_c_str(), how | MntFlags::UMOUNT_NOFOLLOW));
+        send(reply, [code(gone)]);
     })?;
     let [errno] = received(&report).ok_or(WorkerError::Died)?;
     Ok(result(errno))
@@ -507,13 +660,19 @@ impl<'a> Job<'a> {
         if came.is_err() {
             let _ = kill(child.pid, Signal::SIGKILL);
         }
-        let mut bytes = [0; LONGEST];
-        let n = sys::receive_now(child.reply.as_fd(), &mut bytes).unwrap_or(0);
+        let report = self.come();
         match came {
             // What came in just before the kill counts.
-            Err(error) if n == 0 => Err(error),
-            _ => Ok(bytes.get(..n).unwrap_or_default().to_vec()),
+            Err(error) if report.is_empty() => Err(error),
+            _ => Ok(report),
         }
+    }
+
+    /// The bytes of the child's next message, if it is here already.
+    fn come(&self) -> Vec<u8> {
+        let mut bytes = [0; LONGEST];
+        let n = sys::receive_now(self.child.reply.as_fd(), &mut bytes).unwrap_or(0);
+        bytes.get(..n).unwrap_or_default().to_vec()
     }
 }
 
@@ -531,9 +690,9 @@ impl Drop for Job<'_> {
             let span = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
             poll(&mut fds, span).is_ok_and(|ready| ready > 0)
         };
-        if !self.ends && !ended(REAP / 2) {
+        if !self.ends && !ended(REAP.part(2)) {
             let _ = kill(*pid, Signal::SIGKILL);
-            if !ended(REAP / 2) {
+            if !ended(REAP.part(2)) {
                 return; // uninterruptible: init will reap it once we are gone
             }
         }

@@ -3,8 +3,9 @@
 //! this machine.
 
 use super::control::TunnelFailure;
-use crate::aws::credentials::{self, Credentials, Wanted};
+use crate::aws::credentials::{self, Credentials, Remedy, Service, Trouble, Wanted, identity_of};
 use crate::aws::http::{self, Net};
+use crate::aws::mount_targets::DiscoveryError;
 use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
 use crate::config::Endpoint;
 use crate::config::encryption::{self as config, Encryption};
@@ -15,7 +16,10 @@ use rustls::RootCertStore;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// Whoever writes a file of profiles has done in far less.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// How AWS is asked from here; kept as long as the process, for what was learned.
 pub struct Aws {
@@ -46,7 +50,7 @@ impl Aws {
     /// The credentials that `encryption` wants.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Profile`],
+    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Source`],
     /// [`TunnelFailure::Changeable`].
     pub fn credentials(
         &self,
@@ -57,15 +61,18 @@ impl Aws {
         let profile = encryption.aws_profile.as_deref();
         let wanted = Wanted { profile, region: &encryption.region };
         self.with_world(at, |world| {
-            credentials::find(&wanted, world, until).map_err(|e| match e.mend() {
-                Some(mend) => changeable(&e.to_string(), mend),
-                None if e.is_mistyped() => TunnelFailure::Profile(e.to_string()),
-                None => match e.trouble() {
-                    Some((service, trouble)) => {
-                        TunnelFailure::Service { what: e.to_string(), service, trouble }
-                    }
-                    None => TunnelFailure::Credentials(e.to_string()),
-                },
+            credentials::find(&wanted, world, until).map_err(|e| {
+                let what = e.to_string();
+                if let Some(mend) = e.mend() {
+                    return changeable(&what, mend);
+                }
+                if let Some((service, trouble)) = e.trouble() {
+                    return TunnelFailure::Service { what, service, trouble };
+                }
+                match e.remedy() {
+                    Some(Remedy { lasts, mend }) => TunnelFailure::Source { what, mend, lasts },
+                    None => TunnelFailure::Credentials(what),
+                }
             })
         })
     }
@@ -73,18 +80,26 @@ impl Aws {
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// Why there are none, in words.
+    /// [`TunnelFailure::Service`], or [`TunnelFailure::Name`] where there is no more to say.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
         credentials: &Credentials,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, String> {
-        let (id, region) = (&encryption.file_system_id, &encryption.region);
+    ) -> Result<Vec<IpAddr>, TunnelFailure> {
+        let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
+        let region = &encryption.region;
         self.with_world(at, |world| {
             let found = mount_targets::find(id, region, credentials, world, until);
-            let found = found.map_err(|e| e.to_string())?;
+            let found = found.map_err(|e| match (&e, e.trouble()) {
+                (DiscoveryError::Stopped(stopped), _) => (*stopped).into(),
+                (_, Some(trouble)) => {
+                    let what = format!("{e}{}", signed_by(credentials, trouble));
+                    TunnelFailure::Service { what, service: Service::Efs, trouble }
+                }
+                (_, None) => TunnelFailure::Name(e.to_string()),
+            })?;
             Ok(found.into_iter().map(|target| target.address).collect())
         })
     }
@@ -107,7 +122,17 @@ impl Aws {
             environment: &self.environment,
             endpoints: &self.endpoints,
             metadata: &self.metadata,
+            settle: SETTLE,
         })
+    }
+}
+
+/// Whose keys a service does not take.
+fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
+    use Trouble as T;
+    match trouble {
+        T::Keys | T::Secret | T::Expired => format!(" (signed by {})", identity_of(credentials)),
+        _ => String::new(),
     }
 }
 

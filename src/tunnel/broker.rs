@@ -1,5 +1,6 @@
-//! Credentials, handed from a process that may read them to one that may not: the relay speaks with the
-//! network and has no rights; the broker reads root's files and speaks with nobody but the relay. A
+//! Credentials, handed from a process that may read them to one that may not: the relay speaks with the file
+//! system and with whoever is at the local port, and has no rights. The broker reads root's files, runs what a
+//! profile names and asks AWS's services, as root with few rights; it speaks with nobody else but the relay. A
 //! question is a number and the time there is; an answer is the number, and credentials or why not.
 
 use super::control::TunnelFailure;
@@ -24,7 +25,8 @@ const BETWEEN: Duration = Duration::from_millis(10);
 /// In front of an answer: the question's number, and how many bytes follow.
 const HEAD: usize = 12;
 /// Why there are no credentials: kinds that are told apart.
-const PROFILE: &str = "profile";
+const SOURCE: &str = "source";
+const LASTING: &str = "lasting source";
 const CHANGEABLE: &str = "changeable";
 const SERVICE: &str = "service";
 const OTHER: &str = "credentials";
@@ -60,7 +62,7 @@ impl Broker {
     /// Credentials of this moment.
     ///
     /// # Errors
-    /// What the other end has to say, [`TunnelFailure::Credentials`] where it says nothing, or
+    /// What the other end has to say, [`TunnelFailure::Source`] where it says nothing, or
     /// [`TunnelFailure::Stopped`].
     pub fn ask(
         &self,
@@ -84,7 +86,6 @@ impl Broker {
         question.extend(number.to_le_bytes());
         question.extend((until.left(clock).as_millis() as u64).to_le_bytes());
         // A stream takes so little whole, or it is full of questions that nobody reads.
-        let gone = || TunnelFailure::Credentials("the process that reads them has gone".into());
         line.stream.write_all(&question).map_err(|_| gone())?;
         loop {
             let mut head = Zeroizing::new(vec![0; HEAD]);
@@ -111,7 +112,6 @@ impl Line {
         stop: &Stop,
         span: Duration,
     ) -> Result<(), TunnelFailure> {
-        let gone = || TunnelFailure::Credentials("the process that reads them has gone".into());
         let mut filled = 0;
         while filled < bytes.len() {
             match self.stream.read(bytes.get_mut(filled..).unwrap_or_default()) {
@@ -139,7 +139,22 @@ impl Line {
 
 fn late(span: Duration) -> TunnelFailure {
     let span = crate::retry::seconds(span);
-    TunnelFailure::Credentials(format!("no credentials were found within {span}"))
+    passing(
+        format!("no credentials were found within {span}"),
+        "see what takes so long: the program of credential_process, or the way to what gives them (STS, \
+         169.254.169.254)",
+    )
+}
+
+fn gone() -> TunnelFailure {
+    passing(
+        "the process that reads the credentials has gone".into(),
+        "see the tunnel's lines in the system's log (journalctl -t efs-agent)",
+    )
+}
+
+fn passing(what: String, mend: &str) -> TunnelFailure {
+    TunnelFailure::Source { what, mend: mend.to_owned(), lasts: false }
 }
 
 fn numbers(head: &[u8]) -> Option<(u64, usize)> {
@@ -190,7 +205,9 @@ fn encode(found: &Result<Credentials, TunnelFailure>) -> Zeroizing<Vec<u8>> {
         }
         Err(failure) => {
             let (kind, why, more) = match failure {
-                TunnelFailure::Profile(why) => (PROFILE, why.clone(), String::new()),
+                TunnelFailure::Source { what, mend, lasts } => {
+                    (if *lasts { LASTING } else { SOURCE }, what.clone(), mend.clone())
+                }
                 TunnelFailure::Changeable { what, mend } => {
                     (CHANGEABLE, what.clone(), mend.clone())
                 }
@@ -229,7 +246,10 @@ fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelFailure>> {
     let Some(access_key_id) = field()? else {
         let (kind, what) = (field()??, field()??.to_owned());
         return Some(Err(match kind {
-            PROFILE => TunnelFailure::Profile(what),
+            kind @ (SOURCE | LASTING) => {
+                let lasts = kind == LASTING;
+                TunnelFailure::Source { what, mend: field()??.to_owned(), lasts }
+            }
             CHANGEABLE => TunnelFailure::Changeable { what, mend: field()??.to_owned() },
             SERVICE => {
                 let (service, trouble) = field()??.split_once(' ')?;
@@ -301,7 +321,12 @@ mod tests {
         });
         assert_eq!(got, vec![Err(none("none, though true".into()))]);
         for failure in [
-            TunnelFailure::Profile("no such profile".into()),
+            TunnelFailure::Source {
+                what: "no such profile".into(),
+                mend: "make it".into(),
+                lasts: true,
+            },
+            TunnelFailure::Source { what: "half".into(), mend: "wait".into(), lasts: false },
             TunnelFailure::Changeable { what: "/c is mad".into(), mend: "chmod go-w /c".into() },
             TunnelFailure::Service {
                 what: "it answered 503".into(),
@@ -330,9 +355,10 @@ mod tests {
             }
             Err(TunnelFailure::Credentials(format!("answer {n}")))
         });
-        let failed = |text: &str| Err(TunnelFailure::Credentials(text.into()));
-        assert_eq!(got[0], failed("no credentials were found within 0.4 s"));
-        assert_eq!(got[1], failed("answer 2"));
+        assert_eq!(got[0], Err(late(Duration::from_millis(400))));
+        let text = got[0].as_ref().unwrap_err().to_string();
+        assert_eq!(text, "no credentials were found within 0.4 s");
+        assert_eq!(got[1], Err(TunnelFailure::Credentials("answer 2".into())));
     }
 
     #[test]
@@ -401,8 +427,7 @@ mod tests {
         std::thread::scope(|scope| {
             let patient = scope.spawn(|| ask(20_000));
             std::thread::sleep(Duration::from_millis(500));
-            let text = "no credentials were found within 0.5 s".to_owned();
-            assert_eq!(ask(500), Err(TunnelFailure::Credentials(text)));
+            assert_eq!(ask(500), Err(late(Duration::from_millis(500))));
             assert!(clock.now() < Duration::from_secs(2), "{:?}", clock.now());
             assert_eq!(patient.join().unwrap(), Err(TunnelFailure::Credentials("nothing".into())));
         });
@@ -416,7 +441,7 @@ mod tests {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_secs(5));
-        let gone = TunnelFailure::Credentials("the process that reads them has gone".into());
+        let gone = gone();
         assert_eq!(broker.ask(until, &clock, &stop), Err(gone));
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::json::{Document, Member, Node, Value, quoted};
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;
@@ -84,9 +84,25 @@ pub enum TunnelFailure {
         /// Its trouble.
         trouble: Trouble,
     },
-    /// Nor will there be, for something is mistyped in the files of profiles.
-    #[error("{0}")]
-    Profile(String),
+    /// There are none, and what helps is known where they are looked for: something is wrong in the files of
+    /// profiles, say.
+    #[error("{what}")]
+    Source {
+        /// What was tried, and what was said.
+        what: String,
+        /// What to do about it.
+        mend: String,
+        /// Whether only a person can: waiting does not help.
+        lasts: bool,
+    },
+    /// The endpoint has no address, and AWS, which was asked for the mount targets, was of no help.
+    #[error("{what}; {why}")]
+    Undiscovered {
+        /// Why it has none.
+        what: String,
+        /// Why AWS has given none.
+        why: Box<TunnelFailure>,
+    },
     /// A file is not read (credentials, or trusted certificates), since others than root can change it.
     #[error("{what}; run: {mend}")]
     Changeable {
@@ -177,7 +193,8 @@ impl TunnelFailure {
                 | Self::Name(_)
                 | Self::Credentials(_)
                 | Self::Service { .. }
-                | Self::Profile(_)
+                | Self::Source { .. }
+                | Self::Undiscovered { .. }
                 | Self::Changeable { .. }
                 | Self::Trust(_)
                 | Self::Key(_)
@@ -199,7 +216,8 @@ pub(super) fn named(errno: Errno) -> String {
 /// A time for people; what a certificate says may lie beyond any calendar.
 fn stamp(at: &SystemTime) -> String {
     // humantime writes up to the year 9999.
-    let year_9999 = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    let year_9999 = UNIX_EPOCH.checked_add(Duration::from_secs(253_402_300_799));
+    let year_9999 = year_9999.unwrap_or(UNIX_EPOCH);
     humantime::format_rfc3339_seconds((*at).clamp(UNIX_EPOCH, year_9999)).to_string()
 }
 
@@ -215,7 +233,8 @@ pub fn handshake(
     stop: &Stop,
 ) -> Result<Peer, TunnelFailure> {
     // Its answer needs a moment too, or it would come too late whenever it is that nobody answers.
-    let wanted = |left: Duration| Request::Handshake(left - ON_THE_WAY.min(left / 4));
+    let wanted =
+        |left: Duration| Request::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))));
     let answer = ask(socket, &wanted, until, clock, stop)?;
     read(&answer, |root| match member(root, "failure") {
         Some(failure) => Some(Err(read_failure(failure)?)),
@@ -404,7 +423,14 @@ fn failure_json(failure: &TunnelFailure) -> String {
                 trouble.word()
             ),
         ),
-        F::Profile(why) => text("profile", why),
+        F::Source { what, mend, lasts } => with(
+            "source",
+            format!("\"text\": {}, \"mend\": {}, \"lasts\": {lasts}", quoted(what), quoted(mend)),
+        ),
+        F::Undiscovered { what, why } => with(
+            "undiscovered",
+            format!("\"text\": {}, \"why\": {}", quoted(what), failure_json(why)),
+        ),
         F::Changeable { what, mend } => {
             with("changeable", format!("\"text\": {}, \"mend\": {}", quoted(what), quoted(mend)))
         }
@@ -516,7 +542,16 @@ fn read_failure(failure: Root<'_, '_>) -> Option<TunnelFailure> {
             service: Service::from_word(&string(failure, "service")?)?,
             trouble: Trouble::from_word(&string(failure, "trouble")?)?,
         },
-        "profile" => F::Profile(text()?),
+        "source" => {
+            let lasts = match member(failure, "lasts")?.node.value {
+                Value::Boolean(lasts) => lasts,
+                _ => return None,
+            };
+            F::Source { what: text()?, mend: string(failure, "mend")?, lasts }
+        }
+        "undiscovered" => {
+            F::Undiscovered { what: text()?, why: Box::new(read_failure(member(failure, "why")?)?) }
+        }
         "changeable" => F::Changeable { what: text()?, mend: string(failure, "mend")? },
         "certificate name" => {
             let Value::Array(names) = &member(failure, "presented")?.node.value else {
@@ -584,7 +619,16 @@ mod tests {
                 service: Service::Sts,
                 trouble: Trouble::Throttled,
             },
-            F::Profile("no such profile".into()),
+            F::Source { what: "no such profile".into(), mend: "make \"it\"".into(), lasts: true },
+            F::Source { what: "it is being written".into(), mend: "wait".into(), lasts: false },
+            F::Undiscovered {
+                what: "no such name".into(),
+                why: Box::new(F::Service {
+                    what: "it answered 403".into(),
+                    service: Service::Efs,
+                    trouble: Trouble::Denied,
+                }),
+            },
             F::Changeable { what: "/c has mode 0666".into(), mend: "chmod go-w /c".into() },
             F::CertificateName { wanted: "a.b".into(), presented: vec!["c\"d".into(), "e".into()] },
             F::CertificateName { wanted: "a.b".into(), presented: vec![] },

@@ -5,7 +5,7 @@ use super::aws::{At, Aws};
 use super::broker::Broker;
 use super::control::TunnelFailure;
 use crate::aws::certificate::{self, Key, Request};
-use crate::aws::secret::harmless;
+use crate::aws::credentials::identity_of;
 use crate::config::encryption::Encryption;
 use crate::files;
 use crate::retry::{Clock, Deadline};
@@ -57,12 +57,12 @@ impl Identity {
     /// The addresses of the mount targets, as AWS tells them.
     ///
     /// # Errors
-    /// Why there are none, in words.
-    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, String> {
+    /// Why there are none.
+    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, TunnelFailure> {
         let Some(Helper { broker, aws }) = &self.helper else {
-            return Err("AWS is not asked for the mount targets".into());
+            return Err(TunnelFailure::Name("AWS is not asked for the mount targets".into()));
         };
-        let credentials = broker.ask(until, at.clock, at.stop).map_err(|e| e.to_string())?;
+        let credentials = broker.ask(until, at.clock, at.stop)?;
         aws.mount_targets(&self.encryption, &credentials, at, until)
     }
 
@@ -91,11 +91,7 @@ impl Identity {
         };
         let certificate = certificate::mint(&self.key, &request)
             .map_err(|e| TunnelFailure::Key(e.to_string()))?;
-        let identity = credentials
-            // Whoever has the two keys in each other's place is not to find the secret one in a log.
-            .map(|found| {
-                format!("{}, access key {}", found.source, harmless(&found.access_key_id))
-            });
+        let identity = credentials.as_ref().map(identity_of);
         Ok(Minted { certificate, identity })
     }
 }

@@ -5,16 +5,19 @@
 //! client's certificate, and `relay` carries the data through a `tls` session. `broker` hands
 //! credentials to it, which has no rights of its own; `aws` is what both ask of AWS, and `key` keeps the
 //! RSA key. `control` is how
-//! others speak to a tunnel, and `unit` how they start it.
+//! others speak to a tunnel, `unit` how they start it, and `port` where it listens, and `budget`
+//! how much is logged of it.
 
 pub mod aws;
 pub mod broker;
+pub mod budget;
 pub mod buffer;
 pub mod control;
 pub mod identity;
 pub mod key;
 pub mod outer;
 pub mod peer;
+pub mod port;
 pub mod records;
 pub mod relay;
 pub mod serve;

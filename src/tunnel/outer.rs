@@ -8,7 +8,7 @@ use super::identity::Identity;
 use super::relay;
 use super::tls::{Client, Session};
 use crate::config::Share;
-use crate::retry::{Clock, Deadline};
+use crate::retry::{Clock, Deadline, Span};
 use crate::share::names::{NameError, Resolver};
 use crate::share::reach::{self, ReachError};
 use crate::stop::Stop;
@@ -68,15 +68,15 @@ impl Dialer<'_> {
         let mut left = self.addresses(until)?;
         loop {
             let port = self.share.options.port;
-            let address = reach::first_that_answers(&left, port, until, self.clock, self.stop)
+            let (address, _) = reach::first_that_answers(&left, port, until, self.clock, self.stop)
                 .map_err(|e| match e {
                     ReachError::Stopped(stopped) => stopped.into(),
                     other => TunnelFailure::Reach(other.to_string()),
                 })?;
             left.retain(|other| *other != address);
             // A part of the time that there is, if others come after this one.
-            let parts = left.len() as u32 + 1;
-            let share = until.within(self.clock, until.left(self.clock) / parts);
+            let parts = left.len() + 1;
+            let share = until.within(self.clock, until.left(self.clock).part(parts));
             match self.connect(address, share) {
                 Err(e) if e.is_of_the_server() && !left.is_empty() && !until.passed(self.clock) => {
                 }
@@ -105,15 +105,15 @@ impl Dialer<'_> {
             Err(_) if !listed.is_empty() => Ok(listed.clone()),
             Err(e) => {
                 let name = &self.share.endpoint;
-                let mut why = format!("the name {name} does not resolve: {e}");
-                if discovers {
-                    let at = At { root: self.root, clock: self.clock, stop: self.stop };
-                    match self.identity.mount_targets(at, until) {
-                        Ok(found) => return Ok(found),
-                        Err(e) => why.push_str(&format!("; {e}")),
-                    }
+                let what = format!("the name {name} does not resolve: {e}");
+                if !discovers {
+                    return Err(TunnelFailure::Name(what));
                 }
-                Err(TunnelFailure::Name(why))
+                let at = At { root: self.root, clock: self.clock, stop: self.stop };
+                self.identity.mount_targets(at, until).map_err(|why| match why {
+                    TunnelFailure::Stopped(stopped) => stopped.into(),
+                    why => TunnelFailure::Undiscovered { what, why: Box::new(why) },
+                })
             }
         }
     }

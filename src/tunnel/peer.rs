@@ -6,6 +6,7 @@
 //! established, with an inode; a user's that was sent on and closed at once stands as root's too, but
 //! has no inode any more. Processes of root are let in: root could mount the share anyway.
 
+use crate::config::encryption::RESERVED;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto,
@@ -24,8 +25,6 @@ const TABLE: &str = "proc/net/tcp";
 const PIECE: usize = 16 << 10;
 /// A row that others' comings and goings made us miss is looked for again.
 const LOOKS: u32 = 3;
-/// Ports below this are root's to take.
-const RESERVED: u16 = 1024;
 /// TCP_ESTABLISHED.
 const ESTABLISHED: u8 = 1;
 
@@ -44,8 +43,8 @@ pub enum Stranger {
     /// The table cannot be read.
     #[error("unknown, since /proc/net/tcp cannot be read: {}", .0.desc().to_lowercase())]
     NoTable(Errno),
-    /// The mount is from a port that only root can have, and this is another.
-    #[error("a process of root at port {0}, where the mount is to come from one below 1024")]
+    /// The kernel comes from a port that only root can have, and this is another.
+    #[error("a process at port {0}, where the kernel comes from one below 1024")]
     Port(u16),
     /// It is no TCP connection over IPv4 that stands.
     #[error("not there any more")]
@@ -65,13 +64,16 @@ pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), Stra
     };
     // Seen from the other end.
     let (local, remote) = (v4(stream.peer_addr())?, v4(stream.local_addr())?);
+    // First, since it costs nothing: a user may have made the table long.
+    let port = local.port();
+    if reserved && port >= RESERVED {
+        return Err(Stranger::Port(port));
+    }
     let row = match asked(root, local, remote) {
         Some(row) => row.ok_or(Stranger::Unknown)?,
         None => searched(&root.join(TABLE), local, remote)?,
     };
-    row.judge()?;
-    let port = local.port();
-    if reserved && port >= RESERVED { Err(Stranger::Port(port)) } else { Ok(()) }
+    row.judge()
 }
 
 /// What the kernel says of the socket at `local`, if it can be asked.

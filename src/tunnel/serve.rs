@@ -2,12 +2,14 @@
 //! outer connection of its own; answers on the control socket. What it is given (listeners, key,
 //! trust) is others' business, and so is how it is kept alive.
 
+use super::budget::Budget;
 use super::control::{self, LONGEST_REQUEST, Peer, Request, TunnelFailure, TunnelStatus, named};
 use super::identity::Identity;
 use super::outer::{Dialer, Outer};
 use super::peer;
 use super::relay::{self, Carried, RelayError};
 use super::tls::Client;
+use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::log::Log;
 use crate::retry::{Backoff, Clock, Deadline, Stopped};
@@ -16,7 +18,7 @@ use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
-use std::mem::discriminant;
+use std::mem::{Discriminant, discriminant};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -29,15 +31,13 @@ use std::time::{Duration, Instant};
 /// Connections at the same time. A mount has one; those of processes of root count too.
 const MOST_CONNECTIONS: u64 = 128;
 /// Questions at the same time.
-const MOST_QUESTIONS: u64 = 8;
+const MOST_QUESTIONS: u64 = 32;
 /// How long a question may take to be asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one attempt to reach the file system may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
 /// A thread's stack: cryptography in C and a few small buffers.
 const STACK: usize = 512 << 10;
-/// Of what happens again and again, one line in this time is written.
-const QUIET: Duration = Duration::from_secs(30);
 /// With no descriptor or memory to spare, a listener stays readable: so long it is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A wait without an end: poll(2) knows no longer one.
@@ -85,9 +85,17 @@ pub struct Told {
 struct Last {
     peer: Option<Peer>,
     failure: Option<TunnelFailure>,
-    /// When a failure, and when a stranger, was last written of.
-    failure_logged: Option<Instant>,
-    stranger_logged: Option<Instant>,
+    /// What was logged of it lately.
+    logged: Budget<Kind>,
+}
+
+/// What is logged of a tunnel, again and again perhaps. Times and spans in a failure are others each time.
+#[derive(PartialEq)]
+enum Kind {
+    Stranger,
+    Failure(Discriminant<TunnelFailure>),
+    BrokenOff,
+    Encrypted,
 }
 
 /// Why a tunnel ends.
@@ -125,6 +133,9 @@ impl Tunnel {
             Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
             Err(e) => return End::NoMeans(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
         };
+        // One at a higher port is of an earlier version, and so may be what is mounted through it.
+        let reserved = self.share.options.has("resvport")
+            || nfs.local_addr().is_ok_and(|address| address.port() < RESERVED);
         let ask: &'static Mutex<Option<OwnedFd>> = Box::leak(Box::new(Mutex::new(Some(ask))));
         loop {
             let mut fds = vec![
@@ -154,7 +165,7 @@ impl Tunnel {
             }
             if is(2) {
                 match nfs.accept() {
-                    Ok((stream, _)) => self.connection(stream),
+                    Ok((stream, _)) => self.connection(stream, reserved),
                     Err(e) => self.rest(&e),
                 }
             }
@@ -175,11 +186,10 @@ impl Tunnel {
     }
 
     /// Begins what a connection to the local port needs, if it may.
-    fn connection(&'static self, stream: TcpStream) {
-        let reserved = self.share.options.has("resvport");
+    fn connection(&'static self, stream: TcpStream, reserved: bool) {
         if let Err(stranger) = peer::admit(&self.root, &stream, reserved) {
             let refused = self.told.refused.fetch_add(1, Ordering::Relaxed) + 1;
-            if self.may_log(|last| &mut last.stranger_logged) {
+            if self.may_log(Kind::Stranger) {
                 self.log.warning(format_args!(
                     "{}: refused a connection to the local port that is not the kernel's, by \
                      {stranger} ({refused} refused so far)",
@@ -235,7 +245,7 @@ impl Tunnel {
             Ok(()) | Err(RelayError::Inner(_) | RelayError::Lingers) => {}
             Err(RelayError::Tls(failure)) => self.failed(&failure),
             Err(e @ RelayError::Outer(_)) => {
-                if self.may_log(|last| &mut last.failure_logged) {
+                if self.may_log(Kind::BrokenOff) {
                     let point = self.share.mount_point.display();
                     self.log.warning(format_args!("{point}: {e}; the kernel connects anew"));
                 }
@@ -318,23 +328,19 @@ impl Tunnel {
     }
 
     /// Whether it is time for a line of its kind.
-    fn may_log(&self, which: impl FnOnce(&mut Last) -> &mut Option<Instant>) -> bool {
-        self.last(|last| {
-            let logged = which(last);
-            let may = logged.is_none_or(|at| at.elapsed() >= QUIET);
-            if may {
-                *logged = Some(Instant::now());
-            }
-            may
-        })
+    fn may_log(&self, kind: Kind) -> bool {
+        let now = self.clock().now();
+        self.last(|last| last.logged.allows(kind, now))
     }
 
     fn reached(&self, peer: &Peer) {
         let before = self.last(|last| {
-            last.failure_logged = None;
+            last.logged.well_again();
             last.peer.replace(peer.clone())
         });
-        let level = if before.as_ref() == Some(peer) { Level::Debug } else { Level::Info };
+        // One that changes to and fro is no news each time either.
+        let news = before.as_ref() != Some(peer) && self.may_log(Kind::Encrypted);
+        let level = if news { Level::Info } else { Level::Debug };
         let identity = peer.identity.as_ref().map(|i| format!(", as {i}")).unwrap_or_default();
         self.log.line(
             level,
@@ -349,10 +355,8 @@ impl Tunnel {
     }
 
     fn failed(&self, failure: &TunnelFailure) {
-        // Of another kind: times and spans in it are other ones each time.
-        let before = self.last(|last| last.failure.replace(failure.clone()));
-        let new = before.is_none_or(|before| discriminant(&before) != discriminant(failure));
-        if self.may_log(|last| &mut last.failure_logged) || new {
+        self.last(|last| last.failure = Some(failure.clone()));
+        if self.may_log(Kind::Failure(discriminant(failure))) {
             let point = self.share.mount_point.display();
             self.log
                 .error(format_args!("{point}: {failure}; tried again as long as the kernel waits"));

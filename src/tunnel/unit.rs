@@ -3,28 +3,28 @@
 //! itself keeps a tunnel, and is started here all the same.
 
 use super::control::{self, TunnelFailure, named};
+use super::port;
 use crate::aws::ENVIRONMENT;
+use crate::config::encryption::RESERVED;
 use crate::files::{self, Like, ReplaceError, Version};
-use crate::retry::{Clock, Deadline, Stopped};
+use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -148,7 +148,7 @@ impl Instance {
 }
 
 /// What `systemd-escape --path` makes of a path.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let mut name = String::new();
     let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
     for part in parts.filter(|part| !part.is_empty()) {
@@ -167,6 +167,23 @@ fn escaped(path: &Path) -> String {
         }
     }
     if name.is_empty() { "-".into() } else { name }
+}
+
+/// The path that [`escaped`] made this name of, if it did.
+fn unescaped(name: &str) -> PathBuf {
+    let mut path = vec![b'/'];
+    let mut rest = name.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let code = match (first, tail) {
+            (b'\\', [b'x', high, low, ..]) => std::str::from_utf8(&[*high, *low])
+                .ok()
+                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
+            _ => None,
+        };
+        rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
+        path.push(code.unwrap_or(if *first == b'-' { b'/' } else { *first }));
+    }
+    PathBuf::from(OsString::from_vec(path))
 }
 
 /// What it takes to start or end a tunnel.
@@ -196,6 +213,51 @@ pub struct Wanted<'a> {
     pub aws_environment: bool,
 }
 
+/// A process of a tunnel that systemd does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Holds the listeners.
+    Keeper,
+    /// Carries the data.
+    Relay,
+}
+
+impl Part {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::Relay => "relay",
+        }
+    }
+
+    /// Has others know, for as long as the file is open, that this process is it, and no child of it: by a lock
+    /// on a file of root's, which the kernel tells the owner of. (A process id that is written down, or a
+    /// command line, anybody can have.)
+    ///
+    /// # Errors
+    /// The errno of open(2) or fcntl(2): EAGAIN where another process is it.
+    pub fn be(self, root: &Path, mount_point: &Path) -> Result<File, Errno> {
+        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let path = below(root, &Instance::of(mount_point).file(self.kind()));
+        let file = options.custom_flags(libc::O_NOFOLLOW).open(path).map_err(errno)?;
+        fcntl(&file, FcntlArg::F_SETLK(&whole(libc::F_WRLCK)))?;
+        Ok(file)
+    }
+}
+
+/// A lock of a whole file.
+fn whole(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
 /// That a tunnel is used, for as long as this is kept: a lock that many can have.
 pub struct Hold(Flock<File>);
 
@@ -218,7 +280,8 @@ impl Keeper<'_> {
         if let Some(port) = self.port(&instance) {
             return Ok(port);
         }
-        let mut written = self.written_port(&instance);
+        // One of an earlier version may be anybody's.
+        let mut written = self.written_port(&instance).filter(|port| *port < RESERVED);
         for tries in 1..=PORTS {
             // Whatever holds it now holds a port that nobody knows: to start it again would change
             // nothing of that.
@@ -231,7 +294,7 @@ impl Keeper<'_> {
             // A start that was given up may still be carried out: then it is with the port of then.
             let port = match wanted.port.or(written.take()) {
                 Some(port) => port,
-                None => free_port().map_err(UnitError::NoPort)?,
+                None => port::free(self.root).map_err(UnitError::NoPort)?,
             };
             // First: whenever we are ended, what is held is held where this says.
             write_port(self.root, wanted.mount_point, port)?;
@@ -261,6 +324,19 @@ impl Keeper<'_> {
     pub fn port(&self, instance: &Instance) -> Option<u16> {
         let port = self.written_port(instance)?;
         self.is_held(instance).then_some(port)
+    }
+
+    /// The mount points of all tunnels that were started, whatever has become of them; not of those whose name
+    /// had to be cut short.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let names = fs::read_dir(self.below(Path::new(FOLDER))).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let points = names.filter_map(|name| {
+            let name = name.strip_suffix(".port")?;
+            let point = unescaped(name);
+            (Instance::of(&point).0 == name).then_some(point)
+        });
+        points.collect()
     }
 
     /// The local port that a tunnel was started with, or was to be.
@@ -305,16 +381,60 @@ impl Keeper<'_> {
     /// Whether a tunnel is there that nobody would start again: the process of ours that held its
     /// listeners has ended (killed, since it takes the tunnel with it otherwise), and the tunnel goes on.
     pub fn is_orphan(&self, mount_point: &Path) -> bool {
-        let socket = self.below(&Instance::of(mount_point).socket());
-        let Some(keeper) = sys::connect_unix(&socket).ok().and_then(|s| listener_of(&s)) else {
-            return false;
-        };
-        // Its number may be another's by now.
-        let line = self.below(Path::new(&format!("/proc/{keeper}/cmdline")));
-        match fs::read(line) {
-            Ok(line) => !keeps(&line, mount_point),
-            Err(e) => e.kind() == ErrorKind::NotFound && self.below(Path::new("/proc/1")).exists(),
+        let instance = Instance::of(mount_point);
+        !self.has_units(&instance)
+            && self.is_held(&instance)
+            && self.lock(&instance, Part::Keeper).is_none()
+    }
+
+    /// Has this run be the only one that looks for a tunnel and starts it, until what this gives is closed. Another one
+    /// is waited for until `until`; then, and where no lock can be had, there is none.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn alone(&self, mount_point: &Path, until: Deadline) -> Result<Option<File>, Stopped> {
+        if folder(self.root, Path::new(FOLDER), 0o700).is_err() {
+            return Ok(None);
         }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let path = self.below(&Instance::of(mount_point).file("starting"));
+        let Ok(file) = options.custom_flags(libc::O_NOFOLLOW).open(path) else {
+            return Ok(None);
+        };
+        while sys::lock_now(&file).is_err() {
+            if until.passed(self.clock) {
+                return Ok(None);
+            }
+            self.clock.wait(BETWEEN)?;
+        }
+        Ok(Some(file))
+    }
+
+    /// Whether it was started by systemd's units. Otherwise it was by hand, or there is no systemd: a process
+    /// of ours holds the listeners then.
+    fn has_units(&self, instance: &Instance) -> bool {
+        self.has_systemd() && self.drop_in(&instance.unit("socket")).exists()
+    }
+
+    fn drop_in(&self, unit: &str) -> PathBuf {
+        self.below(Path::new(UNITS)).join(format!("{unit}.d"))
+    }
+
+    /// The process that is this part of a tunnel of ours, by its lock, if it has a number here.
+    fn process(&self, instance: &Instance, part: Part) -> Option<Pid> {
+        // 0: it is outside of our PID name space.
+        self.lock(instance, part).filter(|pid| *pid > 0).map(Pid::from_raw)
+    }
+
+    /// The number of whoever has the lock of that part, if anybody has.
+    fn lock(&self, instance: &Instance, part: Part) -> Option<i32> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(self.below(&instance.file(part.kind()))).ok()?;
+        let mut lock = whole(libc::F_WRLCK);
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+        (lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid)
     }
 
     /// Ends a tunnel, if it is there. Nothing must be mounted through it.
@@ -332,21 +452,19 @@ impl Keeper<'_> {
     fn take_down(&self, mount_point: &Path, until: Deadline) -> Result<(), UnitError> {
         let instance = &Instance::of(mount_point);
         let socket = self.below(&instance.socket());
-        let drop_in = |unit: &str| self.below(Path::new(UNITS)).join(format!("{unit}.d"));
         let units = [instance.unit("socket"), instance.unit("service")];
-        // Without, it was started by hand: a process of ours holds it, as where there is no systemd.
-        if self.has_systemd() && drop_in(&units[0]).exists() {
+        if self.has_units(instance) {
             // Not waited for: while efs-agent.service is stopped itself, these come only after it.
             self.systemctl(&["stop", "--no-block", &units[0], &units[1]], until)?;
             self.see_it_go(instance, until.within(self.clock, FAREWELL))?;
             for unit in &units {
                 // What stays is written anew by the next start.
-                let _ = fs::remove_dir_all(drop_in(unit));
+                let _ = fs::remove_dir_all(self.drop_in(unit));
             }
         } else {
             let until = until.within(self.clock, Duration::from_secs(5));
             // Its parts: to be asked, to be told, and to be gone.
-            let part = ASKED.min(until.left(self.clock) / 3);
+            let part = ASKED.min(until.left(self.clock).part(3));
             let asked = until.within(self.clock, part);
             match control::end(&socket, asked, self.clock, self.stop) {
                 Ok(()) => {}
@@ -374,14 +492,20 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Sends a signal to all processes of ours that hold the listeners of a tunnel.
+    /// Sends a signal to the processes of ours that are the tunnel.
     fn tell(&self, mount_point: &Path, signal: Signal) {
-        let all = fs::read_dir(self.below(Path::new("/proc"))).into_iter().flatten().flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        for pid in pids.map(Pid::from_raw).filter(|pid| *pid != nix::unistd::getpid()) {
-            let line = self.below(Path::new(&format!("/proc/{pid}/cmdline")));
-            if fs::read(line).is_ok_and(|line| keeps(&line, mount_point)) {
-                let _ = kill(pid, signal);
+        let instance = Instance::of(mount_point);
+        for part in [Part::Keeper, Part::Relay] {
+            let Some(pid) = self.process(&instance, part) else {
+                continue;
+            };
+            let held = sys::hold_process(pid);
+            // Held by now, its number is nobody else's. Before Linux 5.3 the time in between must do.
+            if self.process(&instance, part) == Some(pid) {
+                let _ = match held {
+                    Some(held) => sys::signal_held(held.as_fd(), signal),
+                    None => kill(pid, signal),
+                };
             }
         }
     }
@@ -505,7 +629,7 @@ impl Keeper<'_> {
             match child.try_wait() {
                 Ok(None) if !until.passed(self.clock) => {
                     self.clock.wait(pause.min(until.left(self.clock)))?;
-                    pause = (pause * 2).min(BETWEEN);
+                    pause = pause.doubled().min(BETWEEN);
                 }
                 ended => return Ok(ended.ok().flatten()),
             }
@@ -607,26 +731,9 @@ fn bare(program: &Path) -> Command {
     command
 }
 
-/// Whether a process with this command line (proc(5)) holds the listeners of a tunnel of `mount_point`.
-fn keeps(line: &[u8], mount_point: &Path) -> bool {
-    let mut words = line.split(|byte| *byte == 0).skip(1);
-    let all: Vec<_> = words.by_ref().collect();
-    all.first() == Some(&&b"tunnel"[..])
-        && all.iter().any(|word| *word == b"--detach" || word.starts_with(b"--detach="))
-        // As a path: with a slash at its end it is the same.
-        && all.iter().any(|word| Path::new(OsStr::from_bytes(word)) == mount_point)
-}
-
 /// Whether somebody has this local port.
 fn is_taken(port: u16) -> bool {
     TcpListener::bind((super::peer::LOCAL, port)).is_err_and(|e| e.kind() == ErrorKind::AddrInUse)
-}
-
-/// The process that has begun to listen at the other end, if it is not this one. It may have ended, and
-/// have handed what it listens on to others.
-fn listener_of(stream: &UnixStream) -> Option<Pid> {
-    let pid = Pid::from_raw(getsockopt(stream, sockopt::PeerCredentials).ok()?.pid());
-    (pid.as_raw() > 1 && pid != nix::unistd::getpid()).then_some(pid)
 }
 
 /// Why a file was not written, to be put behind its name.
@@ -648,14 +755,7 @@ fn keep(said: &mut Vec<u8>, chunk: &[u8], n: usize) -> bool {
     n > 0
 }
 
-/// A local port that nobody has just now.
-fn free_port() -> Result<u16, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let listener = TcpListener::bind((super::peer::LOCAL, 0)).map_err(errno)?;
-    listener.local_addr().map(|address| address.port()).map_err(errno)
-}
-
-/// systemd takes no port 0, so what the kernel gave is written down here.
+/// The port is written down here: systemd takes no port 0.
 fn socket_drop_in(port: u16, control: &Path) -> String {
     format!(
         "# Written by efs-agent at the start of this tunnel.\n[Socket]\nListenStream=\n\
@@ -715,6 +815,9 @@ mod tests {
             ("/a\\b:c", "a\\x5cb:c"),
         ] {
             assert_eq!(escaped(Path::new(path)), name);
+            if path != "/" {
+                assert_eq!(unescaped(name), Path::new(&path.replace("//", "/")));
+            }
         }
         let instance = Instance::of(Path::new("/mnt/efs_share"));
         assert_eq!(instance.socket(), Path::new("/run/efs-agent/tunnel/mnt-efs_share.sock"));
@@ -943,20 +1046,37 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_its_command_line_as_one_that_keeps_a_tunnel() {
-        let keeps = |line: &str| keeps(line.replace(' ', "\0").as_bytes(), Path::new("/mnt/a"));
-        assert!(keeps("/usr/sbin/efs-agent tunnel /mnt/a --config /c --detach 40001 "));
-        assert!(keeps("efs-agent tunnel --detach 40001 /mnt/a "));
-        assert!(keeps("efs-agent tunnel --detach=40001 /mnt/a/ "));
-        for other in [
-            "",
-            "efs-agent tunnel /mnt/ab --config /c --detach 40001 ",
-            "efs-agent tunnel /mnt/a --config /c ",
-            "efs-agent unmount /mnt/a --detach ",
-            "vi tunnel.txt /mnt/a --detach ",
-        ] {
-            assert!(!keeps(other), "{other}");
-        }
+    fn a_process_is_known_as_a_part_of_a_tunnel_by_its_lock_and_by_nothing_that_others_can_have() {
+        let machine = Machine::new(false);
+        let point = Path::new("/mnt/a");
+        let instance = Instance::of(point);
+        folder(machine.0.path(), Path::new(FOLDER), 0o700).unwrap();
+        let process = |part| machine.keep(|keeper, _| keeper.process(&instance, part));
+        assert_eq!(process(Part::Keeper), None);
+        // A file alone, whatever is in it, says nothing.
+        let file = machine.0.path().join("run/efs-agent/tunnel/mnt-a.keeper");
+        fs::write(&file, std::process::id().to_string()).unwrap();
+        assert_eq!(process(Part::Keeper), None);
+        // A decoy with our own command line: another process has the lock.
+        let script = "import fcntl, sys\nf = open(sys.argv[-1], 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint(flush=True)\nsys.stdin.read()";
+        let mut other = Command::new("python3")
+            .args(["-c", script, "tunnel", "/mnt/a", "--detach", "850"])
+            .arg(&file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = [0];
+        other.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+        assert_eq!(process(Part::Keeper), Some(Pid::from_raw(other.id() as i32)));
+        assert_eq!(Part::Keeper.be(machine.0.path(), point).unwrap_err(), Errno::EAGAIN);
+        assert_eq!(process(Part::Relay), None);
+        // It alone gets a signal.
+        machine.keep(|keeper, _| keeper.tell(point, Signal::SIGKILL));
+        let ended = other.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
+        assert_eq!(process(Part::Keeper), None);
+        assert!(Part::Keeper.be(machine.0.path(), point).is_ok());
     }
 
     #[test]

@@ -1,14 +1,38 @@
 //! What all tests of the whole program need.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The program as root may run it: below folders that root alone can change, which those of a checkout may not
+/// be. One copy for each build; it stays.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = std::env::var_os("EFS_AGENT_BIN").map(PathBuf::from);
+        let built = built.unwrap_or(env!("CARGO_BIN_EXE_efs-agent").into());
+        let made = fs::metadata(&built).unwrap();
+        let name = format!("{}-{}", made.len(), made.mtime_nsec());
+        let folder = Path::new("/run/efs-agent-test-programs").join(name);
+        let place = folder.join("efs-agent");
+        if !place.exists() {
+            fs::create_dir_all(&folder).unwrap();
+            // Whole or not at all: another test may look for it at the same moment.
+            let new = folder.join(format!("new-{}", std::process::id()));
+            let install =
+                Command::new("install").args(["-m", "0755"]).arg(built).arg(&new).status();
+            assert!(install.unwrap().success());
+            fs::rename(new, &place).unwrap();
+        }
+        place
+    })
+}
 
 /// The program, with nothing in its environment.
 pub fn agent() -> Command {
-    let binary = std::env::var_os("EFS_AGENT_BIN").map(PathBuf::from);
-    let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_efs-agent").into()));
+    let mut command = Command::new(program());
     command.env_clear().current_dir("/");
     command
 }

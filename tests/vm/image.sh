@@ -3,7 +3,7 @@
 # package registry alone; prints the folder's path on standard output, progress on standard error.
 # What the guest does with them is no business of this file.
 #
-#   rootfs.sqfs             Debian 12 with the kernel NFS server's tools, Python and network tools
+#   rootfs.sqfs             Debian 12 with the kernel NFS server's tools, another NFS server, Python and network tools
 #   5.10.* and 6.12.*       Debian's cloud kernels: vmlinuz, initrd, mods.sqfs
 #   systemd.ext4            the disk of a machine of its own: Debian 11 (systemd 247, glibc 2.31, rpm), with the
 #                           5.10 kernel's modules and neither nfs-common nor a name for anything of ours;
@@ -85,7 +85,7 @@ kernel 6.12 debs/"$k612"_*.deb
 
 say "making the guest's root file system (about a minute)"
 mmdebstrap --quiet --variant=minbase --skip=check/empty \
-  --include=nfs-common,nfs-kernel-server,python3,iproute2,nftables,strace,procps,kmod,util-linux,dnsmasq-base,netbase,tcpdump,stunnel4,openssl,libnfs-utils \
+  --include=nfs-common,nfs-kernel-server,python3,iproute2,nftables,strace,procps,kmod,util-linux,dnsmasq-base,netbase,tcpdump,stunnel4,openssl,libnfs-utils,nfs-ganesha,nfs-ganesha-vfs,e2fsprogs \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --customize-hook='chroot "$1" useradd -m -u 1001 as2-streaming-user' \
   bookworm "$work/rootfs" \

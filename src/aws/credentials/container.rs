@@ -3,7 +3,7 @@
 use super::token;
 use crate::aws::document;
 use crate::aws::http::{Request, Url};
-use crate::aws::secret::{Secret, harmless};
+use crate::aws::secret::{Secret, harmless_without};
 use crate::aws::types::{Credentials, Problem, Service};
 use crate::aws::world::World;
 use crate::retry::Deadline;
@@ -58,17 +58,18 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
         Some(path) => Some(token::read(Path::new(path.expose()), world)?),
         None => environment.get(TOKEN).map(|token| Secret::new(token.expose().to_owned())),
     };
+    let sent: Vec<&str> = token.iter().map(Secret::expose).collect();
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
     let request = Request { method: "GET", url, headers: &headers, body: b"" };
     let asked = world.net.exchange(&request, until.within(world.net.clock, PATIENCE));
     let response = asked.map_err(|e| Problem::from(e).of(Service::Container))?;
     if response.status != 200 {
-        let said = response.text().map(harmless).unwrap_or_default();
+        let said = response.text().map(|text| harmless_without(text, &sent)).unwrap_or_default();
         let problem = Problem::Status { status: response.status, said };
         return Err(problem.of(Service::Container));
     }
-    let mut credentials = document::credentials(&response.body)?;
+    let mut credentials = document::credentials(&response.body, &sent)?;
     credentials.source = format!("the container's endpoint {}", url.authority());
     Ok(credentials)
 }

@@ -6,8 +6,8 @@ use crate::aws::document;
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
 use crate::aws::secret::harmless;
-use crate::aws::trust::real;
-use crate::aws::types::{Credentials, Problem, ProcessError};
+use crate::aws::trust::{below, real};
+use crate::aws::types::{Credentials, PATH, Problem, ProcessError};
 use crate::aws::world::World;
 use crate::files;
 use crate::retry::{Deadline, Stopped};
@@ -17,8 +17,10 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,7 +35,6 @@ const LARGEST: usize = 64 << 10;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a killed process is waited for.
 const REAP: Duration = Duration::from_secs(1);
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The credentials that the program of `line` prints. `home` is what it gets as HOME.
 ///
@@ -47,10 +48,12 @@ pub fn run(
 ) -> Result<Credentials, Problem> {
     let words = words(line).map_err(ProcessError::BadLine)?;
     let (program, arguments) = words.split_first().ok_or(ProcessError::BadLine("no word"))?;
-    let path = PathBuf::from(program);
+    let path = place(program, world.root)?;
     let file = checked(&path, world.root)?;
     let mut command = Command::new(file);
     command
+        // Some are one file with many names, and look at which they were called by.
+        .arg0(&path)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
@@ -60,9 +63,10 @@ pub fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let unrunnable = |e: &io::Error| {
-        let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        ProcessError::Unrunnable(path.clone(), errno)
+    let unrunnable = |e: &io::Error| match e.raw_os_error().map_or(Errno::EIO, Errno::from_raw) {
+        // It was there a moment ago.
+        Errno::ENOENT => ProcessError::NoInterpreter(path.clone()),
+        errno => ProcessError::Unrunnable(path.clone(), errno),
     };
     crate::sys::keep_children();
     let child = command.spawn().map_err(|e| unrunnable(&e))?;
@@ -86,31 +90,55 @@ pub fn run(
         };
         let said = String::from_utf8_lossy(&errors.bytes);
         let said = said.lines().rev().map(harmless).find(|line| !line.is_empty());
-        return Err(ProcessError::Failed { path, how, said: said.unwrap_or_default() }.into());
+        let said = said.unwrap_or_default();
+        return Err(ProcessError::Failed { path, status: status.code(), how, said }.into());
     }
-    let version = document::Object::parse(&output.bytes)?.number("Version") == Some("1");
+    let printed = |problem| Problem::Printed { path: path.clone(), problem: Box::new(problem) };
+    let version =
+        document::Object::parse(&output.bytes).map_err(printed)?.number("Version") == Some("1");
     if !version {
         return Err(ProcessError::Version(path).into());
     }
-    let mut credentials = document::credentials(&output.bytes)?;
+    let mut credentials = document::credentials(&output.bytes, &[]).map_err(printed)?;
     credentials.source = format!("credential_process {}", path.display());
     Ok(credentials)
+}
+
+/// Where a program is. One without a slash is looked for as a shell does, but in folders that are always the
+/// same.
+fn place(program: &str, root: &Path) -> Result<PathBuf, ProcessError> {
+    if program.contains('/') {
+        let path = PathBuf::from(program);
+        return match path.is_absolute() {
+            true => Ok(path),
+            false => Err(ProcessError::NotAbsolute(program.to_owned())),
+        };
+    }
+    // One that may not be run is passed over, and told of if there is no other.
+    let mut idle = None;
+    for path in PATH.split(':').map(|folder| Path::new(folder).join(program)) {
+        let file = real(root, &path).and_then(|real| fs::metadata(below(root, &real)).ok());
+        match file.filter(fs::Metadata::is_file) {
+            Some(file) if file.mode() & 0o111 != 0 => return Ok(path),
+            Some(_) => idle = idle.or(Some(path)),
+            None => {}
+        }
+    }
+    idle.ok_or_else(|| ProcessError::NotFound { name: program.to_owned(), folders: PATH })
 }
 
 /// The file to run: root alone can change it, or its place.
 fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
     let unrunnable = |errno| ProcessError::Unrunnable(path.to_owned(), errno);
-    if !path.is_absolute() {
-        return Err(ProcessError::NotAbsolute(path.display().to_string()));
-    }
     let real = real(root, path).ok_or(unrunnable(Errno::ENOENT))?;
     let place = files::find(root, &real).map_err(|_| unrunnable(Errno::EACCES))?;
     let file = place.look().map_err(|_| unrunnable(Errno::EACCES))?;
     place.trust(file.as_ref()).map_err(|fault| ProcessError::Changeable {
         path: path.to_owned(),
         why: format!("{} {}", fault.path.display(), fault.why),
+        mend: fault.mend(),
     })?;
-    Ok(root.join(real.strip_prefix("/").unwrap_or(&real)))
+    Ok(below(root, &real))
 }
 
 /// How it came to an end.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::aws::http::{Net, Url, tls};
 use crate::aws::trust::{Trust, roots};
+use crate::aws::types::PATH;
 use crate::aws::{Endpoints, Environment, Metadata, mount_targets};
 use crate::stop::{Stop, SystemClock};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ struct Machine {
     variables: Vec<(String, String)>,
     server: Server,
     now: SystemTime,
+    /// None, for the files are made a moment before.
+    settle: Duration,
 }
 
 /// What was asked, head and body, and answers by method and path.
@@ -81,7 +84,8 @@ fn time(text: &str) -> SystemTime {
 impl Machine {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let machine = Self { root, variables: Vec::new(), server: Server::start(), now: time(NOW) };
+        let (server, settle) = (Server::start(), Duration::ZERO);
+        let machine = Self { root, variables: Vec::new(), server, now: time(NOW), settle };
         machine.file("/etc/passwd", "daemon:x:1:1::/:\nroot:x:0:0:root:/root:/bin/sh\n");
         machine
     }
@@ -123,6 +127,7 @@ impl Machine {
             environment: &environment,
             endpoints: &endpoints,
             metadata: &Metadata::default(),
+            settle: self.settle,
         };
         work(&world, Deadline::after(&clock, Duration::from_secs(10)))
     }
@@ -251,13 +256,21 @@ fn a_profile_that_is_there_decides_and_its_fault_is_told() {
         "source_profile leads back to \"appstream_machine_role\""
     );
     assert_eq!(
-        said("[x]\naws_secret_access_key hush\n"),
+        said(&format!("{role}aws_secret_access_key hush\n")),
         "/root/.aws/credentials, line 2: neither a section, nor a key with an equals sign and a \
          value"
     );
+    assert_eq!(
+        said(&format!("{role}login_session=x\n")),
+        "it has login_session, which needs a person who signs in"
+    );
     let path = machine.root.path().join("root/.aws/credentials");
-    fs::write(&path, b"[x]\n\xff=y\n").unwrap();
-    assert!(machine.told(None).ends_with("/root/.aws/credentials is no UTF-8 text"));
+    // As PowerShell writes it.
+    fs::write(&path, b"\xff\xfe[\0x\0]\0").unwrap();
+    assert_eq!(
+        machine.told(None),
+        "no credentials from root's files of profiles: /root/.aws/credentials is no UTF-8 text"
+    );
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
     assert!(machine.told(None).ends_with(
         "/root/.aws/credentials is not read, since others than root can change it: \
@@ -316,10 +329,7 @@ fn a_credential_process_that_fails_is_told_of_by_what_it_did() {
     machine.script("/opt/p", "kill -9 $$");
     assert_eq!(process(&machine, "/opt/p"), "/opt/p was ended by signal 9");
     machine.script("/opt/p", "echo hush");
-    assert_eq!(
-        process(&machine, "/opt/p"),
-        "no credentials from profile \"p\": what it gave is no JSON object"
-    );
+    assert_eq!(process(&machine, "/opt/p"), "/opt/p: what it gave is no JSON object");
     machine.script("/opt/p", &format!("echo '{}'", MADE.replace(":1,", ":2,")));
     assert_eq!(process(&machine, "/opt/p"), "/opt/p printed no document of version 1");
     machine.script("/opt/p", &format!("echo '{}'", MADE.replace("AccessKeyId\"", "x\"")));
@@ -330,7 +340,9 @@ fn a_credential_process_that_fails_is_told_of_by_what_it_did() {
         "the credentials from profile \"p\" of /root/.aws/config (credential_process /opt/p) \
          expired at 2025-01-02T03:00:00Z (it is 2025-01-02T03:04:05Z now)"
     );
-    assert_eq!(process(&machine, "p"), "\"p\" is no absolute path: write it out in full");
+    assert_eq!(process(&machine, "./p"), "\"./p\" is no absolute path: write it out in full");
+    assert_eq!(process(&machine, "~/p"), "\"~/p\" is no absolute path: write it out in full");
+    assert_eq!(process(&machine, "p x"), format!("\"p\" is in none of {PATH}"));
     assert_eq!(
         process(&machine, "/opt/none"),
         "/opt/none cannot be run: No such file or directory"
@@ -344,6 +356,21 @@ fn a_credential_process_that_fails_is_told_of_by_what_it_did() {
         process(&machine, "/opt/link"),
         "/opt/link is not run: others than root can change it (/opt/plain has mode 0777)"
     );
+}
+
+#[test]
+fn a_program_is_called_by_the_name_that_the_line_has() {
+    let machine = Machine::new();
+    let root = machine.root.path();
+    machine.file("/opt/shell", "");
+    fs::copy("/bin/sh", root.join("opt/shell")).unwrap();
+    symlink("shell", root.join("opt/other")).unwrap();
+    // As one file that is many programs: which one, it sees by this.
+    let told = root.join("told");
+    machine.file("/opt/s", &format!("echo $0 >{}\necho '{MADE}'\n", told.display()));
+    let line = format!("/opt/other -c '. {}'", root.join("opt/s").display());
+    assert!(process(&machine, &line).starts_with("P from"), "{}", process(&machine, &line));
+    assert_eq!(fs::read_to_string(told).unwrap(), "/opt/other\n");
 }
 
 /// Whether a process with `word` on its command line is there.
@@ -538,6 +565,12 @@ fn a_containers_endpoint_counts_where_variables_do() {
         "no credentials from the container's endpoint SERVER: it answered 500: \
          {\"message\":\"broken\"}"
     );
+    // The very token that it was sent, in whatever it answers.
+    machine.server.answer("GET /v2/creds?id=1", 403, "not 'bearer'");
+    assert!(machine.told(None).ends_with("it answered 403: not '(hidden)'"));
+    let refusal = r#"{"Code": "Denied", "Message": "bearer is old"}"#;
+    machine.server.answer("GET /v2/creds?id=1", 200, refusal);
+    assert!(machine.told(None).ends_with("Denied (hidden) is old"), "{}", machine.told(None));
     machine.variables.truncate(1);
     machine.server.answer("GET /v2/creds?id=1", 301, "");
     assert!(machine.told(None).ends_with("it answered 301"), "no redirect is followed");
@@ -728,7 +761,9 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     let machine = Machine::new();
     with_metadata(&machine.server);
     machine.server.answer(ROLES, 404, "");
-    let mistyped = |profile| machine.find(profile).unwrap_err().is_mistyped();
+    let mistyped = |profile: Option<&str>| {
+        machine.find(profile).unwrap_err().remedy().is_some_and(|remedy| remedy.lasts)
+    };
     assert!(!mistyped(None), "no role yet");
     assert!(!mistyped(Some(APPSTREAM_PROFILE)), "AppStream has not written it yet");
     assert!(mistyped(Some("x")));
@@ -741,7 +776,8 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     for profile in ["half", "lost", "empty"] {
         assert!(mistyped(Some(profile)), "{profile}");
     }
-    assert!(!mistyped(None) && !mistyped(Some(APPSTREAM_PROFILE)), "it is being written");
+    // It has been left alone for long enough: whoever writes it has done.
+    assert!(mistyped(None) && mistyped(Some(APPSTREAM_PROFILE)));
     let path = machine.root.path().join("root/.aws/credentials");
     std::os::unix::fs::chown(path, Some(65534), None).unwrap();
     let error = machine.find(Some("half")).unwrap_err();
@@ -790,4 +826,695 @@ fn a_service_in_trouble_is_told_from_a_profile_that_is_wrong() {
     assert_eq!(trouble(&machine, Some("none")), None);
     machine.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/creds");
     assert_eq!(trouble(&machine, None), Some((Service::Container, Trouble::Unreachable)));
+}
+
+/// What is told of a search for `profile`, whether that lasts, and what helps.
+fn remedied(machine: &Machine, profile: Option<&str>) -> (String, bool, String) {
+    let error = machine.find(profile).unwrap_err();
+    let Remedy { lasts, mend } = error.remedy().unwrap_or_else(|| panic!("{error}"));
+    (error.to_string(), lasts, mend)
+}
+
+const KEYS: &str = "aws_access_key_id = K\naws_secret_access_key = hush\n";
+
+#[test]
+fn a_slip_costs_the_profile_that_it_is_in_and_hides_no_other() {
+    let machine = Machine::new();
+    let file = |name: &str, text: &str| {
+        machine.file(&format!("/root/.aws/{name}"), text);
+    };
+    let good = format!("[profile {APPSTREAM_PROFILE}]\n{KEYS}");
+    let found = format!("K from profile \"{APPSTREAM_PROFILE}\" of /root/.aws/config");
+    // Whatever is wrong in the one file, the other has it.
+    for text in [
+        "[default]\nno separator\n",
+        "export AWS_ACCESS_KEY_ID=x\n",
+        "a = b\n",
+        "[default\na = b\n",
+        "\0\0",
+        &format!("[{APPSTREAM_PROFILE}]\nno separator\n"),
+    ] {
+        file("credentials", text);
+        file("config", &good);
+        assert_eq!(machine.told(None), found, "{text}");
+        assert_eq!(machine.told(Some(APPSTREAM_PROFILE)), found, "{text}");
+        file("config", &format!("[default]\n{KEYS}"));
+        let expected = "K from profile \"default\" of /root/.aws/config";
+        let is_ours = text.contains(APPSTREAM_PROFILE);
+        assert_eq!(machine.told(None) == expected, !is_ours, "{text}: {}", machine.told(None));
+    }
+    // Nor does it in the same file, nor a byte that is no text in a comment.
+    let bytes = [b"# \xe4\n[other]\nno separator\n[good] # \xe4\n", KEYS.as_bytes()].concat();
+    fs::write(machine.root.path().join("root/.aws/credentials"), bytes).unwrap();
+    assert_eq!(machine.told(Some("good")), "K from profile \"good\" of /root/.aws/credentials");
+    assert_eq!(
+        remedied(&machine, Some("other")),
+        (
+            "no credentials from profile \"other\": /root/.aws/credentials, line 3: neither a section, nor a \
+             key with an equals sign and a value"
+                .to_owned(),
+            true,
+            "correct line 3 of /root/.aws/credentials".to_owned()
+        )
+    );
+    // But a half of the one is not completed by the other: that would be somebody else.
+    file("credentials", "[x]\naws_access_key_id = A\naws_secret_access_key hush\n");
+    file("config", &format!("[profile x]\n{KEYS}"));
+    let (told, lasts, _) = remedied(&machine, Some("x"));
+    assert!(lasts && told.contains("/root/.aws/credentials, line 3: neither"), "{told}");
+    // With a colon, as the AWS CLI takes it.
+    file("credentials", "[x]\naws_access_key_id: C\naws_secret_access_key:abc/def+ghi=\n");
+    assert_eq!(machine.told(Some("x")), "C from profile \"x\" of /root/.aws/credentials");
+    // Where nothing else is there, what could not be read may have been meant.
+    fs::remove_file(machine.root.path().join("root/.aws/config")).unwrap();
+    file("credentials", "AWS_ACCESS_KEY_ID=x\n");
+    assert_eq!(
+        remedied(&machine, None),
+        (
+            "no credentials from root's files of profiles: /root/.aws/credentials, line 1: a key before the \
+             first section"
+                .to_owned(),
+            true,
+            "put the name of the profile in brackets above line 1 of /root/.aws/credentials, for instance \
+             [default]"
+                .to_owned()
+        )
+    );
+    file("credentials", "\0\0");
+    let (told, lasts, mend) = remedied(&machine, Some("x"));
+    assert!(lasts && told.ends_with("/root/.aws/credentials is no UTF-8 text"), "{told}");
+    assert_eq!(mend, "save /root/.aws/credentials as UTF-8 text, not as UTF-16");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_read_again_and_a_slip_that_stays_is_believed() {
+    let mut machine = Machine::new();
+    machine.settle = Duration::from_millis(400);
+    // The time of day says nothing here: it is long before the file's.
+    machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
+    let started = Instant::now();
+    let (_, lasts, mend) = remedied(&machine, Some("x"));
+    assert!(lasts && started.elapsed() >= machine.settle, "{:?}", started.elapsed());
+    assert_eq!(mend, "correct line 2 of /root/.aws/credentials");
+    let path = machine.root.path().join("root/.aws/credentials");
+    let writer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        fs::write(&path, format!("[x]\n{KEYS}")).unwrap();
+    });
+    machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
+    assert_eq!(machine.told(Some("x")), "K from profile \"x\" of /root/.aws/credentials");
+    writer.join().unwrap();
+    // It has been like that for long.
+    machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
+    machine.now = SystemTime::now() + Duration::from_secs(60);
+    let started = Instant::now();
+    assert!(remedied(&machine, Some("x")).1);
+    assert!(started.elapsed() < Duration::from_millis(300), "{:?}", started.elapsed());
+    // With less time than that, it is not said to be there to stay.
+    machine.now = SystemTime::now();
+    machine.settle = Duration::from_secs(60);
+    let wanted = Wanted { profile: Some("x"), region: "r" };
+    let error = machine.with(|world, _| {
+        let soon = Deadline::after(world.net.clock, Duration::from_millis(300));
+        find(&wanted, world, soon).unwrap_err()
+    });
+    assert!(!error.remedy().unwrap().lasts);
+    assert_eq!(
+        error.to_string(),
+        "no credentials from profile \"x\": /root/.aws/credentials, line 2: neither a section, nor a key with \
+         an equals sign and a value (somebody has written there within 1m)"
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_keys_are_told_before_anything_is_sent() {
+    let mut machine = Machine::new();
+    let curly = "\u{201c}AKID\u{201d}";
+    for (id, secret, line, words) in [
+        (
+            "\"AKID\"",
+            "x",
+            2,
+            "aws_access_key_id has quotes around it, which would be part of the key: take them off",
+        ),
+        (
+            "'AKID",
+            "x",
+            2,
+            "aws_access_key_id has quotes around it, which would be part of the key: take them off",
+        ),
+        (
+            curly,
+            "x",
+            2,
+            "aws_access_key_id has quotes around it, which would be part of the key: take them off",
+        ),
+        (
+            "AKID",
+            "'x/y'",
+            3,
+            "aws_secret_access_key has quotes around it, which would be part of the key: take them off",
+        ),
+        ("AK ID", "x", 2, "aws_access_key_id has a blank in it, which no key has"),
+        ("AKID", "x y", 3, "aws_secret_access_key has a blank in it, which no key has"),
+        (
+            "AKID\n  more",
+            "x",
+            2,
+            "aws_access_key_id goes on in the next line, which is further in: begin that as far left as this one",
+        ),
+        ("AK\u{200b}ID", "x", 2, "aws_access_key_id has a character in it that no key has"),
+        ("<your-key>", "x", 2, "aws_access_key_id has a placeholder in the place of the key"),
+        (
+            "wJalrXUtnFEMI/K7MDENG",
+            "AKID",
+            2,
+            "aws_access_key_id is no access key's id, which has letters and digits alone (or is it the secret key?)",
+        ),
+    ] {
+        machine.file(
+            "/root/.aws/credentials",
+            &format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"),
+        );
+        let line = if id.contains('\n') { 2 } else { line };
+        assert_eq!(
+            remedied(&machine, None),
+            (
+                format!(
+                    "no credentials from profile \"default\": /root/.aws/credentials, line {line}: {words}"
+                ),
+                true,
+                format!(
+                    "correct line {line} of /root/.aws/credentials: the key alone, as AWS has shown it"
+                )
+            )
+        );
+    }
+    machine
+        .file("/root/.aws/credentials", &format!("[default]\n{KEYS}aws_session_token = \"T\"\n"));
+    let (told, ..) = remedied(&machine, None);
+    assert!(told.contains("line 4: aws_session_token has quotes around it"), "{told}");
+    for (name, value) in [("AWS_ACCESS_KEY_ID", "\"AKID\""), ("AWS_SECRET_ACCESS_KEY", "x y")] {
+        machine.variables.clear();
+        for (other, usual) in [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s")] {
+            machine.variable(other, if other == name { value } else { usual });
+        }
+        let (told, lasts, mend) = remedied(&machine, None);
+        assert!(
+            lasts && told.starts_with(&format!("no credentials from the environment: {name} has ")),
+            "{told}"
+        );
+        assert!(mend.starts_with(&format!("correct {name} where the tunnel has")), "{mend}");
+    }
+    assert!(machine.server.asked().is_empty());
+}
+
+#[test]
+fn keys_that_look_like_awss_and_are_cut_off_are_used_but_said_to_be_odd() {
+    let told = |id: &str, secret: &str, token: Option<&str>| {
+        let credentials = Credentials {
+            access_key_id: id.into(),
+            secret_access_key: Secret::new(secret.into()),
+            session_token: token.map(|token| Secret::new(token.into())),
+            expires: None,
+            source: "profile \"a b\" of /c (credential_process /p)".into(),
+        };
+        let identity = identity_of(&credentials);
+        assert_eq!(profile_in(&identity), Some("a b"));
+        let start = format!("profile \"a b\" of /c (credential_process /p), access key {id}");
+        let rest = identity.strip_prefix(&start).unwrap().to_owned();
+        assert_eq!(odd_in(&identity).map(|odd| format!(" ({odd})")).unwrap_or_default(), rest);
+        rest
+    };
+    let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    assert_eq!(told(id, secret, None), "");
+    assert_eq!(told("ASIAIOSFODNN7EXAMPLE", secret, Some("t")), "");
+    assert_eq!(told("AKIDEXAMPLE", "x", None), "", "somebody else's");
+    assert_eq!(told(&id[1..], secret, None), "");
+    assert_eq!(told(&id[..19], secret, None), " (it has 19 characters, where AWS's have 20)");
+    assert_eq!(
+        told(id, &secret[1..], None),
+        " (its secret key has 39 characters, where AWS's have 40)"
+    );
+    assert_eq!(
+        told("ASIAIOSFODNN7EXAMPLE", secret, None),
+        " (it is a temporary one, but there is no aws_session_token with it)"
+    );
+    assert_eq!(profile_in("role \"r\" of this instance (IMDSv2), access key A"), None);
+}
+
+#[test]
+fn keys_that_say_of_themselves_that_they_have_expired_are_not_sent() {
+    let machine = Machine::new();
+    let keys = |profile: &str, expires: &str| {
+        let text = format!("[{profile}]\n{KEYS}x_security_token_expires = {expires}\n");
+        machine.file("/root/.aws/credentials", &text);
+    };
+    keys("default", "2020-01-01T00:00:00Z");
+    assert_eq!(
+        remedied(&machine, None),
+        (
+            "no credentials from profile \"default\": its keys expired at 2020-01-01T00:00:00Z (it is \
+             2025-01-02T03:04:05Z now), as x_security_token_expires in /root/.aws/credentials says"
+                .to_owned(),
+            true,
+            "if the clock here is wrong, have it set (chronyc makestep; timedatectl); else put new keys for \
+             profile \"default\" into /root/.aws/credentials, or take a profile whose keys are renewed without a \
+             person"
+                .to_owned()
+        )
+    );
+    machine.file("/root/.aws/config", "[profile r]\nrole_arn = arn:x\nsource_profile = default\n");
+    let (told, lasts, _) = remedied(&machine, Some("r"));
+    assert!(lasts && told.contains("source profile \"default\": its keys expired at"), "{told}");
+    // AppStream's agent renews these.
+    keys(APPSTREAM_PROFILE, "2020-01-01T01:00:00+01:00");
+    let (_, lasts, mend) = remedied(&machine, None);
+    assert!(!lasts && mend.contains("AppStream's agent"), "{mend}");
+    machine.file(
+        "/root/.aws/credentials",
+        &format!("[default]\n{KEYS}aws_expiration = 2020-01-01T00:00:00.000Z\n"),
+    );
+    let (told, lasts, _) = remedied(&machine, None);
+    assert!(
+        lasts && told.contains("now), as aws_expiration in /root/.aws/credentials says"),
+        "{told}"
+    );
+    for later in ["2025-01-02T04:04:05+00:00", "", "some day"] {
+        keys("default", later);
+        assert_eq!(machine.told(None), "K from profile \"default\" of /root/.aws/credentials");
+    }
+}
+
+#[test]
+fn a_program_without_its_path_is_looked_for_in_folders_that_are_always_the_same() {
+    let machine = Machine::new();
+    machine.script(
+        "/usr/local/aws-cli/v2/dist/aws",
+        &format!("echo $0 $* >/proc/self/fd/2; echo '{MADE}'"),
+    );
+    fs::create_dir_all(machine.root.path().join("usr/local/bin")).unwrap();
+    symlink("../aws-cli/v2/dist/aws", machine.root.path().join("usr/local/bin/aws")).unwrap();
+    // Neither a folder, nor what nobody may run, is a program.
+    fs::create_dir_all(machine.root.path().join("usr/local/sbin/aws")).unwrap();
+    assert_eq!(
+        process(&machine, "aws configure export-credentials --format process"),
+        "P from profile \"p\" of /root/.aws/config (credential_process /usr/local/bin/aws)"
+    );
+    machine.file("/usr/local/sbin/other", "no program");
+    machine.script("/usr/bin/other", &format!("echo '{MADE}'"));
+    assert!(process(&machine, "other").ends_with("(credential_process /usr/bin/other)"));
+    fs::remove_file(machine.root.path().join("usr/bin/other")).unwrap();
+    assert_eq!(
+        process(&machine, "other"),
+        "/usr/local/sbin/other cannot be run: Permission denied"
+    );
+    // That which is found counts, also where others can change it.
+    let path = machine.root.path().join("usr/local/aws-cli/v2/dist/aws");
+    machine.script("/usr/bin/aws", &format!("echo '{MADE}'"));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    let (told, lasts, mend) = remedied(&machine, {
+        process(&machine, "aws");
+        Some("p")
+    });
+    assert!(
+        told.ends_with(
+            "/usr/local/bin/aws is not run: others than root can change it \
+         (/usr/local/aws-cli/v2/dist/aws has mode 0777)"
+        ),
+        "{told}"
+    );
+    assert!(lasts);
+    assert_eq!(mend, "chmod go-w /usr/local/aws-cli/v2/dist/aws");
+}
+
+#[test]
+fn what_keeps_a_program_from_giving_credentials_has_its_own_cure_and_class() {
+    let machine = Machine::new();
+    let file = |path: &str, text: &str, mode: u32| {
+        let path = machine.file(path, text);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("/opt/plain", "echo\n", 0o644);
+    file("/opt/bare", "echo\n", 0o755);
+    file("/opt/crlf", "#!/bin/sh\r\necho\n", 0o755);
+    file("/opt/shell", "#!/bin/sh\nsignin_helper\n", 0o755);
+    file(
+        "/opt/sso",
+        "#!/bin/sh\necho 'Error when retrieving token from sso: Token has expired' >&2\nexit 255\n",
+        0o755,
+    );
+    file("/opt/net", "#!/bin/sh\necho 'Could not connect' >&2\nexit 255\n", 0o755);
+    file("/opt/html", "#!/bin/sh\necho '<html>'\n", 0o755);
+    file("/opt/two", "#!/bin/sh\necho '{\"Version\": 2}'\n", 0o755);
+    file(
+        "/opt/time",
+        &format!("#!/bin/sh\necho '{}'\n", MADE.replace("2025-01-02T04:00:00Z", "soon")),
+        0o755,
+    );
+    let there = "write the program's whole path, from / on, behind credential_process in profile \"p\": no shell \
+                 expands ~ or variables there";
+    for (line, lasts, told, mend) in [
+        ("bin/x", true, "\"bin/x\" is no absolute path: write it out in full", there),
+        ("~/x", true, "\"~/x\" is no absolute path: write it out in full", there),
+        (
+            "nowhere x",
+            true,
+            "\"nowhere\" is in none of /usr/local/sbin:",
+            "install that program, or write its whole path",
+        ),
+        (
+            "/opt/none",
+            true,
+            "/opt/none cannot be run: No such file",
+            "install /opt/none, or correct credential_process in profile \"p\"",
+        ),
+        (
+            "/opt/plain",
+            true,
+            "/opt/plain cannot be run: Permission denied",
+            "let root run it (chmod 0755 /opt/plain)",
+        ),
+        (
+            "/opt/bare",
+            true,
+            "/opt/bare cannot be run: it has no #! line at its top",
+            "write #!/bin/sh, or what else runs it, at the top of /opt/bare",
+        ),
+        (
+            "/opt/crlf",
+            true,
+            "/opt/crlf cannot be run: what its #! line names is not there",
+            "correct the first line of /opt/crlf",
+        ),
+        (
+            "/opt/shell",
+            true,
+            "/opt/shell ended with status 127",
+            "install what /opt/shell is to run",
+        ),
+        (
+            "/opt/sso",
+            true,
+            "/opt/sso ended with status 255: Error when",
+            "nobody can sign in while a session starts",
+        ),
+        (
+            "/opt/net",
+            false,
+            "/opt/net ended with status 255: Could not",
+            "run the line of credential_process by hand (sudo env -i HOME=/root PATH=",
+        ),
+        (
+            "/opt/html",
+            false,
+            "/opt/html: what it gave is no JSON object",
+            "have /opt/html print what AWS documents",
+        ),
+        (
+            "/opt/two",
+            false,
+            "/opt/two printed no document of version 1",
+            "have /opt/two print what AWS documents",
+        ),
+        (
+            "/opt/time",
+            true,
+            "/opt/time: what it gave has an Expiration that is no time",
+            "have /opt/time print what AWS documents",
+        ),
+        (
+            "\"/opt/x",
+            true,
+            "the command line has a quote that is not closed",
+            "correct credential_process in profile \"p\"",
+        ),
+    ] {
+        process(&machine, line);
+        let found = remedied(&machine, Some("p"));
+        let start = format!("no credentials from profile \"p\": credential_process {told}");
+        assert!(found.0.starts_with(&start), "{}", found.0);
+        assert_eq!(found.1, lasts, "{line}");
+        assert!(found.2.starts_with(mend), "{}", found.2);
+    }
+    // And helps, where that can be tried here.
+    file("/opt/plain", &format!("#!/bin/sh\necho '{MADE}'\n"), 0o755);
+    assert!(process(&machine, "/opt/plain").starts_with("P from"));
+    file("/opt/crlf", &format!("#!/bin/sh\necho '{MADE}'\n"), 0o755);
+    assert!(process(&machine, "/opt/crlf").starts_with("P from"));
+}
+
+#[test]
+fn a_profile_that_is_wrong_has_the_cure_of_what_is_wrong_with_it() {
+    let mut machine = Machine::new();
+    machine.file(
+        "/root/.aws/credentials",
+        &format!("[desk]\n{KEYS}[half]\naws_access_key_id = A\n[profile no]\na = b\n"),
+    );
+    machine.file(
+        "/root/.aws/config",
+        "[profile sso]\nsso_session = s\n[profile login]\nlogin_session = arn:x\n[profile mfa]\nrole_arn = r\n\
+         mfa_serial = m\n[profile lost]\nrole_arn = r\nsource_profile = Desk\n[mis]\na = b\n[profile a]\n\
+         role_arn = r\nsource_profile = a\n[profile c]\nrole_arn = r\ncredential_source = Moon\n[profile e]\n\
+         role_arn = r\ncredential_source = Environment\n[profile empty]\nregion = x\n",
+    );
+    for (profile, told, mend) in [
+        (
+            "profile desk",
+            " (\"profile\" is no part of the name: \"desk\" is there)",
+            "name the profile \"desk\", without the word profile",
+        ),
+        ("DESK", " (\"desk\" is there)", "name the profile \"desk\""),
+        (
+            "mis",
+            " ([mis] in the latter must be [profile mis])",
+            "write [profile mis] in /root/.aws/config",
+        ),
+        (
+            "no",
+            " ([profile no] in the former must be [no])",
+            "write [no] in /root/.aws/credentials",
+        ),
+        (
+            "other",
+            "or /root/.aws/config",
+            "check the profile other in root's ~/.aws/credentials and ~/.aws/config: make it (sudo aws configure --profile \"other\"; without sudo it is another user's), or name another where this one is named",
+        ),
+        (
+            "half",
+            "it has aws_access_key_id, but no aws_secret_access_key",
+            "put aws_secret_access_key into profile \"half\" too, or take aws_access_key_id out of it",
+        ),
+        (
+            "empty",
+            "nor credential_process",
+            "give profile \"empty\" aws_access_key_id and aws_secret_access_key, or role_arn, or credential_process",
+        ),
+        (
+            "sso",
+            "it has sso_session, which needs a person who signs in",
+            "nobody can do that while a session starts: take profile \"sso\" without sso_session, with keys, role_arn or credential_process, or the role of the fleet",
+        ),
+        (
+            "login",
+            "it has login_session, which needs a person who signs in",
+            "nobody can do that while a session starts: take profile \"login\" without login_session, with keys, role_arn or credential_process, or the role of the fleet",
+        ),
+        (
+            "mfa",
+            "it has mfa_serial, which needs a person who types a code",
+            "nobody can do that while a session starts: take profile \"mfa\" without mfa_serial, with keys, role_arn or credential_process, or the role of the fleet",
+        ),
+        ("lost", " (\"desk\" is there)", "name the profile \"desk\""),
+        (
+            "a",
+            "source_profile leads back to \"a\"",
+            "give profile \"a\" keys of its own, or have its source_profile name one that has",
+        ),
+        (
+            "c",
+            "nor Environment",
+            "write Ec2InstanceMetadata, EcsContainer or Environment behind credential_source in profile \"c\"",
+        ),
+    ] {
+        let found = remedied(&machine, Some(profile));
+        assert!(found.0.ends_with(told), "{}", found.0);
+        assert!(found.1, "{profile}");
+        assert_eq!(found.2, mend);
+    }
+    let (_, lasts, mend) = remedied(&machine, Some("e"));
+    assert!(
+        lasts && mend.starts_with("set aws_environment = true in the share, and AWS_ACCESS_KEY_ID"),
+        "{mend}"
+    );
+    machine.variable("AWS_ACCESS_KEY_ID", "A");
+    let (_, lasts, mend) = remedied(&machine, None);
+    assert!(
+        lasts
+            && mend
+                .starts_with("set AWS_SECRET_ACCESS_KEY too, or take AWS_ACCESS_KEY_ID out, where"),
+        "{mend}"
+    );
+    machine.variables.clear();
+    fs::remove_file(machine.root.path().join("root/.aws/credentials")).unwrap();
+    symlink("/etc/passwd", machine.root.path().join("root/.aws/credentials")).unwrap();
+    let (told, lasts, mend) = remedied(&machine, None);
+    assert!(
+        lasts
+            && told
+                .ends_with("/root/.aws/credentials is a symlink: put the file itself in its place"),
+        "{told}"
+    );
+    assert!(
+        mend.starts_with("put a file that root can read in the place of /root/.aws/credentials"),
+        "{mend}"
+    );
+    // As much as they are in the way: the other file has this one.
+    machine.file("/root/.aws/config", &format!("[default]\n{KEYS}"));
+    assert_eq!(machine.told(None), "K from profile \"default\" of /root/.aws/config");
+}
+
+#[test]
+fn each_refusal_of_sts_is_told_from_the_others() {
+    use Trouble as T;
+    let machine = Machine::new();
+    with_metadata(&machine.server);
+    machine.file("/jwt", "x");
+    machine.file(
+        "/root/.aws/config",
+        "[profile keys]\nrole_arn = arn:x\nsource_profile = base\n[profile base]\naws_access_key_id = B\n\
+         aws_secret_access_key = s\n[profile ec2]\nrole_arn = arn:x\ncredential_source = Ec2InstanceMetadata\n\
+         [profile web]\nrole_arn = arn:w\nweb_identity_token_file = /jwt\n",
+    );
+    let refuse = |status: u16, code: &str, message: &str| {
+        let body = format!(
+            "<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>\
+             </Error></ErrorResponse>"
+        );
+        machine.server.answer("POST /", status, &body);
+    };
+    for (code, message, expected) in [
+        (
+            "RegionDisabledException",
+            "STS is not activated in this region for account:1.",
+            T::Region,
+        ),
+        ("ExpiredToken", "The security token included in the request is expired", T::Expired),
+        ("InvalidClientTokenId", "The security token included in the request is invalid.", T::Keys),
+        ("AccessDenied", "User: arn:u is not authorized to perform: sts:AssumeRole", T::Denied),
+        ("SignatureDoesNotMatch", "The request signature we calculated does not match", T::Secret),
+        (
+            "SignatureDoesNotMatch",
+            "Signature expired: 20261126T100000Z is now earlier than",
+            T::Clock,
+        ),
+        (
+            "SignatureDoesNotMatch",
+            "Signature not yet current: 20261126T100000Z is still later",
+            T::Clock,
+        ),
+        ("RequestExpired", "Request has expired.", T::Clock),
+        ("IncompleteSignature", "x", T::Keys),
+        ("MissingAuthenticationToken", "x", T::Keys),
+        (
+            "ValidationError",
+            "The requested DurationSeconds exceeds the MaxSessionDuration",
+            T::Parameters,
+        ),
+        ("SomethingNew", "x", T::Refused),
+    ] {
+        refuse(403, code, message);
+        let error = machine.find(Some("keys")).unwrap_err();
+        assert_eq!(error.trouble(), Some((Service::Sts, expected)), "{code}: {message}");
+        let by = match expected {
+            T::Keys | T::Secret | T::Expired => {
+                " (signed by source profile \"base\", access key B)"
+            }
+            _ => "",
+        };
+        let words = format!("role arn:x cannot be assumed: it answered 403: {code}: {message}{by}");
+        assert!(error.to_string().ends_with(&words), "{error}");
+    }
+    // Who is renewed without a person may be good again in a moment.
+    refuse(403, "ExpiredToken", "x");
+    let error = machine.find(Some("ec2")).unwrap_err();
+    assert_eq!(error.trouble(), Some((Service::Sts, T::Stale)));
+    assert!(
+        error
+            .to_string()
+            .ends_with(" (signed by credential_source Ec2InstanceMetadata, access key I)")
+    );
+    for (code, expected) in [
+        ("ExpiredTokenException", T::Expired),
+        ("InvalidIdentityToken", T::Token),
+        ("IDPRejectedClaim", T::Token),
+        ("IDPCommunicationError", T::Provider),
+        ("AccessDenied", T::Denied),
+    ] {
+        refuse(400, code, "x");
+        let found = machine.find(Some("web")).unwrap_err().trouble();
+        assert_eq!(found, Some((Service::WebIdentity, expected)), "{code}");
+    }
+    let untrusted =
+        r#"{"Code": "AssumeRoleUnauthorizedAccess", "Message": "EC2 cannot assume the role"}"#;
+    machine.server.answer(&format!("{ROLES}my-role"), 200, untrusted);
+    for profile in [None, Some("ec2")] {
+        let error = machine.find(profile).unwrap_err();
+        assert_eq!(error.trouble(), Some((Service::Metadata, T::Untrusted)), "{error}");
+    }
+    machine.server.answer(ROLES, 404, "");
+    let (_, lasts, mend) = remedied(&machine, Some("ec2"));
+    assert!(!lasts && mend.contains("source_profile = appstream_machine_role"), "{mend}");
+}
+
+#[test]
+fn words_of_services_and_troubles_are_each_ones_own() {
+    assert!(Service::all().all(|service| Service::from_word(service.word()) == Some(service)));
+    assert!(Trouble::all().all(|trouble| Trouble::from_word(trouble.word()) == Some(trouble)));
+    assert!(
+        Service::all().all(|service| !service.word().is_empty() && !service.word().contains(' '))
+    );
+    assert!(
+        Trouble::all().all(|trouble| !trouble.word().is_empty() && !trouble.word().contains(' '))
+    );
+}
+
+#[test]
+fn what_efs_says_of_mount_targets_is_told_apart() {
+    let machine = Machine::new();
+    with_metadata(&machine.server);
+    let credentials = machine.find(None).unwrap();
+    let arn = "arn:aws:elasticfilesystem:eu-west-1:111122223333:file-system/fs-1";
+    let list = "GET /2015-02-01/mount-targets?FileSystemId=";
+    let encoded = arn.replace(':', "%3A").replace('/', "%2F");
+    machine.server.answer(
+        &format!("{list}{encoded}"),
+        200,
+        r#"{"MountTargets":[{"IpAddress":"10.0.0.1"}]}"#,
+    );
+    machine.with(|world, until| {
+        let found = mount_targets::find(arn, "eu-west-1", &credentials, world, until).unwrap();
+        assert_eq!(found[0].address.to_string(), "10.0.0.1");
+        for (status, body, expected) in [
+            (
+                403,
+                r#"{"ErrorCode":"AccessDeniedException","Message":"not authorized"}"#,
+                Trouble::Denied,
+            ),
+            (403, r#"{"message":"no","ErrorCode":"UnrecognizedClientException"}"#, Trouble::Keys),
+            (404, r#"{"ErrorCode":"FileSystemNotFound","Message":"x"}"#, Trouble::Missing),
+            (
+                403,
+                r#"{"ErrorCode":"InvalidSignatureException","Message":"Signature expired: 1"}"#,
+                Trouble::Clock,
+            ),
+            (500, r#"{"ErrorCode":"InternalServerError"}"#, Trouble::Failing),
+            (429, "{}", Trouble::Throttled),
+            (200, r#"{"MountTargets":[]}"#, Trouble::Empty),
+        ] {
+            machine.server.answer(&format!("{list}fs-1"), status, body);
+            let error = mount_targets::find("fs-1", "r", &credentials, world, until).unwrap_err();
+            assert_eq!(error.trouble(), Some(expected), "{error}");
+        }
+    });
 }

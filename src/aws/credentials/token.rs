@@ -1,22 +1,28 @@
 //! A token that somebody else keeps fresh in a file.
 
 use crate::aws::secret::Secret;
-use crate::aws::trust::real;
 use crate::aws::types::Problem;
 use crate::aws::world::World;
-use crate::files::{self, Obstacle};
+use crate::files::{self, Obstacle, Refused};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The token in a file. It may be reached by symlinks, as Kubernetes lays them.
+/// The token in a file that root alone can change. It may be reached by symlinks, as Kubernetes lays them, but
+/// not by those of a user, who could have any file of root's sent away.
 ///
 /// # Errors
-/// [`Problem::File`], [`Problem::NotText`].
+/// [`Problem::File`], [`Problem::NotText`], [`Problem::Changeable`].
 pub fn read(path: &Path, world: &World<'_>) -> Result<Secret, Problem> {
     let failed = |obstacle| Problem::File { path: path.to_owned(), obstacle };
+    let changeable = |fault| Problem::Changeable { path: path.to_owned(), fault };
+    let real = files::followed(world.root, path).map_err(|refused| match refused {
+        Refused::Obstacle(obstacle) => failed(obstacle),
+        Refused::Fault(fault) => changeable(fault),
+    })?;
+    let place = files::find(world.root, &real).map_err(failed)?;
+    let file = place.open().map_err(failed)?;
+    place.trust(file.as_ref()).map_err(changeable)?;
     let missing = || failed(Obstacle::Unopenable(nix::errno::Errno::ENOENT));
-    let real = real(world.root, path).ok_or_else(missing)?;
-    let file = files::find(world.root, &real).and_then(|place| place.open()).map_err(failed)?;
     let bytes = Zeroizing::new(files::contents(&file.ok_or_else(missing)?).map_err(failed)?);
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::NotText(path.to_owned()))?;
     Ok(Secret::new(text.trim().to_owned()))

@@ -274,3 +274,19 @@ fn a_redirect_is_an_answer_and_is_not_followed() {
     };
     assert_eq!(ask(plain, b"", 1000, redirect).0.unwrap().status, 301);
 }
+
+#[test]
+fn a_connection_that_fails_is_told_in_the_words_of_the_mounts_own_errors() {
+    let told = |errno| {
+        HttpError::Connect { address: "203.0.113.7:443".parse().unwrap(), errno }.to_string()
+    };
+    assert_eq!(
+        told(Errno::EINVAL),
+        "no connection to 203.0.113.7:443: a blackhole route leads to it (EINVAL)"
+    );
+    assert_eq!(
+        told(Errno::ENETUNREACH),
+        "no connection to 203.0.113.7:443: there is no route to it (ENETUNREACH)"
+    );
+    assert_eq!(told(Errno::ECONNREFUSED), "no connection to 203.0.113.7:443: Connection refused");
+}

@@ -1,21 +1,27 @@
 //! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel that
 //! is not there is started for the time of the check.
 
-use super::{Chain, LINK};
+use super::{Chain, LINK, State};
+use crate::aws::credentials::odd_in;
+use crate::commands::session::unguarded;
 use crate::config::encryption::Encryption;
 use crate::config::{Settings, Share};
 use crate::retry::{Clock, Deadline};
-use crate::share::Failure;
-use crate::share::encrypted::{self, Tunnels, takes_our_calls};
+use crate::share::encrypted::{self, Tunnels};
 use crate::share::linux::Linux;
 use crate::share::plan;
 use crate::share::probe::{self, Heard};
+use crate::share::{Failure, Machine};
 use crate::tunnel::control::{Peer, TunnelFailure};
 use nix::errno::Errno;
 use std::time::Duration;
 
 /// How long the kernel gets to close the connection of the trial mount.
 const GOOD_BYE: Duration = Duration::from_millis(500);
+
+/// What helps against keys that look cut off.
+const ODD_KEYS: &str =
+    "compare the keys with those that AWS has shown, letter by letter, or make new ones";
 
 impl Chain {
     /// The links from the tunnel on; the first that does not hold ends them.
@@ -33,7 +39,14 @@ impl Chain {
             Ok(port) => {
                 let whose =
                     if was_there { "is there already" } else { "was started for this check" };
-                self.ok("tunnel", Some(share), format!("listens on 127.0.0.1:{port}; {whose}"));
+                let what = format!("listens on 127.0.0.1:{port}; {whose}");
+                match tunnels.is_guarded(port) {
+                    true => self.ok("tunnel", Some(share), what),
+                    false => {
+                        let cure = unguarded(share, port);
+                        self.add("tunnel", Some(share), State::Warning, what, Some(cure));
+                    }
+                }
                 self.through(machine, tunnels, settings, share, encryption, port);
             }
             Err(failure) => self.failed("tunnel", share, &failure),
@@ -60,30 +73,34 @@ impl Chain {
             Err(failure) => return self.failed(link_of(&failure), share, &failure),
         };
         if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
-            self.ok("credentials", Some(share), identity.clone());
+            match odd_in(identity) {
+                None => self.ok("credentials", Some(share), identity.clone()),
+                Some(_) => {
+                    let cure = Some(ODD_KEYS.to_owned());
+                    self.add("credentials", Some(share), State::Warning, identity.clone(), cure);
+                }
+            }
         }
         let Peer { address, version, cipher, .. } = &peer;
         let name = &encryption.tls_name;
         let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
         self.ok("handshake", Some(share), what);
-        let call = plan::tunnelled_call(share, port, peer.address);
-        if takes_our_calls(share) {
-            let until = Deadline::after(machine.clock, LINK);
-            match probe::null_call(call.connects_to, None, until, machine.clock, machine.stop) {
-                Some(Heard::Nfs) => {
-                    let what = format!("{address} is an NFS server");
-                    self.ok("NULL call", Some(share), what);
-                }
-                Some(heard) => {
-                    let failure = Failure::CutOff(peer.address, LINK);
-                    let failure = Failure::Probed(failure.into(), heard);
-                    return self.failed("NULL call", share, &failure);
-                }
-                None => {}
+        let call = plan::tunnelled_call(share, port, peer.address, machine.client());
+        let until = Deadline::after(machine.clock, LINK);
+        match probe::null_call(call.connects_to, None, until, machine.clock, machine.stop) {
+            Some(Heard::Nfs) => {
+                let what = format!("{address} is an NFS server");
+                self.ok("NULL call", Some(share), what);
             }
+            Some(heard) => {
+                let failure = Failure::CutOff(peer.address, LINK);
+                let failure = Failure::Probed(failure.into(), heard);
+                return self.failed("NULL call", share, &failure);
+            }
+            None => {}
         }
-        let report = match machine.trial(share, &call, soon()) {
-            Ok(report) => report,
+        let tried = match machine.trial(share, &call, soon()) {
+            Ok(tried) => tried,
             Err(failure) => {
                 let link = link_of_refusal(&failure, encryption);
                 let failure = Failure::Encrypted(failure.into(), peer);
@@ -99,7 +116,7 @@ impl Chain {
         if let Some(id) = &encryption.access_point {
             self.ok("access point", Some(share), format!("{id} has {} in it", share.path));
         }
-        self.looked_at(machine.user(), share, report);
+        self.looked_at(machine.user(), share, tried);
     }
 }
 
@@ -108,8 +125,9 @@ fn link_of(failure: &Failure) -> &'static str {
     use TunnelFailure as F;
     match failure {
         Failure::Tunnel(
-            F::Credentials(_) | F::Service { .. } | F::Profile(_) | F::Changeable { .. },
+            F::Credentials(_) | F::Service { .. } | F::Source { .. } | F::Changeable { .. },
         ) => "credentials",
+        Failure::Tunnel(F::Name(_) | F::Undiscovered { .. }) => "name",
         Failure::Tunnel(F::NoTunnel(_) | F::MakingKey) => "tunnel",
         Failure::Tunnel(F::Dropped) => "identity",
         _ => "handshake",

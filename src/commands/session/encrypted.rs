@@ -3,18 +3,20 @@
 //! local port, would wait for minutes and then say EIO.
 
 use super::{ALIVE, BETWEEN, LOCATE, Pace, Run};
+use crate::aws::credentials::Trouble;
 use crate::config::Share;
+use crate::config::encryption::RESERVED;
 use crate::retry::seconds;
-use crate::share::causes::Cause;
+use crate::share::causes::{Cause, no_use};
 use crate::share::plan;
-use crate::share::{Failure, Machine, Mounted};
+use crate::share::{Answer, Failure, Machine, Mounted};
 use crate::tunnel::control::{Peer, TunnelFailure};
 use nix::errno::Errno;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// How long the service manager may take over a tunnel.
-const START: Duration = Duration::from_secs(5);
+/// How long the service manager may take over a tunnel: a machine that has just begun is busy.
+const START: Duration = Duration::from_secs(20);
 /// One attempt waits this long for a key that is being made: what takes longer may be something else.
 const KEY: Duration = Duration::from_secs(10);
 /// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
@@ -25,8 +27,10 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 enum Kept {
     /// It is alive, and leads there.
     Yes(Option<Peer>),
-    /// It leads to a port that its tunnel cannot have any more.
-    Astray(u16),
+    /// It leads elsewhere: where, as the end of a sentence about the mount point.
+    Astray(String),
+    /// It leads there, and what it answers is this error.
+    Faulty(Errno),
 }
 
 impl<M: Machine> Run<'_, M> {
@@ -54,7 +58,14 @@ impl<M: Machine> Run<'_, M> {
         use TunnelFailure as F;
         let peer = self.handshake(share, pace.handshake).inspect_err(|failure| {
             // It has read these when it began: who has mended them is not to meet with it again.
-            if let Failure::Tunnel(F::Trust(_) | F::Changeable { .. } | F::Key(_)) = failure {
+            if let Failure::Tunnel(
+                F::Trust(_)
+                | F::UnknownIssuer
+                | F::Service { trouble: Trouble::Tls, .. }
+                | F::Changeable { .. }
+                | F::Key(_),
+            ) = failure
+            {
                 let _ = self.tunnels.stop(share, self.deadline.within(self.clock, ALIVE));
             }
         })?;
@@ -68,10 +79,15 @@ impl<M: Machine> Run<'_, M> {
         } else {
             self.log.debug(text)
         }
-        let call = plan::tunnelled_call(share, port, peer.address);
+        let call = plan::tunnelled_call(share, port, peer.address, self.machine.client());
         let until = self.deadline.within(self.clock, pace.span);
         match self.machine.mount(share, &call, point, pace.silence, until) {
-            Ok(mounted) => Ok(Mounted { peer: Some(peer), ..mounted }),
+            Ok(mounted) => {
+                if !self.tunnels.is_guarded(port) {
+                    self.log.warning(unguarded(share, port));
+                }
+                Ok(Mounted { peer: Some(peer), ..mounted })
+            }
             // The rest is not the file system's answer.
             Err(failure) if failure.failed_address().is_some() => {
                 Err(Failure::Encrypted(Box::new(failure), peer))
@@ -100,7 +116,8 @@ impl<M: Machine> Run<'_, M> {
     /// A share that is mounted already stays, if its server answers through its tunnel; a tunnel that
     /// is not there any more is started anew, at the port where the kernel looks for it. If that cannot
     /// be, the mount is replaced. If the file system does not answer, the mount is left alone: the
-    /// tunnel finds it again, wherever it is by then.
+    /// tunnel finds it again, wherever it is by then. One that answers with an error alone is replaced, as one
+    /// without a tunnel is.
     pub(super) fn keep_encrypted(
         &self,
         share: &Share,
@@ -118,15 +135,19 @@ impl<M: Machine> Run<'_, M> {
                     }
                     return Ok(Mounted { peer, differs, ..mounted });
                 }
-                Ok(Kept::Astray(port)) => {
-                    let (at, old) = (share.mount_point.display(), mounted.port);
-                    self.log.warning(format_args!(
-                        "{at} is mounted through port {old}, where its tunnel is no longer, but at {port}: \
-                         replaced"
-                    ));
-                    let until = self.deadline.within(self.clock, ALIVE);
-                    self.machine.detach(share, &mounted, until).map_err(fail)?;
-                    return self.mount_new(share, pace, attempts);
+                Ok(Kept::Astray(what)) => {
+                    return self.replace(
+                        share,
+                        &mounted,
+                        &format!("{what}: replaced"),
+                        pace,
+                        attempts,
+                    );
+                }
+                Ok(Kept::Faulty(errno)) => {
+                    let what =
+                        format!("from {}, but {}: mounted anew", mounted.address, no_use(errno));
+                    return self.replace(share, &mounted, &what, pace, attempts);
                 }
                 Err(failure) => failure,
             };
@@ -167,26 +188,60 @@ impl<M: Machine> Run<'_, M> {
             }
             Err(failure) => return Err(failure.into()),
         };
-        if self.machine.responds(share, mounted, soon(ALIVE))? {
-            let peer = match peer {
-                Some(peer) => Some(peer),
-                None => self.tunnels.status(share, soon(ALIVE)).ok().and_then(|status| status.peer),
-            };
-            return Ok(Kept::Yes(peer));
+        let elsewhere = self.tunnels.port(share).filter(|port| *port != mounted.port);
+        let astray = |port| {
+            let old = mounted.port;
+            Kept::Astray(format!(
+                "through port {old}, where its tunnel is no longer, but at {port}"
+            ))
+        };
+        // Before anything is asked through it: whoever listens there now may be anybody.
+        if let Some(port) = elsewhere.filter(|_| !self.tunnels.is_guarded(mounted.port)) {
+            return Ok(astray(port));
         }
+        match self.machine.leads_to(mounted) {
+            // Or to the tunnel of another share, as an earlier version could leave it.
+            Some(to) if to == SocketAddr::new(plan::TUNNEL, mounted.port) => {}
+            Some(to) => return Ok(Kept::Astray(format!("from {to}, past its tunnel"))),
+            None => return Err(Failure::Unverified),
+        }
+        let fault = match self.machine.responds(share, mounted, soon(ALIVE))? {
+            Answer::Well => {
+                let of_status = || self.tunnels.status(share, soon(ALIVE)).ok()?.peer;
+                return Ok(Kept::Yes(peer.or_else(of_status)));
+            }
+            Answer::Fault(errno) => Some(errno),
+            Answer::Silence => None,
+        };
         // Of a tunnel that was made anew since, the kernel knows nothing.
-        if let Some(port) = self.tunnels.port(share).filter(|port| *port != mounted.port) {
-            return Ok(Kept::Astray(port));
+        if let Some(port) = elsewhere {
+            return Ok(astray(port));
         }
         let peer = self.handshake(share, HANDSHAKE)?;
-        Err(Failure::Dead(peer.address.to_string()))
+        match fault {
+            Some(errno) => Ok(Kept::Faulty(errno)),
+            None => Err(Failure::Dead(peer.address.to_string())),
+        }
     }
+}
+
+/// What it means that users may listen at the port of a share's tunnel.
+pub(in super::super) fn unguarded(share: &Share, port: u16) -> String {
+    format!(
+        "any user can take port {port} of 127.0.0.1 if the tunnel of {} ever leaves it: {}",
+        share.mount_point.display(),
+        match port < RESERVED {
+            true => "set net.ipv4.ip_unprivileged_port_start to 1024 (sysctl)",
+            false => "unmount the share and run again, and its tunnel gets one below 1024",
+        }
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{FakeMachine, seconds_of, start_on};
     use super::*;
+    use crate::aws::credentials::Service;
     use crate::report::Code;
     use crate::retry::Clock;
     use std::sync::Mutex;
@@ -289,6 +344,37 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_the_share_is_compared_with_it_through_its_tunnel() {
+        let led_to = Some("fs-0123abcd:/releases/1".to_owned());
+        let machine = FakeMachine { taken: true, led_to, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK, "{text}");
+        let call = &machine.calls.lock().unwrap()[0];
+        assert!(call.data.to_str().unwrap().ends_with(",port=40001,addr=127.0.0.1"), "{call:?}");
+        assert!(machine.times("mount").is_empty());
+    }
+
+    #[test]
+    fn a_mount_that_answers_with_an_error_is_mounted_anew_once_the_file_system_answers() {
+        let machine = FakeMachine { fault: Some(Errno::ESTALE), ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with(
+                "warning: /mnt/efs_share is mounted from 10.0.0.1, but its folder is gone from the server, or was made \
+                 anew there (ESTALE): mounted anew\nmounted "
+            ),
+            "{text}"
+        );
+        assert_eq!(machine.times("detach").len(), 1);
+        let handshakes = Mutex::new(vec![TunnelFailure::Closed; 2000]);
+        let machine = FakeMachine { fault: Some(Errno::ESTALE), handshakes, ..mounted() };
+        let (report, _) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert!(machine.times("detach").is_empty(), "taken away, and nothing to replace it with");
+    }
+
+    #[test]
     fn a_tunnel_that_cannot_be_started_is_tried_again() {
         let machine = FakeMachine { no_tunnel_until: seconds_of(3.0), ..Default::default() };
         let (report, text) = start_on(&machine, ONE, false);
@@ -380,15 +466,21 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_has_read_wrong_files_is_ended_so_that_mended_ones_count() {
+        let what = || "no credentials".to_owned();
+        let tls = |trouble| TunnelFailure::Service { what: what(), service: Service::Sts, trouble };
         for (failure, stops) in [
             (TunnelFailure::Trust("no file".into()), 1),
             (TunnelFailure::Key("no room".into()), 1),
             (TunnelFailure::Changeable { what: "a".into(), mend: "b".into() }, 1),
-            (TunnelFailure::UnknownIssuer, 0),
+            // The roots, too, which a person adds to the file or to the system's.
+            (TunnelFailure::UnknownIssuer, 1),
+            (tls(Trouble::Tls), 1),
+            (tls(Trouble::Denied), 0),
+            (TunnelFailure::CaShown, 0),
         ] {
             let handshakes = Mutex::new(vec![failure]);
             let machine = FakeMachine { handshakes, ..Default::default() };
-            let (report, _) = start_on(&machine, ONE, false);
+            let (report, _) = start_on(&machine, ONE, true);
             assert_ne!(report.code(), Code::OK);
             assert_eq!(machine.times("stop").len(), stops);
         }
@@ -482,6 +574,21 @@ mod tests {
             assert_eq!(machine.times("detach").len(), 1);
             assert_eq!(machine.times("mount").len(), 1);
         }
+    }
+
+    #[test]
+    fn a_mount_that_goes_past_its_tunnel_is_replaced_although_it_answers() {
+        let astray = Some("10.0.0.1:2049".parse().unwrap());
+        let machine = FakeMachine { astray, ..mounted() };
+        let (report, text) = start_on(&machine, ONE, false);
+        assert_eq!(report.code(), Code::OK);
+        assert!(
+            text.starts_with(
+                "warning: /mnt/efs_share is mounted from 10.0.0.1:2049, past its tunnel: replaced\nmounted "
+            ),
+            "{text}"
+        );
+        assert_eq!((machine.times("detach").len(), machine.times("mount").len()), (1, 1));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! mounted through a good one was refused. Part of the one place that explains.
 
 use super::{BY_ADDRESS, Cause, Class, SECURITY_GROUP, cause, explain};
-use crate::aws::credentials::{Service, Trouble};
+use crate::aws::credentials::{Service, Trouble, odd_in, profile_in};
 use crate::aws::dns_suffix;
 use crate::config::Share;
 use crate::config::encryption::{Encryption, Trust};
 use crate::share::Failure;
+use crate::text::word;
 use crate::tunnel::control::{Peer, TunnelFailure};
 use nix::errno::Errno;
 
@@ -76,18 +77,19 @@ pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
                  and the VPC's DNS, {BY_ADDRESS}"
             ),
         ),
-        F::Reach(_) => (Class::Temporary, SECURITY_GROUP.to_owned()),
+        F::Reach(why) => (Class::Temporary, unreached(why).to_owned()),
         F::Credentials(_) => (Class::Temporary, credentials(share)),
         F::Service { service, trouble, .. } => {
-            (Class::Temporary, in_trouble(*service, *trouble, share))
+            (class_of(*service, *trouble, share), in_trouble(*service, *trouble, share))
         }
-        F::Profile(_) if !names_profile(share) => (
-            Class::Permanent,
-            "correct that profile in root's ~/.aws/credentials or ~/.aws/config, or name another in \
-             `aws_profile`"
-                .to_owned(),
-        ),
-        F::Profile(_) => (Class::Permanent, credentials(share)),
+        F::Source { mend, lasts, .. } => {
+            (if *lasts { Class::Permanent } else { Class::Temporary }, mend.clone())
+        }
+        // The name may get an address yet, and then nothing of this matters.
+        F::Undiscovered { what, why } => {
+            let Cause { sentence, cure, .. } = failed(why, share);
+            return cause(Class::Temporary, format!("{what}; {sentence}"), cure);
+        }
         // The command is the cure, and is said once.
         F::Changeable { what, mend } => {
             return cause(Class::Permanent, what.clone(), mend.clone());
@@ -95,7 +97,8 @@ pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
         F::CertificateName { presented, .. } => (
             Class::Permanent,
             match presented.iter().any(|name| name.contains(".efs.")) {
-                true => "check `endpoint` and `addresses`: they lead to another file system or region"
+                true => "check `endpoint` and `addresses`: they lead to another file system or region; or \
+                         else `file_system_id`, `region` and `tls_name`, if they are there"
                     .into(),
                 false => "check `endpoint` and `addresses`; if the server is a stand-in for EFS, name \
                           it in `tls_name`"
@@ -151,16 +154,29 @@ pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
         // So does a load balancer whose servers are away, for a while.
         F::Dropped => (
             Class::Temporary,
-            "check that `file_system_id`, `access_point` and the file system policy let this client in, and \
-             the server behind the TLS end"
-                .to_owned(),
+            format!(
+                "check that `file_system_id`, `access_point` and the file system policy let this client in{}, \
+                 and the server behind the TLS end",
+                match share.encryption.as_ref().is_some_and(|e| e.iam) {
+                    true => ", that the credentials are right",
+                    false => "",
+                }
+            ),
         ),
         F::Mute(_) => {
             (Class::Temporary, "check that what is behind the TLS end is an NFS server, not hung".into())
         }
         F::Trust(_) => (
             Class::Permanent,
-            "correct `trust`: a PEM file that root alone can change, \"system\" or \"amazon\"".into(),
+            match share.encryption.as_ref().map(|e| &e.trust) {
+                Some(Trust::System) => {
+                    "install the certificates that the system trusts (the package ca-certificates), or name \
+                     a PEM file in `trust`"
+                        .into()
+                }
+                _ => "correct `trust`: a PEM file that root alone can change, \"system\" or \"amazon\""
+                    .to_owned(),
+            },
         ),
         F::Key(_) => {
             (Class::Fault, "check that /run has room and that root can write there".to_owned())
@@ -212,63 +228,191 @@ fn credentials(share: &Share) -> String {
     }
 }
 
-/// What to do about a service that gives no credentials. Whatever it is, it is tried again.
-fn in_trouble(service: Service, trouble: Trouble, share: &Share) -> String {
+/// What helps where no address answers the tunnel, by the words of [`crate::share::reach`].
+fn unreached(why: &str) -> &'static str {
+    if why.contains("timed out") {
+        SECURITY_GROUP
+    } else if why.contains("was refused") {
+        "check that `endpoint` names an EFS file system, and that a server runs there"
+    } else {
+        "check this machine's subnet and route tables, and that they lead to the file system's VPC"
+    }
+}
+
+/// Whether a service's trouble may pass by itself.
+fn class_of(service: Service, trouble: Trouble, share: &Share) -> Class {
     use Trouble as T;
-    let region = share.encryption.as_ref().map_or("", |e| e.region.as_str());
-    let cure = match (service, trouble) {
-        (Service::Metadata, T::Unreachable) => {
+    match (service, trouble) {
+        // Asked last, where nothing else is there: the profile of the fleet may be written yet.
+        (Service::Metadata, _) if !names_profile(share) => Class::Temporary,
+        (Service::Metadata, T::Denied | T::Untrusted) => Class::Permanent,
+        (
+            Service::Sts | Service::WebIdentity,
+            T::Denied | T::Keys | T::Secret | T::Region | T::Token | T::Parameters,
+        )
+        | (Service::Sts, T::Expired) => Class::Permanent,
+        _ => Class::Temporary,
+    }
+}
+
+/// What to do about a service that gives no credentials.
+fn in_trouble(service: Service, trouble: Trouble, share: &Share) -> String {
+    match service {
+        Service::Metadata => match names_profile(share) || trouble == Trouble::Untrusted {
+            true => of_metadata(trouble).to_owned(),
+            // It is asked last, where nothing else is there.
+            false => format!(
+                "{}; for the role of an EC2 instance, {}",
+                credentials(share),
+                of_metadata(trouble)
+            ),
+        },
+        Service::Sts | Service::WebIdentity | Service::Efs => of_api(service, trouble, share),
+        Service::Container => of_container(trouble).to_owned(),
+    }
+}
+
+fn of_metadata(trouble: Trouble) -> &'static str {
+    use Trouble as T;
+    match trouble {
+        T::Unreachable => {
             "see that a route leads to 169.254.169.254 (ip route get 169.254.169.254), that no firewall \
              of the machine is before it, and that the instance's metadata service is on"
         }
-        (Service::Metadata, T::Denied) => {
+        T::Denied => {
             "have the instance's metadata service turned on (HttpEndpoint=enabled), with version 2"
         }
-        (Service::Metadata, T::Throttled) => {
-            "find what on this machine asks 169.254.169.254 so often, and stop it"
+        T::Throttled => "find what on this machine asks 169.254.169.254 so often, and stop it",
+        T::Untrusted => {
+            "let EC2 assume the instance's role: its trust policy must allow sts:AssumeRole to the service \
+             ec2.amazonaws.com, and the role must not have been deleted or made anew since the instance got it; the \
+             instance sees that when it next renews them"
         }
-        (Service::Metadata, T::Failing | T::Tls) => {
+        _ => {
             "see that nothing stands in for 169.254.169.254 on this machine (a proxy, a route); if it \
              is the instance's own, stop and start the instance"
         }
-        (Service::Sts, T::Unreachable) => {
-            return format!(
-                "open a way to sts.{region}.{}, TCP 443: an interface VPC endpoint for sts with private \
-                 DNS, whose security group lets this machine in, or a NAT gateway",
-                dns_suffix(region)
-            );
-        }
-        (Service::Sts, T::Throttled) => {
-            "too many roles are assumed at once in this account: have sessions start less close together, \
-             or do without role_arn: give the fleet itself the role"
-        }
-        (Service::Sts, T::Failing) => {
-            return format!("look for a fault of STS in {region} (AWS Health Dashboard)");
-        }
-        (Service::Sts, T::Tls) => {
-            "see that nothing on the way decrypts TLS to STS, unless the system trusts its root, and that \
-             the clock here is right (chronyc tracking; timedatectl)"
-        }
-        (Service::Sts, T::Denied) => {
-            "allow sts:AssumeRole to whoever assumes the role, in the role's trust policy and in a policy \
-             of their own; and check that the clock here is right"
-        }
-        (Service::Container, T::Unreachable) => {
+    }
+}
+
+fn of_container(trouble: Trouble) -> &'static str {
+    use Trouble as T;
+    match trouble {
+        T::Unreachable => {
             "see that what AWS_CONTAINER_CREDENTIALS_… names runs, and that a route leads to it"
         }
-        (Service::Container, T::Throttled | T::Failing | T::Tls) => {
-            "see the log of what AWS_CONTAINER_CREDENTIALS_… names"
-        }
-        (Service::Container, T::Denied) => {
+        T::Denied => {
             "check the token in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE or AWS_CONTAINER_AUTHORIZATION_TOKEN"
         }
-    };
-    match service {
-        // It is asked last, where nothing else is there.
-        Service::Metadata if !names_profile(share) => {
-            format!("{}; for the role of an EC2 instance, {cure}", credentials(share))
+        _ => "see the log of what AWS_CONTAINER_CREDENTIALS_… names",
+    }
+}
+
+/// Of AWS's APIs: STS, which hands out roles, and that of EFS, which tells the mount targets.
+fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
+    use Trouble as T;
+    const CLOCK: &str = "the clock here is wrong: have it set (chronyc makestep; timedatectl)";
+    let region = share.encryption.as_ref().map_or("", |e| e.region.as_str());
+    let suffix = dns_suffix(region);
+    let is_efs = service == Service::Efs;
+    let (name, short) = if is_efs { ("elasticfilesystem", "EFS's API") } else { ("sts", "STS") };
+    let cure = match trouble {
+        T::Unreachable => format!(
+            "open a way to {name}.{region}.{suffix}, TCP 443: an interface VPC endpoint for {name} with private \
+             DNS, whose security group lets this machine in, or a NAT gateway; efs-agent uses no proxy \
+             (HTTPS_PROXY does not count)"
+        ),
+        T::Throttled if is_efs => {
+            "EFS's API is asked too often in this account: have sessions start less close together".to_owned()
         }
-        _ => cure.to_owned(),
+        T::Throttled => {
+            "too many roles are assumed at once in this account: have sessions start less close together, \
+             or do without role_arn: give the fleet itself the role"
+                .to_owned()
+        }
+        T::Tls => format!(
+            "see that nothing on the way decrypts TLS to {short}, unless the system trusts its root, and that \
+             the clock here is right (chronyc tracking; timedatectl)"
+        ),
+        T::Denied if is_efs => {
+            "allow elasticfilesystem:DescribeMountTargets to that identity, in a policy of its role or user (and \
+             in the policy of the VPC endpoint, if there is one)"
+                .to_owned()
+        }
+        T::Denied if service == Service::WebIdentity => {
+            "allow sts:AssumeRoleWithWebIdentity in the role's trust policy to that identity provider, with \
+             conditions (aud, sub) that the token meets"
+                .to_owned()
+        }
+        T::Denied => {
+            "allow sts:AssumeRole to whoever assumes the role, in the role's trust policy (with its external_id, \
+             if it wants one) and in a policy of their own; no policy of the organization or of a VPC endpoint \
+             may deny it"
+                .to_owned()
+        }
+        T::Keys => format!(
+            "correct the keys that have signed: AWS does not know them (deleted, turned off, cut off in copying, \
+             or without their aws_session_token), or not in {region}, if the account has not turned that region on"
+        ),
+        T::Secret => {
+            "correct aws_secret_access_key where those keys are from: it is not the one of that access key"
+                .to_owned()
+        }
+        T::Expired if service == Service::WebIdentity => {
+            "the token in web_identity_token_file (or AWS_WEB_IDENTITY_TOKEN_FILE) is old: see why what writes it \
+             has stopped; if the clock of that is wrong, have it set"
+                .to_owned()
+        }
+        T::Expired => {
+            "put new keys, with their aws_session_token, where those have expired; or take a source that is \
+             renewed without a person (credential_process, a role)"
+                .to_owned()
+        }
+        T::Stale => {
+            "see why what renews the keys that have signed has stopped (on AppStream its agent does so each hour)"
+                .to_owned()
+        }
+        T::Clock => CLOCK.to_owned(),
+        T::Region if is_efs => {
+            format!("turn on the region {region} for the account (Account, AWS Regions, in the console)")
+        }
+        T::Region => format!(
+            "activate STS for {region} in the account that the identity is of (IAM, Account settings, Security \
+             Token Service); a region that is off by default must be turned on for the account first"
+        ),
+        T::Token => {
+            "see that the token is of the identity provider that the role's trust policy names, for that audience, \
+             and that IAM has that provider"
+                .to_owned()
+        }
+        T::Provider => {
+            "see that the identity provider's OpenID Connect address answers from the internet: STS asks it for its \
+             keys"
+                .to_owned()
+        }
+        T::Parameters if is_efs => "correct `file_system_id`".to_owned(),
+        T::Parameters => {
+            "correct what STS names there: role_arn, role_session_name, external_id or duration_seconds (no longer \
+             than the role's maximum, and one hour where a role assumes a role)"
+                .to_owned()
+        }
+        T::Missing => format!(
+            "correct `file_system_id` and `region`: the account of that identity has no such file system in \
+             {region}; of another account's, write the whole ARN into `file_system_id`, and allow \
+             elasticfilesystem:DescribeMountTargets in its policy"
+        ),
+        T::Empty => format!(
+            "make a mount target for the file system in this machine's VPC, or wait until it is available; {BY_ADDRESS}"
+        ),
+        T::Failing => return format!("look for a fault of {short} in {region} (AWS Health Dashboard)"),
+        T::Refused | T::Untrusted => format!(
+            "do what {short} says there; if those are not its words, see what answers in its place (a proxy, a portal)"
+        ),
+    };
+    match (service, trouble) {
+        (Service::Efs, T::Empty) => cure,
+        (Service::Efs, _) => format!("{cure}; {BY_ADDRESS}"),
+        _ => cure,
     }
 }
 
@@ -329,12 +473,42 @@ fn denied(errno: Errno, peer: &Peer, encryption: &Encryption, share: &Share) -> 
         ),
         None => "; a policy that wants an access point needs `access_point`".to_owned(),
     };
-    let clock = if *iam { ", and that the clock here is right" } else { "" };
+    let keys = match (iam, &peer.identity) {
+        (true, Some(identity)) => right_keys(identity),
+        _ => String::new(),
+    };
+    let more = match (iam, access_point) {
+        (false, _) => String::new(),
+        (true, Some(_)) => format!("{keys}, and that the clock here is right"),
+        (true, None) if keys.is_empty() => "; check that the clock here is right".to_owned(),
+        (true, None) => {
+            format!("; check{}, and that the clock here is right", keys.trim_start_matches(','))
+        }
+    };
     cause(
         Class::Permanent,
         format!("{file_system_id} denies {who} to mount {path}{through} ({errno:?})"),
-        format!("{allow}{point}{clock}"),
+        format!("{allow}{point}{more}"),
     )
+}
+
+/// What else it may be, for EFS tells keys that are wrong from those that lack a right to nobody. What a service has
+/// just given is right.
+fn right_keys(identity: &str) -> String {
+    if odd_in(identity).is_some() {
+        return ", that its keys are whole".to_owned();
+    }
+    match profile_in(identity) {
+        Some(profile) => format!(
+            ", that its keys are right and have not expired (where the AWS CLI is: sudo aws sts get-caller-identity \
+             --profile {})",
+            word(profile)
+        ),
+        None if identity.starts_with("the environment") => {
+            ", that its keys are right and have not expired".to_owned()
+        }
+        None => String::new(),
+    }
 }
 
 fn no_folder(errno: Errno, access_point: &str, share: &Share) -> Cause {
@@ -440,6 +614,11 @@ mod tests {
             F::Name("a".into()),
             F::Reach("a".into()),
             F::Credentials("a".into()),
+            F::Source { what: "a".into(), mend: "b".into(), lasts: false },
+            F::Undiscovered {
+                what: "a".into(),
+                why: Box::new(F::Source { what: "b".into(), mend: "c".into(), lasts: true }),
+            },
             F::NotYetValid { not_before: times.1, now: times.0 },
             F::Alert("internal_error".into()),
             F::Alert("certificate_expired".into()),
@@ -461,7 +640,7 @@ mod tests {
             F::Incompatible("a".into()),
             F::NotTls,
             F::Trust("a".into()),
-            F::Profile("a".into()),
+            F::Source { what: "a".into(), mend: "b".into(), lasts: true },
             F::Changeable { what: "a".into(), mend: "b".into() },
         ] {
             assert_eq!(of(failure.clone()).class, Class::Permanent, "{failure:?}");
@@ -469,24 +648,25 @@ mod tests {
         assert_eq!(of(F::Key("a".into())).class, Class::Fault);
         assert_eq!(
             of(name()).cure,
-            "check `endpoint` and `addresses`: they lead to another file system or region"
+            "check `endpoint` and `addresses`: they lead to another file system or region; or else \
+             `file_system_id`, `region` and `tls_name`, if they are there"
         );
         assert!(explain(&Failure::NoTunnel("x".into()), &share(""), "").is_temporary());
     }
 
     #[test]
     fn a_port_that_another_program_has_is_told_with_its_key_and_how_to_find_the_other() {
-        let cause = explain(&Failure::TunnelPort(2050), &share("tunnel_port = 2050\n"), "5.10");
+        let cause = explain(&Failure::TunnelPort(850), &share("tunnel_port = 850\n"), "5.10");
         assert_eq!(cause.class, Class::Temporary);
         assert_eq!(
             cause.sentence,
             "the tunnel for encryption in transit cannot be started: another program listens on its \
-             port, 2050 of 127.0.0.1"
+             port, 850 of 127.0.0.1"
         );
         assert_eq!(
             cause.cure,
             "leave `tunnel_port` out to have a free port, or name another in it; who holds this one: \
-             sudo ss -ltnp 'sport = :2050'"
+             sudo ss -ltnp 'sport = :850'"
         );
     }
 
@@ -513,8 +693,12 @@ mod tests {
         let cause = of(TunnelFailure::Changeable { what, mend: "chmod go-w /c".into() });
         assert!(cause.sentence.ends_with("/c has mode 0666"), "{}", cause.sentence);
         assert_eq!(cause.cure, "chmod go-w /c");
-        let cause = of(TunnelFailure::Profile("it is half".into()));
-        assert!(cause.cure.starts_with("correct that profile in root's ~/.aws"), "{}", cause.cure);
+        let mend = "correct line 2 of /c".to_owned();
+        let cause = of(TunnelFailure::Source { what: "it is half".into(), mend, lasts: true });
+        assert_eq!(
+            (cause.sentence.as_str(), cause.cure.as_str()),
+            ("it is half", "correct line 2 of /c")
+        );
     }
 
     #[test]
@@ -537,23 +721,30 @@ mod tests {
         );
     }
 
+    fn in_trouble(service: Service, trouble: Trouble, lines: &str) -> Cause {
+        let what = "no credentials: it answered 503".to_owned();
+        let failure = Failure::Tunnel(TunnelFailure::Service { what, service, trouble });
+        let cause = explain(&failure, &share(lines), "");
+        assert_eq!(cause.sentence, "no credentials: it answered 503");
+        cause
+    }
+
+    const IAM: &str = "iam = true\n";
+    const NAMED: &str = "iam = true\naws_profile = \"x\"\n";
+
     #[test]
     fn a_service_that_gives_no_credentials_has_a_cure_of_its_own_for_each_trouble() {
         let explained = |service, trouble, lines: &str| {
-            let what = "no credentials: it answered 503".to_owned();
-            let failure = Failure::Tunnel(TunnelFailure::Service { what, service, trouble });
-            let cause = explain(&failure, &share(lines), "");
+            let cause = in_trouble(service, trouble, lines);
             assert!(cause.is_temporary());
-            assert_eq!(cause.sentence, "no credentials: it answered 503");
             cause.cure
         };
-        let (iam, named) = ("iam = true\n", "iam = true\naws_profile = \"x\"\n");
         assert_eq!(
-            explained(Service::Metadata, Trouble::Unreachable, named),
+            explained(Service::Metadata, Trouble::Unreachable, NAMED),
             "see that a route leads to 169.254.169.254 (ip route get 169.254.169.254), that no firewall of \
              the machine is before it, and that the instance's metadata service is on"
         );
-        let last = explained(Service::Metadata, Trouble::Unreachable, iam);
+        let last = explained(Service::Metadata, Trouble::Unreachable, IAM);
         assert!(
             last.starts_with("attach an IAM role to the fleet (or image builder), or"),
             "{last}"
@@ -562,21 +753,186 @@ mod tests {
             last.contains("; for the role of an EC2 instance, see that a route leads"),
             "{last}"
         );
-        assert_eq!(
-            explained(Service::Sts, Trouble::Unreachable, iam),
-            "open a way to sts.eu-west-1.amazonaws.com, TCP 443: an interface VPC endpoint for sts with \
-             private DNS, whose security group lets this machine in, or a NAT gateway"
+        // It has a role, which is the fault: to attach one is no cure.
+        assert!(
+            explained(Service::Metadata, Trouble::Untrusted, IAM)
+                .starts_with("let EC2 assume the instance's role: its trust policy")
         );
         assert_eq!(
-            explained(Service::Sts, Trouble::Failing, iam),
+            explained(Service::Sts, Trouble::Unreachable, IAM),
+            "open a way to sts.eu-west-1.amazonaws.com, TCP 443: an interface VPC endpoint for sts with \
+             private DNS, whose security group lets this machine in, or a NAT gateway; efs-agent uses no \
+             proxy (HTTPS_PROXY does not count)"
+        );
+        assert_eq!(
+            explained(Service::Sts, Trouble::Failing, IAM),
             "look for a fault of STS in eu-west-1 (AWS Health Dashboard)"
         );
-        assert!(explained(Service::Sts, Trouble::Throttled, iam).starts_with("too many roles are"));
-        let mut all = std::collections::BTreeSet::new();
-        for service in Service::ALL {
-            all.extend(Trouble::ALL.map(|trouble| explained(service, trouble, named)));
+        assert!(explained(Service::Sts, Trouble::Throttled, IAM).starts_with("too many roles are"));
+    }
+
+    #[test]
+    fn each_refusal_of_sts_has_a_class_and_a_cure_of_its_own() {
+        use Trouble as T;
+        for (trouble, class, start) in [
+            (
+                T::Denied,
+                Class::Permanent,
+                "allow sts:AssumeRole to whoever assumes the role, in the",
+            ),
+            (T::Region, Class::Permanent, "activate STS for eu-west-1 in the account that the"),
+            (
+                T::Keys,
+                Class::Permanent,
+                "correct the keys that have signed: AWS does not know them",
+            ),
+            (
+                T::Secret,
+                Class::Permanent,
+                "correct aws_secret_access_key where those keys are from",
+            ),
+            (T::Expired, Class::Permanent, "put new keys, with their aws_session_token, where"),
+            (
+                T::Stale,
+                Class::Temporary,
+                "see why what renews the keys that have signed has stopped",
+            ),
+            (T::Clock, Class::Temporary, "the clock here is wrong: have it set (chronyc makestep;"),
+            (T::Parameters, Class::Permanent, "correct what STS names there: role_arn,"),
+            (T::Refused, Class::Temporary, "do what STS says there; if those are not its words"),
+        ] {
+            let cause = in_trouble(Service::Sts, trouble, NAMED);
+            assert_eq!(cause.class, class, "{trouble:?}");
+            assert!(cause.cure.starts_with(start), "{trouble:?}: {}", cause.cure);
+            // Only where that is the matter.
+            assert_eq!(cause.cure.contains("clock"), trouble == T::Clock, "{}", cause.cure);
         }
-        // Of the container three go to its log, and the metadata service knows no TLS.
-        assert_eq!(all.len(), 12, "{all:#?}");
+        for (trouble, class, start) in [
+            (
+                T::Denied,
+                Class::Permanent,
+                "allow sts:AssumeRoleWithWebIdentity in the role's trust",
+            ),
+            (T::Expired, Class::Temporary, "the token in web_identity_token_file (or AWS_WEB_"),
+            (T::Token, Class::Permanent, "see that the token is of the identity provider that the"),
+            (
+                T::Provider,
+                Class::Temporary,
+                "see that the identity provider's OpenID Connect address",
+            ),
+        ] {
+            let cause = in_trouble(Service::WebIdentity, trouble, NAMED);
+            assert_eq!(cause.class, class, "{trouble:?}");
+            assert!(cause.cure.starts_with(start), "{trouble:?}: {}", cause.cure);
+        }
+        // The profile of the fleet may come yet, but not where another is named.
+        for trouble in [T::Denied, T::Untrusted] {
+            assert!(in_trouble(Service::Metadata, trouble, IAM).is_temporary());
+            assert!(!in_trouble(Service::Metadata, trouble, NAMED).is_temporary());
+        }
+    }
+
+    #[test]
+    fn what_keeps_efs_from_telling_its_mount_targets_has_its_own_cure_while_the_name_is_waited_for()
+    {
+        let explained = |trouble| {
+            let what = "the mount targets of fs-1 cannot be listed: it answered 403".to_owned();
+            let why = TunnelFailure::Service { what, service: Service::Efs, trouble };
+            let what = "the name x does not resolve: no such name".to_owned();
+            of(TunnelFailure::Undiscovered { what, why: Box::new(why) })
+        };
+        let cause = explained(Trouble::Denied);
+        assert_eq!(cause.class, Class::Temporary);
+        assert_eq!(
+            cause.sentence,
+            "the name x does not resolve: no such name; the mount targets of fs-1 cannot be listed: it \
+             answered 403"
+        );
+        assert_eq!(
+            cause.cure,
+            "allow elasticfilesystem:DescribeMountTargets to that identity, in a policy of its role or user \
+             (and in the policy of the VPC endpoint, if there is one); or list the mount targets' addresses \
+             in `addresses`"
+        );
+        for (trouble, start) in [
+            (
+                Trouble::Missing,
+                "correct `file_system_id` and `region`: the account of that identity has no",
+            ),
+            (
+                Trouble::Unreachable,
+                "open a way to elasticfilesystem.eu-west-1.amazonaws.com, TCP 443: an",
+            ),
+            (Trouble::Empty, "make a mount target for the file system in this machine's VPC, or"),
+            (Trouble::Clock, "the clock here is wrong"),
+            (Trouble::Failing, "look for a fault of EFS's API in eu-west-1"),
+        ] {
+            let cure = explained(trouble).cure;
+            assert!(cure.starts_with(start), "{trouble:?}: {cure}");
+        }
+        // Credentials that are wrong have the cure of these.
+        let why =
+            TunnelFailure::Source { what: "slip".into(), mend: "mend it".into(), lasts: true };
+        let cause = of(TunnelFailure::Undiscovered { what: "no name".into(), why: Box::new(why) });
+        assert_eq!((cause.sentence.as_str(), cause.cure.as_str()), ("no name; slip", "mend it"));
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_the_tunnel_has_the_cure_of_what_it_did() {
+        let cure = |why: &str| of(TunnelFailure::Reach(why.into())).cure;
+        assert_eq!(
+            cure("TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s)"),
+            SECURITY_GROUP
+        );
+        assert!(
+            cure("TCP 2049 to 10.0.0.1 was refused (nothing listens there)")
+                .starts_with("check that `endpoint` names an EFS")
+        );
+        assert!(
+            cure("TCP 2049 to 10.0.0.1 failed: there is no route to it (ENETUNREACH)")
+                .starts_with("check this machine's subnet and route tables")
+        );
+    }
+
+    #[test]
+    fn a_refusal_of_keys_from_a_profile_has_the_second_possibility() {
+        let cure = |lines: &str, who: &str| after_handshake(Errno::EACCES, lines, Some(who)).cure;
+        let allow = "allow elasticfilesystem:ClientMount to that identity, in the file system policy or in a \
+                     policy of its role";
+        let of_profile = "that its keys are right and have not expired (where the AWS CLI is: sudo aws sts \
+                          get-caller-identity --profile";
+        let point = "; a policy that wants an access point needs `access_point`";
+        let file = "of /root/.aws/credentials, access key AKIDEXAMPLE";
+        assert_eq!(
+            cure(IAM, &format!("profile \"default\" {file}")),
+            format!(
+                "{allow}{point}; check that its keys are right and have not expired (where the AWS CLI is: \
+                     sudo aws sts get-caller-identity --profile default), and that the clock here is right"
+            )
+        );
+        let two = cure(IAM, &format!("profile \"two words\" {file}"));
+        assert!(two.contains(&format!("{of_profile} 'two words')")), "{two}");
+        // What a service has just given is right.
+        for who in [
+            "role \"r\" of this instance (IMDSv2), access key ASIA",
+            "role arn:x by source profile \"a\", access key ASIA",
+        ] {
+            assert_eq!(
+                cure(IAM, who),
+                format!("{allow}{point}; check that the clock here is right")
+            );
+        }
+        let odd = "profile \"a\" of /c, access key AKIA (it has 4 characters, where AWS's have 20)";
+        assert!(cure(IAM, odd).contains("; check that its keys are whole, and that the clock"));
+        let access_point = "iam = true\naccess_point = \"fsap-0123456789abcdef0\"\n";
+        let cure = cure(access_point, &format!("profile \"default\" {file}"));
+        assert!(
+            cure.ends_with(
+                "; check that fsap-0123456789abcdef0 is of fs-0123abcd, that its keys are right and have not \
+                 expired (where the AWS CLI is: sudo aws sts get-caller-identity --profile default), and that \
+                 the clock here is right"
+            ),
+            "{cure}"
+        );
     }
 }

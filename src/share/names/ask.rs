@@ -6,11 +6,15 @@
 //! answers it or time is up. All that were asked stay listened for, so a slow
 //! answer counts as much as a quick one. A lost datagram, like a dead server,
 //! costs one turn ([`TURN`]). Garbage costs nothing and ends nothing.
+//!
+//! Where letters are mixed, each server is asked in a mixture of its own, which its answer must have too. One
+//! that has other letters is a forger's, or a server's that spells as it likes: it is asked over TCP, where
+//! nobody can answer for it who does not see what passes.
 
-use super::message::{Answer, MOST_ALIASES, answer, query};
+use super::message::{Answer, MOST_ALIASES, answer, echoes, query, spelled};
 use super::wire::{Heard, Wire};
-use super::{By, Found, NameError};
-use crate::retry::{Clock, Deadline};
+use super::{By, Found, NameError, Spelling};
+use crate::retry::{Clock, Deadline, Span};
 use crate::sys;
 use simple_dns::TYPE;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +27,7 @@ const SHORTEST_TURN: Duration = Duration::from_millis(1);
 /// How long a truncated answer is asked for again over TCP.
 pub const TCP: Duration = Duration::from_millis(600);
 const TRUNCATED: &str = "with a truncated answer, and does not give it over TCP";
+const RESPELLED: &str = "with the name spelled in other letters than it was asked for, as a forger would, and does not give it over TCP";
 /// After each so many datagrams that settle nothing there is a pause: a flood of them must not take
 /// the processor.
 pub const BURST: usize = 32;
@@ -33,6 +38,7 @@ pub const BREATH: Duration = Duration::from_millis(10);
 pub struct Asker<'a> {
     /// In the order to ask them: the one that answered last comes first.
     servers: Vec<SocketAddr>,
+    spelling: Spelling,
     clock: &'a dyn Clock,
     wire: &'a mut dyn Wire,
     /// Questions whose time was up; the addresses that they were about are welcome all the same.
@@ -41,8 +47,13 @@ pub struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     /// Sends nothing yet.
-    pub fn new(servers: &[SocketAddr], clock: &'a dyn Clock, wire: &'a mut dyn Wire) -> Self {
-        Self { servers: servers.to_vec(), clock, wire, late: Vec::new() }
+    pub fn new(
+        servers: &[SocketAddr],
+        spelling: Spelling,
+        clock: &'a dyn Clock,
+        wire: &'a mut dyn Wire,
+    ) -> Self {
+        Self { servers: servers.to_vec(), spelling, clock, wire, late: Vec::new() }
     }
 
     /// The addresses of `name`, found before `until`: IPv4, or IPv6 where a server says that there is
@@ -92,14 +103,19 @@ impl<'a> Asker<'a> {
         kind: TYPE,
         until: Deadline,
     ) -> Result<(IpAddr, Answer), NameError> {
-        let mut question = Question::new(&self.servers, name, kind);
+        let mut question = Question::new(&self.servers, self.spelling, name, kind);
         let started = self.clock.now();
-        let share = until.left(self.clock) / (self.servers.len() as u32 + 1);
+        let share = until.left(self.clock).part(self.servers.len() + 1);
         let turn = TURN.min(share).max(SHORTEST_TURN);
         let mut turns = self.servers.clone().into_iter().cycle();
         let mut due = Deadline::after(self.clock, Duration::ZERO);
         let mut idle = 0;
+        let mut last: Option<Deadline> = None;
         while question.is_new() || !until.passed(self.clock) {
+            // Only misspelled answers have come, and the servers have had one more turn to be heard beside a forger.
+            if last.is_some_and(|last| last.passed(self.clock)) {
+                break;
+            }
             let heard = if due.passed(self.clock) {
                 due = Deadline::after(self.clock, turn);
                 idle = 0;
@@ -130,6 +146,9 @@ impl<'a> Asker<'a> {
                 }
                 None => None,
             };
+            if last.is_none() && question.is_respelled_by_all() {
+                last = Some(Deadline::after(self.clock, turn));
+            }
             if let Some((server, fault)) = fault {
                 question.blame(server, fault);
                 if question.asked.iter().all(|asked| asked.fault.is_some()) {
@@ -160,7 +179,7 @@ impl<'a> Asker<'a> {
             return Ok(None);
         };
         asked.sent = true;
-        let message = query(asked.id, &question.name, question.kind).ok_or(NameError::BadName)?;
+        let message = asked.query(question.kind).ok_or(NameError::BadName)?;
         let result = self.wire.send(server, &message);
         Ok(result.err().map(|errno| Heard { from: server, what: Err(errno) }))
     }
@@ -174,32 +193,49 @@ impl<'a> Asker<'a> {
         until: Deadline,
     ) -> Result<Option<Answer>, NameError> {
         match question.read(from, bytes) {
-            Some(Answer::Truncated) => self.ask_by_tcp(question, from, until),
+            Some(Read::Whole(Answer::Truncated)) => {
+                let answer = self.ask_by_tcp(question, from, ByTcp::Truncated, until)?;
+                Ok(answer.map(|answer| answer.unwrap_or(Answer::Failed(TRUNCATED))))
+            }
+            Some(Read::Whole(answer)) => Ok(Some(answer)),
+            Some(Read::Respelled) => {
+                let answer = self.ask_by_tcp(question, from, ByTcp::Respelled, until)?;
+                // It may have been a forger who has said nothing to count; the server can still be heard.
+                if answer == Some(None) {
+                    question.blame(from, NameError::Failed(from.ip(), RESPELLED));
+                }
+                Ok(answer.flatten())
+            }
             None => {
                 let mut late = self.late.iter().filter_map(|question| question.read(from, bytes));
-                Ok(late.find(|answer| matches!(answer, Answer::Addresses(_))))
+                Ok(late.find_map(|read| match read {
+                    Read::Whole(answer @ Answer::Addresses(_)) => Some(answer),
+                    _ => None,
+                }))
             }
-            answer => Ok(answer),
         }
     }
 
-    /// Once for each server: what comes of it holds for its next truncated answers too.
+    /// Once for each server and `reason`: what comes of it holds for its next truncated answers too. The outer
+    /// `None`: it has been asked; the inner: it does not answer.
     fn ask_by_tcp(
         &mut self,
         question: &mut Question,
         server: SocketAddr,
+        reason: ByTcp,
         until: Deadline,
-    ) -> Result<Option<Answer>, NameError> {
-        let asked = question.asked.iter_mut().find(|asked| asked.server == server && !asked.by_tcp);
-        let Some(asked) = asked else {
+    ) -> Result<Option<Option<Answer>>, NameError> {
+        let asked = question.asked.iter_mut().find(|asked| asked.server == server);
+        let Some(asked) = asked.filter(|asked| !asked.by_tcp.contains(&reason)) else {
             return Ok(None);
         };
-        asked.by_tcp = true;
-        let message = query(asked.id, &question.name, question.kind).ok_or(NameError::BadName)?;
+        asked.by_tcp.push(reason);
+        let message = asked.query(question.kind).ok_or(NameError::BadName)?;
+        let id = asked.id;
         let until = until.within(self.clock, TCP);
         let bytes = self.wire.exchange(server, &message, until)?;
-        let answer = bytes.and_then(|bytes| question.read(server, &bytes));
-        Ok(answer.filter(|a| *a != Answer::Truncated).or(Some(Answer::Failed(TRUNCATED))))
+        let answer = bytes.and_then(|bytes| answer(&bytes, id, &question.name, question.kind));
+        Ok(Some(answer.filter(|answer| *answer != Answer::Truncated)))
     }
 }
 
@@ -210,27 +246,58 @@ struct Question {
     asked: Vec<Asked>,
 }
 
+/// Why a server is asked over TCP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByTcp {
+    Truncated,
+    Respelled,
+}
+
+/// What a datagram is to a question.
+enum Read {
+    /// An answer.
+    Whole(Answer),
+    /// What could be one, but has not the letters in which it was asked.
+    Respelled,
+}
+
 /// One server and how it has done with a question so far.
 struct Asked {
     server: SocketAddr,
+    /// The name in the letters in which this server is asked for it.
+    spelled: String,
     /// Of the messages to this server with this question, and of no others. It stays when the
     /// question is repeated: the answer may be to any of them, and more ids that are good at once
     /// would make a forger's guess easier.
     id: u16,
     sent: bool,
-    by_tcp: bool,
+    /// Why it was asked over TCP so far. A forger can bring about the one, but not the other.
+    by_tcp: Vec<ByTcp>,
     /// The last thing that went wrong. It is asked again all the same, so long as others keep us waiting.
     fault: Option<NameError>,
 }
 
+impl Asked {
+    fn query(&self, kind: TYPE) -> Option<Vec<u8>> {
+        query(self.id, &self.spelled, kind)
+    }
+}
+
 impl Question {
-    fn new(servers: &[SocketAddr], name: &str, kind: TYPE) -> Self {
-        let asked = servers.iter().map(|server| Asked {
-            server: *server,
-            id: sys::random() as u16,
-            sent: false,
-            by_tcp: false,
-            fault: None,
+    fn new(servers: &[SocketAddr], spelling: Spelling, name: &str, kind: TYPE) -> Self {
+        let asked = servers.iter().map(|server| {
+            let random = sys::random();
+            Asked {
+                server: *server,
+                spelled: match spelling {
+                    Spelling::Mixed => spelled(name, random >> 16),
+                    Spelling::Plain => name.to_owned(),
+                },
+                id: random as u16,
+                sent: false,
+                by_tcp: Vec::new(),
+                fault: None,
+            }
         });
         Self { name: name.to_owned(), kind, asked: asked.collect() }
     }
@@ -239,9 +306,20 @@ impl Question {
         !self.asked.iter().any(|asked| asked.sent)
     }
 
-    fn read(&self, from: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    fn read(&self, from: SocketAddr, bytes: &[u8]) -> Option<Read> {
         let asked = self.asked.iter().find(|asked| asked.server == from)?;
-        answer(bytes, asked.id, &self.name, self.kind)
+        let answer = answer(bytes, asked.id, &self.name, self.kind)?;
+        Some(match echoes(bytes, &asked.query(self.kind)?) {
+            true => Read::Whole(answer),
+            false => Read::Respelled,
+        })
+    }
+
+    /// Whether nothing but other letters was heard from any server.
+    fn is_respelled_by_all(&self) -> bool {
+        let respelled =
+            |asked: &Asked| matches!(asked.fault, Some(NameError::Failed(_, RESPELLED)));
+        self.asked.iter().all(respelled)
     }
 
     fn blame(&mut self, server: SocketAddr, fault: NameError) {

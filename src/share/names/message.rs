@@ -36,6 +36,21 @@ pub fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
+/// `name` with its letters large or small by `coin`, 48 tosses of it: whoever forges an answer without having seen
+/// the question must guess them too (draft-vixie-dnsext-dns0x20).
+pub fn spelled(name: &str, coin: u64) -> String {
+    let mut tosses = (0..48).map(|toss| coin >> toss & 1 == 1);
+    let mut large = |c: char| c.is_ascii_alphabetic() && tosses.next() == Some(true);
+    name.chars().map(|c| if large(c) { c.to_ascii_uppercase() } else { c }).collect()
+}
+
+/// Whether a reply has the question just as `query` has it, letter by letter.
+pub fn echoes(reply: &[u8], query: &[u8]) -> bool {
+    const HEADER: usize = 12;
+    let question = query.get(HEADER..).unwrap_or_default();
+    reply.get(HEADER..).is_some_and(|asked| asked.starts_with(question))
+}
+
 /// `None`: not an answer to this question (garbage, or somebody else's). Names are alike in any
 /// case: some servers give it back as they like.
 pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {

@@ -18,7 +18,7 @@ mod scripted;
 mod tests;
 
 use crate::config::Endpoint;
-use crate::retry::{Clock, Deadline, Stopped, seconds};
+use crate::retry::{Clock, Deadline, Span, Stopped, seconds};
 use crate::stop::Stop;
 use ask::Asker;
 use files::{ResolvConf, in_hosts};
@@ -27,6 +27,7 @@ use nix::net::if_::if_nametoindex;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wire::{Sockets, Wire};
 
@@ -134,13 +135,73 @@ impl Resolver<'_> {
     /// # Errors
     /// See [`NameError`]; all may pass.
     pub fn resolve(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
-        resolve(self.root, endpoint, until, self.clock, &mut Sockets::new(self.clock, self.stop))
+        let (root, clock) = (self.root, self.clock);
+        LETTERS.by_turns(|spelling| {
+            let mut wire = Sockets::new(clock, self.stop);
+            let result = resolve(root, endpoint, spelling, until, clock, &mut wire);
+            (result, until.passed(clock))
+        })
+    }
+}
+
+/// The letters in which names are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// Large and small at random, which a forger of answers must guess.
+    Mixed,
+    /// As written.
+    Plain,
+}
+
+/// Which letters the next look-up of this process has.
+static LETTERS: Letters = Letters::new();
+
+/// Some name servers know no name in mixed letters, give it back in others, or are silent. What has failed in the
+/// ones is asked for in the others, the first time at once; a name that does not exist is not asked for twice each
+/// time.
+struct Letters {
+    plain: AtomicBool,
+    /// Both have been tried.
+    both: AtomicBool,
+}
+
+impl Letters {
+    const fn new() -> Self {
+        Self { plain: AtomicBool::new(false), both: AtomicBool::new(false) }
+    }
+
+    /// What `ask` finds in the letters whose turn it is; it also tells whether time is up.
+    fn by_turns(
+        &self,
+        mut ask: impl FnMut(Spelling) -> (Result<Found, NameError>, bool),
+    ) -> Result<Found, NameError> {
+        let plain = self.plain.load(Ordering::Relaxed);
+        let spelling = |plain| if plain { Spelling::Plain } else { Spelling::Mixed };
+        let (result, is_late) = ask(spelling(plain));
+        let Err(
+            NameError::Silent(..)
+            | NameError::NoSuchName(_)
+            | NameError::NoAddress(_)
+            | NameError::Failed(..),
+        ) = result
+        else {
+            return result;
+        };
+        self.plain.store(!plain, Ordering::Relaxed);
+        if is_late || self.both.swap(true, Ordering::Relaxed) {
+            return result;
+        }
+        match ask(spelling(!plain)).0 {
+            Err(stopped @ NameError::Stopped(_)) => Err(stopped),
+            found => found.or(result),
+        }
     }
 }
 
 fn resolve(
     root: &Path,
     endpoint: &Endpoint,
+    spelling: Spelling,
     until: Deadline,
     clock: &dyn Clock,
     wire: &mut dyn Wire,
@@ -163,13 +224,14 @@ fn resolve(
         }
         Err(_) => return Err(NameError::NoServers("cannot be read")),
     };
-    usable(look_up(&conf, name, until, clock, wire)?, true)
+    usable(look_up(&conf, name, spelling, until, clock, wire)?, true)
 }
 
 /// Asks for `name`, and for what search domains make of it.
 fn look_up(
     conf: &ResolvConf,
     name: &str,
+    spelling: Spelling,
     until: Deadline,
     clock: &dyn Clock,
     wire: &mut dyn Wire,
@@ -177,9 +239,9 @@ fn look_up(
     if conf.servers.is_empty() {
         return Err(NameError::NoServers("names no name server"));
     }
-    let mut asker = Asker::new(&conf.servers, clock, wire);
+    let mut asker = Asker::new(&conf.servers, spelling, clock, wire);
     let candidates = conf.candidates(name);
-    let mut left = candidates.len() as u32;
+    let mut left = candidates.len();
     let mut error = None;
     for candidate in &candidates {
         let as_it_is = candidate == name;
@@ -188,7 +250,7 @@ fn look_up(
         // only an answer leads on from it: what a search domain makes of it may be another machine.
         let share = if as_it_is { 1 } else { left };
         left -= 1;
-        match asker.addresses(candidate, until.within(clock, until.left(clock) / share)) {
+        match asker.addresses(candidate, until.within(clock, until.left(clock).part(share))) {
             Ok(found) => return Ok(found),
             Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
             Err(e) => {

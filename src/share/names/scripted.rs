@@ -4,7 +4,7 @@
 use super::files::ResolvConf;
 use super::message::test::{address, alias, reply};
 use super::wire::{Heard, Wire};
-use super::{Found, NameError, look_up, resolve, usable};
+use super::{Found, NameError, Spelling, look_up, resolve, usable};
 use crate::config::Endpoint;
 use crate::retry::{Clock, Deadline, Stopped};
 use nix::errno::Errno;
@@ -44,7 +44,10 @@ impl Random {
 pub struct Query {
     pub at: Duration,
     pub to: IpAddr,
+    /// In small letters.
     pub name: String,
+    /// As it was asked for.
+    pub spelled: String,
     pub kind: TYPE,
     pub id: u16,
     pub bytes: Vec<u8>,
@@ -55,7 +58,7 @@ pub struct Query {
 
 impl Query {
     pub fn reply(&self, change: impl FnOnce(&mut Packet<'static>)) -> Vec<u8> {
-        reply(self.id, &self.name, self.kind, change)
+        reply(self.id, &self.spelled, self.kind, change)
     }
 
     /// Those of `addresses` that are of the kind asked for.
@@ -151,7 +154,7 @@ impl<'a> World<'a> {
     /// Looks `name` up within `window`; also how long that took, to the nanosecond.
     pub fn look_up(&self, name: &str, window: Duration) -> (Result<Found, NameError>, Duration) {
         self.timed(window, |until| {
-            usable(look_up(&self.conf, name, until, self, &mut &*self)?, true)
+            usable(look_up(&self.conf, name, Spelling::Mixed, until, self, &mut &*self)?, true)
         })
     }
 
@@ -163,7 +166,9 @@ impl<'a> World<'a> {
         window: Duration,
     ) -> (Result<Found, NameError>, Duration) {
         let endpoint = Endpoint::Name(name.to_owned());
-        self.timed(window, |until| resolve(root, &endpoint, until, self, &mut &*self))
+        self.timed(window, |until| {
+            resolve(root, &endpoint, Spelling::Mixed, until, self, &mut &*self)
+        })
     }
 
     fn timed(
@@ -189,13 +194,14 @@ impl<'a> World<'a> {
     fn take_in(&self, to: SocketAddr, bytes: &[u8], by_tcp: bool) -> Query {
         let packet = Packet::parse(bytes).unwrap();
         let question = packet.questions.first().unwrap();
-        let (name, to) = (question.qname.to_string(), to.ip());
+        let (spelled, to) = (question.qname.to_string(), to.ip());
+        let name = spelled.to_lowercase();
         let QTYPE::TYPE(kind) = question.qtype else { panic!("{question:?}") };
         let mut state = self.state.borrow_mut();
         let same = |q: &&Query| (q.to, q.kind, q.by_tcp) == (to, kind, by_tcp) && q.name == name;
         let repeats = state.queries.iter().filter(same).count();
         let (id, at, bytes) = (packet.id(), state.now, bytes.to_vec());
-        let query = Query { at, to, name, kind, id, bytes, by_tcp, repeats };
+        let query = Query { at, to, name, spelled, kind, id, bytes, by_tcp, repeats };
         state.queries.push(query.clone());
         assert!(state.queries.len() < 1000, "floods");
         query

@@ -7,7 +7,7 @@ use super::message::test::{address as record, alias, reply};
 use super::scripted::{Does, Query, Random, TRIP, World, refused, says, silence};
 use super::*;
 use crate::stop::SystemClock;
-use simple_dns::{PacketFlag, RCODE, TYPE};
+use simple_dns::{Packet, PacketFlag, RCODE, TYPE};
 use std::cell::Cell;
 use std::fs;
 use std::net::UdpSocket;
@@ -406,12 +406,56 @@ fn an_address_that_no_server_can_have_is_refused_and_loopback_only_from_dns() {
 }
 
 #[test]
-fn an_answer_in_another_case_counts() {
+fn names_are_asked_for_in_letters_that_a_forger_must_guess() {
+    let world = World::new(TWO, |_| silence());
+    for _ in 0..10 {
+        let _ = look_up(&world);
+    }
+    let queries = world.queries();
+    let mut spelled: Vec<&str> = queries.iter().map(|q| q.spelled.as_str()).collect();
+    let all = spelled.len();
+    spelled.sort_unstable();
+    spelled.dedup();
+    // Repeated questions keep their letters; there are two servers and ten questions.
+    assert_eq!(spelled.len(), 20, "of {all}: {spelled:?}");
+    assert!(spelled.iter().all(|name| name.eq_ignore_ascii_case(NAME)));
+    // Its own records may have any letters, and so may an alias on the way.
     let world = World::new(ONE, |q| {
-        let upper = Query { name: q.name.to_uppercase(), ..q.clone() };
-        says(upper.addresses(&["10.0.1.12"]))
+        says(q.reply(|p| {
+            p.answers.push(alias(&q.name.to_uppercase(), "OTHER.example"));
+            p.answers.push(record("other.EXAMPLE", "10.0.1.12"));
+        }))
     });
     assert_eq!(look_up(&world), outcome(GOOD, 1, 1));
+}
+
+#[test]
+fn an_answer_in_other_letters_is_asked_for_again_over_tcp() {
+    let lower = |q: &Query| Query { spelled: q.name.clone(), ..q.clone() };
+    let forged = |q: &Query| says(lower(q).addresses(&[FORGED]));
+    // A server that spells as it likes does so over TCP too.
+    let world = World::new(ONE, forged).tcp(|q| Some((TRIP, lower(q).addresses(&["10.0.1.12"]))));
+    assert_eq!(look_up(&world), outcome(GOOD, 2, 1));
+    // What a forger brings about does not use up the question over TCP that a truncated answer needs.
+    let first = Cell::new(true);
+    let both = |q: &Query| {
+        let truncated = Does::Send(TRIP * 2, truncated_bytes(q));
+        [forged(q), vec![truncated]].concat()
+    };
+    let world = World::new(ONE, both).tcp(|q| {
+        let lost = first.replace(false);
+        (!lost).then(|| (TRIP, q.addresses(&["10.0.1.12"])))
+    });
+    assert_eq!(look_up(&world).0, GOOD);
+    // Without TCP it is believed in nothing, and the server is heard once it speaks for itself.
+    let both = |q: &Query| [forged(q), good(q)].concat();
+    assert_eq!(look_up(&World::new(ONE, both)), outcome(GOOD, 601, 2));
+    let (result, _, _) = look_up(&World::new(ONE, forged));
+    assert_eq!(
+        result,
+        "name server 10.0.0.2 answers with the name spelled in other letters than it was asked for, as a \
+         forger would, and does not give it over TCP"
+    );
 }
 
 // ---- garbage ----
@@ -435,7 +479,7 @@ fn garbage(query: &Query) -> Vec<Vec<u8>> {
         cut,
         query.bytes.clone(),
         forged(|q| q.id ^= 1),
-        forged(|q| q.name = "fs-2.efs.eu-west-1.amazonaws.com".into()),
+        forged(|q| q.spelled = "fs-2.efs.eu-west-1.amazonaws.com".into()),
         forged(|q| q.kind = TYPE::TXT),
     ]
 }
@@ -626,14 +670,15 @@ fn on_loopback_an_answer_is_found_and_a_closed_port_is_told() {
         let mut buffer = [0; 512];
         let (_, peer) = server.recv_from(&mut buffer).unwrap();
         let id = u16::from_be_bytes([buffer[0], buffer[1]]);
-        let answer = reply(id, NAME, TYPE::A, |p| p.answers.push(record(NAME, "10.0.1.12")));
+        let asked = Packet::parse(&buffer).unwrap().questions[0].qname.to_string();
+        let answer = reply(id, &asked, TYPE::A, |p| p.answers.push(record(NAME, "10.0.1.12")));
         server.send_to(&answer, peer).unwrap();
     });
     let stop = Stop::install().unwrap();
     let clock = SystemClock::new(std::time::Instant::now(), &stop);
     let until = Deadline::after(&clock, millis(60_000));
     let mut sockets = Sockets::new(&clock, &stop);
-    let mut asker = Asker::new(&[address], &clock, &mut sockets);
+    let mut asker = Asker::new(&[address], Spelling::Mixed, &clock, &mut sockets);
     assert_eq!(told(asker.addresses(NAME, until)), "10.0.1.12 by name server 127.0.0.1");
     thread.join().unwrap();
     // Its port is closed now.
@@ -816,4 +861,38 @@ fn whatever_the_other_completions_get_the_right_one_has_its_share() {
         let turns = (WINDOW.as_millis() / TURN.as_millis()) as usize;
         assert!(sent <= turns + 3 * 2 * count, "{sent} datagrams: {case}");
     }
+}
+
+#[test]
+fn what_fails_in_mixed_letters_is_asked_for_as_it_is_written_and_from_then_on_by_turns() {
+    use Spelling::{Mixed, Plain};
+    let asked = std::cell::RefCell::new(vec![]);
+    let server = "10.0.0.2".parse().unwrap();
+    let letters = Letters::new();
+    let look_up = |known: &[Spelling], is_late| {
+        asked.borrow_mut().clear();
+        let found = letters.by_turns(|spelling| {
+            asked.borrow_mut().push(spelling);
+            let found = Found { addresses: vec![server], by: By::Server(server) };
+            let denied = NameError::NoSuchName(server);
+            (known.contains(&spelling).then_some(found).ok_or(denied), is_late)
+        });
+        (found.is_ok(), asked.borrow().clone())
+    };
+    assert_eq!(look_up(&[Mixed], false), (true, vec![Mixed]));
+    // Where there is no time left, it is the next look-up's turn.
+    assert_eq!(look_up(&[Plain], true), (false, vec![Mixed]));
+    assert_eq!(look_up(&[Plain], false), (true, vec![Plain]));
+    assert_eq!(look_up(&[], false), (false, vec![Plain, Mixed]));
+    // A name that does not exist costs each look-up one question.
+    assert_eq!(look_up(&[], false), (false, vec![Mixed]));
+    assert_eq!(look_up(&[], false), (false, vec![Plain]));
+    assert_eq!(look_up(&[], false), (false, vec![Mixed]));
+    let letters = Letters::new();
+    let mut calls = 0;
+    let gone = letters.by_turns(|_| {
+        calls += 1;
+        (Err(NameError::NoServers("does not exist")), false)
+    });
+    assert_eq!((gone, calls), (Err(NameError::NoServers("does not exist")), 1));
 }

@@ -1,7 +1,8 @@
 """How the rows of the fault matrix, faults.toml, are carried out: the words in which a row says what
 breaks, and the outcome that each row's run is held against."""
-import contextlib, ctypes, json, os, re, subprocess, time, tomllib
+import contextlib, ctypes, ipaddress, json, os, re, subprocess, time, tomllib
 from rig import *
+from scenarios_state import Automount
 
 OTHER_NET = "10.9.0.1"
 V6_SERVER, V6_CLIENT = "fd00:1::1", "fd00:1::2"
@@ -101,8 +102,17 @@ def listener(kind):
     return lambda stack: stack.enter_context(kind(SERVER, 2050))
 
 
+def knows_server():
+    """Does the kernel's NFS client have a client of the server?"""
+    lines = sh("cat /proc/fs/nfsfs/servers 2>/dev/null; true").splitlines()
+    return any(line.split()[1] == ipaddress.ip_address(SERVER).packed.hex() for line in lines if line.startswith("v4"))
+
+
 def exported(old, new):
+    """The server exports in another way. What came before must have hung up: a mount joins the connection of a client that
+    its state manager still holds, with the port that it has."""
     def given(stack):
+        until(lambda: not knows_server(), "the kernel still has a client of the server")
         exports(EXPORTS.replace(old, new))
         stack.callback(exports, EXPORTS)
     return given
@@ -186,6 +196,17 @@ def mounted_before(how):
     return given
 
 
+def automount(stack):
+    stack.enter_context(Automount(POINT))
+
+
+def served(command):
+    """Something is done in what the server exports."""
+    def given(_):
+        sh(f"cd /export && {command}")
+    return given
+
+
 def many_mounts(stack):
     os.makedirs("/mnt/many")
     sh("mount -t tmpfs -o mode=0755 many /mnt/many")
@@ -264,7 +285,7 @@ def carry_out(row):
     if "attempt_timeout" in row:
         head += f'\nattempt_timeout = "{row["attempt_timeout"]}"'
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: sh(f"timeout 3 umount -f {point} || umount -l {point}", check_=False) if mounted(point) else None)
+        stack.callback(lambda: take_away(point) if mounted(point) else None)
         config(share.pop("endpoint", NAME), head, **{key: toml(value) for key, value in share.items()})
         given = row.get("given", [])
         for expression in [given] if isinstance(given, str) else given:

@@ -35,6 +35,6 @@ def run(before):
 
 
 if __name__ == "__main__":
-    import scenarios_session, scenarios_faults, scenarios_admin, scenarios_tunnel, faults  # noqa: F401  (they register themselves)
+    import scenarios_identity, scenarios_session, scenarios_faults, scenarios_admin, scenarios_tunnel, scenarios_client, scenarios_state, faults  # noqa: F401  (they register themselves)
     rig.set_up()
     run(rig.clean)

@@ -64,7 +64,13 @@ def _():
 @scenario("unmount takes away what it finds, keeps a mount point that it did not make, and what is not the share")
 def _():
     expect(agent("unmount"), 0, rf"not mounted: {NAME}:/ on /mnt/efs_share; nothing was done")
+    expect(agent(), 0)
+    expect(agent("unmount"), 0, "unmounted ")
+    expect_clean()
+    # Made and removed by a run; what is there now is somebody's.
     os.mkdir(POINT)
+    expect(agent("unmount"), 0, "not mounted: ")
+    check(os.path.isdir(POINT), "a folder was removed that nobody had made for a share")
     expect(agent(), 0)
     expect(agent("unmount"), 0, "unmounted ")
     check(os.path.isdir(POINT) and not mounted(), "the mount point was there before")
@@ -73,6 +79,97 @@ def _():
     check([m["source"] for m in mounted()] == ["mine"], mounted())
     sh(f"umount {POINT}")
     expect(agent("unmount", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 77, "only root can unmount")
+
+
+@scenario("what this boot has mounted is known to unmount, status and check, wherever the config has gone")
+def _():
+    gone = rf"{NAME}:/ on {POINT}: mounted from {SERVER}.*\n  options: .*\n  it is not in the config: sudo efs-agent unmount takes it away\n"
+    left = rf"warning  mount point   {POINT}: {NAME}:/ is mounted there by an earlier run, and is not in the config .*\n +to mend it: sudo efs-agent unmount\n"
+    expect(agent("register"), 0)
+    # Its mount point is another one in the config by now; a run with that keeps the first in mind.
+    expect(agent(), 0, "mounted ")
+    config(mount_point='"/mnt/other"', root_mode='"1777"')
+    for mounted_too in (False, True):
+        if mounted_too:
+            expect(agent(), 0, f"mounted {NAME}:/ on /mnt/other")
+        expect(agent("status"), 0 if mounted_too else 1, gone)
+        expect(agent("check"), 0, left, r"a session start would succeed, if what the warnings say is meant \(exit 0\)\n$")
+        told = json.loads(agent("status", "--json").out)
+        check([(s["mount_point"], s["in_config"]) for s in told["shares"]] == [("/mnt/other", True), (POINT, False)], told)
+    expect(agent("unmount"), 0, rf"{NAME}:/ on {POINT} is not in the config, and was mounted by efs-agent", rf"unmounted {NAME}:/ on {POINT}",
+           rf"unmounted {NAME}:/ on /mnt/other")
+    expect_clean()
+    check(not os.path.lexists("/mnt/other") and not mounted("/mnt/other"), "the other is left")
+    # Another server in the config: what is there is not its share, but it is ours.
+    config()
+    expect(agent(), 0, "mounted ")
+    config(endpoint=SERVER, path='"/home"')
+    expect(agent("unmount"), 0, rf"unmounted {NAME}:/ on {POINT}", rf"not mounted: {SERVER}:/home on {POINT}; nothing was done")
+    expect_clean()
+    # No config any more, or one that cannot be used.
+    for broken, code, words in ((None, 78, "no config file: looked for "), ("endpoint", 78, rf"{CONFIG}:1:9: ")):
+        config()
+        expect(agent(), 0, "mounted ")
+        os.unlink(CONFIG) if broken is None else write(CONFIG, broken)
+        expect(agent("status"), code, words, gone)
+        check(json.loads(agent("status", "--json").out)["problem"], "no problem is told")
+        expect(agent("check"), 1, left, r"FAULT    config ")
+        expect(agent("unmount"), 0, rf"warning .*{words}.*; what efs-agent has mounted since this machine was booted is unmounted all the same",
+               rf"unmounted {NAME}:/ on {POINT}")
+        expect_clean()
+        expect(agent("unmount"), code, words)
+    # A run that is killed while another of its shares is awaited has left word of the first.
+    config(head=f'[[share]]\nendpoint = "{DEAD}"\nmount_point = "/mnt/other"')
+    sh("rm -r /run/efs-agent")
+    killed = start()
+    until(lambda: os.path.exists(STATUS), "nothing is remembered", 20)
+    killed.kill()
+    killed.communicate()
+    until(lambda: not agents(), "left behind", 5)
+    config(mount_point='"/mnt/other"')
+    expect(agent("status"), 1, gone, "no session start since this machine was booted\n$")
+    # Whatever stands in the file.
+    known = open(STATUS).read()
+    for odd in ("\ufeff" + known, "{"):
+        write(STATUS, odd)
+        json.loads(agent("status", "--json").out)
+    write(STATUS, known)
+    expect(agent("unmount"), 0, rf"unmounted {NAME}:/ on {POINT}", "not mounted: ")
+    expect_clean()
+    sh("rmdir /mnt/other; rm -r /run/efs-agent", check_=False)
+    for command in ("status", "check", "unmount"):
+        out = agent(command, "--config", "/tmp/a\x1b[31m\u202eb.toml").out
+        check("a [31m b.toml" in out and not re.search("[\x1b\u202e]", out), f"raw text: {out!r}")
+    # What somebody mounts there later is his, though it has the same place.
+    config()
+    expect(agent(), 0, "mounted ")
+    expect(agent("unmount"), 0, "unmounted ")
+    bare_mount(f"{SERVER}:/home", POINT, f"addr={SERVER}")
+    config(mount_point='"/mnt/other"')
+    expect(agent("unmount"), 0, "not mounted: ")
+    check(len(mounted()) == 1, "a mount of somebody else's was taken away")
+    sh(f"umount {POINT} && rmdir {POINT}")
+    # So is it where ours was unmounted by hand: the kernel gives its numbers to the next mount.
+    for other in ("-t tmpfs -o size=1m theirs", f"-t nfs4 -o vers=4.1 {SECOND}:/home"):
+        config()
+        expect(agent(), 0, "mounted ")
+        sh(f"umount {POINT}; mount {other} {POINT}")
+        expect(agent("--once"), 69, "is mounted there")
+        expect(agent("unmount"), 69, "which is not the share: left alone")
+        config(mount_point='"/mnt/other"')
+        expect(agent("unmount"), 0, "not mounted: ")
+        check(len(mounted()) == 1, "a mount of somebody else's was taken away")
+        sh(f"umount {POINT} && rmdir {POINT}; rm -r /run/efs-agent")
+    # Who sees other mounts than everybody else, and older ones, takes nothing of theirs away.
+    config()
+    inner = subprocess.Popen(["unshare", "--mount", "sh", "-c", "echo; read line; exec /usr/sbin/efs-agent unmount"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    inner.stdout.readline()
+    expect(agent(), 0, "mounted ")
+    out = inner.communicate("\n", timeout=60)[0]
+    check("this process has a mount namespace of its own: what is mounted for others stays" in out and len(mounted()) == 1, out)
+    expect(agent("unmount"), 0, "unmounted ")
+    expect_clean()
 
 
 @scenario("a share that a later mount hides is not called unmounted, nor up")
@@ -166,8 +263,6 @@ def _():
 
 @scenario("check goes through the chain, mounts nothing that stays, and says what is wrong with which link")
 def _():
-    shutil.rmtree("/opt/appstream/SessionScripts")
-    os.makedirs("/opt/appstream/SessionScripts")
     result = agent("check")
     expect(result, 1, r"ok +config +/etc/efs-agent/config.toml, shares: 1, deadline 25s \(", r"ok +privileges +root, and may mount",
            r"ok +kernel +Linux \S+ has NFS version 4", r"ok +mount point +/mnt/efs_share: can be made",
@@ -188,7 +283,7 @@ def _():
     expect(agent("check"), 0, rf"ok +mount point +/mnt/efs_share: mounted already, from {SERVER}", r"ok +writing +/mnt/efs_share: the streaming user could write")
     sh(f"umount {POINT} && rmdir {POINT}")
     told = json.loads(agent("check", "--json").out)
-    check(told["ok"] and {link["state"] for link in told["links"]} == {"ok"} and len(told["links"]) == 12, told)
+    check(told["ok"] and {link["state"] for link in told["links"]} == {"ok"} and len(told["links"]) == 13, told)
     for broken, words in (
             (lambda: srv_nft("tcp dport 2049 drop"), rf"FAULT +port +/mnt/efs_share: TCP 2049 to {SERVER} from {CLIENT} timed out.*\n +to mend it: the file system's security group"),
             (lambda: dns([]), r"FAULT +name +/mnt/efs_share: .* no such name \(NXDOMAIN\).*\n +to mend it: check the spelling"),
@@ -225,14 +320,38 @@ def _():
         sh("modprobe nfsv4")
 
 
-@scenario("the Elastic fleet's bundle starts a session from an empty folder, with and without run bits, and where it cannot write")
+@scenario("what a user has written and holds open is on the server after unmount, though root is kept out of his folder")
+def _():
+    program = "import sys, time; f = open(sys.argv[1], 'wb', buffering=0); f.write(b'x' * 3000000); print(flush=True); time.sleep(300)"
+    exports(EXPORTS.replace("no_root_squash", "root_squash"))
+    os.chown("/export", 1001, 1001)
+    os.chmod("/export", 0o700)
+    expect(agent(), 0, "mounted ")
+    user = subprocess.Popen(["python3", "-c", program, f"{POINT}/work"], user=1001, group=1001, extra_groups=[], cwd="/", stdout=subprocess.PIPE)
+    try:
+        user.stdout.readline()
+        # What comes to the server after the session has ended comes from a machine that is no longer there.
+        expect(agent("unmount"), 0, r"although it is in use by \d+ \(python3\): detached, so that they alone still see it; all that was written is on the server")
+        check(os.stat("/export/work").st_size == 3000000, f"on the server are {os.stat('/export/work').st_size} bytes")
+    finally:
+        user.kill()
+        user.wait()
+    expect_clean()
+
+
+@scenario("the Elastic fleet's bundle starts a session from an empty folder, with and without run bits, and where it cannot write or run")
 def _():
     scripts = "/opt/appstream/SessionScripts"
+    # Where a folder can be neither written nor run from, it is the next one that is tried.
+    noexec = {"/run/efs-agent": "mode=0700,noexec", "/var/lib/efs-agent": "mode=0700,noexec"}
 
     os.unlink(CONFIG)
-    for run_bits, writable in ((True, True), (False, True), (False, False)):
+    for run_bits, writable, closed in ((True, True, 0), (False, True, 0), (False, False, 0), (False, False, 1), (False, False, 2)):
         shutil.rmtree(scripts)
         os.makedirs(scripts)
+        for folder, options in list(noexec.items())[:closed]:
+            os.makedirs(folder, exist_ok=True)
+            sh(f"mount -t tmpfs -o {options} none {folder}")
         if not writable:
             sh(f"mount -t tmpfs -o mode=0755 none {scripts}")
         with zipfile.ZipFile("/rig/session-scripts.zip") as bundle:
@@ -251,3 +370,6 @@ def _():
         finally:
             if not writable:
                 sh(f"umount {scripts}")
+            sh("umount /run/efs-agent/program; rmdir /run/efs-agent/program", check_=False)
+            for folder in list(noexec)[:closed]:
+                sh(f"umount {folder}")

@@ -1,5 +1,5 @@
 """What a session start does when all is well, or becomes so."""
-import os, time
+import contextlib, fcntl, os, socket, subprocess, time
 from rig import *
 
 
@@ -65,10 +65,11 @@ def _():
         made, processes = calls(AGENT)
         print(f"{made} system calls, {processes} processes, {packets} packets, {size} bytes")
         expect_mounted()
-        if made <= 100:
+        if made <= 104:
             break
-    # What it came to when this was written: 100, 2, 46 and 8036 on Linux 5.10, 8124 on 6.12; a lost packet makes a few more.
-    check(made <= 100 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
+    # What it came to when this was written: 104, 2, 46 and 8036 on Linux 5.10, 8124 on 6.12; a lost packet makes a few more. Six of
+    # them are for who the machine is to its servers: the identity is read, and the mount is made under a host name of its own.
+    check(made <= 104 and processes == 2 and packets <= 56 and size <= 9500, "a start has become dearer")
 
 
 @scenario("the read-ahead is 15 times rsize")
@@ -238,11 +239,19 @@ def _():
     expect_mounted()
 
 
-@scenario("100 instances at the same moment on one server are all mounted")
+def locks_to_be_had(paths):
+    """Those of these files of which somebody else gets an exclusive lock at once."""
+    asks = ("import fcntl, sys\nfor path in sys.argv[1:]:\n try:\n  fcntl.lockf(open(path, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB); print(path)\n"
+            " except BlockingIOError: pass")
+    done = subprocess.run(["python3", "-c", asks, *paths], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
+
+
+@scenario("a fleet of one host name, started at the same moment on one server, is mounted everywhere, and each instance keeps its lock")
 def _():
-    # Each in a network and a host name of its own; the mount namespace is shared, as it must be. In life each
-    # has a kernel and a processor of its own, too: here all wait for one, so an attempt gets more time.
-    count = 100
+    # Each in a network of its own; the mount namespace is shared, as it must be. In life each has a kernel and a
+    # processor of its own, too: here all wait for one, so an attempt gets more time.
+    count = 100 if KILLS >= 10 else 25
     sh("sysctl -qw net.ipv4.ip_forward=1")
     srv(f"ip route add 10.2.0.0/16 via {CLIENT}")
     try:
@@ -255,16 +264,74 @@ def _():
             sh(f"ip -n i{n} -batch /run/batch")
             config(head='deadline = "3m"\nattempt_timeout = "1m"', file=f"/etc/efs-agent/i{n}.toml", mount_point=f'"/mnt/i{n}"')
         processes = [start("--config", f"/etc/efs-agent/i{n}.toml",
-                           wrap=["unshare", "--uts", "sh", "-c", f'hostname i{n}; exec nsenter --net=/run/netns/i{n} -- "$@"', "sh"])
+                           wrap=["nsenter", f"--net=/run/netns/i{n}", "--"])
                      for n in range(count)]
         outs = [process.communicate(timeout=200)[0] for process in processes]
         bad = [(p.returncode, out) for p, out in zip(processes, outs) if p.returncode]
         check(not bad, f"{len(bad)} of {count} failed, the first: {bad[:1]}")
         check(sum(len(mounted(f"/mnt/i{n}")) for n in range(count)) == count, "mounts are missing")
+        held = []
+        for n in range(count):
+            held.append(open(f"/mnt/i{n}/home/lock{n}", "w"))
+            fcntl.lockf(held[n], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        known = srv("sh -c 'grep -h ^name: /proc/fs/nfsd/clients/*/info'").split("\n")[:-1]
+        check(len(known) == len(set(known)) == count and all("efs-agent-" in name for name in known), f"the server knows {known}")
+        had = locks_to_be_had([f"/mnt/i{(n + 1) % count}/home/lock{n}" for n in range(count)])
+        check(not had, f"locks that are another's too: {had}")
+        for n in range(count):
+            held[n].write("x")
+            held[n].flush()
+            os.fsync(held[n].fileno())
+        for file in held:
+            file.close()
         took = sorted(float(re.search(r"in ([0-9.]+) s \(exit 0\)", out).group(1)) for out in outs)
-        print(f"figure: 100 mounted, the first in {took[0]:.2f} s, the median {took[50]:.2f} s, the last {took[-1]:.2f} s")
+        print(f"figure: {count} mounted, the first in {took[0]:.2f} s, the median {took[count // 2]:.2f} s, the last {took[-1]:.2f} s")
     finally:
         sh("umount /mnt/i* 2>/dev/null; rm -f /etc/efs-agent/i*.toml", check_=False)
         write("/run/batch", "".join(f"netns del i{n}\n" for n in range(count)))
         sh("ip -force -batch /run/batch", check_=False)
         srv("ip route del 10.2.0.0/16", check_=False)
+
+
+# Has every port of TCP and UDP that the kernel would give to a connection, and says so. A user needs no rights for it.
+TAKES_PORTS = """
+import socket, sys, time
+first, last = map(int, open("/proc/sys/net/ipv4/ip_local_port_range").read().split())
+kept = []
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for port in range(first, last + 1):
+        kept.append(socket.socket(socket.AF_INET, kind))
+        kept[-1].bind(("0.0.0.0", port))
+print("taken", flush=True)
+time.sleep(600)
+"""
+
+
+@scenario("a user who takes every port for connections keeps nobody from his files: the share comes from a port of root's")
+def _():
+    range_file = "/proc/sys/net/ipv4/ip_local_port_range"
+    before = open(range_file).read()
+    # As many as a process may have files open by default; the tenthousands of real machines take a user some processes more.
+    write(range_file, "50000 50300")
+    user = subprocess.Popen(["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups", "python3", "-c", TAKES_PORTS], stdout=subprocess.PIPE, text=True)
+    try:
+        check(user.stdout.readline() == "taken\n", "not taken")
+        expect(agent(), 0, "mounted ",
+               r"(?m)^.*warning .*other programs of this machine have taken every port for connections \(net.ipv4.ip_local_port_range\): "
+               "the share is mounted from a port that root alone can have$", within=6)
+        check("noresvport" not in mounted(POINT)[0]["options"], "not from a port of root's")
+        write(f"{POINT}/file", "work")
+        expect(agent(), 0, "already mounted")
+        sh(f"umount {POINT}")
+        expect(agent("check"), 1, r"(?m)^ok +trial mount")  # nothing is registered
+        # Without a port of root's either it is told what is the matter, and what to do.
+        taken = [socket.socket(socket.AF_INET, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) for _ in range(600, 1024)]
+        for number, one in enumerate(taken):
+            with contextlib.suppress(OSError):
+                one.bind(("0.0.0.0", 600 + number % 424))
+        config(endpoint=SERVER, head='deadline = "3s"')
+        expect(agent(), 75, rf"no connection to {SERVER} can be begun: other programs of this machine have taken every port for it "
+               r"\(net.ipv4.ip_local_port_range\); .*end the program that has taken them: ss -Htanp", within=5)
+    finally:
+        user.kill()
+        write(range_file, before)

@@ -85,12 +85,12 @@ def config_tls(**keys):
     config(**{"encryption_in_transit": "true", "trust": f'"{CA}"', "root_mode": '"1777"', **keys})
 
 
-def make_key():
-    """The RSA key of the share's tunnel, as a start of the machine leaves it."""
-    if not os.path.exists(KEY):
+def make_key(path=KEY):
+    """The RSA key of a share's tunnel, as a start of the machine leaves it."""
+    if not os.path.exists(path):
         os.makedirs("/run/efs-agent", exist_ok=True)
-        os.makedirs(os.path.dirname(KEY), mode=0o700, exist_ok=True)
-        with open(os.open(KEY, os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
             file.write(bytes.fromhex(json.load(open("/rig/efs-client-certificates.json"))["rsa_3072_key_pkcs8_der_hex"]))
 
 
@@ -121,6 +121,10 @@ def status():
     return json.loads(sh(f"{AGENT} status --json; true"))["shares"][0]["tunnel"]
 
 
+# Whom a tunnel becomes: one of those numbers, which nobody has.
+USERS = range(70000, 100000)
+
+
 def processes():
     """The tunnel's processes: pid, parent, user."""
     found = []
@@ -133,7 +137,7 @@ def processes():
 
 def worker():
     """The process that carries the data: the one without rights."""
-    found = [pid for pid, _, user in processes() if user == 65534]
+    found = [pid for pid, _, user in processes() if user in USERS]
     return found[0] if len(found) == 1 else None
 
 

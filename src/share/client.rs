@@ -1,0 +1,457 @@
+//! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner". Linux
+//! makes that of two things: an identity, if the kernel's NFS client was given one, and the host name of
+//! the process that calls mount(2). Two clients of one owner are one machine to the server: it ends the
+//! opens and locks of the first. And what one machine mounts twice under one owner, the kernel puts onto
+//! one connection.
+//!
+//! So the kernel gets an identity that no other machine has, once a boot; and each mount(2) is made under
+//! a host name that belongs to its way to the server alone. The name is the calling process's own (a UTS
+//! name space), so it touches no other mount, and nothing of it is left when that process ends.
+//!
+//! Here lives what both are, and where the identity stands. Nothing here mounts.
+
+use crate::aws::signature::hex;
+use crate::files;
+use crate::sys;
+use crate::text::misleads;
+use aws_lc_rs::digest::{SHA256, digest};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, stat};
+use nix::unistd::{read, write};
+use std::ffi::CString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What the names begin with by which a server's administrator knows whose they are.
+const PREFIX: &str = "efs-agent-";
+/// Of the network name space whose sysfs is mounted. There from Linux 5.3 on, once the module `nfs` is loaded.
+const NAMESPACE: &str = "/sys/fs/nfs/net/nfs_client/identifier";
+/// Linux heeds the file above from this version on; where both are set, it heeds that alone.
+const HEEDED_FROM: (u32, u32) = (5, 10);
+/// Of the whole machine. There once the module `nfs` is loaded.
+const PARAMETER: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
+/// Random for each boot of each machine, so that clones of one image differ.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Several machines in one, each with a network of its own, have the same boot id.
+const NETWORK: &str = "/proc/self/ns/net";
+/// Half of SHA-256, in hexadecimal digits: with what is before it, shorter than the longest host name (64).
+const DIGITS: usize = 32;
+
+/// How the bytes of a mount get to its server. What goes different ways must not share a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Straight, as they are, to this port of the server: at another one may be another server.
+    Plain(u16),
+    /// Through the tunnel that listens at this local port.
+    Tunnel(u16),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(port) => write!(f, "plain {port}"),
+            Self::Tunnel(port) => write!(f, "tunnel {port}"),
+        }
+    }
+}
+
+/// Who has set an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetBy {
+    /// A run of this program, in this boot.
+    EfsAgent,
+    /// Somebody else: a module option, the kernel's command line, sysfs.
+    Administrator,
+}
+
+/// The identity of the kernel's NFS client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// It has one.
+    Set {
+        /// As the kernel has it.
+        text: String,
+        /// The file that it stands in.
+        place: &'static str,
+        /// Who has set it.
+        by: SetBy,
+    },
+    /// It has none.
+    Unset {
+        /// The file that it should stand in.
+        place: &'static str,
+        /// Why it does not; nothing where nobody has tried yet.
+        why: Option<Errno>,
+    },
+    /// There is no NFS client in the kernel (or it is not loaded, where nobody has tried).
+    NoClient,
+}
+
+/// Who this machine is to its NFS servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// What the kernel puts before the host name.
+    pub identity: Identity,
+    /// NFS was mounted, by others, before the identity was set: these mounts keep the name that they have, and
+    /// what is mounted from the same address joins them.
+    pub earlier: bool,
+    /// What the host names are made of: no other machine, and no other network of this one, has it.
+    seed: String,
+}
+
+impl Client {
+    /// Sees to it that the kernel's NFS client has an identity; one that it has is kept. Where the NFS client is
+    /// not loaded yet it is told to `load`, since the files are not there before. `root` is `/` outside of
+    /// tests.
+    pub fn establish(root: &Path, load: &dyn Fn()) -> Self {
+        Self::on(root, sys::kernel_release, load)
+    }
+
+    fn on(root: &Path, release: fn() -> String, load: &dyn Fn()) -> Self {
+        let mut identity = Identity::on(root, release);
+        if identity == Identity::NoClient {
+            load();
+            identity = Identity::on(root, release);
+        }
+        // It is loaded all the same: its files are hidden.
+        if identity == Identity::NoClient && has_client(root) {
+            identity = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        }
+        // A machine that does not tell gets a name for this run alone: it is nobody else's either.
+        let boot = boot_id(root, &identity);
+        let seed = match &boot {
+            Ok(boot) => boot.clone(),
+            Err(_) => format!("{:016x}{:016x}", sys::random(), sys::random()),
+        };
+        let mut earlier = false;
+        if let Identity::Unset { place, .. } = identity {
+            earlier = has_mounts(root);
+            identity = match boot.and_then(|boot| give(root, place, &format!("{PREFIX}{boot}"))) {
+                Ok((text, place)) => Identity::Set { text, place, by: SetBy::EfsAgent },
+                Err(errno) => Identity::Unset { place, why: Some(errno) },
+            };
+        }
+        let network = stat(&below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
+        Self { identity, earlier, seed: format!("{seed} {network}") }
+    }
+
+    /// The host name under which a mount that takes this way introduces itself: always the same in one boot.
+    pub fn host_name(&self, way: Way) -> CString {
+        let digest = hex(digest(&SHA256, format!("{} {way}", self.seed).as_bytes()).as_ref());
+        let digits = digest.get(..DIGITS).unwrap_or_default();
+        CString::new(format!("{PREFIX}{digits}")).unwrap_or_default()
+    }
+
+    /// One of a machine without a kernel.
+    #[cfg(any(test, fuzzing))]
+    pub fn fake() -> &'static Self {
+        static FAKE: Client =
+            Client { identity: Identity::NoClient, earlier: false, seed: String::new() };
+        &FAKE
+    }
+}
+
+impl Identity {
+    /// The identity that there is. Changes nothing.
+    pub fn read(root: &Path) -> Self {
+        Self::on(root, sys::kernel_release)
+    }
+
+    fn on(root: &Path, release: fn() -> String) -> Self {
+        let namespace = line(root, NAMESPACE);
+        if let Ok(text) = &namespace
+            && boot_of(text).is_some()
+        {
+            // A run writes there only where it is heeded, and nothing of an image is there.
+            return Self::Set { text: text.clone(), place: NAMESPACE, by: SetBy::EfsAgent };
+        }
+        let heeded = namespace.is_ok() && sys::is_at_least(&release(), HEEDED_FROM);
+        let parameter = line(root, PARAMETER);
+        match (namespace, parameter) {
+            (Ok(text), _) if heeded && !text.is_empty() => {
+                Self::Set { text, place: NAMESPACE, by: SetBy::Administrator }
+            }
+            (_, Ok(text)) if !text.is_empty() => {
+                // It may have come with an image.
+                let ours =
+                    boot_of(&text).is_some_and(|boot| this_boot(root).as_deref() == Ok(boot));
+                let by = if ours { SetBy::EfsAgent } else { SetBy::Administrator };
+                Self::Set { text, place: PARAMETER, by }
+            }
+            (Err(Errno::ENOENT), Err(Errno::ENOENT)) => Self::NoClient,
+            (_, parameter) if heeded || parameter == Err(Errno::ENOENT) => {
+                Self::Unset { place: NAMESPACE, why: None }
+            }
+            _ => Self::Unset { place: PARAMETER, why: None },
+        }
+    }
+
+    /// What there is to know of it, in one sentence; `host` is the machine's host name.
+    pub fn told(&self, host: &str) -> String {
+        match self {
+            Self::Set { text, place, by: SetBy::EfsAgent } => format!(
+                "the NFS client's identity is {text} (set by efs-agent for this boot, in {place}); \
+                 that the host name is {host} does not matter"
+            ),
+            Self::Set { text, place, by: SetBy::Administrator } => format!(
+                "the NFS client's identity is {text} (set by an administrator, in {place}: kept); it must \
+                 be another on each machine"
+            ),
+            Self::Unset { place, why } => {
+                let why = why.map(|errno| format!(" ({place}: {})", errno.desc().to_lowercase()));
+                format!(
+                    "the kernel's NFS client has no identity{}: the shares of efs-agent have names of their \
+                     own all the same, but what other programs mount over NFS is known to its server as {host} \
+                     alone, and another machine of that host name would take its locks",
+                    why.unwrap_or_default()
+                )
+            }
+            Self::NoClient => "the kernel's NFS client is not loaded yet".to_owned(),
+        }
+    }
+
+    /// What makes it one, where somebody would have to do so.
+    pub fn cure(&self) -> Option<String> {
+        match self {
+            Self::Unset { place, .. } => {
+                Some(format!("let root write {place}, or give each machine a host name of its own"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether the kernel has the NFS client of version 4.
+fn has_client(root: &Path) -> bool {
+    let known = files::whole(&below(root, "/proc/filesystems")).unwrap_or_default();
+    String::from_utf8_lossy(&known).lines().any(|line| line.trim_end().ends_with("\tnfs4"))
+}
+
+/// Whether the kernel's client of NFSv4 has a server already.
+fn has_mounts(root: &Path) -> bool {
+    let servers = files::whole(&below(root, "/proc/fs/nfsfs/servers")).unwrap_or_default();
+    String::from_utf8_lossy(&servers).lines().any(|line| line.starts_with("v4 "))
+}
+
+/// The boot id that an identity of this program's is made of.
+fn boot_of(text: &str) -> Option<&str> {
+    let boot = text.strip_prefix(PREFIX)?;
+    (boot.len() == 32 && boot.bytes().all(|b| b.is_ascii_hexdigit())).then_some(boot)
+}
+
+/// The boot id, without its dashes.
+fn this_boot(root: &Path) -> Result<String, Errno> {
+    let boot = line(root, BOOT_ID)?.replace('-', "");
+    if boot_of(&format!("{PREFIX}{boot}")).is_some() { Ok(boot) } else { Err(Errno::EINVAL) }
+}
+
+/// The same, from the identity of the name space where that is of this program's: it saves reading a file.
+fn boot_id(root: &Path, identity: &Identity) -> Result<String, Errno> {
+    match identity {
+        Identity::Set { text, place: NAMESPACE, .. } if boot_of(text).is_some() => {
+            Ok(boot_of(text).unwrap_or_default().to_owned())
+        }
+        _ => this_boot(root),
+    }
+}
+
+/// Writes an identity where it belongs, or if that cannot be, where the kernel looks too; says where.
+fn give(root: &Path, place: &'static str, text: &str) -> Result<(String, &'static str), Errno> {
+    let put = |place| {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = openat(AT_FDCWD, &below(root, place), flags, Mode::empty())?;
+        match write(&file, text.as_bytes())? {
+            n if n == text.len() => Ok((text.to_owned(), place)),
+            _ => Err(Errno::EIO),
+        }
+    };
+    put(place).or_else(|errno| match place {
+        PARAMETER => Err(errno),
+        _ => put(PARAMETER).map_err(|_| errno),
+    })
+}
+
+/// The one line of a file of the kernel's; empty where the kernel has nothing there.
+fn line(root: &Path, path: &str) -> Result<String, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = openat(AT_FDCWD, &below(root, path), flags, Mode::empty())?;
+    let mut bytes = [0; 256];
+    let n = read(&file, &mut bytes)?;
+    let text = String::from_utf8_lossy(bytes.get(..n).unwrap_or_default());
+    let text: String = text.trim().chars().filter(|c| !misleads(*c)).collect();
+    Ok(if text == "(null)" { String::new() } else { text })
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const BOOT: &str = "0f9d2c1e-5b7a-4c3d-8e6f-a1b2c3d4e5f6\n";
+    const OURS: &str = "efs-agent-0f9d2c1e5b7a4c3d8e6fa1b2c3d4e5f6";
+
+    /// A machine of this boot whose kernel has these in its two places; `None`: there is no such file.
+    fn machine(namespace: Option<&str>, parameter: Option<&str>) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            (NAMESPACE, namespace),
+            (PARAMETER, parameter),
+            (BOOT_ID, Some(BOOT)),
+            (NETWORK, Some("")),
+        ];
+        for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path, text?))) {
+            let path = below(dir.path(), path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    const NEW: fn() -> String = || "5.10.0-46-cloud-amd64".into();
+    const BETWEEN: fn() -> String = || "5.4.301-224.amzn2.x86_64".into();
+    const OLD: fn() -> String = || "4.18.0-553.el8_10.x86_64".into();
+
+    fn set(text: &str, place: &'static str, by: SetBy) -> Identity {
+        Identity::Set { text: text.into(), place, by }
+    }
+
+    #[test]
+    fn a_kernel_without_an_identity_gets_that_of_the_boot_and_the_next_run_finds_it() {
+        for (release, namespace, parameter, place) in [
+            (NEW, Some("(null)\n"), Some("\n"), NAMESPACE),
+            (NEW, Some("(null)\n"), None, NAMESPACE),
+            (OLD, None, Some("\n"), PARAMETER),
+            (BETWEEN, Some("(null)\n"), Some("\n"), PARAMETER),
+            (BETWEEN, Some("not heeded\n"), Some("\n"), PARAMETER),
+        ] {
+            let dir = machine(namespace, parameter);
+            assert_eq!(Identity::on(dir.path(), release), Identity::Unset { place, why: None });
+            let first = Client::on(dir.path(), release, &|| ());
+            assert_eq!(first.identity, set(OURS, place, SetBy::EfsAgent));
+            assert_eq!(fs::read_to_string(below(dir.path(), place)).unwrap().trim(), OURS);
+            assert_eq!(Client::on(dir.path(), release, &|| ()), first);
+        }
+    }
+
+    #[test]
+    fn one_that_an_administrator_has_set_is_kept_wherever_it_stands() {
+        for (release, namespace, parameter, place) in [
+            (NEW, Some("lab-42\n"), Some("\n"), NAMESPACE),
+            (NEW, Some("(null)\n"), Some("lab-42\n"), PARAMETER),
+            (OLD, None, Some("lab-42\n"), PARAMETER),
+            (NEW, Some("lab-42\n"), Some("other\n"), NAMESPACE),
+            (BETWEEN, Some("other\n"), Some("lab-42\n"), PARAMETER),
+        ] {
+            let dir = machine(namespace, parameter);
+            let client = Client::on(dir.path(), release, &|| ());
+            assert_eq!(client.identity, set("lab-42", place, SetBy::Administrator));
+            let kept = |path, text: Option<&str>| {
+                assert_eq!(fs::read_to_string(below(dir.path(), path)).ok().as_deref(), text);
+            };
+            kept(NAMESPACE, namespace);
+            kept(PARAMETER, parameter);
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named_with_the_risk_and_the_names_hold_all_the_same() {
+        let dir = machine(None, None);
+        fs::create_dir_all(below(dir.path(), PARAMETER)).unwrap();
+        let client = Client::on(dir.path(), OLD, &|| ());
+        let unset = client.identity.clone();
+        assert_eq!(unset, Identity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
+        let text = unset.told("ip-10-0-0-2");
+        assert!(
+            text.starts_with(
+                "the kernel's NFS client has no identity (/sys/module/nfs/parameters/nfs4_unique_id: is a \
+                 directory): the shares of efs-agent have names of their own all the same"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("known to its server as ip-10-0-0-2 alone"), "{text}");
+        assert!(unset.cure().is_some_and(|cure| cure.contains(PARAMETER)));
+        assert_eq!(
+            client.host_name(Way::Plain(2049)),
+            Client::on(dir.path(), OLD, &|| ()).host_name(Way::Plain(2049))
+        );
+    }
+
+    #[test]
+    fn without_an_nfs_client_nothing_is_written() {
+        let dir = machine(None, None);
+        let client = Client::on(dir.path(), NEW, &|| ());
+        assert_eq!(client.identity, Identity::NoClient);
+        assert!(!below(dir.path(), "/sys").exists());
+        assert!(client.host_name(Way::Plain(2049)).to_str().unwrap().starts_with(PREFIX));
+    }
+
+    #[test]
+    fn a_client_whose_files_are_hidden_is_told_of_and_so_are_mounts_of_before() {
+        let dir = machine(None, None);
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(below(dir.path(), path).parent().unwrap()).unwrap();
+            fs::write(below(dir.path(), path), text).unwrap();
+        };
+        write("/proc/filesystems", "nodev\tnfs\nnodev\tnfs4\n");
+        let client = Client::on(dir.path(), NEW, &|| ());
+        let hidden = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        assert_eq!((client.identity, client.earlier), (hidden, false));
+        write(NAMESPACE, "(null)\n");
+        write("/proc/fs/nfsfs/servers", "NV SERVER   PORT USE HOSTNAME\nv4 0a000001  801   1 x\n");
+        assert!(Client::on(dir.path(), NEW, &|| ()).earlier);
+        assert!(!Client::on(dir.path(), NEW, &|| ()).earlier, "it has its identity now");
+    }
+
+    #[test]
+    fn the_client_is_loaded_where_it_is_not() {
+        let dir = machine(None, None);
+        let load = || {
+            fs::create_dir_all(below(dir.path(), NAMESPACE).parent().unwrap()).unwrap();
+            fs::write(below(dir.path(), NAMESPACE), "(null)\n").unwrap();
+        };
+        let client = Client::on(dir.path(), NEW, &load);
+        assert_eq!(client.identity, set(OURS, NAMESPACE, SetBy::EfsAgent));
+    }
+
+    #[test]
+    fn each_way_has_a_host_name_of_its_own_and_so_has_each_boot_and_each_network() {
+        let (a, b) = (machine(Some("(null)\n"), None), machine(Some("(null)\n"), None));
+        let (a, b) = (Client::on(a.path(), NEW, &|| ()), Client::on(b.path(), NEW, &|| ()));
+        let ways = [Way::Plain(2049), Way::Tunnel(40001), Way::Tunnel(40002)];
+        let mut names: Vec<CString> =
+            [&a, &b].iter().flat_map(|client| ways.map(|way| client.host_name(way))).collect();
+        assert_eq!(names[0], a.host_name(Way::Plain(2049)), "always the same");
+        for name in &names {
+            let name = name.to_str().unwrap();
+            assert!(name.starts_with(PREFIX) && name.len() <= 64, "{name}");
+        }
+        names.sort();
+        names.dedup();
+        // The boot id is the same: the two differ in their networks.
+        assert_eq!(names.len(), 6);
+    }
+
+    #[test]
+    fn a_module_option_that_looks_like_ours_may_have_come_with_the_image() {
+        let other = "efs-agent-00000000000000000000000000000000";
+        let dir = machine(Some("(null)\n"), Some(other));
+        let client = Client::on(dir.path(), NEW, &|| ());
+        assert_eq!(client.identity, set(other, PARAMETER, SetBy::Administrator));
+        assert!(client.seed.starts_with(&OURS[PREFIX.len()..]), "{}", client.seed);
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_tell_of_its_boot_gives_names_for_one_run() {
+        let dir = machine(Some("(null)\n"), None);
+        fs::remove_file(below(dir.path(), BOOT_ID)).unwrap();
+        let names = || Client::on(dir.path(), NEW, &|| ()).host_name(Way::Plain(2049));
+        assert_ne!(names(), names());
+        let unset = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        assert_eq!(Client::on(dir.path(), NEW, &|| ()).identity, unset);
+    }
+}
