@@ -20,7 +20,7 @@ use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
 use crate::share::client::Client;
 use crate::share::names::files::{ResolvConf, in_hosts};
 use crate::share::names::message::{Answer, answer, query};
-use crate::share::names::{By, Found, NameError, usable};
+use crate::share::names::{Answered, By, Found, NameError, usable};
 use crate::share::plan::mount_call;
 use crate::share::table::{self, Entry, Standing};
 use nix::libc;
@@ -430,7 +430,7 @@ pub fn hosts(data: &[u8]) {
     expected.insert(found.iter().filter(|address| address.is_ipv4()).count(), ADDRESS);
     assert_eq!(in_hosts(&more, NAME), expected);
     if !found.is_empty() {
-        serves(Found { addresses: found, by: By::Hosts }, false);
+        serves(Found::new(found, By::Hosts), false);
     }
 }
 
@@ -576,7 +576,7 @@ fn message(data: &[u8]) {
         let (truncated, code) = (flags & 2 != 0, code & 15);
         let records = usize::from(u16::from_be_bytes([many, few]));
         match answer {
-            Answer::Addresses(addresses) => {
+            Answer::Addresses { addresses, of } => {
                 assert_eq!(code, 0);
                 assert!((1..=records).contains(&addresses.len()), "{addresses:?} of {records}");
                 assert!(
@@ -590,7 +590,10 @@ fn message(data: &[u8]) {
                     };
                     assert!(there, "{address} is not in the message");
                 }
-                serves(Found { addresses, by: By::Server(ADDRESS) }, true);
+                serves(Found::new(addresses, By::Server(Answered::by(ADDRESS))), true);
+                if let Some(alias) = of {
+                    can_be_asked(&alias);
+                }
             }
             Answer::Alias(alias) => {
                 assert!(code == 0 && records > 0 && !truncated);
@@ -598,7 +601,12 @@ fn message(data: &[u8]) {
                 can_be_asked(&alias);
             }
             Answer::NoAddress => assert!(code == 0 && !truncated),
-            Answer::NoSuchName => assert_eq!(code, 3),
+            Answer::NoSuchName(of) => {
+                assert_eq!(code, 3);
+                if let Some(alias) = of {
+                    can_be_asked(&alias);
+                }
+            }
             Answer::Truncated => assert!(code == 0 && truncated),
             Answer::Failed(_) => assert!(code != 3, "NXDOMAIN has its own word"),
         }

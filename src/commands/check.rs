@@ -19,6 +19,7 @@ use crate::share::causes::{Cause, explain, no_use};
 use crate::share::client::Identity;
 use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
+use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
 use crate::share::probe::{self, Heard};
 use crate::share::worker::RootReport;
@@ -313,8 +314,9 @@ impl Chain {
         let found = match machine.mounted(share, until()) {
             Err(taken @ Failure::Taken { .. }) if share.encryption.is_none() => {
                 let call = || {
-                    let found = machine.resolve(share, until()).ok()?;
-                    let address = machine.reach(share, &found.addresses, until()).ok()?;
+                    let mut found = machine.resolve(share, until()).ok()?;
+                    let far = Deadline::after(clock, LINK.saturating_mul(2));
+                    let address = reach(machine, share, &mut found, LINK, far, clock).ok()?;
                     Some(plan::mount_call(share, address, machine.client()))
                 };
                 let found = call().map(|call| machine.recognized(share, &call, until()));
@@ -384,7 +386,7 @@ impl Chain {
         if let Err(failure) = tunnels::trusted(machine.root, share) {
             return self.failed("tunnel", share, &failure);
         }
-        let found = match machine.resolve(share, until()) {
+        let mut found = match machine.resolve(share, until()) {
             Ok(found) => found,
             Err(failure) => match share.encryption.as_ref().filter(|e| e.discover) {
                 // Its tunnel may find it otherwise.
@@ -421,7 +423,8 @@ impl Chain {
                 }
             }
         }
-        let address = match machine.reach(share, &found.addresses, until()) {
+        let far = Deadline::after(clock, LINK.saturating_mul(2));
+        let address = match reach(machine, share, &mut found, LINK, far, clock) {
             Ok(address) => address,
             Err(failure) => return self.failed("port", share, &failure),
         };

@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::client::{Client, Identity};
 use crate::share::holders::Holder;
-use crate::share::names::{By, Found};
+use crate::share::names::{Answered, By, Found, NameError, Stamp};
 use crate::share::plan::MountCall;
 use crate::share::reach::{FRESH, Problem, ReachError};
 use crate::share::{Answer, Failure, Machine, Mounted};
@@ -22,6 +22,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const NAME_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+/// How long a name server takes to answer.
+const ANSWER: Duration = Duration::from_millis(1);
 
 /// Virtual time, who waits for which instant, and the server.
 struct World {
@@ -36,14 +39,22 @@ struct World {
     filled: Duration,
     /// Connections begun in each second.
     begun: Vec<u32>,
+    /// When the name server knows the name.
+    name_from: Duration,
+    /// What it was asked in each second.
+    asked: Vec<u32>,
 }
 
 impl World {
+    /// The name server is asked; whether it knows the name.
+    fn ask(&mut self) -> bool {
+        count(&mut self.asked, self.now);
+        self.now >= self.name_from
+    }
+
     /// A connection is begun; whether the server takes it.
     fn connect(&mut self) -> bool {
-        let second = self.now.as_secs() as usize;
-        self.begun.resize(self.begun.len().max(second + 1), 0);
-        self.begun[second] += 1;
+        count(&mut self.begun, self.now);
         let gained = (self.now - self.filled).as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gained).min(self.rate / 10.0);
         self.filled = self.now;
@@ -61,6 +72,13 @@ impl World {
             who
         });
     }
+}
+
+/// One more in the second that it is now.
+fn count(each_second: &mut Vec<u32>, now: Duration) {
+    let second = now.as_secs() as usize;
+    each_second.resize(each_second.len().max(second + 1), 0);
+    each_second[second] += 1;
 }
 
 struct Shared {
@@ -138,7 +156,26 @@ impl Machine for Instance {
     fn abandon(&self, _: &Share, _: bool) {}
 
     fn resolve(&self, _: &Share, _: Deadline) -> Result<Found, Failure> {
-        Ok(Found { addresses: vec![ADDRESS], by: By::Literal })
+        let known = self.shared.world.lock().unwrap().ask();
+        self.wait(ANSWER)?;
+        let by = || By::Server(Answered::by(NAME_SERVER));
+        if known {
+            Ok(Found::new(vec![ADDRESS], by()))
+        } else {
+            Err(NameError::NoSuchName(NAME_SERVER).into())
+        }
+    }
+
+    fn further(&self, _: &Share, _: &Found, _: Deadline) -> Result<Vec<IpAddr>, Failure> {
+        Ok(Vec::new())
+    }
+
+    fn past_hosts(&self, _: &Share, _: Deadline) -> Result<Found, NameError> {
+        Err(NameError::NoServers("does not exist"))
+    }
+
+    fn names_stamp(&self) -> Stamp {
+        Stamp::default()
     }
 
     /// A fresh connection every so often, as `share::reach` begins them.
@@ -194,9 +231,20 @@ impl Machine for Instance {
     }
 }
 
-/// Mounts `instances` at once; how many came up, when the last did, and the connections begun in
-/// each second.
-fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
+/// What became of a fleet.
+struct Ended {
+    /// Instances that have their share.
+    up: usize,
+    /// When the last one ended.
+    last: Duration,
+    /// Connections begun in each second.
+    begun: Vec<u32>,
+    /// Questions to the name server in each second.
+    asked: Vec<u32>,
+}
+
+/// Mounts `instances` at once, against a name server that knows the name from then on.
+fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
     let world = World {
         now: Duration::ZERO,
         waiting: (0..instances).map(|id| Reverse((Duration::ZERO, id))).collect(),
@@ -205,6 +253,8 @@ fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
         tokens: 0.0,
         filled: Duration::ZERO,
         begun: Vec::new(),
+        name_from,
+        asked: Vec::new(),
     };
     let turns = (0..instances).map(|_| Condvar::new()).collect();
     let shared = Arc::new(Shared { world: Mutex::new(world), turns });
@@ -248,8 +298,8 @@ fn fleet(instances: usize, rate: f64) -> (usize, Duration, Vec<u32>) {
     let ended: Vec<(usize, Duration)> = threads.into_iter().map(|t| t.join().unwrap()).collect();
     let up = ended.iter().map(|(up, _)| up).sum();
     let last = ended.iter().map(|(_, took)| *took).max().unwrap();
-    let begun = shared.world.lock().unwrap().begun.clone();
-    (up, last, begun)
+    let world = shared.world.lock().unwrap();
+    Ended { up, last, begun: world.begun.clone(), asked: world.asked.clone() }
 }
 
 /// The same server under instances that ask again each second, as a loop with sleep 1 does: when the last
@@ -272,7 +322,7 @@ fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_
     let instances: usize = std::env::var("FLEET").map_or(1000, |n| n.parse().unwrap());
     // Two connections an instance (the look and the mount) take 14 s of this at the least.
     let rate = instances as f64 / 7.0;
-    let (up, last, begun) = fleet(instances, rate);
+    let Ended { up, last, begun, .. } = fleet(instances, rate, Duration::ZERO);
     let peak = begun.iter().max().copied().unwrap();
     println!(
         "{instances} instances, {rate:.0} connections admitted a second: {up} mounted, the last after \
@@ -298,4 +348,26 @@ fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_
     assert!(last <= Duration::from_secs(25), "{last:?}");
     // A fresh connection every 150 ms, and what the kernel begins of its own.
     assert!(f64::from(peak) <= 8.0 * instances as f64, "{peak}");
+}
+
+#[test]
+fn a_fleet_whose_name_is_not_known_yet_asks_for_it_about_once_a_second_and_machine() {
+    let instances: usize = std::env::var("FLEET").map_or(1000, |n| n.parse().unwrap());
+    let name_from = Duration::from_secs(12);
+    let Ended { up, last, asked, .. } = fleet(instances, instances as f64, name_from);
+    let each = |n: u32| f64::from(n) / instances as f64;
+    let peak = asked.iter().copied().max().map_or(0.0, each);
+    let later = asked.iter().skip(2).take(9).copied().max().map_or(0.0, each);
+    println!(
+        "{instances} instances whose name is known after {name_from:?}: questions a second and instance, at the \
+         most {peak:.1}, after two seconds {later:.1}; all mounted after {:.1} s; by second {asked:?}",
+        last.as_secs_f64()
+    );
+    for (when, figure) in [("at the most", peak), ("after two seconds", later)] {
+        println!(
+            "figure simulated fleet: questions to the name server in a second, {when}, an instance\tefs-agent, {instances}\t{figure:.1}"
+        );
+    }
+    assert_eq!(up, instances, "all inside the deadline");
+    assert!(peak <= 5.0 && later <= 2.0, "{peak} {later}");
 }

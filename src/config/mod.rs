@@ -165,16 +165,32 @@ impl fmt::Display for Share {
 /// A server, by name or by address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// A DNS name, without a trailing dot.
+    /// A DNS name; with a dot at its end if it was written with one and is not of AWS.
     Name(String),
     /// A literal address.
     Address(IpAddr),
 }
 
+impl Endpoint {
+    /// Whether no search domain completes it: an address, or a whole name.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Name(name) => is_whole(name),
+            Self::Address(_) => true,
+        }
+    }
+}
+
+/// Whether a search domain would only make another name of `name`: it has a dot at its end, or ends like the names
+/// of AWS.
+pub fn is_whole(name: &str) -> bool {
+    name.ends_with('.') || name.ends_with(".aws") || encryption::is_of_aws(name)
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(name) => f.write_str(name),
+            Self::Name(name) => f.write_str(name.strip_suffix('.').unwrap_or(name)),
             Self::Address(address) => write!(f, "{address}"),
         }
     }
@@ -532,7 +548,7 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
                 .into(),
         );
     }
-    Ok(Endpoint::Name(name.to_owned()))
+    Ok(Endpoint::Name(if is_whole(name) { name } else { text }.to_owned()))
 }
 
 /// Whether `name` can be asked for; not a literal address, nor what might be meant for one.

@@ -9,8 +9,9 @@ use crate::config::encryption;
 use crate::config::{Endpoint, Share};
 use crate::retry::seconds;
 use crate::share::Failure;
+use crate::share::locate::Origin;
 use crate::share::mount_point::PointError;
-use crate::share::names::NameError;
+use crate::share::names::{Answered, By, NameError};
 use crate::share::probe::Heard;
 use crate::share::reach::{Problem, ReachError};
 use crate::share::table::AUTOFS;
@@ -71,14 +72,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     match failure {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
-        Failure::ReachListed(why, error) => {
-            let Cause { class, sentence, cure } = reach(error, share);
-            let listed = format!(
-                "{} does not resolve ({why}), and of `addresses`: {sentence}",
-                share.endpoint
-            );
-            cause(class, listed, cure)
-        }
+        Failure::Led(failure, origin) => led(failure, origin, share, kernel),
         Failure::NoTunnel(why) => tunnel::not_started(why),
         Failure::Program { what, cure } => {
             let what = format!("the tunnel for encryption in transit is not started: {what}");
@@ -293,6 +287,29 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     }
 }
 
+/// What failed with an address, and where that came from: the address may be what is wrong.
+fn led(failure: &Failure, origin: &Origin, share: &Share, kernel: &str) -> Cause {
+    let Cause { class, sentence, cure } = explain(failure, share, kernel);
+    let name = &share.endpoint;
+    let sentence = match &origin.by {
+        By::Listed(why) => {
+            format!("{name} does not resolve ({why}), and of `addresses`: {sentence}")
+        }
+        _ => format!("{sentence}; {origin}"),
+    };
+    let cure = match &origin.by {
+        By::Hosts if origin.may_be_stale(failure.first_address()) => {
+            format!("correct the line of {name} in /etc/hosts, or take it out; else {cure}")
+        }
+        By::Listed(_) => format!("check `addresses`; else {cure}"),
+        By::Server(Answered { completed: Some(_), .. }) => format!(
+            "write the whole name as `endpoint`, with a dot at its end, if that is another machine; else {cure}"
+        ),
+        _ => cure,
+    };
+    cause(class, sentence, cure)
+}
+
 /// What is mounted where the share should be.
 pub fn is_there(source: &str, fstype: &str) -> String {
     match (fstype, source) {
@@ -367,6 +384,10 @@ fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
 }
 
 fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
+    if let NameError::Alias { to, why } = error {
+        let Cause { class, cure, .. } = name(why, &Endpoint::Name(to.clone()));
+        return cause(class, format!("{endpoint} does not resolve: {error}"), cure);
+    }
     let wait = "the network interface may not be attached yet; else check that the VPC's DHCP options name a DNS server";
     let cure = match error {
         NameError::NoServers(_) | NameError::Unreachable { .. } => format!("{wait}, {BY_ADDRESS}"),
@@ -386,7 +407,9 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
         NameError::Unusable(..) => {
             format!("check /etc/hosts and the VPC's DNS rules, {BY_ADDRESS}")
         }
-        NameError::BadName | NameError::Stopped(_) => "check the spelling of `endpoint`".to_owned(),
+        NameError::BadName | NameError::Alias { .. } | NameError::Stopped(_) => {
+            "check the spelling of `endpoint`".to_owned()
+        }
     };
     cause(Class::Temporary, format!("{endpoint} does not resolve: {error}"), cure)
 }

@@ -9,7 +9,7 @@ use crate::retry::{Clock, Deadline};
 use crate::share::client::Client;
 use crate::share::holders::Holder;
 use crate::share::mount_point::{self, PointError, PreparedPoint};
-use crate::share::names::{By, Found, NameError, Resolver};
+use crate::share::names::{By, Found, NameError, Resolver, Stamp};
 use crate::share::plan::{MountCall, TUNNEL};
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
@@ -123,6 +123,10 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let (user, client) = (OnceLock::new(), OnceLock::new());
         let (known, lacks_ports) = Default::default();
         Self { root, clock, stop, user, client, known, lacks_ports }
+    }
+
+    fn resolver(&self) -> Resolver<'_> {
+        Resolver { root: self.root, clock: self.clock, stop: self.stop }
     }
 
     /// The account that must be able to write, if there is one.
@@ -602,19 +606,35 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     }
 
     fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure> {
-        let resolver = Resolver { root: self.root, clock: self.clock, stop: self.stop };
+        let resolver = self.resolver();
         if share.addresses.is_empty() {
             return Ok(resolver.resolve(&share.endpoint, until)?);
         }
         match resolver.resolve(&share.endpoint, until.within(self.clock, NAME_WITH_FALLBACK)) {
             Ok(mut found) => {
-                let further = share.addresses.iter().filter(|a| !found.addresses.contains(a));
-                found.addresses.extend(further.copied().collect::<Vec<_>>());
+                found.list(&share.addresses);
                 Ok(found)
             }
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
-            Err(e) => Ok(Found { addresses: share.addresses.clone(), by: By::Listed(e) }),
+            Err(e) => Ok(Found::new(share.addresses.clone(), By::Listed(e))),
         }
+    }
+
+    fn further(
+        &self,
+        share: &Share,
+        found: &Found,
+        until: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        Ok(self.resolver().further(&share.endpoint, found, until)?)
+    }
+
+    fn past_hosts(&self, share: &Share, until: Deadline) -> Result<Found, NameError> {
+        self.resolver().past_hosts(&share.endpoint, until)
+    }
+
+    fn names_stamp(&self) -> Stamp {
+        Resolver::stamp(self.root)
     }
 
     fn reach(
@@ -774,6 +794,7 @@ fn mounted(entry: &Entry<'_>) -> Mounted {
         peer: None,
         root: None,
         nameless: None,
+        completed: None,
     }
 }
 

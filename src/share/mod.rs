@@ -7,6 +7,7 @@ pub mod client;
 pub mod encrypted;
 pub mod holders;
 pub mod linux;
+pub mod locate;
 pub mod mount_point;
 pub mod names;
 pub mod plan;
@@ -23,8 +24,9 @@ use crate::retry::{Deadline, Stopped};
 use crate::tunnel::control::{Peer, TunnelFailure};
 use client::Client;
 use holders::Holder;
+use locate::Origin;
 use mount_point::PointError;
-use names::{Found, NameError};
+use names::{Found, NameError, Stamp};
 use nix::errno::Errno;
 use plan::MountCall;
 use probe::Heard;
@@ -104,6 +106,26 @@ pub trait Machine: Sync {
     /// # Errors
     /// [`Failure::Name`].
     fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure>;
+
+    /// The addresses of the other family, where a name server was asked for IPv4 ones alone; none is no failure.
+    ///
+    /// # Errors
+    /// [`Failure::Stopped`].
+    fn further(
+        &self,
+        share: &Share,
+        found: &Found,
+        until: Deadline,
+    ) -> Result<Vec<IpAddr>, Failure>;
+
+    /// What the name servers say of the share's name, whatever /etc/hosts says.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    fn past_hosts(&self, share: &Share, until: Deadline) -> Result<Found, NameError>;
+
+    /// Changes when the files do that names are looked up by.
+    fn names_stamp(&self) -> Stamp;
 
     /// The address that answers on the share's port before `until`.
     ///
@@ -187,6 +209,8 @@ pub struct Mounted {
     pub peer: Option<Peer>,
     /// Why it could not be mounted under a host name of its way, if so.
     pub nameless: Option<Errno>,
+    /// The name that a search domain made of the share's, if its server was found by that: it may be another machine.
+    pub completed: Option<String>,
 }
 
 impl Mounted {
@@ -230,6 +254,7 @@ impl Mounted {
             peer: None,
             root: None,
             nameless: None,
+            completed: None,
         }
     }
 }
@@ -279,8 +304,8 @@ pub enum Failure {
     Name(NameError),
     /// No address answers.
     Reach(ReachError),
-    /// The name does not resolve, and none of the configured addresses answers.
-    ReachListed(NameError, ReachError),
+    /// Something failed with an address that came from there.
+    Led(Box<Failure>, Origin),
     /// The share's tunnel cannot be started; why.
     NoTunnel(String),
     /// Nor is it, since others than root could change the program that it would run as root.
@@ -363,7 +388,11 @@ impl From<TunnelFailure> for Failure {
 impl Failure {
     /// Whether a cheap look (name, TCP) can tell when the cause is gone.
     pub fn can_be_watched(&self) -> bool {
-        matches!(self, Self::Name(_) | Self::Reach(_) | Self::ReachListed(..))
+        match self.unprobed() {
+            Self::Name(error) => error.costs_nobody(),
+            Self::Reach(_) => true,
+            _ => false,
+        }
     }
 
     /// The server's address that took a connection and then failed, in a way that may pass:
@@ -377,10 +406,22 @@ impl Failure {
         }
     }
 
+    /// The first address that it is about, if it is about one.
+    pub fn first_address(&self) -> Option<IpAddr> {
+        match self.unprobed() {
+            Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
+                tried.first().map(|(address, _)| *address)
+            }
+            other => other.failed_address(),
+        }
+    }
+
     /// The failure itself, without what was found out besides.
     pub fn unprobed(&self) -> &Self {
         match self {
-            Self::Probed(failure, _) | Self::Encrypted(failure, _) => failure.unprobed(),
+            Self::Probed(failure, _) | Self::Encrypted(failure, _) | Self::Led(failure, _) => {
+                failure.unprobed()
+            }
             _ => self,
         }
     }
@@ -397,7 +438,7 @@ impl Failure {
             Errno::ETIMEDOUT,
         ];
         match self {
-            Self::Encrypted(failure, _) => failure.wants_null_call(),
+            Self::Encrypted(failure, _) | Self::Led(failure, _) => failure.wants_null_call(),
             Self::CutOff(..) => true,
             Self::Mount(_, errno) => broken.contains(errno),
             _ => false,
@@ -407,7 +448,7 @@ impl Failure {
     /// Whether the server was asked about it.
     pub fn was_probed(&self) -> bool {
         match self {
-            Self::Encrypted(failure, _) => failure.was_probed(),
+            Self::Encrypted(failure, _) | Self::Led(failure, _) => failure.was_probed(),
             _ => matches!(self, Self::Probed(..)),
         }
     }
@@ -419,8 +460,7 @@ impl Failure {
             Self::Tunnel(TunnelFailure::Silent(_) | TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) => {
                 true
             }
-            Self::Reach(ReachError::NoneAnswers { tried, .. })
-            | Self::ReachListed(_, ReachError::NoneAnswers { tried, .. }) => {
+            Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
                 tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent { .. }))
             }
             _ => false,

@@ -9,7 +9,8 @@ use super::relay;
 use super::tls::{Client, Session};
 use crate::config::Share;
 use crate::retry::{Clock, Deadline, Span};
-use crate::share::names::{NameError, Resolver};
+use crate::share::locate::QUESTION;
+use crate::share::names::{By, Found, NameError, Resolver};
 use crate::share::reach::{self, ReachError};
 use crate::stop::Stop;
 use crate::sys;
@@ -65,44 +66,63 @@ impl Dialer<'_> {
     /// # Errors
     /// See [`TunnelFailure`]: of several addresses, what the last said.
     pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelFailure> {
-        let mut left = self.addresses(until)?;
+        let mut found = self.addresses(until)?;
+        let mut left = found.addresses.clone();
         loop {
             let port = self.share.options.port;
-            let (address, _) = reach::first_that_answers(&left, port, until, self.clock, self.stop)
-                .map_err(|e| match e {
-                    ReachError::Stopped(stopped) => stopped.into(),
-                    other => TunnelFailure::Reach(other.to_string()),
-                })?;
-            left.retain(|other| *other != address);
-            // A part of the time that there is, if others come after this one.
-            let parts = left.len() + 1;
-            let share = until.within(self.clock, until.left(self.clock).part(parts));
-            match self.connect(address, share) {
-                Err(e) if e.is_of_the_server() && !left.is_empty() && !until.passed(self.clock) => {
+            // Where there may be IPv6 addresses too, the IPv4 ones must leave time for them.
+            let ahead = match found.ipv4_alone {
+                true => until.within(self.clock, until.left(self.clock).part(2)),
+                false => until,
+            };
+            let failure = match reach::first_that_answers(&left, port, ahead, self.clock, self.stop)
+            {
+                Ok((address, _)) => {
+                    left.retain(|other| *other != address);
+                    // A part of the time that there is, if others come after this one.
+                    let parts = left.len().saturating_add(1);
+                    let share = until.within(self.clock, until.left(self.clock).part(parts));
+                    match self.connect(address, share) {
+                        Err(e) if e.is_of_the_server() => e,
+                        other => return other,
+                    }
                 }
-                other => return other,
+                Err(ReachError::Stopped(stopped)) => return Err(stopped.into()),
+                Err(other) => {
+                    left.clear();
+                    TunnelFailure::Reach(other.to_string())
+                }
+            };
+            if left.is_empty() && found.ipv4_alone {
+                let question = until.within(self.clock, QUESTION);
+                let further = self.resolver().further(&self.share.endpoint, &found, question)?;
+                found.add(further.clone());
+                left = further;
+            }
+            if left.is_empty() || until.passed(self.clock) {
+                return Err(failure);
             }
         }
     }
 
-    fn addresses(&self, until: Deadline) -> Result<Vec<IpAddr>, TunnelFailure> {
-        let resolver = Resolver { root: self.root, clock: self.clock, stop: self.stop };
+    fn resolver(&self) -> Resolver<'_> {
+        Resolver { root: self.root, clock: self.clock, stop: self.stop }
+    }
+
+    fn addresses(&self, until: Deadline) -> Result<Found, TunnelFailure> {
         let listed = &self.share.addresses;
         let discovers = self.identity.discovers();
         let patience = match listed.is_empty() && !discovers {
             true => until,
             false => until.within(self.clock, NAME_WITH_FALLBACK),
         };
-        match resolver.resolve(&self.share.endpoint, patience) {
-            Ok(found) => {
-                let mut all = found.addresses;
-                let further = listed.iter().filter(|a| !all.contains(a)).copied();
-                let further: Vec<_> = further.collect();
-                all.extend(further);
-                Ok(all)
+        match self.resolver().resolve(&self.share.endpoint, patience) {
+            Ok(mut found) => {
+                found.list(listed);
+                Ok(found)
             }
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
-            Err(_) if !listed.is_empty() => Ok(listed.clone()),
+            Err(e) if !listed.is_empty() => Ok(Found::new(listed.clone(), By::Listed(e))),
             Err(e) => {
                 let name = &self.share.endpoint;
                 let what = format!("the name {name} does not resolve: {e}");
@@ -110,10 +130,11 @@ impl Dialer<'_> {
                     return Err(TunnelFailure::Name(what));
                 }
                 let at = At { root: self.root, clock: self.clock, stop: self.stop };
-                self.identity.mount_targets(at, until).map_err(|why| match why {
+                let found = self.identity.mount_targets(at, until).map_err(|why| match why {
                     TunnelFailure::Stopped(stopped) => stopped.into(),
                     why => TunnelFailure::Undiscovered { what, why: Box::new(why) },
-                })
+                })?;
+                Ok(Found::new(found, By::Listed(e)))
             }
         }
     }

@@ -2,17 +2,18 @@
 //! mount(2). A handshake that fails says why within seconds; the kernel, which sees no more than a
 //! local port, would wait for minutes and then say EIO.
 
-use super::{ALIVE, BETWEEN, LOCATE, Pace, Run};
+use super::{ALIVE, LOCATE, Pace, Run, Search};
 use crate::aws::credentials::Trouble;
 use crate::config::Share;
 use crate::config::encryption::RESERVED;
-use crate::retry::seconds;
+use crate::retry::{Backoff, seconds};
 use crate::share::causes::{Cause, no_use};
 use crate::share::plan;
 use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::sys;
 use crate::tunnel::control::{Peer, TunnelFailure};
 use nix::errno::Errno;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the service manager may take over a tunnel: a machine that has just begun is busy.
@@ -40,15 +41,14 @@ impl<M: Machine> Run<'_, M> {
         share: &Share,
         point: &M::Point,
         pace: Pace,
-        seen: Option<IpAddr>,
-        failed: &[IpAddr],
+        search: &mut Search,
     ) -> Result<Mounted, Failure> {
         // First, since it makes its key while we wait for the network.
         let port = self.tunnels.start(share, None, self.deadline.within(self.clock, START))?;
         // The tunnel will look for an address itself: here is found out what is wrong if there is
         // none, in 0.3 s when it has come good, and by the same means as for every share.
-        if seen.is_none() {
-            match self.locate(share, LOCATE, failed) {
+        if search.seen.take().is_none() {
+            match self.locate(share, LOCATE, search) {
                 // It can ask AWS, too.
                 Err(Failure::Name(_)) if share.encryption.as_ref().is_some_and(|e| e.discover) => {}
                 Err(failure) => return Err(failure),
@@ -68,7 +68,8 @@ impl<M: Machine> Run<'_, M> {
             {
                 let _ = self.tunnels.stop(share, self.deadline.within(self.clock, ALIVE));
             }
-        })?;
+        });
+        let peer = peer.map_err(|failure| self.led(share, failure, search))?;
         let who = peer.identity.as_ref().map(|who| format!(", as {who}")).unwrap_or_default();
         let text = format!(
             "{}: {} with {}{who} ({}), by the tunnel at port {port}",
@@ -86,6 +87,7 @@ impl<M: Machine> Run<'_, M> {
                 if !self.tunnels.is_guarded(port) {
                     self.log.warning(unguarded(share, port));
                 }
+                search.seen = Some(peer.address);
                 Ok(Mounted { peer: Some(peer), ..mounted })
             }
             // The rest is not the file system's answer.
@@ -123,9 +125,11 @@ impl<M: Machine> Run<'_, M> {
         share: &Share,
         mounted: Mounted,
         pace: Pace,
+        search: &mut Search,
         attempts: &mut u32,
     ) -> Result<Mounted, Cause> {
         let fail = |failure: Failure| self.explain(&failure, share);
+        let mut backoff: Option<Backoff> = None;
         loop {
             let failure = match self.kept(share, &mounted) {
                 Ok(Kept::Yes(peer)) => {
@@ -141,13 +145,14 @@ impl<M: Machine> Run<'_, M> {
                         &mounted,
                         &format!("{what}: replaced"),
                         pace,
+                        search,
                         attempts,
                     );
                 }
                 Ok(Kept::Faulty(errno)) => {
                     let what =
                         format!("from {}, but {}: mounted anew", mounted.address, no_use(errno));
-                    return self.replace(share, &mounted, &what, pace, attempts);
+                    return self.replace(share, &mounted, &what, pace, search, attempts);
                 }
                 Err(failure) => failure,
             };
@@ -162,7 +167,8 @@ impl<M: Machine> Run<'_, M> {
             self.log
                 .warning(format_args!("{at}: attempt {attempts}: {}; {left} left", cause.sentence));
             let stopped = |_| fail(Failure::Stopped(Some(Box::new(failure.clone()))));
-            self.clock.wait(BETWEEN.min(self.deadline.left(self.clock))).map_err(stopped)?;
+            let pause = backoff.get_or_insert_with(|| Backoff::new(sys::random())).pause();
+            self.clock.wait(pause.min(self.deadline.left(self.clock))).map_err(stopped)?;
         }
     }
 
@@ -427,12 +433,14 @@ mod tests {
     fn a_name_or_a_port_that_comes_good_is_seen_as_soon_as_without_encryption() {
         for tenth in (1..240).step_by(7) {
             let at = seconds_of(f64::from(tenth) / 10.0);
-            for (name_from, port_from) in [(at, Duration::ZERO), (Duration::ZERO, at)] {
+            for (name_from, port_from, most) in
+                [(at, Duration::ZERO, 1.0), (Duration::ZERO, at, 0.3)]
+            {
                 let machine = FakeMachine { name_from, port_from, ..Default::default() };
                 let (report, text) = start_on(&machine, ONE, false);
                 assert_eq!(report.code(), Code::OK, "{text}");
                 let took = machine.times("mount")[0].saturating_sub(at);
-                assert!(took <= seconds_of(0.3), "good at {at:?}, seen {took:?} later");
+                assert!(took <= seconds_of(most), "good at {at:?}, seen {took:?} later");
             }
         }
     }

@@ -13,7 +13,7 @@
 
 use super::message::{Answer, MOST_ALIASES, answer, echoes, query, spelled};
 use super::wire::{Heard, Wire};
-use super::{By, Found, NameError, Spelling};
+use super::{Answered, By, Found, NameError, Spelling};
 use crate::retry::{Clock, Deadline, Span};
 use crate::sys;
 use simple_dns::TYPE;
@@ -41,6 +41,8 @@ pub struct Asker<'a> {
     spelling: Spelling,
     clock: &'a dyn Clock,
     wire: &'a mut dyn Wire,
+    /// The name whose addresses are looked for, wherever aliases lead: the one that the last answer is about.
+    wanted: String,
     /// Questions whose time was up; the addresses that they were about are welcome all the same.
     late: Vec<Question>,
 }
@@ -53,7 +55,14 @@ impl<'a> Asker<'a> {
         clock: &'a dyn Clock,
         wire: &'a mut dyn Wire,
     ) -> Self {
-        Self { servers: servers.to_vec(), spelling, clock, wire, late: Vec::new() }
+        Self {
+            servers: servers.to_vec(),
+            spelling,
+            clock,
+            wire,
+            wanted: String::new(),
+            late: Vec::new(),
+        }
     }
 
     /// The addresses of `name`, found before `until`: IPv4, or IPv6 where a server says that there is
@@ -62,30 +71,58 @@ impl<'a> Asker<'a> {
     /// # Errors
     /// See [`NameError`].
     pub fn addresses(&mut self, name: &str, until: Deadline) -> Result<Found, NameError> {
-        let mut name = name.to_owned();
-        let mut kind = TYPE::A;
+        self.follow(name, TYPE::A, until)
+    }
+
+    /// The IPv6 addresses of `name`, found before `until`.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn ipv6(&mut self, name: &str, until: Deadline) -> Result<Found, NameError> {
+        self.follow(name, TYPE::AAAA, until)
+    }
+
+    /// The name that the last addresses are of: a late answer may be to an earlier one than was asked for last.
+    pub fn wanted(&self) -> &str {
+        &self.wanted
+    }
+
+    /// The addresses of `name`, wherever aliases lead, of this `kind`, or of IPv6 after IPv4.
+    fn follow(&mut self, name: &str, mut kind: TYPE, until: Deadline) -> Result<Found, NameError> {
+        self.wanted = name.to_owned();
+        let mut alias_of: Option<String> = None;
         let mut aliases = 0;
         // It is what counts, whatever becomes of the question for IPv6.
         let mut no_ipv4 = None;
         loop {
-            let (server, answer) = match self.ask(&name, kind, until) {
+            let asked = alias_of.as_deref().unwrap_or(name).to_owned();
+            let of_alias = |e: NameError, alias_of: Option<String>| match alias_of {
+                Some(to) if e.is_an_answer() => NameError::Alias { to, why: e.into() },
+                _ => e,
+            };
+            let (server, answer) = match self.ask(&asked, kind, until) {
                 Ok(answered) => answered,
                 Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
-                Err(e) => return Err(no_ipv4.unwrap_or(e)),
+                Err(e) => return Err(no_ipv4.unwrap_or_else(|| of_alias(e, alias_of))),
             };
             match answer {
-                Answer::Addresses(addresses) => {
-                    return Ok(Found { addresses, by: By::Server(server) });
+                Answer::Addresses { addresses, of } => {
+                    let alias_of = of.or(alias_of);
+                    let by = By::Server(Answered { alias_of, ..Answered::by(server) });
+                    let ipv4_alone = kind == TYPE::A;
+                    return Ok(Found { ipv4_alone, ..Found::new(addresses, by) });
                 }
                 Answer::Alias(alias) if aliases < MOST_ALIASES => {
                     aliases += 1;
-                    name = alias;
+                    alias_of = Some(alias);
                 }
                 Answer::NoAddress if kind == TYPE::A => {
-                    no_ipv4 = Some(NameError::NoAddress(server));
+                    no_ipv4 = Some(of_alias(NameError::NoAddress(server), alias_of.clone()));
                     kind = TYPE::AAAA;
                 }
-                Answer::NoSuchName if kind == TYPE::A => return Err(NameError::NoSuchName(server)),
+                Answer::NoSuchName(of) if no_ipv4.is_none() => {
+                    return Err(of_alias(NameError::NoSuchName(server), of.or(alias_of)));
+                }
                 _ => return Err(no_ipv4.unwrap_or(NameError::NoAddress(server))),
             }
         }
@@ -103,7 +140,8 @@ impl<'a> Asker<'a> {
         kind: TYPE,
         until: Deadline,
     ) -> Result<(IpAddr, Answer), NameError> {
-        let mut question = Question::new(&self.servers, self.spelling, name, kind);
+        let wanted = self.wanted.clone();
+        let mut question = Question::new(&self.servers, self.spelling, wanted, name, kind);
         let started = self.clock.now();
         let share = until.left(self.clock).part(self.servers.len() + 1);
         let turn = TURN.min(share).max(SHORTEST_TURN);
@@ -207,10 +245,13 @@ impl<'a> Asker<'a> {
                 Ok(answer.flatten())
             }
             None => {
-                let mut late = self.late.iter().filter_map(|question| question.read(from, bytes));
-                Ok(late.find_map(|read| match read {
-                    Read::Whole(answer @ Answer::Addresses(_)) => Some(answer),
+                let late = self.late.iter().find_map(|late| match late.read(from, bytes) {
+                    Some(Read::Whole(answer @ Answer::Addresses { .. })) => Some((late, answer)),
                     _ => None,
+                });
+                Ok(late.map(|(late, answer)| {
+                    self.wanted = late.wanted.clone();
+                    answer
                 }))
             }
         }
@@ -241,6 +282,8 @@ impl<'a> Asker<'a> {
 
 /// What was asked, and of whom.
 struct Question {
+    /// The name that led to this one, by aliases.
+    wanted: String,
     name: String,
     kind: TYPE,
     asked: Vec<Asked>,
@@ -284,7 +327,13 @@ impl Asked {
 }
 
 impl Question {
-    fn new(servers: &[SocketAddr], spelling: Spelling, name: &str, kind: TYPE) -> Self {
+    fn new(
+        servers: &[SocketAddr],
+        spelling: Spelling,
+        wanted: String,
+        name: &str,
+        kind: TYPE,
+    ) -> Self {
         let asked = servers.iter().map(|server| {
             let random = sys::random();
             Asked {
@@ -299,7 +348,7 @@ impl Question {
                 fault: None,
             }
         });
-        Self { name: name.to_owned(), kind, asked: asked.collect() }
+        Self { wanted, name: name.to_owned(), kind, asked: asked.collect() }
     }
 
     fn is_new(&self) -> bool {

@@ -1,5 +1,6 @@
 //! hosts and resolv.conf: text to values. Opens no file, asks nobody.
 
+use crate::config::is_whole;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// As many name servers as libc takes from resolv.conf.
@@ -69,10 +70,10 @@ impl ResolvConf {
         conf
     }
 
-    /// The names to ask for, in order. One with a trailing dot is whole: no domain completes it.
+    /// The names to ask for, in order. No domain completes a name that is whole.
     pub fn candidates(&self, name: &str) -> Vec<String> {
-        if let Some(whole) = name.strip_suffix('.') {
-            return vec![whole.to_owned()];
+        if is_whole(name) {
+            return vec![relative(name).to_owned()];
         }
         let mut names: Vec<String> = self.search.iter().map(|d| format!("{name}.{d}")).collect();
         let first = name.matches('.').count() >= self.ndots;

@@ -11,12 +11,17 @@ pub const MOST_ALIASES: usize = 8;
 /// What a DNS message says to our question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// At least one, in the server's order, of the kind asked for.
-    Addresses(Vec<IpAddr>),
+    /// What was asked for.
+    Addresses {
+        /// At least one, in the server's order, of the kind asked for.
+        addresses: Vec<IpAddr>,
+        /// The name that has them, if the one that was asked for is an alias of it.
+        of: Option<String>,
+    },
     /// Only an alias, whose own addresses are to be asked for.
     Alias(String),
-    /// NXDOMAIN.
-    NoSuchName,
+    /// NXDOMAIN; of the name that the one that was asked for is an alias of, if it is one.
+    NoSuchName(Option<String>),
     /// The name is known, but has no address of this kind.
     NoAddress,
     /// It did not fit the datagram: to be asked again over TCP.
@@ -77,22 +82,8 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     if !ours {
         return None;
     }
-    // The header's own four bits: the library adds reserved ones of an OPT record, which we never
-    // asked for and which some middlebox may fill.
-    match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
-        RCODE::NoError => {}
-        RCODE::NameError => return Some(Answer::NoSuchName),
-        RCODE::ServerFailure => return Some(Answer::Failed("SERVFAIL")),
-        RCODE::Refused => return Some(Answer::Failed("REFUSED")),
-        RCODE::FormatError => return Some(Answer::Failed("FORMERR")),
-        RCODE::NotImplemented => return Some(Answer::Failed("NOTIMP")),
-        _ => return Some(Answer::Failed("an error")),
-    }
     let truncated = packet.has_flags(PacketFlag::TRUNCATION);
-    if !whole {
-        return truncated.then_some(Answer::Truncated);
-    }
-    // Follow the aliases that came along, then take the addresses of the last name.
+    // Follow the aliases that came along; the last name is what the rest is about.
     let mut owner = name.clone();
     for _ in 0..MOST_ALIASES {
         let alias = packet.answers.iter().find_map(|record| match &record.rdata {
@@ -104,6 +95,23 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
             None => break,
         }
     }
+    // What cannot be asked for is garbage.
+    let alias = (owner != name).then(|| owner.to_string().to_ascii_lowercase());
+    let alias = alias.filter(|alias| query(0, alias, kind).is_some());
+    // The header's own four bits: the library adds reserved ones of an OPT record, which we never
+    // asked for and which some middlebox may fill.
+    match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
+        RCODE::NoError => {}
+        RCODE::NameError => return Some(Answer::NoSuchName(alias)),
+        RCODE::ServerFailure => return Some(Answer::Failed("SERVFAIL")),
+        RCODE::Refused => return Some(Answer::Failed("REFUSED")),
+        RCODE::FormatError => return Some(Answer::Failed("FORMERR")),
+        RCODE::NotImplemented => return Some(Answer::Failed("NOTIMP")),
+        _ => return Some(Answer::Failed("an error")),
+    }
+    if !whole {
+        return truncated.then_some(Answer::Truncated);
+    }
     let addresses: Vec<IpAddr> = packet
         .answers
         .iter()
@@ -114,17 +122,12 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
             _ => None,
         })
         .collect();
-    Some(match addresses.is_empty() {
+    Some(match (addresses.is_empty(), alias) {
         // Of an answer that was cut short, the addresses that came are as good as the rest.
-        false => Answer::Addresses(addresses),
-        true if truncated => Answer::Truncated,
-        true if owner == name => Answer::NoAddress,
-        true => {
-            let alias = owner.to_string();
-            // What cannot be asked for is garbage.
-            query(0, &alias, kind)?;
-            Answer::Alias(alias)
-        }
+        (false, of) => Answer::Addresses { addresses, of },
+        (true, _) if truncated => Answer::Truncated,
+        (true, _) if owner == name => Answer::NoAddress,
+        (true, alias) => Answer::Alias(alias?),
     })
 }
 
@@ -188,7 +191,14 @@ mod tests {
     }
 
     fn addresses<const N: usize>(addresses: [&str; N]) -> Option<Answer> {
-        Some(Answer::Addresses(addresses.map(|a| a.parse().unwrap()).to_vec()))
+        let addresses = addresses.map(|a| a.parse().unwrap()).to_vec();
+        Some(Answer::Addresses { addresses, of: None })
+    }
+
+    /// The same of an alias.
+    fn addresses_of<const N: usize>(name: &str, addresses: [&str; N]) -> Option<Answer> {
+        let addresses = addresses.map(|a| a.parse().unwrap()).to_vec();
+        Some(Answer::Addresses { addresses, of: Some(name.into()) })
     }
 
     #[test]
@@ -201,7 +211,8 @@ mod tests {
             p.answers.push(address("c.example", "10.0.1.1"));
             p.answers.push(address("c.example", "10.0.1.3"));
         });
-        assert_eq!(read(&bytes), addresses(["10.0.1.2", "10.0.1.1", "10.0.1.3"]));
+        let found = addresses_of("c.example", ["10.0.1.2", "10.0.1.1", "10.0.1.3"]);
+        assert_eq!(read(&bytes), found);
     }
 
     #[test]
@@ -230,9 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_of_a_name_that_does_not_exist_is_told_with_that_name() {
+        let bytes = reply(|p| {
+            p.answers.push(alias(NAME, "b.example"));
+            *p.rcode_mut() = RCODE::NameError;
+        });
+        assert_eq!(read(&bytes), Some(Answer::NoSuchName(Some("b.example".into()))));
+    }
+
+    #[test]
     fn response_codes_and_truncation_are_told_apart() {
         for (rcode, expected) in [
-            (RCODE::NameError, Answer::NoSuchName),
+            (RCODE::NameError, Answer::NoSuchName(None)),
             (RCODE::ServerFailure, Answer::Failed("SERVFAIL")),
             (RCODE::Refused, Answer::Failed("REFUSED")),
             (RCODE::FormatError, Answer::Failed("FORMERR")),
@@ -245,7 +265,7 @@ mod tests {
         let mut bytes = reply(|p| *p.rcode_mut() = RCODE::NameError);
         bytes[11] = 1;
         bytes.extend([0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0x03, 0, 0]);
-        assert_eq!(read(&bytes), Some(Answer::NoSuchName));
+        assert_eq!(read(&bytes), Some(Answer::NoSuchName(None)));
         let cut = reply(|p| p.set_flags(PacketFlag::TRUNCATION));
         assert_eq!(read(&cut), Some(Answer::Truncated));
         let some = reply(|p| {

@@ -24,6 +24,7 @@ use ask::Asker;
 use files::{ResolvConf, in_hosts};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::sys::stat::stat;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -41,6 +42,46 @@ pub struct Found {
     pub addresses: Vec<IpAddr>,
     /// Who said so.
     pub by: By,
+    /// How many of the addresses, the last ones, are the config's `addresses`.
+    pub listed: usize,
+    /// A name server was asked for IPv4 addresses alone, since there are some.
+    pub ipv4_alone: bool,
+}
+
+impl Found {
+    /// All the addresses that there are.
+    pub fn new(addresses: Vec<IpAddr>, by: By) -> Self {
+        Self { addresses, by, listed: 0, ipv4_alone: false }
+    }
+
+    /// Puts the addresses of the other family behind those that the name server gave.
+    pub fn add(&mut self, further: Vec<IpAddr>) {
+        self.ipv4_alone = false;
+        let place = self.addresses.len().saturating_sub(self.listed);
+        let listed = self.addresses.split_off(place);
+        for address in further.into_iter().chain(listed.iter().copied()) {
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+        self.listed = self.addresses.iter().filter(|a| listed.contains(a)).count();
+    }
+
+    /// Puts those of the config's `addresses` at the end that the name did not give.
+    pub fn list(&mut self, listed: &[IpAddr]) {
+        let new = |a: &&IpAddr| !self.addresses.contains(a);
+        let listed: Vec<IpAddr> = listed.iter().filter(new).copied().collect();
+        self.listed = listed.len();
+        self.addresses.extend(listed);
+    }
+
+    /// The name that a search domain made of the one that is written, if that one answered.
+    pub fn completed(&self) -> Option<&str> {
+        match &self.by {
+            By::Server(answered) => answered.completed.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// Where addresses come from.
@@ -50,10 +91,41 @@ pub enum By {
     Literal,
     /// /etc/hosts.
     Hosts,
-    /// The name server at this address.
-    Server(IpAddr),
+    /// A name server.
+    Server(Answered),
     /// The config's `addresses`, because the name gave none.
     Listed(NameError),
+}
+
+/// Which name server answered, and for which name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The name server.
+    pub server: IpAddr,
+    /// What a search domain made of the name that is written.
+    pub completed: Option<String>,
+    /// The name that has the addresses, if the one that was asked for is an alias of it.
+    pub alias_of: Option<String>,
+}
+
+impl Answered {
+    /// The name itself has the addresses.
+    pub fn by(server: IpAddr) -> Self {
+        Self { server, completed: None, alias_of: None }
+    }
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "name server {}", self.server)?;
+        if let Some(name) = &self.completed {
+            write!(f, ", which knows it as {name}, by a search domain")?;
+        }
+        if let Some(name) = &self.alias_of {
+            write!(f, ", as an alias of {name}")?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for By {
@@ -64,7 +136,7 @@ impl fmt::Display for By {
                 write!(f, "from `addresses`, since the name does not resolve: {why}")
             }
             Self::Hosts => f.write_str("/etc/hosts"),
-            Self::Server(server) => write!(f, "name server {server}"),
+            Self::Server(answered) => answered.fmt(f),
         }
     }
 }
@@ -92,6 +164,14 @@ pub enum NameError {
     /// The name exists, but has neither an IPv4 nor an IPv6 address.
     #[error("name server {0} knows the name, but no address for it")]
     NoAddress(IpAddr),
+    /// The name is an alias, and that leads to no address.
+    #[error("it is an alias of {to}, and {why}")]
+    Alias {
+        /// Where the alias leads.
+        to: String,
+        /// What became of that name.
+        why: Box<NameError>,
+    },
     /// SERVFAIL, REFUSED, ….
     #[error("name server {0} answers {1}")]
     Failed(IpAddr, &'static str),
@@ -109,7 +189,23 @@ pub enum NameError {
 impl NameError {
     /// Whether a server said it, rather than nothing came back.
     fn is_an_answer(&self) -> bool {
-        matches!(self, Self::NoSuchName(_) | Self::NoAddress(_) | Self::Failed(..))
+        match self {
+            Self::NoSuchName(_) | Self::NoAddress(_) | Self::Failed(..) => true,
+            Self::Alias { why, .. } => why.is_an_answer(),
+            _ => false,
+        }
+    }
+
+    /// Whether finding it out sent nothing to another machine, so that it may be tried as often as one likes.
+    pub fn costs_nobody(&self) -> bool {
+        match self {
+            Self::NoServers(_) | Self::BadName => true,
+            Self::Unusable(by, _) => **by == By::Hosts,
+            Self::Unreachable { server, errno } => {
+                server.is_loopback() || matches!(errno, Errno::ENETUNREACH | Errno::ENETDOWN)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -142,7 +238,48 @@ impl Resolver<'_> {
             (result, until.passed(clock))
         })
     }
+
+    /// What the name servers say of a name, whatever /etc/hosts says.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn past_hosts(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
+        let Endpoint::Name(name) = endpoint else {
+            return self.resolve(endpoint, until);
+        };
+        let mut wire = Sockets::new(self.clock, self.stop);
+        by_servers(self.root, name, LETTERS.next(), until, self.clock, &mut wire)
+    }
+
+    /// The IPv6 addresses of a name of which only IPv4 ones were asked for; none is no error.
+    ///
+    /// # Errors
+    /// The run was told to end.
+    pub fn further(
+        &self,
+        endpoint: &Endpoint,
+        found: &Found,
+        until: Deadline,
+    ) -> Result<Vec<IpAddr>, Stopped> {
+        let (Endpoint::Name(name), true) = (endpoint, found.ipv4_alone) else {
+            return Ok(Vec::new());
+        };
+        let mut wire = Sockets::new(self.clock, self.stop);
+        let name = found.completed().unwrap_or(name);
+        further(self.root, name, LETTERS.next(), until, self.clock, &mut wire)
+    }
+
+    /// Changes when hosts or resolv.conf do.
+    pub fn stamp(root: &Path) -> Stamp {
+        ["etc/hosts", "etc/resolv.conf"].map(|file| {
+            let found = stat(&root.join(file)).ok()?;
+            Some((found.st_dev, found.st_ino, found.st_size, found.st_mtime, found.st_mtime_nsec))
+        })
+    }
 }
+
+/// Of what files look-ups were made: device, inode, size, and time of change of each that is there.
+pub type Stamp = [Option<(u64, u64, i64, i64, i64)>; 2];
 
 /// The letters in which names are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +307,11 @@ impl Letters {
         Self { plain: AtomicBool::new(false), both: AtomicBool::new(false) }
     }
 
+    /// The letters whose turn it is.
+    fn next(&self) -> Spelling {
+        if self.plain.load(Ordering::Relaxed) { Spelling::Plain } else { Spelling::Mixed }
+    }
+
     /// What `ask` finds in the letters whose turn it is; it also tells whether time is up.
     fn by_turns(
         &self,
@@ -182,6 +324,7 @@ impl Letters {
             NameError::Silent(..)
             | NameError::NoSuchName(_)
             | NameError::NoAddress(_)
+            | NameError::Alias { .. }
             | NameError::Failed(..),
         ) = result
         else {
@@ -207,24 +350,53 @@ fn resolve(
     wire: &mut dyn Wire,
 ) -> Result<Found, NameError> {
     let name = match endpoint {
-        Endpoint::Address(address) => {
-            return Ok(Found { addresses: vec![*address], by: By::Literal });
-        }
+        Endpoint::Address(address) => return Ok(Found::new(vec![*address], By::Literal)),
         Endpoint::Name(name) => name,
     };
     let hosts = read_lossy(&root.join("etc/hosts")).unwrap_or_default();
     let addresses = in_hosts(&hosts, name);
     if !addresses.is_empty() {
-        return usable(Found { addresses, by: By::Hosts }, false);
+        return usable(Found::new(addresses, By::Hosts), false);
     }
-    let conf = match read_lossy(&root.join("etc/resolv.conf")) {
-        Ok(text) => ResolvConf::parse(&text, scope),
-        Err(Errno::ENOENT) => {
-            return Err(NameError::NoServers("does not exist"));
-        }
-        Err(_) => return Err(NameError::NoServers("cannot be read")),
-    };
-    usable(look_up(&conf, name, spelling, until, clock, wire)?, true)
+    by_servers(root, name, spelling, until, clock, wire)
+}
+
+fn by_servers(
+    root: &Path,
+    name: &str,
+    spelling: Spelling,
+    until: Deadline,
+    clock: &dyn Clock,
+    wire: &mut dyn Wire,
+) -> Result<Found, NameError> {
+    usable(look_up(&resolv_conf(root)?, name, spelling, until, clock, wire)?, true)
+}
+
+fn further(
+    root: &Path,
+    name: &str,
+    spelling: Spelling,
+    until: Deadline,
+    clock: &dyn Clock,
+    wire: &mut dyn Wire,
+) -> Result<Vec<IpAddr>, Stopped> {
+    let found = resolv_conf(root).and_then(|conf| {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        usable(Asker::new(&conf.servers, spelling, clock, wire).ipv6(name, until)?, true)
+    });
+    match found {
+        Ok(found) => Ok(found.addresses),
+        Err(NameError::Stopped(stopped)) => Err(stopped),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn resolv_conf(root: &Path) -> Result<ResolvConf, NameError> {
+    match read_lossy(&root.join("etc/resolv.conf")) {
+        Ok(text) => Ok(ResolvConf::parse(&text, scope)),
+        Err(Errno::ENOENT) => Err(NameError::NoServers("does not exist")),
+        Err(_) => Err(NameError::NoServers("cannot be read")),
+    }
 }
 
 /// Asks for `name`, and for what search domains make of it.
@@ -241,17 +413,25 @@ fn look_up(
     }
     let mut asker = Asker::new(&conf.servers, spelling, clock, wire);
     let candidates = conf.candidates(name);
+    let written = name.strip_suffix('.').unwrap_or(name);
     let mut left = candidates.len();
     let mut error = None;
     for candidate in &candidates {
-        let as_it_is = candidate == name;
+        let as_it_is = candidate == written;
         // A short name that search domains complete is a row of guesses: silence about one must leave
         // time for the others. A name that comes first as it is written has all the time there is, and
         // only an answer leads on from it: what a search domain makes of it may be another machine.
         let share = if as_it_is { 1 } else { left };
         left -= 1;
         match asker.addresses(candidate, until.within(clock, until.left(clock).part(share))) {
-            Ok(found) => return Ok(found),
+            Ok(mut found) => {
+                if let By::Server(answered) = &mut found.by
+                    && asker.wanted() != written
+                {
+                    answered.completed = Some(asker.wanted().to_owned());
+                }
+                return Ok(found);
+            }
             Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
             Err(e) => {
                 // What a server says counts most, and of names the one that is written.
@@ -295,7 +475,7 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
         Some(first) if addresses.is_empty() => {
             Err(NameError::Unusable(found.by.into(), first.to_canonical()))
         }
-        _ => Ok(Found { addresses, by: found.by }),
+        _ => Ok(Found { addresses, ..found }),
     }
 }
 

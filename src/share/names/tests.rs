@@ -37,7 +37,7 @@ fn is(query: &Query, server: &str) -> bool {
 /// One line of it: the addresses and who said so, or the error's sentence.
 fn told(result: Result<Found, NameError>) -> String {
     match result {
-        Ok(Found { addresses, by }) => {
+        Ok(Found { addresses, by, .. }) => {
             let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
             format!("{} by {by}", addresses.join(" "))
         }
@@ -63,6 +63,10 @@ fn outcome(text: &str, took: u64, sent: usize) -> (String, Duration, usize) {
 }
 
 const GOOD: &str = "10.0.1.12 by name server 10.0.0.2";
+/// What is told besides of a name that a search domain has made.
+const COMPLETED: &str = ", which knows it as files.b.example, by a search domain";
+/// A name of no known kind, with dots.
+const OTHER: &str = "nfs.lab.example";
 const GOOD_BY_SECOND: &str = "10.0.1.12 by name server 10.0.0.3";
 
 fn good(query: &Query) -> Vec<Does> {
@@ -337,22 +341,27 @@ fn a_chain_of_aliases_is_followed_in_one_message_or_over_several() {
             p.answers.push(record("c.example", "10.0.1.12"));
         }))
     });
-    assert_eq!(look_up(&world), outcome(GOOD, 1, 1));
+    let good_by_alias = format!("{GOOD}, as an alias of c.example");
+    assert_eq!(look_up(&world), outcome(&good_by_alias, 1, 1));
     let step = |q: &Query| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         "b.example" => says(q.alias("c.example")),
         _ => good(q),
     };
-    assert_eq!(look_up(&World::new(ONE, step)), outcome(GOOD, 3, 3));
+    assert_eq!(look_up(&World::new(ONE, step)), outcome(&good_by_alias, 3, 3));
     // The first server is dead: that is found out once.
     let world = World::new(TWO, |q| if is(q, FIRST) { silence() } else { step(q) });
-    assert_eq!(look_up(&world), outcome(GOOD_BY_SECOND, 303, 4));
+    let by_second = format!("{GOOD_BY_SECOND}, as an alias of c.example");
+    assert_eq!(look_up(&world), outcome(&by_second, 303, 4));
     // Only IPv6 at its end.
     let world = World::new(ONE, |q| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         _ => says(q.addresses(&["fd00::1"])),
     });
-    assert_eq!(look_up(&world), outcome("fd00::1 by name server 10.0.0.2", 3, 3));
+    assert_eq!(
+        look_up(&world),
+        outcome("fd00::1 by name server 10.0.0.2, as an alias of b.example", 3, 3)
+    );
 }
 
 #[test]
@@ -372,8 +381,21 @@ fn a_chain_of_aliases_without_end_is_no_address() {
         NAME => says(q.alias("b.example")),
         _ => says(q.code(RCODE::NameError)),
     });
-    let text = "name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
+    let text = "it is an alias of b.example, and name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
     assert_eq!(look_up(&dangling), outcome(text, 2, 2));
+    let at_once = World::new(ONE, |q| {
+        says(q.reply(|p| {
+            p.answers.push(alias(NAME, "b.example"));
+            *p.rcode_mut() = RCODE::NameError;
+        }))
+    });
+    assert_eq!(look_up(&at_once), outcome(text, 1, 1));
+    let empty = World::new(ONE, |q| match q.name.as_str() {
+        NAME => says(q.alias("b.example")),
+        _ => says(q.addresses(&[])),
+    });
+    let text = "it is an alias of b.example, and name server 10.0.0.2 knows the name, but no address for it";
+    assert_eq!(look_up(&empty), outcome(text, 3, 3));
 }
 
 #[test]
@@ -400,7 +422,7 @@ fn an_address_that_no_server_can_have_is_refused_and_loopback_only_from_dns() {
     let mapped = World::new(ONE, |q| says(q.addresses(&["::ffff:127.0.0.1"])));
     let text = "name server 10.0.0.2 says 127.0.0.1, which cannot be a server's address";
     assert_eq!(look_up(&mapped), outcome(text, 2, 2));
-    let found = |address| Found { addresses: vec![ip(address)], by: By::Hosts };
+    let found = |address| Found::new(vec![ip(address)], By::Hosts);
     assert!(usable(found("127.0.0.1"), false).is_ok());
     assert!(usable(found("224.0.0.1"), false).is_err());
 }
@@ -426,7 +448,8 @@ fn names_are_asked_for_in_letters_that_a_forger_must_guess() {
             p.answers.push(record("other.EXAMPLE", "10.0.1.12"));
         }))
     });
-    assert_eq!(look_up(&world), outcome(GOOD, 1, 1));
+    let by_alias = format!("{GOOD}, as an alias of other.example");
+    assert_eq!(look_up(&world), outcome(&by_alias, 1, 1));
 }
 
 #[test]
@@ -572,7 +595,7 @@ fn a_search_domain_completes_a_short_name() {
         "files.b.example" => good(q),
         _ => says(q.code(RCODE::NameError)),
     });
-    assert_eq!(look_up_name(&world, "files"), outcome(GOOD, 2, 2));
+    assert_eq!(look_up_name(&world, "files"), outcome(&format!("{GOOD}{COMPLETED}"), 2, 2));
     let names: Vec<String> = world.queries().into_iter().map(|q| q.name).collect();
     assert_eq!(names, ["files.a.example", "files.b.example"]);
     // A whole name is asked for as it is, and nothing else.
@@ -583,18 +606,106 @@ fn a_search_domain_completes_a_short_name() {
 #[test]
 fn a_name_with_dots_is_asked_for_first_and_completed_only_after_an_answer() {
     let completed = |first: fn(&Query) -> Vec<Does>| {
-        World::new(SEARCH, move |q| if q.name == NAME { first(q) } else { good(q) })
+        let world = World::new(SEARCH, move |q| if q.name == OTHER { first(q) } else { good(q) });
+        look_up_name(&world, OTHER)
     };
-    assert_eq!(look_up(&completed(good)), outcome(GOOD, 1, 1));
+    assert_eq!(completed(good), outcome(GOOD, 1, 1));
     let nx: fn(&Query) -> Vec<Does> = |q| says(q.code(RCODE::NameError));
-    assert_eq!(look_up(&completed(nx)), outcome(GOOD, 2, 2));
-    let world = completed(|q| says(q.code(RCODE::ServerFailure)));
-    assert_eq!(look_up(&world), outcome(GOOD, 2, 2), "as libc has it");
+    let found = format!("{GOOD}, which knows it as {OTHER}.a.example, by a search domain");
+    assert_eq!(completed(nx), outcome(&found, 2, 2));
+    let servfail = completed(|q| says(q.code(RCODE::ServerFailure)));
+    assert_eq!(servfail, outcome(&found, 2, 2), "as libc has it");
     // Silence and errors say nothing of the name: no other machine may take its place.
     let silent = "no answer from name server 10.0.0.2 within 3.0 s";
-    assert_eq!(look_up(&completed(|_| silence())), outcome(silent, 3000, 10));
+    assert_eq!(completed(|_| silence()), outcome(silent, 3000, 10));
     let text = "name server 10.0.0.2 cannot be reached: connection refused (ECONNREFUSED)";
-    assert_eq!(look_up(&completed(|_| refused())), outcome(text, 1, 1));
+    assert_eq!(completed(|_| refused()), outcome(text, 1, 1));
+}
+
+#[test]
+fn no_search_domain_completes_a_name_of_aws_or_one_with_a_dot_at_its_end() {
+    let nx = "name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
+    let search = format!("{SEARCH}options ndots:9\n");
+    for name in [
+        NAME,
+        "fs-1.efs.cn-north-1.amazonaws.com.cn",
+        "fs-1.fsx.eu-west-1.amazonaws.com",
+        "euw1-az1.fs-1.s3files.eu-west-1.on.aws",
+        "fs-1.efs.us-isob-east-1.sc2s.sgov.gov",
+        "sts.eu-west-1.amazonaws.com",
+        "nfs.lab.example.",
+        "files.",
+    ] {
+        let itself = name.strip_suffix('.').unwrap_or(name);
+        let wildcard = World::new(&search, |q| match q.name == itself {
+            true => says(q.code(RCODE::NameError)),
+            false => good(q),
+        });
+        assert_eq!(look_up_name(&wildcard, name), outcome(nx, 1, 1), "{name}");
+        let there = World::new(&search, |q| if q.name == itself { good(q) } else { silence() });
+        assert_eq!(look_up_name(&there, name), outcome(GOOD, 1, 1), "{name}");
+    }
+}
+
+#[test]
+fn ipv6_addresses_are_asked_for_by_themselves_where_the_ipv4_ones_are_of_no_use() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/resolv.conf"), SEARCH).unwrap();
+    let further = |name: &str, world: &World<'_>| {
+        let until = Deadline::after(world, millis(300));
+        let found = further(root.path(), name, Spelling::Mixed, until, world, &mut &*world);
+        let found: Vec<String> = found.unwrap().iter().map(IpAddr::to_string).collect();
+        found.join(" ")
+    };
+    let both = World::new(SEARCH, |q| says(q.addresses(&["10.0.1.12", "fd00::1", "fd00::2"])));
+    let (found, _) = both.look_up(NAME, WINDOW);
+    assert!(found.unwrap().ipv4_alone);
+    assert_eq!(further(NAME, &both), "fd00::1 fd00::2");
+    assert_eq!(further("nfs.lab.example.", &both), "fd00::1 fd00::2");
+    for none in [
+        World::new(SEARCH, |q| says(q.addresses(&["10.0.1.12"]))),
+        World::new(SEARCH, |q| says(q.code(RCODE::NameError))),
+        World::new(SEARCH, |_| silence()),
+    ] {
+        assert_eq!(further(NAME, &none), "");
+        assert!(none.now() <= millis(300) && none.queries().iter().all(|q| q.name == NAME));
+    }
+    let (found, _) = World::new(SEARCH, |q| says(q.addresses(&["fd00::1"]))).look_up(NAME, WINDOW);
+    assert!(!found.unwrap().ipv4_alone);
+}
+
+#[test]
+fn further_addresses_come_behind_those_of_the_name_and_before_those_of_the_config() {
+    let texts = |found: &Found| found.addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>();
+    let mut found = Found::new(vec![ip("10.0.1.1")], By::Hosts);
+    found.list(&[ip("10.0.1.1"), ip("10.0.1.2"), ip("fd00::2")]);
+    assert_eq!(
+        (texts(&found), found.listed),
+        (vec!["10.0.1.1".into(), "10.0.1.2".into(), "fd00::2".into()], 2)
+    );
+    found.add(vec![ip("fd00::1"), ip("fd00::2")]);
+    assert_eq!(texts(&found), ["10.0.1.1", "fd00::1", "fd00::2", "10.0.1.2"]);
+}
+
+#[test]
+fn the_stamp_changes_with_either_file_and_with_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let stamp = || Resolver::stamp(root.path());
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let none = stamp();
+    assert_eq!(none, stamp());
+    for file in ["etc/hosts", "etc/resolv.conf"] {
+        let before = stamp();
+        fs::write(root.path().join(file), ONE).unwrap();
+        assert_ne!(before, stamp(), "{file}");
+    }
+    // As NetworkManager and systemd-resolved do it.
+    let before = stamp();
+    fs::write(root.path().join("etc/new"), ONE).unwrap();
+    assert_eq!(before, stamp());
+    fs::rename(root.path().join("etc/new"), root.path().join("etc/resolv.conf")).unwrap();
+    assert_ne!(before, stamp());
 }
 
 #[test]
@@ -606,8 +717,8 @@ fn silence_about_one_completion_leaves_time_for_the_others() {
     let text = "no answer from name server 10.0.0.2 within 1.0 s";
     assert_eq!(look_up_name(&world, "files"), outcome(text, 3000, 12));
     let ndots = format!("{SEARCH}options ndots:5\n");
-    let world = World::new(&ndots, |q| if q.name == NAME { good(q) } else { silence() });
-    assert_eq!(look_up(&world), outcome(GOOD, 2001, 9));
+    let world = World::new(&ndots, |q| if q.name == OTHER { good(q) } else { silence() });
+    assert_eq!(look_up_name(&world, OTHER), outcome(GOOD, 2001, 9));
 }
 
 #[test]
@@ -616,7 +727,8 @@ fn a_late_answer_to_an_earlier_completion_counts() {
         "files.a.example" => vec![Does::Send(millis(1500), q.addresses(&["10.0.1.12"]))],
         _ => silence(),
     });
-    assert_eq!(look_up_name(&world, "files"), outcome(GOOD, 1500, 6));
+    let first = format!("{GOOD}{}", COMPLETED.replace(".b.", ".a."));
+    assert_eq!(look_up_name(&world, "files"), outcome(&first, 1500, 6));
     let late_no = World::new(SEARCH, |q| match q.name.as_str() {
         "files.a.example" => vec![Does::Send(millis(1500), q.code(RCODE::NameError))],
         "files" => good(q),
@@ -647,7 +759,7 @@ fn a_completion_too_long_for_dns_is_passed_over() {
         "files.b.example" => good(q),
         _ => silence(),
     });
-    assert_eq!(look_up_name(&world, "files"), outcome(GOOD, 1, 1));
+    assert_eq!(look_up_name(&world, "files"), outcome(&format!("{GOOD}{COMPLETED}"), 1, 1));
     let (text, took, sent) = look_up_name(&world, &["a"; 128].join("."));
     assert_eq!((text.as_str(), took, sent), ("the name is too long for DNS", Duration::ZERO, 0));
 }
@@ -873,7 +985,7 @@ fn what_fails_in_mixed_letters_is_asked_for_as_it_is_written_and_from_then_on_by
         asked.borrow_mut().clear();
         let found = letters.by_turns(|spelling| {
             asked.borrow_mut().push(spelling);
-            let found = Found { addresses: vec![server], by: By::Server(server) };
+            let found = Found::new(vec![server], By::Server(Answered::by(server)));
             let denied = NameError::NoSuchName(server);
             (known.contains(&spelling).then_some(found).ok_or(denied), is_late)
         });
