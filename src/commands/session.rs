@@ -1380,11 +1380,20 @@ pub(super) mod tests {
         let (report, _) = start_on(&machine, ONE, false);
         assert_eq!((report.code(), report.outcomes[0].attempts), (Code::OK, 1));
         assert_eq!(*machine.mounted_from.lock().unwrap(), [ipv6]);
+        // Where they are silent too, the attempt takes no longer than without them.
+        let never = Duration::MAX / 2;
+        let machine = FakeMachine { further: vec![ipv6], port_from: never, ..Default::default() };
+        let (_, text) = start_on(&machine, ONE, true);
+        assert_eq!(machine.clock.now(), seconds_of(3.0));
+        assert!(text.contains("10.0.0.1 timed out (nothing came back for 3.0 s)"), "{text}");
         // The kernel would not take it.
         let machine =
             FakeMachine { further: vec![ipv6], answers: Some(ipv6), ..Default::default() };
         start_on(&machine, &format!("{ONE}options = \"proto=tcp\"\n"), false);
         assert!(machine.times("further").is_empty() && machine.times("mount").is_empty());
+        let machine = FakeMachine { further: vec![ipv6], ..Default::default() };
+        start_on(&machine, &format!("{ONE}options = \"proto=tcp6\"\n"), false);
+        assert_eq!(*machine.mounted_from.lock().unwrap(), [ipv6]);
         // Nothing is asked where nothing is wrong.
         let machine = FakeMachine { further: vec![ipv6], ..Default::default() };
         start_on(&machine, ONE, false);

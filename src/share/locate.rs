@@ -3,6 +3,7 @@
 //! are looked up in `names`, and connections are begun in `reach`.
 
 use super::names::{By, Found, NameError};
+use super::reach::{Problem, ReachError};
 use super::{Failure, Machine};
 use crate::config::Share;
 use crate::retry::{Clock, Deadline};
@@ -66,23 +67,46 @@ pub fn reach<M: Machine>(
     deadline: Deadline,
     clock: &dyn Clock,
 ) -> Result<IpAddr, Failure> {
-    let within = |span| deadline.within(clock, span);
-    // The kernel takes an IPv6 address only for proto=tcp6, or for no proto at all.
-    let of_ipv4 = share.encryption.is_none() && share.options.value("proto") == Some("tcp");
-    if found.ipv4_alone && !of_ipv4 {
-        let first = machine.reach(share, &found.addresses, within(AHEAD.min(window)));
-        let Err(failure @ Failure::Reach(_)) = first else {
-            return first;
-        };
-        found.add(machine.further(share, found, within(QUESTION))?);
-        let is_final = !failure.is_by_time() && found.addresses.iter().all(IpAddr::is_ipv4);
-        if is_final || deadline.passed(clock) {
-            return Err(led(machine, share, failure, found, deadline, clock));
+    let (started, until) = (clock.now(), deadline.within(clock, window));
+    if share.encryption.is_none() && share.options.value("proto") == Some("tcp6") {
+        // The kernel takes no other kind.
+        if found.ipv4_alone {
+            found.add(machine.further(share, found, until.within(clock, QUESTION))?);
+        }
+        if found.addresses.iter().any(IpAddr::is_ipv6) {
+            found.addresses.retain(IpAddr::is_ipv6);
         }
     }
-    machine
-        .reach(share, &found.addresses, within(window))
-        .map_err(|failure| led(machine, share, failure, found, deadline, clock))
+    let led = |failure, found: &Found| led(machine, share, failure, found, deadline, clock);
+    // The kernel takes an IPv6 address only for proto=tcp6, or for no proto at all.
+    let of_ipv4 = share.encryption.is_none() && share.options.value("proto") == Some("tcp");
+    if !found.ipv4_alone || of_ipv4 {
+        let reached = machine.reach(share, &found.addresses, until);
+        return reached.map_err(|failure| led(failure, found));
+    }
+    let first = machine.reach(share, &found.addresses, until.within(clock, AHEAD));
+    let Err(failure @ Failure::Reach(_)) = first else {
+        return first;
+    };
+    let ahead = found.addresses.clone();
+    found.add(machine.further(share, found, until.within(clock, QUESTION))?);
+    let is_final = !failure.is_by_time() && found.addresses.len() == ahead.len();
+    if is_final || until.passed(clock) {
+        return Err(led(failure, found));
+    }
+    machine.reach(share, &found.addresses, until).map_err(|mut failure| {
+        // Those that were tried before have been silent for longer.
+        if let Failure::Reach(ReachError::NoneAnswers { tried, .. }) = &mut failure {
+            for (address, problem) in tried {
+                if let Problem::Silent { span, .. } = problem
+                    && ahead.contains(address)
+                {
+                    *span = clock.now().saturating_sub(started);
+                }
+            }
+        }
+        led(failure, found)
+    })
 }
 
 /// The failure, with where the address came from that it is about; nothing, where that is as anybody would expect.
@@ -113,8 +137,6 @@ pub fn led<M: Machine>(
     let beside = (found.by == By::Hosts).then(|| {
         machine.past_hosts(share, deadline.within(clock, BESIDE)).map(|found| found.addresses)
     });
-    Failure::Led(
-        Box::new(failure),
-        Origin { by: found.by.clone(), listed: found.listed > 0, beside },
-    )
+    let origin = Origin { by: found.by.clone(), listed: found.listed > 0, beside };
+    Failure::Led(failure.into(), origin.into())
 }

@@ -305,7 +305,7 @@ pub enum Failure {
     /// No address answers.
     Reach(ReachError),
     /// Something failed with an address that came from there.
-    Led(Box<Failure>, Origin),
+    Led(Box<Failure>, Box<Origin>),
     /// The share's tunnel cannot be started; why.
     NoTunnel(String),
     /// Nor is it, since others than root could change the program that it would run as root.

@@ -76,6 +76,14 @@ def name_server(names):
     return lambda _: dns(names)
 
 
+def wildcard(domain, address):
+    """The real name server knows every name below the domain, and no other."""
+    def given(stack):
+        dns([], (address, domain))
+        stack.callback(dns, None)
+    return given
+
+
 def fake_dns(mode):
     """A fake name server that misbehaves as told (the real one cannot)."""
     def given(stack):

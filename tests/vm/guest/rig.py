@@ -92,14 +92,16 @@ def nfsd(on):
 _dns = None
 
 
-def dns(hosts):
-    """The name server at SERVER answers for these names (address, name pairs); None: there is no name server."""
+def dns(hosts, wildcard=None):
+    """The name server at SERVER answers for these names (address, name pairs), and with one address for all names of a
+    domain (address, domain); None: there is no name server."""
     global _dns
-    if hosts is None:
+    if hosts is None or wildcard:
         if _dns:
             _dns.kill()
             _dns.wait()
         _dns = None
+    if hosts is None:
         return
     write(DNS_HOSTS, "".join(f"{address} {name}\n" for address, name in hosts))
     if _dns:
@@ -109,7 +111,8 @@ def dns(hosts):
     _dns = subprocess.Popen(
         ["nsenter", "--net=/run/netns/srv", "--", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
          "--no-resolv", "--no-hosts", f"--addn-hosts={DNS_HOSTS}", "--local=/#/", "--user=root", "--pid-file",
-         f"--listen-address={SERVER}", "--bind-interfaces", "--no-daemon"],
+         f"--listen-address={SERVER}", "--bind-interfaces", "--no-daemon"]
+        + ([f"--address=/{wildcard[1]}/{wildcard[0]}"] if wildcard else []),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
         # Of its network, once nsenter has become dnsmasq.
@@ -508,6 +511,7 @@ def answers(query):
     if mode.startswith("truncated"): return [reply(query, flags=0x8380)]
     if mode == "cname": return [reply(query, [cname(owner, "b.example"), cname(wire("b.example"), "c.example"), a(good, wire("c.example"))])]
     if mode == "cname-only": return [reply(query, [cname(owner, "b.example")])] if name.lower() != wire("b.example") else [yes]
+    if mode == "cname-nowhere": return [reply(query, [cname(owner, known)], rcode=3)]
     if mode == "cname-loop": return [reply(query, [cname(owner, "b.example")])] if name.lower() != wire("b.example") else [reply(query, [cname(owner, known)])]
     if mode == "dead-first": return [reply(query, [a(DEAD), a(good)])]
     if mode == "dead-aaaa": return [reply(query, [record(owner, 28, socket.inet_pton(socket.AF_INET6, V6_DEAD))])] if kind == 28 else [yes]

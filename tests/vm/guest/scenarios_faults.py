@@ -65,13 +65,42 @@ def once(code, sentence, within=5):
 @scenario("--once makes one attempt against a black hole")
 def _():
     srv_nft("tcp dport 2049 drop")
-    once(75, rf"TCP 2049 to {SERVER} from {CLIENT} timed out \(nothing came back for 3\.0 s\); after 1 attempt")
+    once(75, rf"TCP 2049 to {SERVER} from {CLIENT} timed out \(nothing came back for 3\.0 s\); the address is from name server {SERVER}; after 1 attempt")
 
 
 @scenario("--once makes one attempt against a server that is down")
 def _():
     nfsd(False)
     once(75, rf"TCP 2049 to {SERVER} was refused")
+
+
+def questions():
+    """How many datagrams the name server has got since its counter was set up."""
+    return int(re.search(r"dport 53 counter packets (\d+)", srv("nft list table inet t")).group(1))
+
+
+@scenario("a name server is asked once a second while a name fails, and less often while its address is known")
+def _():
+    dns([])
+    config(head='deadline = "8s"')
+    srv_nft("udp dport 53 counter")
+    expect(agent(), 75, r"\(NXDOMAIN\)")
+    asked = questions()
+    check(6 <= asked <= 16, f"{asked} questions in 8 s about a name that does not exist")
+    dns([("192.0.2.10", NAME)])
+    expect(agent(), 75, "ENETUNREACH")
+    known = questions() - asked
+    # One for IPv4 and one for IPv6 addresses, every two seconds.
+    check(known <= 12, f"{known} questions in 8 s about a name whose address is known")
+    # Sixteen shares of one name share one look-up.
+    dns([(SERVER, NAME)])
+    shares = "".join(f'[[share]]\nendpoint = "{NAME}"\nmount_point = "/mnt/many/{n}"\n' for n in range(16))
+    write(CONFIG, shares)
+    before = questions()
+    expect(agent(), 0, "16 of 16 shares mounted")
+    check(questions() - before == 1, f"{questions() - before} questions for sixteen shares of one name")
+    for n in range(16):
+        take_away(f"/mnt/many/{n}")
 
 
 @scenario("--once makes one attempt against a name that does not resolve")
