@@ -181,6 +181,26 @@ def _():
         once("no TLS there", 75, "the server closed the connection in the middle of the TLS handshake; .*an NFS server without TLS does this")
 
 
+@scenario("tunnel: an IPv6 address where the IPv4 one leads nowhere, or is silent")
+def _():
+    tls.set_up()
+    v6, v6_client = "fd00:4::1", "fd00:4::2"
+    efs(f"ip -6 addr add {v6}/64 dev te nodad")
+    sh(f"ip -6 addr add {v6_client}/64 dev et nodad")
+    try:
+        with Stunnel(address=v6), share():
+            for of_no_use in "192.0.2.10", EFS_SECOND:
+                if of_no_use == EFS_SECOND:
+                    efs("sh -c 'nft add table ip t; nft add chain ip t in \"{ type filter hook input priority 0; }\"; nft add rule ip t in tcp dport 2049 drop'")
+                dns([(of_no_use, NAME), (v6, NAME)])
+                expect(agent(), 0, rf"mounted {NAME}:/ on {POINT} from {v6}, TLS 1\.3, NFS 4\.1, attempt [12],")
+                expect(agent("unmount"), 0)
+    finally:
+        efs("nft delete table ip t", check_=False)
+        efs(f"ip -6 addr del {v6}/64 dev te")
+        sh(f"ip -6 addr del {v6_client}/64 dev et")
+
+
 @scenario("tunnel: credentials that are missing or expired, a refusal after a good handshake, an access point without its folder")
 def _():
     keys = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET}\n"

@@ -1,7 +1,7 @@
 """The stand-in for EFS with encryption: a network of its own ("efs", 10.0.4.1 and 10.0.4.3) in which stunnel, or
 a server of ours, ends TLS on port 2049 and passes on to the kernel's NFS server of rig.py, on a link that the
 client does not see. A client's certificate is demanded. Asserts about outcomes belong to the scenarios."""
-import contextlib, datetime, hashlib, hmac, json, os, re, signal, socket, subprocess, sys, time, urllib.parse
+import contextlib, datetime, hashlib, hmac, ipaddress, json, os, re, signal, socket, subprocess, sys, time, urllib.parse
 import rig
 from rig import AGENT, NAME, POINT, SERVER, agent, agents, check, config, dns, sh, write
 
@@ -163,9 +163,11 @@ class Stunnel:
 
     def begin(self):
         self.process = subprocess.Popen([*self.wrap, "stunnel4", self.conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        at = "".join(f"{int(part):02X}" for part in reversed(self.address.split(".")))
+        # Each 32 bits of an address stand there in the processor's order.
+        packed = ipaddress.ip_address(self.address).packed
+        at = b"".join(packed[n:n + 4][::-1] for n in range(0, len(packed), 4)).hex().upper()
         for _ in range(200):
-            if f" {at}:{self.port:04X} 00000000:0000 0A" in sh(" ".join(self.wrap) + " cat /proc/net/tcp"):
+            if f" {at}:{self.port:04X} {'0' * len(at)}:0000 0A" in sh(" ".join(self.wrap) + " cat /proc/net/tcp /proc/net/tcp6"):
                 return
             time.sleep(0.05)
         raise RuntimeError("stunnel does not come up: " + sh(f"cat {self.log}; true"))
