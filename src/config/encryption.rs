@@ -279,6 +279,26 @@ fn partition(region: &str) -> (&'static str, bool) {
     found.map_or(("amazonaws.com", true), |(suffix, _, public)| (*suffix, *public))
 }
 
+/// What the names of a region end in.
+pub(super) fn suffix(region: &str) -> &'static str {
+    partition(region).0
+}
+
+/// The whole name, if `name` is one of EFS but for `.efs`: `<id>.<region>.<suffix>`. What has anything between the two is
+/// a name of another service (`fs-….fsx.<region>…`).
+pub(super) fn with_efs(name: &str) -> Option<String> {
+    let (front, suffix) =
+        SUFFIXES.iter().find_map(|(suffix, ..)| Some((in_front_of(name, suffix)?, suffix)))?;
+    let (id, region) = front.split_once('.')?;
+    region_from(region).ok().filter(|_| id.starts_with("fs-"))?;
+    Some(format!("{id}.efs.{region}.{suffix}"))
+}
+
+/// Whether that is one.
+pub(super) fn access_point_id(text: &str) -> bool {
+    hex_after(text, "fsap-", &[17])
+}
+
 /// Whether `name` ends like the names of AWS.
 pub fn is_of_aws(name: &str) -> bool {
     SUFFIXES.iter().any(|(suffix, ..)| in_front_of(name, suffix).is_some())
@@ -369,21 +389,22 @@ fn arn_from(text: &str) -> Result<Option<(String, String)>, String> {
 }
 
 fn access_point_from(text: &str) -> Result<String, String> {
-    if hex_after(text, "fsap-", &[17]) {
+    if access_point_id(text) {
         return Ok(text.to_owned());
     }
-    // What the console offers for copying beside the id.
-    match text.rsplit_once("access-point/") {
-        Some((_, id)) if hex_after(id, "fsap-", &[17]) => {
+    // What the console offers for copying beside the id, and handles of the CSI driver.
+    match super::pasted::access_point_in(text) {
+        Some(id) if text.starts_with("arn:") => {
             Err(format!("is an ARN: write the id at its end alone, \"{id}\""))
         }
-        _ => {
+        Some(id) => Err(format!("has more in it than the id: write that alone, \"{id}\"")),
+        None => {
             Err("is no access-point id: that is \"fsap-\" and 17 hex digits, in lower case".into())
         }
     }
 }
 
-fn region_from(text: &str) -> Result<String, String> {
+pub(super) fn region_from(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('-').collect();
     let words = |words: &[&str]| {
         words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
