@@ -11,7 +11,7 @@ use super::tunnels::{self, Units};
 use crate::appstream::{self, User};
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
-use crate::config::{Level, Settings, Share};
+use crate::config::{Level, Settings, Share, advice};
 use crate::json::quoted;
 use crate::report::Code;
 use crate::retry::Deadline;
@@ -146,6 +146,7 @@ impl Chain {
                 let count = settings.shares.len();
                 let what = format!("{}, shares: {count}, deadline {deadline}", path.display());
                 self.ok("config", None, what);
+                settings.shares.iter().for_each(|share| self.advise(share));
                 Some((path, settings))
             }
             Err(why) => {
@@ -193,6 +194,21 @@ impl Chain {
                 self.add("executable", None, State::Warning, unfit.what, Some(unfit.cure));
             }
         }
+    }
+
+    /// Options that are taken, and do no good on EFS.
+    fn advise(&mut self, share: &Share) {
+        let found = advice::on_efs(share);
+        if found.is_empty() {
+            return;
+        }
+        let told: Vec<String> = found.iter().map(|(word, why)| format!("{word}: {why}")).collect();
+        let words: Vec<&str> = found.iter().map(|(word, _)| word.as_str()).collect();
+        let cure = format!(
+            "take {} out of `options`: the defaults are what AWS recommends",
+            words.join(" and ")
+        );
+        self.add("options", Some(share), State::Warning, told.join("; "), Some(cure));
     }
 
     /// What is mounted, or runs, and is not in the config: on the machine that an image is made of, above all.

@@ -191,11 +191,15 @@ pub(super) fn read(
             missing.extend(id.is_none().then_some("file_system_id = \"fs-…\""));
             missing.extend(region.is_none().then_some("region = \"…\""));
             let missing = missing.join(" and ");
-            return endpoint_text.parse(|_| {
-                Err(format!(
+            let fsx = matches!(endpoint, Endpoint::Name(name) if name.contains(".fsx."));
+            return endpoint_text.parse(|_| match fsx {
+                true => Err(format!(
+                    "is a name of FSx, which does not speak TLS as EFS does: take {MAIN} out, with all that needs it"
+                )),
+                false => Err(format!(
                     "does not say which file system it is, as \"fs-….efs.<region>.amazonaws.com\" \
                      would: add {missing}"
-                ))
+                )),
             });
         }
     };
@@ -308,6 +312,11 @@ fn in_front_of<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     name.strip_suffix(suffix)?.strip_suffix('.')
 }
 
+/// Whether `name` is one of EFS, with an id and a region in it that may be wrong.
+pub(super) fn is_of_efs(name: &str) -> bool {
+    !matches!(of_efs(name), Ok(None))
+}
+
 /// File-system id and region, if `name` is `[<zone>.]<id>.efs.<region>.<suffix>`.
 fn of_efs(name: &str) -> Result<Option<(String, String)>, String> {
     let Some(front) = SUFFIXES.iter().find_map(|(suffix, ..)| in_front_of(name, suffix)) else {
@@ -349,7 +358,14 @@ const FILE_SYSTEM: &str = "file-system/";
 fn id_from(text: &str) -> Result<String, String> {
     match arn_from(text)? {
         Some((arn, _)) => file_system_id(arn.rsplit('/').next().unwrap_or_default()),
-        None => file_system_id(text),
+        None => file_system_id(text).map_err(|why| {
+            let id = text.split(':').next().filter(|id| *id != text && file_system_id(id).is_ok());
+            let Some(id) = id else { return why };
+            let access_point = super::pasted::access_point_in(text);
+            let access_point = access_point.map(|id| format!(" and access_point = \"{id}\""));
+            let access_point = access_point.unwrap_or_default();
+            format!("has more in it than the id: write file_system_id = \"{id}\"{access_point}")
+        }),
     }
 }
 
@@ -697,6 +713,8 @@ mod tests {
         for endpoint in ["10.0.1.12", "nfs.example", "fs-0123abcd.efs.eu-west-1.example"] {
             assert_eq!(error(endpoint, ""), does_not_say(endpoint, both));
         }
+        let fsx = error("fs-0123abcd.fsx.eu-west-1.amazonaws.com", "");
+        assert!(fsx.contains("is a name of FSx, which does not speak TLS as EFS does"), "{fsx}");
         assert_eq!(
             error("a", "file_system_id = \"fs-0123abcd\"\n"),
             does_not_say("a", "region = \"…\"")
@@ -717,6 +735,15 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_refused_with_what_it_should_be() {
+        assert!(error("a", "file_system_id = \"fs-0123abcd::fsap-0123456789abcdef0\"\n").ends_with(
+            "has more in it than the id: write file_system_id = \"fs-0123abcd\" and access_point = \
+             \"fsap-0123456789abcdef0\""
+        ));
+        assert!(
+            error(FS, "access_point = \"fs-0123abcd::fsap-0123456789abcdef0\"\n").ends_with(
+                "has more in it than the id: write that alone, \"fsap-0123456789abcdef0\""
+            )
+        );
         let id = "is no file-system id: that is \"fs-\" and 8 or 17 hex digits, in lower case";
         for bad in ["fs-0123", "fs-0123ABCD", "fs-0123456789abcdefg", "0123abcd", ""] {
             assert_eq!(

@@ -5,6 +5,7 @@
 //! [`file`]'s job, the NFS options are [`options`]'s, and the keys of encryption
 //! [`encryption`]'s. Imports nothing of ours but [`crate::files`].
 
+pub mod advice;
 pub mod encryption;
 pub mod file;
 pub mod options;
@@ -560,6 +561,8 @@ fn not_an_endpoint(text: &str) -> String {
         ": it is empty"
     } else if text.contains(char::is_whitespace) {
         ": there is a blank in it"
+    } else if text.starts_with("arn:") {
+        ": it is the ARN of something else than a file system"
     } else if text.contains("://") {
         ": leave off what stands before the name, up to \"//\", and put the path into `path`"
     } else if text.contains('/') {
@@ -835,7 +838,11 @@ mod tests {
             let e = with(&pasted).unwrap_err();
             assert!(e.ends_with(&format!("{is}: write endpoint = \"{fs}\"")), "{e}");
         }
-        for (bad, why) in [("", ": it is empty"), ("a b", ": there is a blank in it")] {
+        for (bad, why) in [
+            ("", ": it is empty"),
+            ("a b", ": there is a blank in it"),
+            ("arn:aws:s3:::bucket", ": it is the ARN of something else than a file system"),
+        ] {
             let e = with(bad).unwrap_err();
             assert!(e.ends_with(&format!("is neither a DNS name nor an IP address{why}")), "{e}");
         }
@@ -982,6 +989,7 @@ mod tests {
                 whole.to_owned(),
             ),
             (format!("https://{name}/"), whole.to_owned()),
+            ("nfs://me:secret@nas/x".into(), "endpoint = \"nas\" and path = \"/x\"".into()),
         ] {
             assert_eq!(told(&pasted), lines, "{pasted}");
         }

@@ -462,5 +462,7 @@ fn of_url(rest: &str) -> Option<Source> {
             ..Source::default()
         });
     }
-    of_handle(rest)
+    // A user and a password are none of ours.
+    let behind = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
+    of_handle(rest.get(behind..)?)
 }
