@@ -204,10 +204,8 @@ impl Chain {
         }
         let told: Vec<String> = found.iter().map(|(word, why)| format!("{word}: {why}")).collect();
         let words: Vec<&str> = found.iter().map(|(word, _)| word.as_str()).collect();
-        let cure = format!(
-            "take {} out of `options`: the defaults are what AWS recommends",
-            words.join(" and ")
-        );
+        let words = words.join(", ");
+        let cure = format!("take out of `options`: {words}; the defaults are what AWS recommends");
         self.add("options", Some(share), State::Warning, told.join("; "), Some(cure));
     }
 

@@ -917,6 +917,10 @@ mod tests {
             (format!("{ID}::{AP}"), format!("{unknown}, {ap}")),
             (format!("{ID}:/dags:{AP}"), format!("{unknown}, path = \"/dags\", {ap}")),
             (format!("{ID}:team--dev--temp"), format!("{unknown} and path = \"/team--dev--temp\"")),
+            (
+                format!("{AP}:/x"),
+                "endpoint = \"fs-….efs.<region>.A\", path = \"/x\", encryption_in_transit = true and access_point = \"AP\"".into(),
+            ),
             (format!("{ID}:/a b/C"), format!("{unknown} and path = \"/a b/C\"")),
             (
                 format!("{ID}:/a /mnt/b"),

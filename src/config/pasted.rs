@@ -370,10 +370,15 @@ fn of_handle(word: &str) -> Option<Source> {
         None => {
             let end = word.find([':', '/']).unwrap_or(word.len());
             let (host, rest) = word.split_at(end);
-            (host_from(host)?, rest)
+            // The id of an access point in the place of the file system's.
+            match access_point_id(host) {
+                true => (Host::Unknown, rest),
+                false => (host_from(host)?, rest),
+            }
         }
     };
-    let mut found = Source { host, ..Source::default() };
+    let access_point = access_point_in(word).filter(|id| word.starts_with(id)).map(str::to_owned);
+    let mut found = Source { host, access_point, ..Source::default() };
     let mut rest = rest;
     // An access point is the last part; what is before it is a port or a path, which may hold a colon.
     if let Some((before, id)) = rest.rsplit_once(':')

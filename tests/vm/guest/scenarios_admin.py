@@ -311,7 +311,7 @@ def _():
 def _():
     config(options='"nconnect=2,noac,timeo=100"')
     expect(agent("register"), 0)
-    expect(agent("check"), 0, r"warning +options +/mnt/efs_share: noac: .*; nconnect=2: EFS does not support .*; timeo=100: .*\n +to mend it: take noac and nconnect=2 and timeo=100 out of `options`",
+    expect(agent("check"), 0, r"warning +options +/mnt/efs_share: noac: .*; nconnect=2: EFS does not support .*; timeo=100: .*\n +to mend it: take out of `options`: noac, nconnect=2, timeo=100;",
            r"ok +trial mount", r"if what the warnings say is meant \(exit 0\)\n$")
     result = agent()
     expect(result, 0, "mounted ")
