@@ -239,7 +239,8 @@ fn can_be_mounted(options: &MountOptions) {
     let data = options.data(ADDRESS);
     // mount(2) takes one page; each key holds once; addr= comes last and is ours.
     assert!(data.len() < 4096 && data.bytes().all(|b| b.is_ascii_graphic()), "{data}");
-    let mut keys: Vec<&str> = data.split(',').map(|word| word.split('=').next().unwrap()).collect();
+    let words = crate::config::options::words;
+    let mut keys: Vec<&str> = words(&data).map(|word| word.split('=').next().unwrap()).collect();
     assert_eq!((keys.first(), keys.last()), (Some(&"nfsvers"), Some(&"addr")), "{data}");
     assert!(data.ends_with(&format!(",addr={ADDRESS}")), "{data}");
     let count = keys.len();
@@ -260,7 +261,8 @@ fn can_be_mounted(options: &MountOptions) {
 /// The options as text that means the same.
 fn spelled(options: &MountOptions) -> String {
     let data = options.data(ADDRESS);
-    let mut words: Vec<&str> = data.split(',').filter(|word| !word.starts_with("addr=")).collect();
+    let of_data = crate::config::options::words(&data);
+    let mut words: Vec<&str> = of_data.filter(|word| !word.starts_with("addr=")).collect();
     for (bit, set, clear) in [
         (libc::MS_RDONLY, "ro", "rw"),
         (libc::MS_NOSUID, "nosuid", "suid"),

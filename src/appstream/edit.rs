@@ -111,11 +111,10 @@ impl<'d> Layout<'d> {
 
     /// `members` behind the last one of `object`.
     pub fn add_members(&self, object: &Node, members: Vec<(String, New)>) -> Edit {
-        let Value::Object(old) = &object.value else {
-            return Edit {
-                span: object.span.clone(),
-                text: self.render(&New::Object(members), ""),
-            };
+        let old: &[Member] = match &object.value {
+            Value::Object(old) => old,
+            // `null` is an object that is not there: what is put into it takes its place.
+            _ => &[],
         };
         let last = old.last().map(|last| last.key_span.start..last.value.span.end);
         let indent = self.indent_inside(object, last.as_ref());
@@ -123,7 +122,7 @@ impl<'d> Layout<'d> {
         layout.colon = old.last().map_or(self.colon, |last| self.colon_of(last));
         let items: Vec<String> =
             members.iter().map(|member| layout.member(member, &indent)).collect();
-        layout.append(object, last, &items)
+        layout.append(object, '{', last, &items)
     }
 
     /// An object of `members` behind the last item of `array`, laid out like the object `like`.
@@ -133,10 +132,13 @@ impl<'d> Layout<'d> {
         like: Option<&Node>,
         members: Vec<(String, String)>,
     ) -> Edit {
-        let last = match &array.value {
-            Value::Array(items) => items.last().map(|last| last.span.clone()),
-            _ => None,
+        let items: &[Node] = match &array.value {
+            Value::Array(items) => items,
+            _ => &[],
         };
+        // An item that is not there makes room for one that is.
+        let vacant = items.iter().find(|item| item.value == Value::Null);
+        let last = vacant.or(items.last()).map(|item| item.span.clone());
         let layout = self.inside(array);
         let item = match like.map(|node| (node, &node.value)) {
             Some((node, Value::Object(old))) if !old.is_empty() => self.copy(node, old, &members),
@@ -146,7 +148,10 @@ impl<'d> Layout<'d> {
                 layout.render(&New::Object(members.collect()), &indent)
             }
         };
-        layout.append(array, last, &[item])
+        match vacant {
+            Some(vacant) => Edit { span: vacant.span.clone(), text: item },
+            None => layout.append(array, '[', last, &[item]),
+        }
     }
 
     /// An object of `members` with the blanks of `node`, whose members are `old`.
@@ -173,10 +178,15 @@ impl<'d> Layout<'d> {
         }
     }
 
-    fn append(&self, container: &Node, last: Option<Range<usize>>, items: &[String]) -> Edit {
+    fn append(
+        &self,
+        container: &Node,
+        open: char,
+        last: Option<Range<usize>>,
+        items: &[String],
+    ) -> Edit {
         let span = container.span.clone();
         let Some(last) = last else {
-            let open = if matches!(container.value, Value::Array(_)) { '[' } else { '{' };
             let text = self.wrap(open, items, self.indent(span.start));
             return Edit { span, text };
         };
@@ -228,6 +238,7 @@ fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.is_empty(),
         Value::Object(members) => members.is_empty(),
+        Value::Null => true,
         _ => false,
     }
 }

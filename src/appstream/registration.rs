@@ -2,7 +2,8 @@
 //! the file and what is wanted go in; edits of that text and what to say about
 //! them, or a refusal, come out. All that is not ours keeps its bytes.
 //!
-//! Keys are found in any letter case, as AppStream's own pages mix them.
+//! Keys are found in any letter case, as AppStream's own pages mix them. What is `null` counts as absent: some
+//! programs write that for an empty list or text.
 
 use super::edit::{Edit, Layout, New, apply};
 use crate::config::{ConfigError, Level};
@@ -254,13 +255,14 @@ impl<'d> Reader<'d> {
     fn object(&self, name: &str, node: &'d Node) -> Result<&'d [Member], Refusal> {
         match &node.value {
             Value::Object(members) => Ok(members),
+            Value::Null => Ok(&[]),
             _ => Err(self.wrong(name, node, "an object")),
         }
     }
 
     fn string(&self, key: &str, node: Option<&'d Node>) -> Result<Option<&'d str>, Refusal> {
         match node.map(|node| (node, &node.value)) {
-            None => Ok(None),
+            None | Some((_, Value::Null)) => Ok(None),
             Some((_, Value::String(text))) => Ok(Some(text)),
             Some((node, _)) => Err(self.wrong(key, node, "a string")),
         }
@@ -296,11 +298,11 @@ impl<'d> Reader<'d> {
         read.waiting = self.value(members, "waitingTime")?;
         read.executables = self.value(members, "executables")?;
         let items = match read.executables.map(|node| (node, &node.value)) {
-            None => return Ok(read),
+            None | Some((_, Value::Null)) => return Ok(read),
             Some((_, Value::Array(items))) => items,
             Some((node, _)) => return Err(self.wrong("executables", node, "an array")),
         };
-        for node in items {
+        for node in items.iter().filter(|node| node.value != Value::Null) {
             let members = self.object("each of the executables", node)?;
             let context = self.string("context", self.value(members, "context")?)?;
             let context = context.map(str::to_ascii_lowercase);
@@ -458,13 +460,18 @@ impl<'d> Plan<'_, 'd> {
         let mut missing = Vec::new();
         for (key, node, old, new) in wanted {
             match node {
-                Some(node) if old != new => self.set(node, quoted(new)),
+                Some(node) if old != new || node.value == Value::Null => {
+                    self.set(node, quoted(new));
+                }
                 Some(_) => {}
                 None => missing.push((key, quoted(new))),
             }
         }
         match logged.map(|node| &node.value) {
             None => missing.push(("s3LogEnabled", "true".into())),
+            Some(Value::Null) => {
+                logged.into_iter().for_each(|node| self.set(node, "true".into()));
+            }
             Some(Value::Boolean(true)) => {}
             Some(_) => {
                 let text = format!(
@@ -527,13 +534,17 @@ impl<'d> Plan<'_, 'd> {
         }
         let good =
             milliseconds(call.limit.saturating_add(COMFORT)).div_ceil(1000).min(LONGEST_WAIT);
-        let Some(waiting) = at.waiting else {
-            let key_there = self.event_key("waitingTime");
+        let Some(waiting) = at.waiting.filter(|waiting| waiting.value != Value::Null) else {
             let text = format!(
                 "waitingTime of {event} set to {good}: there was none, and {key} {limit} must end \
                  2 s before it"
             );
             self.say(Level::Info, text);
+            if let Some(null) = at.waiting {
+                self.set(null, good.to_string());
+                return Ok(None);
+            }
+            let key_there = self.event_key("waitingTime");
             return Ok(Some((key_there, New::Text(good.to_string()))));
         };
         if waiting.value != Value::Number {
@@ -732,6 +743,53 @@ pub mod tests {
     const START: &str = "registered /usr/sbin/efs-agent as the system-context SessionStart executable in /s/config.json";
     const END: &str = "registered /usr/sbin/efs-agent unmount as the system-context SessionTermination \
                        executable in /s/config.json";
+
+    #[test]
+    fn null_is_absent_wherever_that_may_be_and_what_is_put_in_takes_its_place() {
+        let go = "{\n  \"SessionStart\": {\n    \"executables\": null,\n    \"waitingTime\": 0\n  },\n  \
+                  \"SessionTermination\": {\n    \"executables\": null,\n    \"waitingTime\": null\n  }\n}\n";
+        let (text, notes) = changed(go, &both());
+        let list = |arguments: &str| {
+            format!(
+                "[\n      {{\n        \"context\": \"system\",\n        \"filename\": \"/usr/sbin/efs-agent\",\n        \
+                 \"arguments\": \"{arguments}\",\n        \"s3LogEnabled\": true\n      }}\n    ]"
+            )
+        };
+        let expected = go
+            .replacen("null", &list(""), 1)
+            .replacen("null", &list("unmount"), 1)
+            .replacen(": 0", ": 30", 1)
+            .replacen("null", "25", 1);
+        assert_eq!(text, expected);
+        assert_eq!((notes[0].as_str(), notes[2].as_str()), (START, END));
+        let (again, notes) = changed(&text, &both());
+        assert_eq!((again.as_str(), notes.len()), (text.as_str(), 0));
+        // Nothing of ours in it: every byte stays.
+        assert_eq!(changed(go, &none()), (go.to_owned(), Vec::new()));
+        let entry = "{\"context\": \"system\", \"filename\": \"/usr/sbin/efs-agent\", \"arguments\": \"\", \
+                     \"s3LogEnabled\": true}";
+        let event = format!("{{\"executables\": [{entry}], \"waitingTime\": 30}}");
+        let whole = format!("{{\"SessionStart\": {event}}}");
+        for (old, new) in [
+            ("null", &whole),
+            ("{\"SessionStart\": null}", &whole),
+            ("{\"SessionStart\": {\"executables\": null, \"waitingTime\": 30}}", &whole),
+            ("{\"SessionStart\": {\"executables\": [null], \"waitingTime\": null}}", &whole),
+            (
+                "{\"SessionStart\": {\"executables\": [null, null], \"waitingTime\": 30}}",
+                &whole.replace("true}]", "true}, null]"),
+            ),
+            (
+                "{\"SessionStart\": {\"executables\": [{\"context\": \"system\", \"filename\": null, \"arguments\": null, \
+                 \"s3LogEnabled\": null}], \"waitingTime\": 30}}",
+                &whole,
+            ),
+        ] {
+            let bare = |text: &str| text.replace("{ ", "{").replace(" }", "}");
+            assert_eq!(bare(&changed(old, &start()).0), *new, "{old}");
+            assert_eq!(changed(old, &none()), (old.to_owned(), Vec::new()));
+        }
+    }
 
     #[test]
     fn the_empty_entries_of_appstreams_own_file_are_filled_and_emptied_again() {
@@ -958,16 +1016,16 @@ pub mod tests {
                 "1:34: executables must be an array, not an object",
             ),
             (
-                "{\"SessionStart\": {\"executables\": [null]}}",
-                "1:35: each of the executables must be an object, not null",
+                "{\"SessionStart\": {\"executables\": [1]}}",
+                "1:35: each of the executables must be an object, not a number",
+            ),
+            (
+                "{\"SessionStart\": {\"executables\": [{\"context\": \"system\", \"filename\": 1}]}}",
+                "1:69: filename must be a string, not a number",
             ),
             (
                 "{\"SessionStart\": {\"executables\": [{\"context\": 1}]}}",
                 "1:47: context must be a string, not a number",
-            ),
-            (
-                "{\"SessionStart\": {\"executables\": [{\"context\": \"system\", \"filename\": null}]}}",
-                "1:69: filename must be a string, not null",
             ),
             (
                 "{\"SessionStart\": {},\r\n \"sessionstart\": {}}",

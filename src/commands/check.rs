@@ -11,7 +11,7 @@ use super::tunnels::{self, Units};
 use crate::appstream::{self, User};
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
-use crate::config::{Level, Settings, Share};
+use crate::config::{Level, Settings, Share, advice};
 use crate::json::quoted;
 use crate::report::Code;
 use crate::retry::Deadline;
@@ -147,6 +147,7 @@ impl Chain {
                 let count = settings.shares.len();
                 let what = format!("{}, shares: {count}, deadline {deadline}", path.display());
                 self.ok("config", None, what);
+                settings.shares.iter().for_each(|share| self.advise(share));
                 Some((path, settings))
             }
             Err(why) => {
@@ -194,6 +195,19 @@ impl Chain {
                 self.add("executable", None, State::Warning, unfit.what, Some(unfit.cure));
             }
         }
+    }
+
+    /// Options that are taken, and do no good on EFS.
+    fn advise(&mut self, share: &Share) {
+        let found = advice::on_efs(share);
+        if found.is_empty() {
+            return;
+        }
+        let told: Vec<String> = found.iter().map(|(word, why)| format!("{word}: {why}")).collect();
+        let words: Vec<&str> = found.iter().map(|(word, _)| word.as_str()).collect();
+        let words = words.join(", ");
+        let cure = format!("take out of `options`: {words}; the defaults are what AWS recommends");
+        self.add("options", Some(share), State::Warning, told.join("; "), Some(cure));
     }
 
     /// What is mounted, or runs, and is not in the config: on the machine that an image is made of, above all.

@@ -9,7 +9,7 @@ pub(super) use encrypted::unguarded;
 use super::tunnels::Units;
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
-use crate::config::{Endpoint, Level, Share};
+use crate::config::{Endpoint, Level, Share, advice};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, Stopped, seconds};
@@ -346,7 +346,10 @@ impl<M: Machine> Run<'_, M> {
         let mut attempts = 0;
         if !share.options.ignored.is_empty() {
             let words = share.options.ignored.join(", ");
-            self.log.debug(format_args!("{share}: {words}: for fstab only, passed over"));
+            self.log.debug(format_args!("{share}: {words}: mean nothing here, passed over"));
+        }
+        for (word, why) in advice::on_efs(&share) {
+            self.log.debug(format_args!("{share}: {word} in `options`: {why}"));
         }
         let found = match self.machine.mounted(&share, self.deadline) {
             Err(taken @ Failure::Taken { .. }) => match self.recognized(&share) {

@@ -191,11 +191,15 @@ pub(super) fn read(
             missing.extend(id.is_none().then_some("file_system_id = \"fs-…\""));
             missing.extend(region.is_none().then_some("region = \"…\""));
             let missing = missing.join(" and ");
-            return endpoint_text.parse(|_| {
-                Err(format!(
+            let fsx = matches!(endpoint, Endpoint::Name(name) if name.contains(".fsx."));
+            return endpoint_text.parse(|_| match fsx {
+                true => Err(format!(
+                    "is a name of FSx, which does not speak TLS as EFS does: take {MAIN} out, with all that needs it"
+                )),
+                false => Err(format!(
                     "does not say which file system it is, as \"fs-….efs.<region>.amazonaws.com\" \
                      would: add {missing}"
-                ))
+                )),
             });
         }
     };
@@ -279,6 +283,26 @@ fn partition(region: &str) -> (&'static str, bool) {
     found.map_or(("amazonaws.com", true), |(suffix, _, public)| (*suffix, *public))
 }
 
+/// What the names of a region end in.
+pub(super) fn suffix(region: &str) -> &'static str {
+    partition(region).0
+}
+
+/// The whole name, if `name` is one of EFS but for `.efs`: `<id>.<region>.<suffix>`. What has anything between the two is
+/// a name of another service (`fs-….fsx.<region>…`).
+pub(super) fn with_efs(name: &str) -> Option<String> {
+    let (front, suffix) =
+        SUFFIXES.iter().find_map(|(suffix, ..)| Some((in_front_of(name, suffix)?, suffix)))?;
+    let (id, region) = front.split_once('.')?;
+    region_from(region).ok().filter(|_| id.starts_with("fs-"))?;
+    Some(format!("{id}.efs.{region}.{suffix}"))
+}
+
+/// Whether that is one.
+pub(super) fn access_point_id(text: &str) -> bool {
+    hex_after(text, "fsap-", &[17])
+}
+
 /// Whether `name` ends like the names of AWS.
 pub fn is_of_aws(name: &str) -> bool {
     SUFFIXES.iter().any(|(suffix, ..)| in_front_of(name, suffix).is_some())
@@ -286,6 +310,11 @@ pub fn is_of_aws(name: &str) -> bool {
 
 fn in_front_of<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     name.strip_suffix(suffix)?.strip_suffix('.')
+}
+
+/// Whether `name` is one of EFS, with an id and a region in it that may be wrong.
+pub(super) fn is_of_efs(name: &str) -> bool {
+    !matches!(of_efs(name), Ok(None))
 }
 
 /// File-system id and region, if `name` is `[<zone>.]<id>.efs.<region>.<suffix>`.
@@ -329,7 +358,14 @@ const FILE_SYSTEM: &str = "file-system/";
 fn id_from(text: &str) -> Result<String, String> {
     match arn_from(text)? {
         Some((arn, _)) => file_system_id(arn.rsplit('/').next().unwrap_or_default()),
-        None => file_system_id(text),
+        None => file_system_id(text).map_err(|why| {
+            let id = text.split(':').next().filter(|id| *id != text && file_system_id(id).is_ok());
+            let Some(id) = id else { return why };
+            let access_point = super::pasted::access_point_in(text);
+            let access_point = access_point.map(|id| format!(" and access_point = \"{id}\""));
+            let access_point = access_point.unwrap_or_default();
+            format!("has more in it than the id: write file_system_id = \"{id}\"{access_point}")
+        }),
     }
 }
 
@@ -369,21 +405,22 @@ fn arn_from(text: &str) -> Result<Option<(String, String)>, String> {
 }
 
 fn access_point_from(text: &str) -> Result<String, String> {
-    if hex_after(text, "fsap-", &[17]) {
+    if access_point_id(text) {
         return Ok(text.to_owned());
     }
-    // What the console offers for copying beside the id.
-    match text.rsplit_once("access-point/") {
-        Some((_, id)) if hex_after(id, "fsap-", &[17]) => {
+    // What the console offers for copying beside the id, and handles of the CSI driver.
+    match super::pasted::access_point_in(text) {
+        Some(id) if text.starts_with("arn:") => {
             Err(format!("is an ARN: write the id at its end alone, \"{id}\""))
         }
-        _ => {
+        Some(id) => Err(format!("has more in it than the id: write that alone, \"{id}\"")),
+        None => {
             Err("is no access-point id: that is \"fsap-\" and 17 hex digits, in lower case".into())
         }
     }
 }
 
-fn region_from(text: &str) -> Result<String, String> {
+pub(super) fn region_from(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('-').collect();
     let words = |words: &[&str]| {
         words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
@@ -676,6 +713,8 @@ mod tests {
         for endpoint in ["10.0.1.12", "nfs.example", "fs-0123abcd.efs.eu-west-1.example"] {
             assert_eq!(error(endpoint, ""), does_not_say(endpoint, both));
         }
+        let fsx = error("fs-0123abcd.fsx.eu-west-1.amazonaws.com", "");
+        assert!(fsx.contains("is a name of FSx, which does not speak TLS as EFS does"), "{fsx}");
         assert_eq!(
             error("a", "file_system_id = \"fs-0123abcd\"\n"),
             does_not_say("a", "region = \"…\"")
@@ -696,6 +735,15 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_refused_with_what_it_should_be() {
+        assert!(error("a", "file_system_id = \"fs-0123abcd::fsap-0123456789abcdef0\"\n").ends_with(
+            "has more in it than the id: write file_system_id = \"fs-0123abcd\" and access_point = \
+             \"fsap-0123456789abcdef0\""
+        ));
+        assert!(
+            error(FS, "access_point = \"fs-0123abcd::fsap-0123456789abcdef0\"\n").ends_with(
+                "has more in it than the id: write that alone, \"fsap-0123456789abcdef0\""
+            )
+        );
         let id = "is no file-system id: that is \"fs-\" and 8 or 17 hex digits, in lower case";
         for bad in ["fs-0123", "fs-0123ABCD", "fs-0123456789abcdefg", "0123abcd", ""] {
             assert_eq!(

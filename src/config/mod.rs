@@ -5,10 +5,13 @@
 //! [`file`]'s job, the NFS options are [`options`]'s, and the keys of encryption
 //! [`encryption`]'s. Imports nothing of ours but [`crate::files`].
 
+pub mod advice;
 pub mod encryption;
 pub mod file;
 pub mod options;
+mod pasted;
 mod reader;
+mod words;
 
 pub use reader::nearest;
 
@@ -523,30 +526,24 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if let Ok(address) = IpAddr::from_str(bare) {
         return Ok(Endpoint::Address(address));
     }
-    let text = &text.to_ascii_lowercase();
-    let name = text.strip_suffix('.').unwrap_or(text);
+    let lower = text.to_ascii_lowercase();
+    let name = lower.strip_suffix('.').unwrap_or(&lower);
     if !is_dns_name(name) {
         return Err(not_an_endpoint(text));
     }
-    let is_id = |prefix: &str| {
-        let id = name.strip_prefix(prefix).unwrap_or("");
-        !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())
-    };
-    if is_id("fs-") {
+    if pasted::file_system_id(name) {
         return Err(only_an_id(name));
     }
-    if encryption::is_of_aws(name) && name.starts_with("fs-") && !name.contains(".efs.") {
-        return Err("lacks \".efs\": an EFS name is like \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"".into());
+    if let Some(whole) = encryption::with_efs(name) {
+        return Err(format!("lacks \".efs\": write endpoint = \"{whole}\""));
     }
     if name.starts_with("file-system-id.") {
         return Err(PLACEHOLDER.into());
     }
-    if name.starts_with("fsap-") {
-        return Err(
-            "is an access point: write it as `access_point`, and the file system's DNS name \
-                    as `endpoint`"
-                .into(),
-        );
+    // A server may be called fsap-1; an access point has more digits.
+    if encryption::access_point_id(name) {
+        let lines = pasted::in_endpoint(name).unwrap_or_default();
+        return Err(lines.replace("has more in it than a name", "is an access point's id"));
     }
     Ok(Endpoint::Name(if is_whole(name) { name } else { text }.to_owned()))
 }
@@ -573,23 +570,15 @@ fn not_an_endpoint(text: &str) -> String {
     if text.contains('<') {
         return PLACEHOLDER.into();
     }
-    // A DNS name of EFS somewhere in it (a mount command, a URL, a name with a path or a port)?
-    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'));
-    for word in words {
-        if word.starts_with("fs-") && word.contains(".amazonaws.com") {
-            return format!(
-                "has more in it than the DNS name: write endpoint = \"{word}\" and put the path into `path`"
-            );
-        }
-        let id = word.strip_prefix("fs-").unwrap_or("");
-        if !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return only_an_id(word);
-        }
+    if let Some(told) = pasted::in_endpoint(text) {
+        return told;
     }
     let why = if text.is_empty() {
         ": it is empty"
     } else if text.contains(char::is_whitespace) {
         ": there is a blank in it"
+    } else if text.starts_with("arn:") {
+        ": it is the ARN of something else than a file system"
     } else if text.contains("://") {
         ": leave off what stands before the name, up to \"//\", and put the path into `path`"
     } else if text.contains('/') {
@@ -855,41 +844,61 @@ mod tests {
         assert_eq!(with("2001:db8::1").unwrap().shares[0].source(), "[2001:db8::1]:/");
         assert_eq!(with("[2001:db8::1]").unwrap().shares[0].source(), "[2001:db8::1]:/");
         let fs = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
-        for pasted in [
-            format!("{fs}:/"),
-            format!("{fs}:2049"),
-            format!("https://{fs}/"),
-            format!("{fs} "),
-            format!("sudo mount -t nfs4 -o nfsvers=4.1,hard {fs}:/ efs"),
+        for (pasted, is) in [
+            (format!("{fs}:/"), "has more in it than a name"),
+            (format!("{fs}:2049"), "has more in it than a name"),
+            (format!("https://{fs}/"), "has more in it than a name"),
+            (format!("{fs} "), "has more in it than a name"),
+            (format!("sudo mount -t nfs4 {fs}:/ efs"), "is a command for mount(8)"),
         ] {
-            let expected = format!(
-                "has more in it than the DNS name: write endpoint = \"{fs}\" and put the path into `path`"
-            );
-            assert!(with(&pasted).unwrap_err().ends_with(&expected), "{pasted}");
+            let e = with(&pasted).unwrap_err();
+            assert!(e.ends_with(&format!("{is}: write endpoint = \"{fs}\"")), "{e}");
         }
         for (bad, why) in [
             ("", ": it is empty"),
             ("a b", ": there is a blank in it"),
-            ("nfs.example:/x", ": put the path into `path`"),
-            (
-                "nfs://nfs.example/x",
-                ": leave off what stands before the name, up to \"//\", and put the path into `path`",
-            ),
-            ("nfs.example:2049", ": put the port into `options`, as port=…"),
+            ("arn:aws:s3:::bucket", ": it is the ARN of something else than a file system"),
         ] {
             let e = with(bad).unwrap_err();
             assert!(e.ends_with(&format!("is neither a DNS name nor an IP address{why}")), "{e}");
         }
-        for id in ["fs-0123abcd:/", "FS-0123ABCD"] {
-            assert!(with(id).unwrap_err().contains("is only the file system's id"), "{id}");
-        }
         assert!(
-            with("fs-0123abcd.eu-west-1.amazonaws.com").unwrap_err().contains("lacks \".efs\"")
+            with("fs-0123abcd:/")
+                .unwrap_err()
+                .ends_with("\"fs-0123abcd.efs.<region>.amazonaws.com\"")
         );
+        assert!(with("FS-0123ABCD").unwrap_err().contains("is only the file system's id"));
+        assert_eq!(
+            with("fs-0123abcd.eu-west-1.amazonaws.com").unwrap_err(),
+            "/c.toml:2:12: endpoint \"fs-0123abcd.eu-west-1.amazonaws.com\" lacks \".efs\": write endpoint = \
+             \"fs-0123abcd.efs.eu-west-1.amazonaws.com\""
+        );
+        assert!(with("fs-0123abcd.cn-north-1.amazonaws.com.cn").is_err());
+        // NFS of other services, other clouds and one's own machines.
+        for name in [
+            "fs-0fedcba9876543210.fsx.eu-west-1.amazonaws.com",
+            "svm-0fedcba9876543210.fs-0fedcba9876543210.fsx.eu-west-1.amazonaws.com",
+            "fs-0fedcba9876543210.fsx.cn-north-1.amazonaws.com.cn",
+            "use1-az1.fs-0fedcba9876543210.s3files.us-east-1.on.aws",
+            "ip-10-0-0-1.eu-west-1.compute.internal",
+            "ec2-192-0-2-1.eu-west-1.compute.amazonaws.com",
+            "fs-01.lab.example.edu",
+            "storageaccount.file.core.windows.net",
+            "nas",
+            "fs-1",
+            "fsap-1",
+            "filer_2",
+        ] {
+            assert!(with(name).is_ok(), "{name}");
+        }
         assert!(
             with("fs-0123abcd.efs.<region>.amazonaws.com").unwrap_err().contains("a placeholder")
         );
-        assert!(with("fsap-0123abcd").unwrap_err().contains("is an access point"));
+        assert!(with("fsap-0123abcd").is_ok(), "a server may be called that");
+        assert!(with("fsap-0123456789abcdef0").unwrap_err().contains(
+            "is an access point's id: write endpoint = \"fs-….efs.<region>.amazonaws.com\", \
+             encryption_in_transit = true and access_point = \"fsap-0123456789abcdef0\""
+        ));
         assert_eq!(
             with("fs-0123abcd").unwrap_err(),
             "/c.toml:2:12: endpoint \"fs-0123abcd\" is only the file system's id: write its DNS \
@@ -900,6 +909,109 @@ mod tests {
                 with(bad).unwrap_err().ends_with("is neither a DNS name nor an IP address"),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_pasted_for_an_endpoint_is_told_as_all_the_lines_that_it_would_be() {
+        const ID: &str = "fs-0fedcba9876543210";
+        const AP: &str = "fsap-0fedcba9876543210";
+        let told = |pasted: &str| {
+            // As TOML has it in single quotes.
+            let e = error(&format!("[[share]]\nendpoint = '{pasted}'\n"));
+            let (_, told) = e.split_once("write ").unwrap_or_else(|| panic!("{pasted}: {e}"));
+            told.replace(ID, "ID")
+                .replace("fsap-0fedcba9876543210", "AP")
+                .replace("amazonaws.com", "A")
+        };
+        let whole = "endpoint = \"ID.efs.eu-west-1.A\"";
+        let unknown = "endpoint = \"ID.efs.<region>.A\"";
+        let ap = "encryption_in_transit = true and access_point = \"AP\"";
+        let arn = "arn:aws:elasticfilesystem:eu-west-1:111122223333";
+        let name = format!("{ID}.efs.eu-west-1.amazonaws.com");
+        for (pasted, lines) in [
+            (format!("{ID}::{AP}"), format!("{unknown}, {ap}")),
+            (format!("{ID}:/dags:{AP}"), format!("{unknown}, path = \"/dags\", {ap}")),
+            (format!("{ID}:team--dev--temp"), format!("{unknown} and path = \"/team--dev--temp\"")),
+            (
+                format!("{AP}:/x"),
+                "endpoint = \"fs-….efs.<region>.A\", path = \"/x\", encryption_in_transit = true and access_point = \"AP\"".into(),
+            ),
+            (format!("{ID}:/a b/C"), format!("{unknown} and path = \"/a b/C\"")),
+            (
+                format!("{ID}:/a /mnt/b"),
+                format!("{unknown}, path = \"/a\" and mount_point = \"/mnt/b\""),
+            ),
+            (format!("{name}:team--dev--temp"), format!("{whole} and path = \"/team--dev--temp\"")),
+            (format!("{name}:/A/b:{AP}"), format!("{whole}, path = \"/A/b\", {ap}")),
+            (format!("{arn}:file-system/{ID}"), whole.to_owned()),
+            (
+                format!("{arn}:access-point/{AP}"),
+                format!("endpoint = \"fs-….efs.eu-west-1.A\", {ap}"),
+            ),
+            (
+                format!("arn:aws-cn:elasticfilesystem:cn-north-1:111122223333:file-system/{ID}"),
+                "endpoint = \"ID.efs.cn-north-1.A.cn\"".into(),
+            ),
+            (
+                format!("arn:aws:fsx:eu-west-1:111122223333:file-system/{ID}"),
+                "endpoint = \"ID.fsx.eu-west-1.A\"".into(),
+            ),
+            (
+                format!("{ID}:/ /mnt/efs efs _netdev,tls,accesspoint={AP} 0 0"),
+                format!("{unknown}, mount_point = \"/mnt/efs\", {ap}"),
+            ),
+            (
+                format!(
+                    "{ID}:/x\\040y /mnt/efs efs _netdev,nofail,tls,iam,ro,region=eu-west-1 0 0"
+                ),
+                format!(
+                    "{whole}, path = \"/x y\", mount_point = \"/mnt/efs\", options = \"ro\", required = false, \
+                     encryption_in_transit = true and iam = true"
+                ),
+            ),
+            (
+                format!("sudo mount -t efs -o tls,az=eu-west-1a {ID}:/ efs"),
+                "endpoint = \"eu-west-1a.ID.efs.<region>.A\" and encryption_in_transit = true"
+                    .into(),
+            ),
+            (
+                format!("/sbin/mount.efs {ID} /mnt/s -o rw,awsprofile=x,mounttargetip=10.0.0.1"),
+                format!(
+                    "{unknown}, mount_point = \"/mnt/s\", options = \"rw\", addresses = [\"10.0.0.1\"], \
+                     encryption_in_transit = true and aws_profile = \"x\""
+                ),
+            ),
+            (
+                format!("mount -t nfs4 -o nfsvers=4.1,hrad,udp {name}:/a /mnt/a"),
+                format!(
+                    "{whole}, path = \"/a\", mount_point = \"/mnt/a\" and options = \"nfsvers=4.1\"; of its options, \
+                     unknown option \"hrad\"; did you mean \"hard\"?; of its options, \"udp\" is not NFS over TCP, which \
+                     is all that efs-agent speaks"
+                ),
+            ),
+            ("nfs.example:/x/Y".into(), "endpoint = \"nfs.example\" and path = \"/x/Y\"".into()),
+            ("nas:/x".into(), "endpoint = \"nas\" and path = \"/x\"".into()),
+            ("[2001:db8::1]:/x".into(), "endpoint = \"2001:db8::1\" and path = \"/x\"".into()),
+            (
+                "nfs://nfs.example:2050/x".into(),
+                "endpoint = \"nfs.example\", path = \"/x\" and options = \"port=2050\"".into(),
+            ),
+            (
+                "nfs.example:2050".into(),
+                "endpoint = \"nfs.example\" and options = \"port=2050\"".into(),
+            ),
+            ("\\\\nas\\share\\a".into(), "endpoint = \"nas\" and path = \"/share/a\"".into()),
+            (
+                format!(
+                    "https://eu-west-1.console.aws.amazon.com/efs/home?region=eu-west-1#/file-systems/{ID}?tabId=x"
+                ),
+                whole.to_owned(),
+            ),
+            (format!("https://{name}/"), whole.to_owned()),
+            ("nfs://me:secret@nas/x".into(), "endpoint = \"nas\" and path = \"/x\"".into()),
+        ] {
+            assert_eq!(told(&pasted), lines, "{pasted}");
         }
     }
 
@@ -1076,9 +1188,9 @@ mod tests {
     #[test]
     fn the_manual_page_has_every_nfs_option_under_the_right_head_and_with_its_range() {
         // The lists themselves are options' own: here is what stands first in each of their lines.
-        let source = include_str!("options.rs");
+        let source = include_str!("words.rs");
         let list = |name: &str| {
-            let (_, rest) = source.split_once(&format!("\nconst {name}: ")).unwrap();
+            let (_, rest) = source.split_once(&format!("\npub(super) const {name}: ")).unwrap();
             let rest = &rest[..rest.find("];").unwrap()];
             rest.split_once(" =").unwrap().1
         };
@@ -1089,8 +1201,14 @@ mod tests {
         let refused = list("REFUSED");
         let places = [
             ("## Of every mount", first("FLAGS").collect::<BTreeSet<_>>()),
-            ("## Of NFS", first("KEYS").chain(quoted(list("OWN_KEYS"))).collect()),
-            ("## Passed over", quoted(list("IGNORED")).chain(["comment", "x-"]).collect()),
+            (
+                "## Of NFS",
+                first("KEYS")
+                    .chain(quoted(list("OWN_KEYS")))
+                    .chain(quoted(list("VERSIONS")))
+                    .collect(),
+            ),
+            ("## Passed over", quoted(list("IGNORED")).chain(["comment", "x-", "X-"]).collect()),
             ("## Refused", quoted(refused).filter(word).collect()),
         ];
         for (heading, known) in places {
@@ -1111,8 +1229,9 @@ mod tests {
                             assert!(!e.contains("unknown"), "{e}");
                             let (_, takes) = e.split_once(" takes ").unwrap_or_default();
                             let takes = takes.trim_start_matches("a number from ");
-                            let in_words =
-                                takes.starts_with("no value") || takes.starts_with("a word");
+                            let in_words = ["no value", "a word", "a context"]
+                                .iter()
+                                .any(|words| takes.starts_with(words));
                             assert!(in_words || text.contains(takes), "{option} takes {takes}");
                         }
                     }

@@ -4,7 +4,12 @@
 //! mount(2) answers EINVAL to almost anything it does not like, so each word is
 //! checked here, against the list that the kernel's own parser has.
 
+use super::pasted::{self, Lines};
 use super::reader::hint;
+pub use super::words::CONTEXTS;
+use super::words::{
+    FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, Value, YOUNG, line,
+};
 use crate::text::misleads;
 use nix::libc;
 
@@ -35,188 +40,116 @@ impl Default for MountOptions {
     }
 }
 
-/// Generic options: the word, its bits, and whether it sets or clears them.
-const FLAGS: &[(&str, u64, bool)] = &[
-    ("ro", libc::MS_RDONLY, true),
-    ("rw", libc::MS_RDONLY, false),
-    ("nosuid", libc::MS_NOSUID, true),
-    ("suid", libc::MS_NOSUID, false),
-    ("nodev", libc::MS_NODEV, true),
-    ("dev", libc::MS_NODEV, false),
-    ("noexec", libc::MS_NOEXEC, true),
-    ("exec", libc::MS_NOEXEC, false),
-    ("noatime", libc::MS_NOATIME, true),
-    ("atime", libc::MS_NOATIME, false),
-    ("nodiratime", libc::MS_NODIRATIME, true),
-    ("diratime", libc::MS_NODIRATIME, false),
-    ("relatime", libc::MS_RELATIME, true),
-    ("norelatime", libc::MS_RELATIME, false),
-    ("strictatime", libc::MS_STRICTATIME, true),
-    ("sync", libc::MS_SYNCHRONOUS, true),
-    ("async", libc::MS_SYNCHRONOUS, false),
-    ("dirsync", libc::MS_DIRSYNC, true),
-];
-
-/// What may stand behind a key's `=`.
-#[derive(Clone, Copy)]
-enum Value {
-    /// Nothing.
-    None,
-    /// A number from the first to the second.
-    Number(u64, u64),
-    /// One of these words.
-    OneOf(&'static [&'static str]),
-    /// Nothing, or any word.
-    Optional,
+/// The words of a list, as mount(8) and the kernel separate them: at commas that are not in double quotes.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
+    })
 }
 
-const SECONDS: Value = Value::Number(0, 86_400);
+/// A list of options, read to its end whatever is wrong in it.
+pub(super) struct Read {
+    /// What the good ones make of the defaults.
+    options: MountOptions,
+    /// Those that are good and say something.
+    kept: Vec<String>,
+    /// The words of amazon-efs-utils that are lines here.
+    helper: Vec<String>,
+    /// Those lines.
+    lines: Lines,
+    /// What is wrong with the others.
+    pub(super) wrong: Vec<String>,
+}
 
-/// NFS options that the kernel's parser takes: the key, the group of which only
-/// one can hold, and the value.
-const KEYS: &[(&str, &str, Value)] = &[
-    ("hard", "hard", Value::None),
-    ("soft", "hard", Value::None),
-    ("softerr", "hard", Value::None),
-    ("softreval", "softreval", Value::None),
-    ("nosoftreval", "softreval", Value::None),
-    ("rsize", "rsize", Value::Number(1024, 1_048_576)),
-    ("wsize", "wsize", Value::Number(1024, 1_048_576)),
-    ("timeo", "timeo", Value::Number(1, 6000)),
-    ("retrans", "retrans", Value::Number(0, 100)),
-    ("resvport", "resvport", Value::None),
-    ("noresvport", "resvport", Value::None),
-    ("ac", "ac", Value::None),
-    ("noac", "ac", Value::None),
-    ("acregmin", "acregmin", SECONDS),
-    ("acregmax", "acregmax", SECONDS),
-    ("acdirmin", "acdirmin", SECONDS),
-    ("acdirmax", "acdirmax", SECONDS),
-    ("actimeo", "actimeo", SECONDS),
-    ("cto", "cto", Value::None),
-    ("nocto", "cto", Value::None),
-    ("acl", "acl", Value::None),
-    ("noacl", "acl", Value::None),
-    ("fsc", "fsc", Value::Optional),
-    ("nofsc", "fsc", Value::None),
-    ("migration", "migration", Value::None),
-    ("nomigration", "migration", Value::None),
-    ("lock", "lock", Value::None),
-    ("nolock", "lock", Value::None),
-    ("rdirplus", "rdirplus", Value::None),
-    ("nordirplus", "rdirplus", Value::None),
-    ("nconnect", "nconnect", Value::Number(1, 16)),
-    ("lookupcache", "lookupcache", Value::OneOf(&["all", "none", "pos", "positive"])),
-    ("local_lock", "local_lock", Value::OneOf(&["all", "flock", "posix", "none"])),
-    ("sec", "sec", Value::OneOf(&["sys"])),
-    ("proto", "proto", Value::OneOf(&["tcp", "tcp6"])),
-    ("tcp", "proto", Value::None),
-    ("bsize", "bsize", Value::Number(1024, 1_048_576)),
-    ("namlen", "namlen", Value::Number(1, 255)),
-    ("write", "write", Value::OneOf(&["lazy", "eager", "wait"])),
-];
+impl Read {
+    pub(super) fn of(text: &str) -> Self {
+        let mut read = Self {
+            options: MountOptions::default(),
+            kept: Vec::new(),
+            helper: Vec::new(),
+            lines: Lines::default(),
+            wrong: Vec::new(),
+        };
+        for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
+            let (key, value) = match word.split_once('=') {
+                None => (word, None),
+                Some((key, value)) => (key, Some(value)),
+            };
+            let as_line = line(key, value).filter(|_| !word.contains(misleads));
+            if let Some((line, value)) = as_line {
+                read.helper.push(format!("\"{key}\""));
+                read.lines.put(line, value);
+                continue;
+            }
+            let passed_over = read.options.ignored.len();
+            match read.options.put(word) {
+                Ok(()) if read.options.ignored.len() == passed_over => read.kept.push(word.into()),
+                Ok(()) => {}
+                // The same slip twice is one.
+                Err(what) if read.wrong.contains(&what) => {}
+                Err(what) => read.wrong.push(what),
+            }
+        }
+        if ["context", "defcontext"].iter().all(|key| read.options.value(key).is_some()) {
+            read.wrong.push(
+                "\"context\" and \"defcontext\" exclude each other: SELinux takes one of the two"
+                    .into(),
+            );
+        }
+        read
+    }
 
-/// Keys that the agent reads itself rather than hand on.
-const OWN_KEYS: &[&str] = &["nfsvers", "vers", "minorversion", "port"];
+    /// What it would be as lines of a `[[share]]`, put behind those of `lines`.
+    pub(super) fn into_lines(self, lines: &mut Lines) {
+        if self.options.ignored.iter().any(|word| word == "nofail") {
+            lines.put("required", "false".into());
+        }
+        lines.append(self.lines);
+        if !self.kept.is_empty() {
+            lines.put("options", format!("{:?}", self.kept.join(",")));
+        }
+    }
 
-/// Words of mount(8), mount.nfs and fstab that the kernel refuses and that say nothing here.
-const IGNORED: &[&str] =
-    &["_netdev", "nofail", "defaults", "auto", "noauto", "bg", "fg", "retry", "intr", "nointr"];
-
-/// Words that must not be passed over in silence: what each would have done is not done.
-const REFUSED: &[(&[&str], &str)] = &[
-    (
-        &["addr", "clientaddr", "mountaddr"],
-        "is set by efs-agent: list further addresses in `addresses`",
-    ),
-    (
-        &["tls", "xprtsec"],
-        "is not an option of efs-agent: write encryption_in_transit = true as a line of the [[share]]",
-    ),
-    (
-        &["iam"],
-        "is an option of amazon-efs-utils' mount helper: write iam = true as a line of the [[share]]",
-    ),
-    (
-        &["accesspoint"],
-        "is an option of amazon-efs-utils' mount helper: write access_point = \"fsap-…\" as a line of \
-         the [[share]]",
-    ),
-    (
-        &["awsprofile"],
-        "is an option of amazon-efs-utils' mount helper: write aws_profile = \"…\" as a line of the \
-         [[share]]",
-    ),
-    (
-        &["cafile"],
-        "is an option of amazon-efs-utils' mount helper: write trust = \"/…\" as a line of the [[share]]",
-    ),
-    (
-        &["tlsport"],
-        "is an option of amazon-efs-utils' mount helper: write tunnel_port = … as a line of the \
-         [[share]], or nothing, for a port that is free",
-    ),
-    (
-        &["region"],
-        "is an option of amazon-efs-utils' mount helper: here the `endpoint` says it; if that is no DNS \
-         name of EFS, write region = \"…\" as a line of the [[share]]",
-    ),
-    (
-        &["verify", "noocsp", "stunnel"],
-        "is an option of amazon-efs-utils' mount helper, which efs-agent does without (with \
-         encryption_in_transit, certificates are always verified, and OCSP is never asked): take it out",
-    ),
-    (
-        &["ocsp"],
-        "is an option of amazon-efs-utils' mount helper: efs-agent asks no OCSP; take it out",
-    ),
-    (
-        &["awscredsuri", "rolearn", "jwtpath"],
-        "is an option of amazon-efs-utils' mount helper: with iam = true in the [[share]], credentials \
-         come from a profile (aws_profile) or from the machine",
-    ),
-    (
-        &["mounttargetip"],
-        "is an option of amazon-efs-utils' mount helper: list that address in `addresses`, or write it \
-         as `endpoint`",
-    ),
-    (
-        &["az", "azid", "crossaccount"],
-        "is an option of amazon-efs-utils' mount helper: here the whole DNS name is the `endpoint` \
-         (also with a zone before it), and a mount target's address can be listed in `addresses`",
-    ),
-    (
-        &["notls", "netns", "nodirects3read", "nos3readcache"],
-        "is an option of amazon-efs-utils' mount helper, which efs-agent does without: take it out",
-    ),
-    (&["nosharecache"], "would let two runs mount one over the other: take it out"),
-    (&["sloppy"], "would hide a wrong option: take it out"),
-    (&["udp", "rdma"], "is not NFS over TCP, which is all that efs-agent speaks"),
-    (
-        &["uid", "gid", "umask", "fmask", "dmask", "file_mode", "dir_mode", "mode"],
-        "is no NFS option: owners and modes are the server's; see `root_mode`",
-    ),
-    (
-        &["context", "fscontext", "defcontext", "rootcontext", "seclabel"],
-        "is an SELinux option, which this version does not pass on",
-    ),
-    (
-        &["user", "users", "owner", "group"],
-        "lets users mount, which only root does here: take it out",
-    ),
-];
+    /// All that is wrong.
+    fn complaint(mut self) -> Option<String> {
+        if let Some((last, others)) = self.helper.split_last() {
+            let (names, are) = match others {
+                [] => (last.clone(), "is an option"),
+                others => (format!("{} and {last}", others.join(", ")), "are options"),
+            };
+            let mut lines = std::mem::take(&mut self.lines);
+            if !self.kept.is_empty() {
+                lines.put("options", format!("{:?}", self.kept.join(",")));
+            }
+            let as_what = if lines.is_one() { "as a line" } else { "as lines" };
+            let told =
+                format!("{names} {are} of {HELPER}: write {lines} {as_what} of the [[share]]");
+            self.wrong.insert(0, told);
+        }
+        Some(self.wrong.join("; ")).filter(|told| !told.is_empty())
+    }
+}
 
 impl MountOptions {
     /// `text`, a comma-separated list as in fstab, over the defaults.
     ///
     /// # Errors
-    /// What is wrong with the first wrong word, to be put behind the text itself.
+    /// What is wrong with all wrong words, to be put behind the text itself.
     pub fn over_defaults(text: &str) -> Result<Self, String> {
-        let mut options = Self::default();
-        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-            options.put(word)?;
-        }
-        Ok(options)
+        let complaint = match pasted::in_options(text) {
+            Some(told) => Some(told),
+            None => {
+                let read = Read::of(text);
+                let options = read.options.clone();
+                match read.complaint() {
+                    None => return Ok(options),
+                    told => told,
+                }
+            }
+        };
+        Err(format!("is not possible: {}", complaint.unwrap_or_default()))
     }
 
     /// The data argument of mount(2) for the server at `address`.
@@ -242,6 +175,18 @@ impl MountOptions {
         self.data.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
+    /// The SELinux options among them: key and context, without its quotes.
+    pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        CONTEXTS.iter().filter_map(|key| Some((*key, self.value(key)?.trim_matches('"'))))
+    }
+
+    /// Those that not every kernel knows.
+    pub fn young(&self) -> Vec<&str> {
+        let key = |word: &'_ str| word.split('=').next().map(str::len);
+        let keys = self.data.iter().filter_map(|word| word.get(..key(word)?));
+        keys.filter(|key| YOUNG.contains(key)).collect()
+    }
+
     /// Whether the bare word `key` is in the data.
     pub fn has(&self, key: &str) -> bool {
         self.data.iter().any(|word| word == key)
@@ -252,21 +197,26 @@ impl MountOptions {
         self.value("nfsvers").unwrap_or("4.1")
     }
 
+    /// What is wrong with `word`, if it cannot be put in.
     fn put(&mut self, word: &str) -> Result<(), String> {
         if word.contains(misleads) {
             return Err(format!(
-                "is not possible: {word:?} has a control character (a tab, a line break) in it: \
-                 options are separated by commas alone"
+                "{word:?} has a control character (a tab, a line break) in it: options are separated by commas \
+                 alone"
             ));
+        }
+        if word.matches('"').count() % 2 == 1 {
+            return Err(format!("{word:?} has a quote in it that does not end"));
         }
         let (key, value) = match word.split_once('=') {
             None => (word, None),
             Some((key, value)) => (key, Some(value)),
         };
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
-            return Err(format!("is not possible: \"{key}\" {why}"));
+            return Err(format!("\"{key}\" {why}"));
         }
-        if IGNORED.contains(&key) || key.starts_with("x-") || key == "comment" {
+        let remark = REMARKS.iter().any(|start| key.starts_with(start)) || key == "comment";
+        if IGNORED.contains(&key) || remark {
             self.ignored.push(word.to_owned());
             return Ok(());
         }
@@ -274,33 +224,37 @@ impl MountOptions {
             self.flags = if *set { self.flags | bits } else { self.flags & !bits };
             return Ok(());
         }
-        if FLAGS.iter().any(|(k, ..)| *k == key) {
-            return Err(format!("is not possible: \"{key}\" takes no value"));
+        if FLAGS.iter().any(|(k, ..)| *k == key) || VERSIONS.contains(&key) && value.is_some() {
+            return Err(format!("\"{key}\" takes no value"));
         }
         match (key, value) {
             ("port", Some(port)) => {
-                self.port =
-                    port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-                        format!("is not possible: {word:?} is no port (1 to 65535)")
-                    })?;
+                let number = port.parse().ok().filter(|port| *port != 0);
+                self.port = number.ok_or_else(|| format!("{word:?} is no port (1 to 65535)"))?;
                 return Ok(());
             }
             ("minorversion", Some(minor)) => return self.set_version(&format!("4.{minor}"), word),
             // The best that EFS speaks, as mount.nfs has it.
-            ("nfsvers" | "vers", Some("4")) => return self.set_version("4.1", word),
+            ("nfsvers" | "vers", Some("4")) | ("v4", None) => return self.set_version("4.1", word),
             ("nfsvers" | "vers", Some(version)) => return self.set_version(version, word),
+            (version, None) if VERSIONS.contains(&version) => {
+                return self.set_version(version.trim_start_matches('v'), word);
+            }
+            (own, None) if OWN_KEYS.contains(&own) => {
+                return Err(format!("\"{own}\" takes a number: write {own}=…"));
+            }
             _ => {}
         }
         if word.contains(char::is_whitespace) {
             return Err(format!(
-                "is not possible: {word:?} has a blank in it: options are separated by commas alone"
+                "{word:?} has a blank in it: options are separated by commas alone"
             ));
         }
         let known = KEYS.iter().find(|(k, ..)| *k == key);
         let Some((_, group, kind)) = known else {
-            return Err(format!("is not possible: unknown option \"{key}\"{}", near(key)));
+            return Err(format!("unknown option \"{key}\"{}", near(key)));
         };
-        let value = check(key, *kind, value).map_err(|what| format!("is not possible: {what}"))?;
+        let value = check(key, *kind, value)?;
         self.replace(group, &value.map_or(key.to_owned(), |value| format!("{key}={value}")));
         Ok(())
     }
@@ -308,7 +262,7 @@ impl MountOptions {
     fn set_version(&mut self, version: &str, word: &str) -> Result<(), String> {
         if !["4.0", "4.1", "4.2"].contains(&version) {
             return Err(format!(
-                "is not possible: {word:?} is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
+                "{word:?} is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
             ));
         }
         self.replace("nfsvers", &format!("nfsvers={version}"));
@@ -342,8 +296,27 @@ fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, 
             Some(n) if n >= least && n <= most => Ok(Some(n.to_string())),
             _ => Err(format!("\"{key}\" takes a number from {least} to {most}")),
         },
+        (Value::Context, value) => context(value.unwrap_or_default()).map(Some).ok_or_else(|| {
+            format!(
+                "\"{key}\" takes a context of SELinux, like system_u:object_r:nfs_t:s0, in double quotes if there \
+                 are commas in it"
+            )
+        }),
         (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
         (Value::OneOf(words), _) => Err(format!("\"{key}\" takes {}", words.join(", "))),
+    }
+}
+
+/// A context as the kernel wants it: what has a comma in it stands in quotes, which it takes off.
+fn context(value: &str) -> Option<String> {
+    let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:,-".contains(c);
+    let fields: Vec<&str> = bare.splitn(4, ':').collect();
+    let whole = fields.len() >= 3 && fields.iter().all(|field| !field.is_empty());
+    match whole && bare.len() <= 255 && bare.chars().all(fits) {
+        true if bare.contains(',') => Some(format!("\"{bare}\"")),
+        true => Some(bare.to_owned()),
+        false => None,
     }
 }
 
@@ -440,19 +413,26 @@ mod tests {
         );
         assert_eq!(
             error("addr=1.2.3.4"),
-            "is not possible: \"addr\" is set by efs-agent: list further addresses in `addresses`"
+            "is not possible: \"addr\" is set by efs-agent: it follows from `endpoint` and `path`; list further \
+             addresses in `addresses`"
         );
         assert_eq!(
             error("tls,iam"),
-            "is not possible: \"tls\" is not an option of efs-agent: write encryption_in_transit = true as a line of the [[share]]"
+            "is not possible: \"tls\" and \"iam\" are options of amazon-efs-utils' mount helper: write \
+             encryption_in_transit = true and iam = true as lines of the [[share]]"
         );
-        assert!(error("accesspoint=fsap-1").contains("write access_point = \"fsap-…\" as a line"));
+        assert!(
+            error("tls").ends_with("write encryption_in_transit = true as a line of the [[share]]")
+        );
+        assert!(
+            error("accesspoint=fsap-1").contains("true and access_point = \"fsap-1\" as lines")
+        );
         assert_eq!(error("port=0"), "is not possible: \"port=0\" is no port (1 to 65535)");
         assert!(
             error("uid=1000")
                 .contains("\"uid\" is no NFS option: owners and modes are the server's")
         );
-        assert!(error("_netdev 0 0").contains("has a blank in it"));
+        assert!(error("ro soft").contains("has a blank in it"));
         for word in ["a\u{1b}[31m", "x-a\u{7}", "comment=a\nb", "ro\tsoft"] {
             let expected = format!("is not possible: {word:?} has a control character");
             assert!(error(word).starts_with(&expected), "{}", error(word));
@@ -460,5 +440,128 @@ mod tests {
         assert!(MountOptions::over_defaults("ro,\n\tsoft\n").is_ok());
         assert_eq!(error("hard=1"), "is not possible: \"hard\" takes no value");
         assert_eq!(error("nosuid=1"), "is not possible: \"nosuid\" takes no value");
+    }
+
+    #[test]
+    fn all_words_of_a_list_that_are_wrong_are_told_at_once() {
+        assert_eq!(
+            error(
+                "ro,tls,mountport=2049,iam,hrad,accesspoint=fsap-0123456789abcdef0,_netdev,soft,hrad"
+            ),
+            "is not possible: \"tls\", \"iam\" and \"accesspoint\" are options of amazon-efs-utils' mount helper: \
+             write options = \"ro,soft\", encryption_in_transit = true, iam = true and access_point = \
+             \"fsap-0123456789abcdef0\" as lines of the [[share]]; \"mountport\" is the port of NFS 3's mount \
+             service; NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
+        );
+    }
+
+    /// The names of the tools' own lists.
+    const NAMES: &str = include_str!("../../tests/vectors/mount-options.txt");
+
+    #[test]
+    fn no_word_of_mount_of_the_kernel_or_of_efs_utils_is_unknown() {
+        let mut count = 0;
+        let mut of = "";
+        for name in NAMES.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            if let Some(section) = name.strip_prefix('[') {
+                of = section;
+                continue;
+            }
+            count += 1;
+            for word in [name.to_owned(), format!("{name}=1"), format!("{name}=a.b:c")] {
+                if let Err(told) = MountOptions::over_defaults(&word) {
+                    assert!(!told.contains("unknown option"), "{of} {word}: {told}");
+                    assert!(!told.contains("no option of the kernel"), "{of} {word}: {told}");
+                    assert!(
+                        !(of.starts_with("kernel") && told.contains("efs-utils")),
+                        "{of} {word}: {told}"
+                    );
+                }
+            }
+            // Of one that is passed over in every form, nothing reaches the kernel.
+            if IGNORED.contains(&name) {
+                assert_eq!(data(name), data(""), "{name}");
+            }
+        }
+        assert!(count > 150, "{count}");
+    }
+
+    #[test]
+    fn words_of_mount_8_and_of_nfs_that_mean_nothing_here_are_passed_over_or_put_in_the_place_of_others()
+     {
+        for list in [
+            "rw,suid,dev,exec,auto,nouser,async",
+            "X-mount.mkdir,x-mount.mkdir=0755",
+            "vers=4,minorversion=1,_rnetdev",
+            "comment=systemd.automount,nobootwait,rsize=8192,wsize=8192,timeo=14,intr",
+            "fsc,lazytime,iversion,posix,sharecache",
+        ] {
+            assert!(MountOptions::over_defaults(list).is_ok(), "{list}: {}", error(list));
+        }
+        assert!(data("v4.0").starts_with("nfsvers=4.0,"));
+        assert!(data("v4").starts_with("nfsvers=4.1,"));
+        assert!(
+            data("max_connect=4,trunkdiscovery").contains(",max_connect=4,trunkdiscovery,addr=")
+        );
+        assert!(
+            data("trunkdiscovery,notrunkdiscovery").ends_with(",notrunkdiscovery,addr=10.0.0.1")
+        );
+        assert!(error("v3").contains("\"v3\" is no version that works here"));
+        for word in ["mountproto=tcp", "mountvers=3", "mounthost=a", "mountaddr=10.0.0.1"] {
+            assert!(error(word).ends_with("NFS 4 has no such service: leave it out"), "{word}");
+        }
+        let young =
+            MountOptions::over_defaults("softerr,nconnect=2,timeo=9,max_connect=3").unwrap();
+        assert_eq!(young.young(), ["softerr", "nconnect", "max_connect"]);
+    }
+
+    #[test]
+    fn a_context_of_selinux_reaches_the_kernel_with_quotes_where_it_needs_them() {
+        for (given, there) in [
+            ("context=system_u:object_r:nfs_t:s0", "context=system_u:object_r:nfs_t:s0"),
+            ("context=\"system_u:object_r:nfs_t:s0\"", "context=system_u:object_r:nfs_t:s0"),
+            (
+                "ro,context=\"system_u:object_r:nfs_t:s0:c1,c2\",soft",
+                "context=\"system_u:object_r:nfs_t:s0:c1,c2\"",
+            ),
+            ("fscontext=u:r:t,rootcontext=u:r:t", "fscontext=u:r:t,rootcontext=u:r:t"),
+            ("defcontext=u:r:t:s0-s0:c0.c1023", "defcontext=u:r:t:s0-s0:c0.c1023"),
+        ] {
+            assert!(data(given).ends_with(&format!(",{there},addr=10.0.0.1")), "{}", data(given));
+        }
+        let options = MountOptions::over_defaults("soft,context=\"a:b:c:s0:c1,c2\"").unwrap();
+        assert_eq!(options.contexts().collect::<Vec<_>>(), [("context", "a:b:c:s0:c1,c2")]);
+        assert!(error("context=u:r:t,defcontext=u:r:t").contains("exclude each other"));
+        for bad in ["context", "context=", "context=nfs_t", "rootcontext=@target", "context=a::c"] {
+            assert!(error(bad).contains("takes a context of SELinux, like"), "{}", error(bad));
+        }
+        assert!(error("context=\"a:b:c:s0,soft").contains("a quote in it that does not end"));
+    }
+
+    #[test]
+    fn what_was_pasted_of_a_command_or_of_fstab_is_told_as_what_it_is_with_the_line_to_write() {
+        for (pasted, told) in [
+            (
+                "-o nfsvers=4.1,hard",
+                "it begins with what belongs to the command mount(8): write options = \"nfsvers=4.1,hard\"",
+            ),
+            (
+                "_netdev,soft 0 0",
+                "it ends with the two numbers of a line of /etc/fstab: write options = \"soft\"",
+            ),
+            (
+                "-o tls,iam,hrad fs-0123abcd:/",
+                "it begins with what belongs to the command mount(8): write encryption_in_transit = true and iam = \
+                 true; unknown option \"hrad\"; did you mean \"hard\"?",
+            ),
+            (
+                "fs-0123abcd:/a /mnt/a efs _netdev,nofail,tls,ro 0 0",
+                "it is a line of /etc/fstab: write endpoint = \"fs-0123abcd.efs.<region>.amazonaws.com\", path = \
+                 \"/a\", mount_point = \"/mnt/a\", options = \"ro\", required = false and \
+                 encryption_in_transit = true as lines of the [[share]]",
+            ),
+        ] {
+            assert_eq!(error(pasted), format!("is not possible: {told}"));
+        }
     }
 }

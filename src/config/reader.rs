@@ -107,12 +107,15 @@ impl<'a> Source<'a> {
 /// What is wrong, without the middle of a long one: at its start is what it is about, at its end
 /// what is allowed, and between them whatever the file holds.
 fn shortened(what: &str) -> String {
-    const START: usize = 200;
-    const END: usize = 500;
-    let chars: Vec<char> = what.chars().map(|c| if misleads(c) { ' ' } else { c }).collect();
-    match chars.len().checked_sub(END) {
-        Some(end) if end > START => {
-            chars.iter().take(START).chain(&['…']).chain(chars.iter().skip(end)).collect()
+    // All that is wrong with a list of options has room.
+    cut(what, 200, 1800)
+}
+
+fn cut(text: &str, start: usize, end: usize) -> String {
+    let chars: Vec<char> = text.chars().map(|c| if misleads(c) { ' ' } else { c }).collect();
+    match chars.len().checked_sub(end) {
+        Some(end) if end > start => {
+            chars.iter().take(start).chain(&['…']).chain(chars.iter().skip(end)).collect()
         }
         _ => chars.into_iter().collect(),
     }
@@ -295,7 +298,8 @@ impl Text<'_> {
     /// What `read` makes of the string; its complaint is put behind the key and the value.
     pub fn parse<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         read(&self.text).map_err(|complaint| {
-            self.source.error(self.place, format!("{} {:?} {complaint}", self.key, self.text))
+            let value = cut(&format!("{:?}", self.text), 200, 200);
+            self.source.error(self.place, format!("{} {value} {complaint}", self.key))
         })
     }
 }
@@ -408,7 +412,7 @@ mod tests {
         assert_eq!(shortened(&"é".repeat(700)), "é".repeat(700));
         assert_eq!(
             shortened(&"é".repeat(9999)),
-            format!("{}…{}", "é".repeat(200), "é".repeat(500))
+            format!("{}…{}", "é".repeat(200), "é".repeat(1800))
         );
     }
 }

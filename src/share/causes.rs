@@ -82,6 +82,24 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
         Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, kernel),
         Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
+        Failure::NoSelinux => {
+            let keys: Vec<String> =
+                share.options.contexts().map(|(key, _)| format!("{key}=")).collect();
+            let keys = match keys.join(" and ") {
+                none if none.is_empty() => "context=".into(),
+                keys => keys,
+            };
+            cause(
+                Class::Permanent,
+                format!(
+                    "this kernel ({kernel}) does not take {keys} (EINVAL): SELinux is off, or not in it"
+                ),
+                format!(
+                    "take {keys} out of `options`, or have SELinux on (SELINUX=permissive or enforcing in \
+                     /etc/selinux/config, and boot anew)"
+                ),
+            )
+        }
         Failure::NoModule => cause(
             Class::Permanent,
             format!(
@@ -554,7 +572,16 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::EINVAL => cause(
             Class::Permanent,
             format!("this kernel ({kernel}) does not take the mount options {data} (EINVAL)"),
-            "take out of `options` what this kernel may not know (softerr, nconnect, write, …)",
+            match (share.options.contexts().next(), share.options.young().join(", ")) {
+                (Some((key, _)), _) => format!(
+                    "look at what SELinux says of it (dmesg): {key}= in `options` must be a context of this machine's \
+                     policy (ls -Z / shows some)"
+                ),
+                (None, young) if !young.is_empty() => {
+                    format!("take out of `options` what this kernel may not know ({young})")
+                }
+                _ => "take out of `options` what this kernel may not know (softerr, nconnect, write, …)".into(),
+            },
         ),
         Errno::ENAMETOOLONG => {
             cause(Class::Permanent, format!("{path} is too long (ENAMETOOLONG)"), "correct `path`")
@@ -562,7 +589,16 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::EBUSY => cause(
             Class::Permanent,
             format!("{} is busy (EBUSY)", share.mount_point.display()),
-            "see what is mounted there (findmnt), or give the share another mount_point",
+            match share.options.contexts().next() {
+                // On kernels before 5.13 all mounts of one file system share their labels.
+                Some((key, _)) => format!(
+                    "see what else is mounted from this server (findmnt -t nfs4): on this kernel ({kernel}) all its \
+                     mounts may have to have the same {key}=, or none"
+                ),
+                None => {
+                    "see what is mounted there (findmnt), or give the share another mount_point".into()
+                }
+            },
         ),
         Errno::ECONNREFUSED => cause(
             Class::Temporary,
@@ -728,6 +764,38 @@ mod tests {
     }
 
     #[test]
+    fn options_of_selinux_have_causes_of_their_own() {
+        let labelled = share("options = 'context=\"system_u:object_r:nfs_t:s0:c1,c2\"'");
+        let told = |failure: &Failure, share: &Share| explain(failure, share, "4.18.0-553");
+        let off = told(&Failure::NoSelinux, &labelled);
+        assert_eq!(off.class, Class::Permanent);
+        assert_eq!(
+            off.sentence,
+            "this kernel (4.18.0-553) does not take context= (EINVAL): SELinux is off, or not in it"
+        );
+        assert!(
+            off.cure.starts_with("take context= out of `options`, or have SELinux on"),
+            "{}",
+            off.cure
+        );
+        let invalid = Failure::Mount(address(), Errno::EINVAL);
+        assert!(
+            told(&invalid, &labelled).cure.starts_with("look at what SELinux says of it (dmesg)")
+        );
+        let busy = told(&Failure::Mount(address(), Errno::EBUSY), &labelled);
+        assert!(
+            busy.cure.contains("all its mounts may have to have the same context="),
+            "{}",
+            busy.cure
+        );
+        let young = share("options = \"softerr,max_connect=2\"");
+        assert_eq!(
+            told(&invalid, &young).cure,
+            "take out of `options` what this kernel may not know (softerr, max_connect)"
+        );
+    }
+
+    #[test]
     fn what_no_waiting_mends_ends_at_once() {
         for errno in [
             Errno::EACCES,
@@ -813,6 +881,7 @@ mod tests {
             Failure::NotShown,
             Failure::PointGone,
             Failure::NoModule,
+            Failure::NoSelinux,
             Failure::Dead("10.0.1.12".into()),
             Failure::NoTime,
             Failure::ReadOnly,

@@ -426,10 +426,22 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
                 Failure::NoModule
             }
             // What it says of an option that it does not know, it says of a blackhole route too.
-            Errno::EINVAL => no_way(address, share.options.port)
-                .unwrap_or(Failure::Mount(address, Errno::EINVAL)),
+            Errno::EINVAL => {
+                let no_way = no_way(address, share.options.port);
+                no_way.unwrap_or_else(|| match self.lacks_selinux(share) {
+                    true => Failure::NoSelinux,
+                    false => Failure::Mount(address, Errno::EINVAL),
+                })
+            }
             errno => Failure::Mount(address, errno),
         }
+    }
+
+    /// Whether the share has options that only SELinux takes, and it is off, or not there.
+    fn lacks_selinux(&self, share: &Share) -> bool {
+        share.options.contexts().next().is_some()
+            && fs::read_to_string(self.root.join("proc/filesystems"))
+                .is_ok_and(|known| !known.lines().any(|line| line.ends_with("\tselinuxfs")))
     }
 
     /// Mounts the share where nobody sees it, for at most until `until`, and looks at its root; the

@@ -325,6 +325,8 @@ pub enum Failure {
     Mount(IpAddr, Errno),
     /// The kernel's NFS client is there, but its module for version 4 cannot be loaded.
     NoModule,
+    /// The kernel does not take the SELinux options of the share, and SELinux is off, or not there.
+    NoSelinux,
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
     Odd(i32),
     /// mount(2) returned 0, but the mount table does not show the mount.

@@ -2,7 +2,7 @@
 //! entry stands to a share of the config. Pure: reads no file, touches no mount.
 
 use crate::config::Share;
-use crate::config::options::NFS_PORT;
+use crate::config::options::{CONTEXTS, NFS_PORT, words};
 use nix::libc;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub struct Entry<'t> {
 impl Entry<'_> {
     /// The value of `key=` among the file system's options.
     pub fn option(&self, key: &str) -> Option<&str> {
-        self.options.split(',').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        words(&self.options).find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
     /// The port of an NFS server.
@@ -53,7 +53,7 @@ impl Entry<'_> {
     }
 
     fn has(list: &str, word: &str) -> bool {
-        list.split(',').any(|w| w == word)
+        words(list).any(|w| w == word)
     }
 
     /// Whether nothing can be written through it.
@@ -295,6 +295,16 @@ fn differs(entry: &Entry<'_>, share: &Share) -> Vec<String> {
             compare(format!("{key}={is}"), format!("{key}={wanted}"));
         }
     }
+    // The kernel has quotes around what has a comma in it.
+    for key in CONTEXTS {
+        let is = entry.option(key).map(|is| is.trim_matches('"'));
+        let wanted = share.options.contexts().find(|(wanted, _)| wanted == key);
+        let told = |context: Option<&str>| match context {
+            Some(context) => format!("{key}={context}"),
+            None => format!("no {key}="),
+        };
+        compare(told(is), told(wanted.map(|(_, context)| context)));
+    }
     differs
 }
 
@@ -309,6 +319,33 @@ mod tests {
 garbage
 36 35 0:32 / /mnt/a\\040b rw - tmpfs t\\134x rw
 ";
+
+    #[test]
+    fn contexts_of_selinux_are_compared_without_their_quotes_and_hide_nothing_behind_a_comma() {
+        let line = |context: &str| {
+            format!(
+                "35 22 0:31 / /mnt/s rw,nosuid,nodev - nfs4 fs-1.example:/ rw,{context}vers=4.1,hard,noresvport,\
+                 timeo=600,retrans=2,addr=10.0.0.1\n"
+            )
+        };
+        let of = |is: &str, options: &str| {
+            let text = line(is);
+            let table = parse(text.as_bytes());
+            let share = test::share(&format!("mount_point = \"/mnt/s\"\noptions = '{options}'"));
+            standing(&table[0], &share)
+        };
+        let quoted = "context=\"u:r:t:s0:c1,soft\"";
+        assert_eq!(of(&format!("{quoted},"), quoted), Standing::Ours(vec![]));
+        assert_eq!(of("context=u:r:t:s0,", "context=\"u:r:t:s0\""), Standing::Ours(vec![]));
+        assert_eq!(
+            of("", quoted),
+            Standing::Ours(vec!["no context= instead of context=u:r:t:s0:c1,soft".into()])
+        );
+        assert_eq!(
+            of("fscontext=u:r:t,", ""),
+            Standing::Ours(vec!["fscontext=u:r:t instead of no fscontext=".into()])
+        );
+    }
 
     const HIDDEN: &str = "\
 22 1 254:0 / / rw - ext4 /dev/vda1 rw

@@ -307,6 +307,32 @@ def _():
     expect(agent("check", wrap=["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"]), 1, r"FAULT +privileges +not root")
 
 
+@scenario("check warns of options that do no good on EFS, and a session start takes them without a word")
+def _():
+    config(options='"nconnect=2,noac,timeo=100"')
+    expect(agent("register"), 0)
+    expect(agent("check"), 0, r"warning +options +/mnt/efs_share: noac: .*; nconnect=2: EFS does not support .*; timeo=100: .*\n +to mend it: take out of `options`: noac, nconnect=2, timeo=100;",
+           r"ok +trial mount", r"if what the warnings say is meant \(exit 0\)\n$")
+    result = agent()
+    expect(result, 0, "mounted ")
+    check("nconnect" not in result.out, result.out)
+    expect(agent("unmount"), 0)
+    # On another server they may be what is wanted.
+    config(endpoint=SERVER, options='"nconnect=2,noac"')
+    check("warning  options" not in agent("check").out, "a warning for a server that is not EFS")
+
+
+@scenario("an option that only a younger kernel knows is named where the kernel refuses it")
+def _():
+    config(options='"max_connect=2,trunkdiscovery"')
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 15):
+        expect(agent("--once"), 69, r"\(EINVAL\)", r"take out of `options` what this kernel may not know \(max_connect, trunkdiscovery\)")
+        expect_clean()
+    else:
+        expect(agent("--once"), 0, "mounted ")
+        expect(agent("unmount"), 0)
+
+
 @scenario("check tells a module that cannot be loaded from a server without NFS 4.1")
 def _():
     # The kernel has the file system's name all the same.

@@ -1,0 +1,473 @@
+//! What people paste where a word is wanted: a mount command, a line of fstab, a handle of the CSI driver, an ARN, a
+//! URL. Nothing is guessed into a mount: the error says all the lines that it would be, and nobody loses one of them.
+
+use super::encryption::{self, access_point_id, region_from};
+use super::is_dns_name;
+use super::options::Read;
+use crate::text::misleads;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The keys that can come out of it, in the order in which they are told.
+const ORDER: &[&str] = &[
+    "endpoint",
+    "path",
+    "mount_point",
+    "options",
+    "addresses",
+    "required",
+    encryption::MAIN,
+    "iam",
+    "access_point",
+    "aws_profile",
+    "trust",
+];
+/// Those that need encryption.
+const ENCRYPTED: &[&str] = &["iam", "access_point", "aws_profile", "trust"];
+
+/// Lines of a `[[share]]`: keys, and their values as TOML.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lines(Vec<(&'static str, String)>);
+
+impl Lines {
+    /// The last one of a key counts.
+    pub fn put(&mut self, key: &'static str, value: String) {
+        if ENCRYPTED.contains(&key) {
+            self.put(encryption::MAIN, "true".into());
+        }
+        match self.0.iter_mut().find(|(held, _)| *held == key) {
+            Some((_, held)) => *held = value,
+            None => self.0.push((key, value)),
+        }
+        self.0.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key));
+    }
+
+    pub fn append(&mut self, others: Self) {
+        others.0.into_iter().for_each(|(key, value)| self.put(key, value));
+    }
+
+    pub fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+}
+
+impl fmt::Display for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        for (at, (key, value)) in self.0.iter().enumerate() {
+            let between = match at {
+                0 => "",
+                at if at.saturating_add(1) == count => " and ",
+                _ => ", ",
+            };
+            write!(f, "{between}{key} = {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A file system, and what stood around it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Source {
+    /// DNS name, address, or a file system's id alone.
+    host: Host,
+    path: String,
+    port: Option<u16>,
+    access_point: Option<String>,
+    region: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Host {
+    /// It stands nowhere.
+    #[default]
+    Unknown,
+    /// As it is.
+    Whole(String),
+    /// A file system's id, and the label behind it in its name.
+    Id(String, &'static str),
+}
+
+impl Source {
+    fn lines(&self, options: &Options) -> Lines {
+        let mut lines = Lines::default();
+        let region = options.region.as_ref().or(self.region.as_ref());
+        let name = |id: &str, service: &str| {
+            let zone = options.zone.as_ref().map(|zone| format!("{zone}.")).unwrap_or_default();
+            let suffix = encryption::suffix(region.map_or("", String::as_str));
+            let region = region.map_or("<region>", String::as_str);
+            format!("{zone}{id}.{service}.{region}.{suffix}")
+        };
+        let endpoint = match &self.host {
+            Host::Unknown => name("fs-…", "efs"),
+            Host::Whole(host) => host.clone(),
+            Host::Id(id, service) => name(id, service),
+        };
+        lines.put("endpoint", format!("\"{endpoint}\""));
+        let path = self.path.trim_matches('/');
+        if !path.is_empty() {
+            lines.put("path", quoted(&format!("/{path}")));
+        }
+        if let Some(access_point) = &self.access_point {
+            lines.put("access_point", quoted(access_point));
+        }
+        lines
+    }
+}
+
+/// What stood among the mount options.
+#[derive(Default)]
+struct Options {
+    list: Vec<String>,
+    region: Option<String>,
+    zone: Option<String>,
+}
+
+impl Options {
+    fn of(lists: &[String], source: Option<&Source>) -> Self {
+        let mut options = Self::default();
+        let port = source.and_then(|source| source.port).map(|port| format!("port={port}"));
+        for list in lists.iter().map(String::as_str).chain(port.as_deref()) {
+            for word in super::options::words(list).filter(|word| !word.is_empty()) {
+                match word.split_once('=') {
+                    Some(("region", region)) if region_from(region).is_ok() && source.is_some() => {
+                        options.region = Some(region.to_owned());
+                    }
+                    Some(("az" | "azid", zone)) if is_dns_name(zone) && source.is_some() => {
+                        options.zone = Some(zone.to_owned());
+                    }
+                    _ => options.list.push(word.to_owned()),
+                }
+            }
+        }
+        options
+    }
+}
+
+/// A mount command, or a line of fstab, taken apart.
+#[derive(Default)]
+struct Whole {
+    what: &'static str,
+    source: Option<Source>,
+    target: Option<String>,
+    /// Lists of options.
+    options: Vec<String>,
+}
+
+impl Whole {
+    /// All of its lines, and what is wrong with its options.
+    fn told(&self) -> (Lines, Vec<String>) {
+        let options = Options::of(&self.options, self.source.as_ref());
+        let mut lines = match &self.source {
+            Some(source) => source.lines(&options),
+            None => Lines::default(),
+        };
+        if let Some(target) = self.target.as_ref().filter(|target| target.starts_with('/')) {
+            lines.put("mount_point", quoted(target));
+        }
+        let mut read = Read::of(&options.list.join(","));
+        let wrong = std::mem::take(&mut read.wrong);
+        read.into_lines(&mut lines);
+        (lines, wrong)
+    }
+}
+
+/// What is wrong with a text that was written for an endpoint, if something is found in it.
+pub fn in_endpoint(text: &str) -> Option<String> {
+    if text.len() > 4000 || text.contains(|c: char| misleads(c) && !c.is_whitespace()) {
+        return None;
+    }
+    let whole = match parted(text).as_slice() {
+        [one] => Whole { source: Some(source(one)?), ..Whole::default() },
+        many => taken_apart(many).or_else(|| in_many(text, many))?,
+    };
+    whole.source.as_ref()?;
+    let (lines, wrong) = whole.told();
+    let is = match whole.what {
+        "" => "has more in it than a name",
+        what => what,
+    };
+    let wrong: String = wrong.iter().map(|what| format!("; of its options, {what}")).collect();
+    Some(format!("{is}: write {lines}{wrong}"))
+}
+
+/// The same of mount options.
+pub fn in_options(text: &str) -> Option<String> {
+    if text.len() > 4000 || text.contains(|c: char| misleads(c) && !c.is_whitespace()) {
+        return None;
+    }
+    let parts = parted(text);
+    // Blanks behind a comma do no harm.
+    let list = text.split(',').all(|word| word.split_whitespace().count() <= 1);
+    if list && !text.trim_start().starts_with('-') {
+        return None;
+    }
+    let whole = taken_apart(&parts)?;
+    let (lines, wrong) = whole.told();
+    let mut told = format!("it {}", whole.what);
+    if lines != Lines::default() {
+        told.push_str(&format!(": write {lines}"));
+        if whole.source.is_some() {
+            told.push_str(" as lines of the [[share]]");
+        }
+    }
+    wrong.iter().for_each(|what| told.push_str(&format!("; {what}")));
+    Some(told)
+}
+
+/// A file system somewhere in several words that are no command.
+fn in_many(text: &str, words: &[String]) -> Option<Whole> {
+    let (first, rest) = words.split_first()?;
+    let target = match rest {
+        [target] if target.starts_with('/') => Some(target.clone()),
+        _ => None,
+    };
+    // A path may have blanks in it.
+    let whole = first.contains(['/', '\\']).then_some(text.trim()).filter(|_| target.is_none());
+    let found = whole.and_then(source).or_else(|| words.iter().find_map(|word| source(word)))?;
+    Some(Whole { source: Some(found), target, ..Whole::default() })
+}
+
+/// An access point's id, if there is one in a text that is more than that.
+pub fn access_point_in(text: &str) -> Option<&str> {
+    let at = text.find("fsap-")?;
+    let id = text.get(at..)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()?;
+    Some(id).filter(|id| access_point_id(id))
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// The words of a command line, without the quotes around them.
+fn parted(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    for c in text.chars() {
+        match quote {
+            None if c.is_whitespace() => words.push(std::mem::take(&mut word)),
+            None if c == '\'' || c == '"' && word.is_empty() => quote = Some((c, false)),
+            // One that begins in a word, as in context="…", is part of it.
+            None if c == '"' => {
+                quote = Some((c, true));
+                word.push(c);
+            }
+            Some((end, kept)) if c == end => {
+                word.extend(kept.then_some(c));
+                quote = None;
+            }
+            _ => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn taken_apart(words: &[String]) -> Option<Whole> {
+    let name = |word: &String| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let is_mount = |word: &String| {
+        let name = name(word);
+        name == "mount" || name.starts_with("mount.") && !word.contains(':')
+    };
+    let command = words.iter().position(is_mount).filter(|at| *at <= 2);
+    if command.is_some() || words.first()?.starts_with('-') {
+        let rest = words.get(command.map_or(0, |at| at.saturating_add(1))..)?;
+        return of_command(rest, command.is_some());
+    }
+    let digits = |word: &&String| word.len() == 1 && word.bytes().all(|b| b.is_ascii_digit());
+    let numbers = words.iter().rev().take_while(digits).take(2).count();
+    let fields = words.get(..words.len().saturating_sub(numbers))?;
+    let of_fstab = "is a line of /etc/fstab";
+    match fields {
+        [source_field, target, kind, rest @ ..]
+            if ["efs", "nfs", "nfs4", "s3files"].contains(&kind.as_str()) && rest.len() <= 1 =>
+        {
+            Some(Whole {
+                what: of_fstab,
+                source: Some(source(&unescaped(source_field))?),
+                target: Some(unescaped(target)),
+                options: rest.to_vec(),
+            })
+        }
+        [options] if numbers > 0 => Some(Whole {
+            what: "ends with the two numbers of a line of /etc/fstab",
+            options: vec![options.clone()],
+            ..Whole::default()
+        }),
+        [kind, options] if ["efs", "nfs", "nfs4"].contains(&kind.as_str()) => {
+            Some(Whole { what: of_fstab, options: vec![options.clone()], ..Whole::default() })
+        }
+        _ => None,
+    }
+}
+
+/// What stands behind `mount`.
+fn of_command(words: &[String], whole: bool) -> Option<Whole> {
+    let what = match whole {
+        true => "is a command for mount(8)",
+        false => "begins with what belongs to the command mount(8)",
+    };
+    let mut found = Whole { what, ..Whole::default() };
+    let mut words = words.iter();
+    let mut places = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-o" | "--options" => found.options.extend(words.next().cloned()),
+            "-t" | "--types" => drop(words.next()),
+            flag if flag.starts_with('-') => {
+                let glued = flag.strip_prefix("-o").or(flag.strip_prefix("--options="));
+                // A map of autofs has them so.
+                let glued =
+                    glued.or(flag.strip_prefix('-').filter(|rest| rest.contains(['=', ','])));
+                let of_autofs = |word: &&str| !word.starts_with("fstype=");
+                found.options.extend(glued.filter(|_| !flag.starts_with("-t")).map(|list| {
+                    super::options::words(list).filter(of_autofs).collect::<Vec<_>>().join(",")
+                }));
+            }
+            _ => places.push(word),
+        }
+    }
+    let mut places = places.into_iter();
+    if whole {
+        found.source = places.next().and_then(|word| source(word));
+        found.target = places.next().cloned();
+    }
+    Some(found).filter(|found| found.source.is_some() || !found.options.is_empty())
+}
+
+/// fstab(5) writes a blank as `\040`.
+fn unescaped(field: &str) -> String {
+    field.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+}
+
+/// A file system in one word.
+fn source(word: &str) -> Option<Source> {
+    if let Some(rest) = word.strip_prefix("arn:") {
+        return of_arn(rest);
+    }
+    if let Some((scheme, rest)) = word.split_once("://") {
+        let url = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+        return of_url(rest).filter(|_| url);
+    }
+    if let Some(rest) = word.strip_prefix("\\\\").or(word.strip_prefix("//")) {
+        let rest = rest.replace('\\', "/");
+        let (host, path) = rest.split_once('/').unwrap_or((&rest, ""));
+        return Some(Source { host: host_from(host)?, path: path.into(), ..Source::default() });
+    }
+    if access_point_id(&word.to_ascii_lowercase()) {
+        let access_point = Some(word.to_ascii_lowercase());
+        return Some(Source { access_point, ..Source::default() });
+    }
+    of_handle(word)
+}
+
+/// `host:path`, `host:port`, `host/path`, and what the CSI driver writes: `id:path:access point`.
+fn of_handle(word: &str) -> Option<Source> {
+    let (host, rest) = match word.strip_prefix('[').and_then(|word| word.split_once(']')) {
+        Some((v6, rest)) => (Host::Whole(v6.parse::<Ipv6Addr>().ok()?.to_string()), rest),
+        None => {
+            let end = word.find([':', '/']).unwrap_or(word.len());
+            let (host, rest) = word.split_at(end);
+            // The id of an access point in the place of the file system's.
+            match access_point_id(host) {
+                true => (Host::Unknown, rest),
+                false => (host_from(host)?, rest),
+            }
+        }
+    };
+    let access_point = access_point_in(word).filter(|id| word.starts_with(id)).map(str::to_owned);
+    let mut found = Source { host, access_point, ..Source::default() };
+    let mut rest = rest;
+    // An access point is the last part; what is before it is a port or a path, which may hold a colon.
+    if let Some((before, id)) = rest.rsplit_once(':')
+        && access_point_id(id)
+    {
+        found.access_point = Some(id.to_owned());
+        rest = before;
+    }
+    let rest = rest.strip_prefix(':').unwrap_or(rest);
+    let (number, path) = rest.split_at(rest.find([':', '/']).unwrap_or(rest.len()));
+    match number.parse() {
+        Ok(port) => {
+            found.port = Some(port).filter(|port| *port != super::options::NFS_PORT && *port != 0);
+            found.path = path.trim_start_matches(':').to_owned();
+        }
+        Err(_) => found.path = rest.to_owned(),
+    }
+    let more = !found.path.trim_matches('/').is_empty() || found.access_point.is_some();
+    let id = matches!(found.host, Host::Id(..));
+    // A word alone is none: whatever it is, it is no file system with something behind it.
+    (more || !word.ends_with(|c: char| c.is_ascii_alphanumeric()) || id || found.host_ends(word))
+        .then_some(found)
+}
+
+impl Source {
+    /// Whether there was something behind the host, or the host is a name of more than one label.
+    fn host_ends(&self, word: &str) -> bool {
+        match &self.host {
+            Host::Whole(host) => word.len() > host.len() || host.contains('.'),
+            _ => false,
+        }
+    }
+}
+
+fn host_from(text: &str) -> Option<Host> {
+    let text = text.to_ascii_lowercase();
+    let text = text.strip_suffix('.').unwrap_or(&text);
+    let address = text.parse::<IpAddr>().is_ok();
+    match file_system_id(text) {
+        true => Some(Host::Id(text.to_owned(), "efs")),
+        false => (address || is_dns_name(text)).then(|| Host::Whole(text.to_owned())),
+    }
+}
+
+/// Whether that is one, whole or cut short.
+pub fn file_system_id(text: &str) -> bool {
+    let digits = text.strip_prefix("fs-").unwrap_or_default();
+    digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// What is behind `arn:`.
+fn of_arn(rest: &str) -> Option<Source> {
+    let parts: Vec<&str> = rest.splitn(5, ':').collect();
+    let [_, service, region, _, resource] = parts[..] else { return None };
+    let service = match service {
+        "elasticfilesystem" => "efs",
+        "fsx" => "fsx",
+        _ => return None,
+    };
+    let region = Some(region_from(region).ok()?);
+    let id = resource.split('/').find(|part| file_system_id(part));
+    let host = id.map_or(Host::Unknown, |id| Host::Id(id.to_owned(), service));
+    let access_point = access_point_in(resource).map(str::to_owned);
+    (id.is_some() || access_point.is_some()).then(|| Source {
+        host,
+        access_point,
+        region,
+        ..Source::default()
+    })
+}
+
+/// What is behind `://`: a server and a path, or a page of AWS's console.
+fn of_url(rest: &str) -> Option<Source> {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains("console.") {
+        let mut words = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        let id = words.clone().find(|word| file_system_id(word));
+        let service = if rest.contains("/fsx/") { "fsx" } else { "efs" };
+        let region = words.find_map(|word| region_from(word).ok());
+        let access_point = access_point_in(rest).map(str::to_owned);
+        let host = id.map_or(Host::Unknown, |id| Host::Id(id.to_owned(), service));
+        return (id.is_some() || access_point.is_some()).then(|| Source {
+            host,
+            access_point,
+            region,
+            ..Source::default()
+        });
+    }
+    // A user and a password are none of ours.
+    let behind = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
+    of_handle(rest.get(behind..)?)
+}
