@@ -10,10 +10,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What ends a run.
@@ -25,6 +26,19 @@ pub struct Stop {
     signals: Arc<SignalFd>,
     /// The connection whose end counts as one of them.
     beside: Option<OwnedFd>,
+    /// What is done by who waits from some instant on.
+    late: OnceLock<Late>,
+}
+
+struct Late {
+    from: Instant,
+    job: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.from.fmt(f)
+    }
 }
 
 impl Stop {
@@ -37,7 +51,11 @@ impl Stop {
         let set: SigSet = ENDING.into_iter().collect();
         sys::set_signals(set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self { signals: Arc::new(SignalFd::with_flags(&set, flags)?), beside: None })
+        Ok(Self {
+            signals: Arc::new(SignalFd::with_flags(&set, flags)?),
+            beside: None,
+            late: OnceLock::new(),
+        })
     }
 
     /// The same signals; and that the other end of `stream` sends nothing more, or is gone, ends
@@ -47,7 +65,15 @@ impl Stop {
     /// What dup(2) says.
     pub fn or_end_of(&self, stream: &TcpStream) -> io::Result<Self> {
         let beside = Some(stream.as_fd().try_clone_to_owned()?);
-        Ok(Self { signals: Arc::clone(&self.signals), beside })
+        Ok(Self { signals: Arc::clone(&self.signals), beside, late: OnceLock::new() })
+    }
+
+    /// Has `job` done by each wait that goes on, or begins, when `span` has gone by from now; who is done before that
+    /// pays nothing for it. The first word counts.
+    pub fn when_waiting_after(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
+        if let Some(from) = Instant::now().checked_add(span) {
+            let _ = self.late.set(Late { from, job });
+        }
     }
 
     /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
@@ -82,8 +108,21 @@ impl Stop {
         all.extend(self.beside.as_ref().map(|stream| PollFd::new(stream.as_fd(), ended)));
         let ours = all.len();
         all.extend(fds.iter().cloned());
+        // Who only asks what is there already does not wait.
+        let mut late = self.late.get().filter(|_| !span.is_zero());
         loop {
-            let left = span.saturating_sub(began.elapsed());
+            let mut left = span.saturating_sub(began.elapsed());
+            if let Some(Late { from, job }) = late {
+                match from.saturating_duration_since(Instant::now()) {
+                    until if until.is_zero() => {
+                        job();
+                        late = None;
+                        continue;
+                    }
+                    until if until < left => left = until,
+                    _ => late = None,
+                }
+            }
             let millis = left.as_micros().div_ceil(1000);
             match poll(&mut all, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
                 Err(Errno::EINTR) => {}
@@ -97,6 +136,8 @@ impl Stop {
                     looked = true;
                     self.pass_over_ignored();
                 }
+                // The wait goes on.
+                Ok(0) if late.is_some() => {}
                 Ok(_) => break,
             }
         }
@@ -145,6 +186,35 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn who_waits_longer_than_most_does_something_meanwhile_and_waits_no_less() {
+        let stop = Stop::install().unwrap();
+        let times = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&times);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        let began = Instant::now();
+        let after = Duration::from_millis(150);
+        stop.when_waiting_after(after, Box::new(count));
+        let done = || times.load(Ordering::Relaxed);
+        stop.poll(&[], Duration::from_millis(20)).unwrap();
+        assert!(done() == 0 || began.elapsed() > after, "a short wait pays nothing");
+        stop.poll(&[], Duration::from_millis(300)).unwrap();
+        assert!(done() >= 1 && began.elapsed() >= Duration::from_millis(320));
+        let before = done();
+        stop.poll(&[], Duration::from_millis(1)).unwrap();
+        assert_eq!(done(), before + 1, "a wait that begins later");
+        stop.poll(&[], Duration::ZERO).unwrap();
+        assert_eq!(done(), before + 1, "a look is no wait");
+        // Of many short waits, one is the one.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        let fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(stop.poll(&fds, Duration::from_secs(60)), Ok(vec![true]));
+    }
 
     #[test]
     fn the_end_of_a_connection_ends_what_is_done_for_it_and_nothing_else() {

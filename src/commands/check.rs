@@ -370,7 +370,7 @@ impl Chain {
             Ok(None) => match machine.prepare(share) {
                 Ok(point) => {
                     let made = if point.is_ours() { "can be made" } else { "is there" };
-                    machine.discard(point);
+                    point.discard();
                     self.ok("mount point", Some(share), made.into());
                 }
                 Err(failure) => return self.failed("mount point", share, &failure),

@@ -26,6 +26,7 @@ use crate::sys;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,6 +45,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// And each server's mount(2) is cut off this much before the last one's: if one hangs in spite of an
 /// answer, another is waiting in the kernel when it is cut off, and comes first.
 const APART: Duration = Duration::from_millis(500);
+/// A run that waits when it is this old is noted before it has ended: it may be killed.
+const SLOW: Duration = Duration::from_millis(250);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -102,6 +105,9 @@ fn start(
         return Err((Code::FAULT, text.into()));
     }
     let machine = Linux::new(root, &clock, &stop);
+    let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let begun = status::Begun::new(root, &path, args.once, at, Arc::clone(&machine.made));
+    stop.when_waiting_after(SLOW, Box::new(move || begun.note()));
     introduce(machine.client(), log);
     let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {
@@ -450,7 +456,7 @@ impl<M: Machine> Run<'_, M> {
         };
         let result = self.until_mounted(share, &mut point, pace, attempts);
         if result.is_err() {
-            self.machine.discard(point);
+            self.machine.discard(share, point);
         }
         result
     }
@@ -878,7 +884,7 @@ pub(super) mod tests {
             self.prepare.clone().map_or(Ok(()), |e| Err(Failure::Point(e)))
         }
 
-        fn discard(&self, (): ()) {
+        fn discard(&self, _: &Share, (): ()) {
             self.see("discard");
         }
 

@@ -133,7 +133,7 @@ impl Machine for Instance {
         Ok(())
     }
 
-    fn discard(&self, (): ()) {}
+    fn discard(&self, _: &Share, (): ()) {}
 
     fn abandon(&self, _: &Share, _: bool) {}
 

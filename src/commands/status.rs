@@ -105,7 +105,8 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         let refused = refused.as_ref().map_or(String::new(), |(_, why)| format!("{why}\n"));
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
-        let last = last.as_deref().and_then(status::told).map(|told| plain(&told));
+        let last =
+            last.as_deref().and_then(|last| status::told(root, last)).map(|told| plain(&told));
         let none = || "no session start since this machine was booted".into();
         let client = plain(&client.told(&sys::host_name()));
         format!("{shares}{client}\n{}\n", last.unwrap_or_else(none))

@@ -16,7 +16,7 @@ use crate::share::reach::{Problem, ReachError};
 use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, Called, RootReport, Seen, Wanted, WorkerError};
 use crate::share::{
-    Answer, Failure, Machine, Mounted, after, reach, release, remembered, transport,
+    Answer, Failure, Machine, Mounted, after, reach, release, remembered, transport, unfinished,
 };
 use crate::stop::Stop;
 use crate::sys;
@@ -30,7 +30,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
@@ -68,6 +68,8 @@ pub struct Linux<'a, C> {
     /// What was there before each share was mounted, by its mount point. Others are mounted meanwhile, side by side:
     /// what is new to one share is not to another.
     known: Mutex<BTreeMap<PathBuf, Known>>,
+    /// The mount points that were made.
+    pub made: Arc<Mutex<Vec<PathBuf>>>,
     /// Every port is taken that anybody can have, as the last look for a server has shown.
     lacks_ports: AtomicBool,
 }
@@ -121,8 +123,8 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     /// This machine as seen from `root`, with what a run has of a clock and of signals.
     pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop) -> Self {
         let (user, client) = (OnceLock::new(), OnceLock::new());
-        let (known, lacks_ports) = Default::default();
-        Self { root, clock, stop, user, client, known, lacks_ports }
+        let (known, made, lacks_ports) = Default::default();
+        Self { root, clock, stop, user, client, known, made, lacks_ports }
     }
 
     /// The account that must be able to write, if there is one.
@@ -251,10 +253,18 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         }
     }
 
+    fn remembered(&self) -> String {
+        remembered::read(self.root).unwrap_or_default()
+    }
+
+    /// Whether a run that was killed has made the mount point of the share.
+    fn is_orphan(&self, share: &Share, status: &str) -> bool {
+        unfinished::orphans(self.root, status).contains(&share.mount_point)
+    }
+
     /// Whether an earlier run of this boot has mounted it as the share.
     fn is_remembered(&self, entry: &Entry<'_>, share: &Share) -> bool {
-        let status = remembered::read(self.root).unwrap_or_default();
-        let all = remembered::all(&status);
+        let all = remembered::all(&self.remembered());
         all.iter().any(|known| known.is(entry) && known.is_share(share))
     }
 
@@ -587,15 +597,26 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     }
 
     fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
-        mount_point::prepare(self.root, &share.mount_point, share.mode).map_err(Failure::Point)
+        let point = mount_point::prepare(self.root, &share.mount_point, share.mode)
+            .map_err(Failure::Point)?;
+        if point.is_ours() {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.push(share.mount_point.clone());
+        }
+        Ok(point)
     }
 
-    fn discard(&self, point: PreparedPoint) {
+    fn discard(&self, share: &Share, point: PreparedPoint) {
+        let is_ours = point.is_ours();
         point.discard();
+        if !is_ours && self.is_orphan(share, &self.remembered()) {
+            let _ = mount_point::remove(self.root, &share.mount_point);
+        }
     }
 
     fn abandon(&self, share: &Share, made: bool) {
-        if made || remembered::made(&remembered::read(self.root).unwrap_or_default(), share) {
+        let status = self.remembered();
+        if made || remembered::made(&status, share) || self.is_orphan(share, &status) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }

@@ -16,6 +16,7 @@ pub mod release;
 pub mod remembered;
 pub mod table;
 pub mod transport;
+pub mod unfinished;
 pub mod worker;
 
 use crate::config::{Level, Share};
@@ -92,8 +93,8 @@ pub trait Machine: Sync {
     /// [`Failure::Point`].
     fn prepare(&self, share: &Share) -> Result<Self::Point, Failure>;
 
-    /// Takes back what [`Machine::prepare`] made.
-    fn discard(&self, point: Self::Point);
+    /// Takes back what [`Machine::prepare`] made for the share, and what a run did that was killed.
+    fn discard(&self, share: &Share, point: Self::Point);
 
     /// Takes away the mount point that this run (`made`) or an earlier one made for the share: what is written into
     /// an empty folder where a share should be is lost.
