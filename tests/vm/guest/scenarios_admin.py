@@ -381,7 +381,7 @@ def _():
     for point in (POINT, "/mnt/elsewhere"):
         sh(f"rmdir {point} 2>/dev/null; true")
     shutil.rmtree("/run/efs-agent", ignore_errors=True)
-    dead = dict(endpoint=f'"{DEAD}"', head="deadline = \"20s\"")
+    dead = dict(endpoint=DEAD, head="deadline = \"20s\"")
 
     def killed():
         process = start()
