@@ -15,14 +15,15 @@ use crate::config::{Level, Settings, Share};
 use crate::json::quoted;
 use crate::report::Code;
 use crate::retry::Deadline;
-use crate::share::causes::{Cause, explain, no_use};
+use crate::share::causes::{Cause, explain, explain_by, no_use};
 use crate::share::client::Identity;
 use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
 use crate::share::plan::TUNNEL;
 use crate::share::probe::{self, Heard};
+use crate::share::route::{self, Route};
 use crate::share::worker::RootReport;
-use crate::share::{Failure, Machine, after, mount_point, plan};
+use crate::share::{Failure, Machine, after, modules, mount_point, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::text::plain;
@@ -278,6 +279,9 @@ impl Chain {
         };
         if known.lines().any(|line| line.trim_end().ends_with("\tnfs4")) {
             self.ok("kernel", None, format!("Linux {release} has NFS version 4"));
+        } else if let Some(place) = modules::forbidden(root) {
+            let what = format!("Linux {release} may not load its NFS client: {place}");
+            self.fault("kernel", None, what, "take that out (modprobe nfsv4 must succeed)");
         } else if there("modules.dep") || there("modules.builtin") {
             let what =
                 format!("Linux {release} has the module nfsv4, which is loaded at the first mount");
@@ -406,15 +410,23 @@ impl Chain {
         );
         let port = share.options.port;
         for address in &found.addresses {
-            match sys::connect_udp(SocketAddr::new(*address, port))
-                .map(|socket| socket.local_addr())
-            {
-                Ok(Ok(from)) => {
-                    let from = from.ip();
-                    let on = interface(from).map(|name| format!(" on {name}")).unwrap_or_default();
-                    self.ok("route", Some(share), format!("{address} from {from}{on}"));
+            match machine.route(SocketAddr::new(*address, port)) {
+                Some(Route { from, on, is_bridge }) => {
+                    let on = on.map(|name| format!(" on {name}")).unwrap_or_default();
+                    let (state, what) = match is_bridge {
+                        true => (
+                            State::Warning,
+                            ", a bridge of this machine: its network covers the address",
+                        ),
+                        false => (State::Ok, ""),
+                    };
+                    let cure = is_bridge.then(|| {
+                        format!("nothing, if the server is there; else give Docker, or whoever made it, another network (ip route get {address})")
+                    });
+                    let what = format!("{address} from {from}{on}{what}");
+                    self.add("route", Some(share), state, what, cure);
                 }
-                _ => {
+                None => {
                     let what = format!("no way leads to {address}");
                     let cure = "see the interfaces (ip address) and routes (ip route)";
                     self.add("route", Some(share), State::Warning, what, Some(cure.into()));
@@ -499,7 +511,8 @@ impl Chain {
         if let Failure::Stopped(_) = failure {
             return;
         }
-        let cause = explain(failure, share, &sys::kernel_release());
+        let route = |to| route::to(Path::new("/"), to);
+        let cause = explain_by(failure, share, &sys::kernel_release(), &route);
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };
         self.add(name, Some(share), state, cause.sentence, Some(cause.cure));
@@ -536,15 +549,4 @@ impl Chain {
         }
         self.links.push(link);
     }
-}
-
-/// The name of the interface that has the address `of`.
-fn interface(of: IpAddr) -> Option<String> {
-    let mut all = nix::ifaddrs::getifaddrs().ok()?;
-    let has = |address: &nix::sys::socket::SockaddrStorage| match of {
-        IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|a| a.ip() == v4),
-        IpAddr::V6(v6) => address.as_sockaddr_in6().is_some_and(|a| a.ip() == v6),
-    };
-    let entry = all.find(|entry| entry.address.as_ref().is_some_and(has))?;
-    Some(entry.interface_name)
 }

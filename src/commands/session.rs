@@ -13,7 +13,7 @@ use crate::config::{Endpoint, Level, Share};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, Stopped, seconds};
-use crate::share::causes::{Cause, explain, no_use};
+use crate::share::causes::{Cause, explain_by, no_use};
 use crate::share::client::{Client, Identity};
 use crate::share::encrypted::Tunnels;
 use crate::share::holders::list;
@@ -643,7 +643,7 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn explain(&self, failure: &Failure, share: &Share) -> Cause {
-        explain(failure, share, &(self.kernel)())
+        explain_by(failure, share, &(self.kernel)(), &|to| self.machine.route(to))
     }
 }
 
@@ -659,6 +659,7 @@ pub(super) mod tests {
     use crate::share::plan::MountCall;
     use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
+    use crate::share::route::Route;
     use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
     use std::net::SocketAddr;
@@ -882,6 +883,10 @@ pub(super) mod tests {
         fn prepare(&self, _: &Share) -> Result<(), Failure> {
             self.see("prepare");
             self.prepare.clone().map_or(Ok(()), |e| Err(Failure::Point(e)))
+        }
+
+        fn route(&self, _: SocketAddr) -> Option<Route> {
+            None
         }
 
         fn discard(&self, _: &Share, (): ()) {

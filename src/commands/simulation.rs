@@ -12,6 +12,7 @@ use crate::share::holders::Holder;
 use crate::share::names::{By, Found};
 use crate::share::plan::MountCall;
 use crate::share::reach::{FRESH, Problem, ReachError};
+use crate::share::route::Route;
 use crate::share::{Answer, Failure, Machine, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -131,6 +132,10 @@ impl Machine for Instance {
 
     fn prepare(&self, _: &Share) -> Result<(), Failure> {
         Ok(())
+    }
+
+    fn route(&self, _: SocketAddr) -> Option<Route> {
+        None
     }
 
     fn discard(&self, _: &Share, (): ()) {}

@@ -7,6 +7,7 @@ pub mod client;
 pub mod encrypted;
 pub mod holders;
 pub mod linux;
+pub mod modules;
 pub mod mount_point;
 pub mod names;
 pub mod plan;
@@ -14,6 +15,7 @@ pub mod probe;
 pub mod reach;
 pub mod release;
 pub mod remembered;
+pub mod route;
 pub mod table;
 pub mod transport;
 pub mod unfinished;
@@ -30,6 +32,7 @@ use nix::errno::Errno;
 use plan::MountCall;
 use probe::Heard;
 use reach::ReachError;
+use route::Route;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use worker::WorkerError;
@@ -92,6 +95,9 @@ pub trait Machine: Sync {
     /// # Errors
     /// [`Failure::Point`].
     fn prepare(&self, share: &Share) -> Result<Self::Point, Failure>;
+
+    /// The way that this machine takes to a server now, if there is one.
+    fn route(&self, to: SocketAddr) -> Option<Route>;
 
     /// Takes back what [`Machine::prepare`] made for the share, and what a run did that was killed.
     fn discard(&self, share: &Share, point: Self::Point);
@@ -301,6 +307,13 @@ pub enum Failure {
     Mount(IpAddr, Errno),
     /// The kernel's NFS client is there, but its module for version 4 cannot be loaded.
     NoModule,
+    /// It cannot be loaded since a setting of this machine forbids it: where that is.
+    ModuleForbidden(String),
+    /// mount(2) is forbidden on this machine, before anything is sent to a server.
+    Forbidden(Errno),
+    /// The way to the tunnel is closed on this machine: its loopback is down, or connections to this port of it
+    /// come to nothing.
+    Loopback(Option<u16>),
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
     Odd(i32),
     /// mount(2) returned 0, but the mount table does not show the mount.
@@ -374,6 +387,15 @@ impl Failure {
             Self::Mount(address, _) | Self::CutOff(address, _) | Self::BadRoot(address, _) => {
                 Some(*address)
             }
+            _ => None,
+        }
+    }
+
+    /// Why no address answers, if that is what it is about, in the end.
+    pub fn reach(&self) -> Option<&ReachError> {
+        match self {
+            Self::Reach(error) | Self::ReachListed(_, error) => Some(error),
+            Self::Stopped(Some(before)) => before.reach(),
             _ => None,
         }
     }
