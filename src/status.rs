@@ -8,7 +8,7 @@ mod begun;
 pub use begun::{Begun, Made, cleared};
 
 use crate::config::Share;
-use crate::files::{self, Place};
+use crate::files::{self, Fault, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
 use crate::share::client::{Identity, SetBy};
@@ -17,7 +17,9 @@ use crate::share::remembered::{Remembered, STATUS, contents, is_of, member, obje
 use crate::share::unfinished::{self, Unfinished};
 use crate::share::{Mounted, remembered, table};
 use crate::sys;
+use nix::errno::Errno;
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,15 +31,36 @@ const TRIES: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Writes down how a run with `config` ended. `at` is now, as RFC 3339 has it; `root` is `/` outside of
-/// tests. That it cannot be written is nobody's loss.
-pub fn write(root: &Path, config: &Path, report: &Report, code: Code, once: bool, at: &str) {
-    let Some((place, folder, before)) = open(root) else {
-        return;
-    };
+/// tests.
+///
+/// # Errors
+/// Why it cannot be written: the shares are none the worse for it.
+pub fn write(
+    root: &Path,
+    config: &Path,
+    report: &Report,
+    code: Code,
+    once: bool,
+    at: &str,
+) -> Result<(), String> {
+    let (place, folder, before) = opened(root)?;
     let past =
         before.as_deref().map_or_else(Past::default, |before| Past::of(root, before, report));
     let text = text(config, report, code, once, at, &past);
-    let _ = place.put(&folder, text.as_bytes());
+    place.put(&folder, text.as_bytes()).map_err(unwritten)
+}
+
+/// What it means that the file cannot be written for this reason.
+fn unwritten(errno: Errno) -> String {
+    let cure = match errno {
+        Errno::ENOSPC | Errno::EDQUOT => ": make room in /run (df -h /run, df -i /run)",
+        Errno::EROFS => ": /run must be writable",
+        _ => "",
+    };
+    let why = errno.desc().to_lowercase();
+    format!(
+        "{STATUS} cannot be written ({why}, {errno:?}), so that status and unmount do not know of this run{cure}"
+    )
 }
 
 /// What the runs before this one have left in the file.
@@ -116,35 +139,51 @@ fn earlier(root: &Path, before: &str, report: &Report) -> Vec<String> {
     others.map(|(node, _)| document.slice(node.span.clone()).to_owned()).collect()
 }
 
-/// The same as [`locked`], and what is in the file; the folder is made where there is none.
+/// The same as [`opened`], where nobody asks why not.
 fn open(root: &Path) -> Option<(Place, File, Option<String>)> {
-    // Closed to others, so that nobody else can hold the lock.
-    let fresh = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent")).is_ok();
-    let (place, folder) = locked(root)?;
-    // In a folder that we have just made there is none.
-    let before = if fresh { None } else { contents(&place) };
-    Some((place, folder, before))
+    opened(root).ok()
 }
 
-/// The file, and its folder, locked until that is closed; none where somebody keeps the lock.
-fn locked(root: &Path) -> Option<(Place, File)> {
-    let place = files::find(root, Path::new(STATUS)).ok()?;
-    let folder = place.folder().ok()?;
+/// The same as [`locked`], and what is in the file; the folder is made where there is none.
+fn opened(root: &Path) -> Result<(Place, File, Option<String>), String> {
+    // Closed to others, so that nobody else can hold the lock.
+    let made = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent"));
+    let (place, folder) = locked(root).map_err(|why| match &made {
+        // That it is there already is no reason.
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            unwritten(Errno::from_raw(e.raw_os_error().unwrap_or_default()))
+        }
+        _ => why,
+    })?;
+    // In a folder that we have just made there is none.
+    let before = if made.is_ok() { None } else { contents(&place) };
+    Ok((place, folder, before))
+}
+
+/// The file, and its folder, locked until that is closed; or why not.
+fn locked(root: &Path) -> Result<(Place, File), String> {
+    let place = files::find(root, Path::new(STATUS)).map_err(|why| format!("{STATUS} {why}"))?;
+    let folder = place.folder().map_err(unwritten)?;
     // Whoever writes it does so in an instant.
     let mut tries = 0..TRIES;
     while sys::lock_now(&folder).is_err() {
-        tries.next()?;
+        if tries.next().is_none() {
+            return Err(format!("{STATUS} is not written: another run keeps its folder locked"));
+        }
         std::thread::sleep(BETWEEN);
     }
-    place.trust(None).ok()?;
-    Some((place, folder))
+    if let Err(Fault { path, why, command }) = place.trust(None) {
+        let path = path.display();
+        return Err(format!("{STATUS} is not written: {path} {why} ({command} {path})"));
+    }
+    Ok((place, folder))
 }
 
 /// Notes that nothing of ours is mounted on the mount point of `share` any more, and that it is no longer one that
 /// was made for it: what is mounted and made there next is somebody's. Not if it has been mounted anew since the
 /// file had the text `before`.
 pub fn forget(root: &Path, share: &Share, before: &str) {
-    let Some((place, folder)) = locked(root) else {
+    let Ok((place, folder)) = locked(root) else {
         return;
     };
     let Some(text) = contents(&place) else {
@@ -489,7 +528,7 @@ mod tests {
             );
             assert!(made(&text, &outcome.share) && ended(&text).is_none(), "{text}");
         }
-        write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT);
+        write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT).unwrap();
         let last = ended(&known().1).unwrap();
         remember(dir.path(), &two);
         let (points, text) = known();
@@ -505,7 +544,7 @@ mod tests {
         let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         let write = |once| {
-            write(dir.path(), Path::new(CONFIG), &report(true, false), Code::OK, once, AT);
+            write(dir.path(), Path::new(CONFIG), &report(true, false), Code::OK, once, AT).unwrap();
             let text = remembered::read(dir.path()).unwrap();
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             json["once"].as_bool().unwrap()
@@ -522,11 +561,30 @@ mod tests {
     }
 
     #[test]
+    fn that_it_cannot_be_written_is_told_with_the_reason() {
+        let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        let write = || {
+            let report = report(true, false);
+            write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT).unwrap_err()
+        };
+        let told = write();
+        assert!(
+            told.starts_with("/run/efs-agent/status.json cannot be written (no such file"),
+            "{told}"
+        );
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        std::fs::write(dir.path().join("run/efs-agent"), "").unwrap();
+        let told = write();
+        assert!(told.starts_with("/run/efs-agent/status.json cannot be reached: "), "{told}");
+        assert!(unwritten(Errno::ENOSPC).ends_with(": make room in /run (df -h /run, df -i /run)"));
+    }
+
+    #[test]
     fn it_is_written_whole_below_the_root_and_replaced() {
         let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         for (code, exit) in [(Code::DEADLINE, 75), (Code::OK, 0)] {
-            write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT);
+            write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT).unwrap();
             let json: serde_json::Value =
                 serde_json::from_str(&remembered::read(dir.path()).unwrap()).unwrap();
             assert_eq!(json["exit"], exit);

@@ -57,7 +57,10 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
         Ok((config, report)) => {
             let code = finish(&report, args.once, &log);
             let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            status::write(Path::new("/"), &config, &report, code, args.once, &at);
+            let root = Path::new("/");
+            if let Err(why) = status::write(root, &config, &report, code, args.once, &at) {
+                log.warning(why);
+            }
             return code;
         }
         Err(refusal) => refusal,

@@ -109,7 +109,7 @@ pub fn cleared(root: &Path, points: &[PathBuf]) {
     if points.is_empty() {
         return;
     }
-    let Some((place, folder)) = locked(root) else {
+    let Ok((place, folder)) = locked(root) else {
         return;
     };
     let Some(text) = contents(&place) else {
