@@ -14,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -26,18 +27,32 @@ pub struct Stop {
     signals: Arc<SignalFd>,
     /// The connection whose end counts as one of them.
     beside: Option<OwnedFd>,
-    /// What is done by who waits from some instant on.
+    /// What is done once waits have taken some time.
     late: OnceLock<Late>,
 }
 
 struct Late {
-    from: Instant,
+    span: Duration,
+    /// So long was waited so far, in microseconds.
+    waited: AtomicU64,
     job: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Late {
+    /// How long may still be waited before it is due.
+    fn left(&self) -> Duration {
+        self.span.saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)))
+    }
+
+    fn add(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Late {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.from.fmt(f)
+        self.left().fmt(f)
     }
 }
 
@@ -68,12 +83,10 @@ impl Stop {
         Ok(Self { signals: Arc::clone(&self.signals), beside, late: OnceLock::new() })
     }
 
-    /// Has `job` done by each wait that goes on, or begins, when `span` has gone by from now; who is done before that
-    /// pays nothing for it. The first word counts.
-    pub fn when_waiting_after(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
-        if let Some(from) = Instant::now().checked_add(span) {
-            let _ = self.late.set(Late { from, job });
-        }
+    /// Has `job` done by each wait that goes on, or begins, when all waits have taken `span` together; who is done
+    /// before that pays nothing for it. The first word counts.
+    pub fn when_waited_for(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.late.set(Late { span, waited: AtomicU64::new(0), job });
     }
 
     /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
@@ -101,6 +114,19 @@ impl Stop {
     /// [`Stopped`], as there.
     pub fn events(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<PollFlags>, Stopped> {
         let began = Instant::now();
+        let events = self.wait(fds, span, began);
+        if let Some(late) = self.late.get() {
+            late.add(began.elapsed());
+        }
+        events
+    }
+
+    fn wait(
+        &self,
+        fds: &[PollFd<'_>],
+        span: Duration,
+        began: Instant,
+    ) -> Result<Vec<PollFlags>, Stopped> {
         let mut looked = false;
         let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 2);
         all.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
@@ -112,15 +138,16 @@ impl Stop {
         let mut late = self.late.get().filter(|_| !span.is_zero());
         loop {
             let mut left = span.saturating_sub(began.elapsed());
-            if let Some(Late { from, job }) = late {
-                match from.saturating_duration_since(Instant::now()) {
-                    until if until.is_zero() => {
-                        job();
-                        late = None;
-                        continue;
-                    }
-                    until if until < left => left = until,
-                    _ => late = None,
+            if let Some(waiting) = late {
+                let until = waiting.left().saturating_sub(began.elapsed());
+                if until.is_zero() {
+                    (waiting.job)();
+                    late = None;
+                    continue;
+                }
+                match until < left {
+                    true => left = until,
+                    false => late = None,
                 }
             }
             let millis = left.as_micros().div_ceil(1000);
@@ -186,7 +213,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn who_waits_longer_than_most_does_something_meanwhile_and_waits_no_less() {
@@ -196,14 +223,16 @@ mod tests {
         let count = move || {
             counted.fetch_add(1, Ordering::Relaxed);
         };
-        let began = Instant::now();
-        let after = Duration::from_millis(150);
-        stop.when_waiting_after(after, Box::new(count));
+        stop.when_waited_for(Duration::from_millis(150), Box::new(count));
         let done = || times.load(Ordering::Relaxed);
+        // What is no wait does not count, however long it takes.
+        std::thread::sleep(Duration::from_millis(200));
         stop.poll(&[], Duration::from_millis(20)).unwrap();
-        assert!(done() == 0 || began.elapsed() > after, "a short wait pays nothing");
+        let waited = || Duration::from_millis(150).saturating_sub(stop.late.get().unwrap().left());
+        assert!(done() == 0 || waited() > Duration::from_millis(100), "a short wait pays nothing");
+        let began = Instant::now();
         stop.poll(&[], Duration::from_millis(300)).unwrap();
-        assert!(done() >= 1 && began.elapsed() >= Duration::from_millis(320));
+        assert!(done() >= 1 && began.elapsed() >= Duration::from_millis(300));
         let before = done();
         stop.poll(&[], Duration::from_millis(1)).unwrap();
         assert_eq!(done(), before + 1, "a wait that begins later");

@@ -45,8 +45,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// And each server's mount(2) is cut off this much before the last one's: if one hangs in spite of an
 /// answer, another is waiting in the kernel when it is cut off, and comes first.
 const APART: Duration = Duration::from_millis(500);
-/// A run that waits when it is this old is noted before it has ended: it may be killed.
-const SLOW: Duration = Duration::from_millis(250);
+/// A run that has waited this long is noted before it has ended: it may be killed.
+const SLOW: Duration = Duration::from_millis(500);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -110,7 +110,7 @@ fn start(
     let machine = Linux::new(root, &clock, &stop);
     let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let begun = status::Begun::new(root, &path, args.once, at, Arc::clone(&machine.made));
-    stop.when_waiting_after(SLOW, Box::new(move || begun.note()));
+    stop.when_waited_for(SLOW, Box::new(move || begun.note()));
     introduce(machine.client(), log);
     let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {

@@ -385,7 +385,7 @@ def _():
 
     def killed():
         process = start()
-        until(lambda: os.path.exists(STATUS), "no word of the run", 10)
+        until(lambda: os.path.exists(STATUS) and f'"pid": {process.pid},' in open(STATUS).read(), "no word of the run", 10)
         expect(agent("status"), 1, r"the last session start began at \S+ and runs still \(process \d+\)")
         # As long as it goes on, nobody takes its mount point away.
         expect(agent("unmount"), 0)
