@@ -1,19 +1,27 @@
 //! /run/efs-agent/status.json: how the last session start ended, for people and for `status`; and what the runs of
 //! this boot have mounted, which mount points they made for it, and which of that the config of the last one no
-//! longer had. A mount of these is known by its number and its file system, wherever the config has gone.
+//! longer had. A mount of these is known by its number and its file system, wherever the config has gone. Of a run
+//! that has not ended, [`begun`] knows.
+
+mod begun;
+
+pub use begun::{Begun, Made, cleared};
 
 use crate::config::Share;
-use crate::files::{self, Place};
+use crate::files::{self, Fault, Place};
 use crate::json::{Document, Node, Value, quoted};
 use crate::report::{Code, Outcome, Report};
 use crate::share::client::{Identity, SetBy};
 use crate::share::linux::{Namespace, namespace};
 use crate::share::remembered::{Remembered, STATUS, contents, is_of, member, objects};
+use crate::share::unfinished::{self, Unfinished};
 use crate::share::{Mounted, remembered, table};
 use crate::sys;
+use nix::errno::Errno;
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// So many mounts of earlier runs are kept in mind.
@@ -23,14 +31,60 @@ const TRIES: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Writes down how a run with `config` ended. `at` is now, as RFC 3339 has it; `root` is `/` outside of
-/// tests. That it cannot be written is nobody's loss.
-pub fn write(root: &Path, config: &Path, report: &Report, code: Code, once: bool, at: &str) {
-    let Some((place, folder, before)) = open(root) else {
-        return;
+/// tests.
+///
+/// # Errors
+/// Why it cannot be written: the shares are none the worse for it.
+pub fn write(
+    root: &Path,
+    config: &Path,
+    report: &Report,
+    code: Code,
+    once: bool,
+    at: &str,
+) -> Result<(), String> {
+    let (place, folder, before) = opened(root)?;
+    let past =
+        before.as_deref().map_or_else(Past::default, |before| Past::of(root, before, report));
+    let text = text(config, report, code, once, at, &past);
+    place.put(&folder, text.as_bytes()).map_err(unwritten)
+}
+
+/// What it means that the file cannot be written for this reason.
+fn unwritten(errno: Errno) -> String {
+    let cure = match errno {
+        Errno::ENOSPC | Errno::EDQUOT => ": make room in /run (df -h /run, df -i /run)",
+        Errno::EROFS => ": /run must be writable",
+        _ => "",
     };
-    let earlier = before.as_deref().map_or(Vec::new(), |before| earlier(root, before, report));
-    let text = text(config, report, code, once, at, before.as_deref(), &earlier);
-    let _ = place.put(&folder, text.as_bytes());
+    let why = errno.desc().to_lowercase();
+    format!(
+        "{STATUS} cannot be written ({why}, {errno:?}), so that status and unmount do not know of this run{cure}"
+    )
+}
+
+/// What the runs before this one have left in the file.
+#[derive(Debug, Default)]
+struct Past<'b> {
+    text: Option<&'b str>,
+    /// What they have mounted, and this run has not found: the text of each.
+    earlier: Vec<String>,
+    /// The mount points that runs have made which were killed.
+    orphans: Vec<PathBuf>,
+    unfinished: Vec<Unfinished>,
+}
+
+impl<'b> Past<'b> {
+    fn of(root: &Path, before: &'b str, report: &Report) -> Self {
+        let points: Vec<&Path> =
+            report.outcomes.iter().map(|one| one.share.mount_point.as_path()).collect();
+        Self {
+            text: Some(before),
+            earlier: earlier(root, before, report),
+            orphans: unfinished::orphans(root, before),
+            unfinished: begun::left(root, before, &points),
+        }
+    }
 }
 
 /// Notes a share that is up while others of its run are not yet, so that it is known even if the run is killed.
@@ -38,12 +92,13 @@ pub fn remember(root: &Path, outcome: &Outcome) {
     let Some((place, folder, before)) = open(root) else {
         return;
     };
-    let _ = place.put(&folder, with(before.as_deref(), outcome).as_bytes());
+    let orphans = before.as_deref().map_or(Vec::new(), |before| unfinished::orphans(root, before));
+    let _ = place.put(&folder, with(before.as_deref(), &orphans, outcome).as_bytes());
 }
 
 /// The text `before` with one more share among those of earlier runs.
-fn with(before: Option<&str>, outcome: &Outcome) -> String {
-    let one = share(outcome, before);
+fn with(before: Option<&str>, orphans: &[PathBuf], outcome: &Outcome) -> String {
+    let one = share(outcome, before, orphans);
     let document = before.and_then(|before| Document::parse(before).ok());
     let earlier = document.as_ref().and_then(|document| member(&document.root, "earlier"));
     match (before, earlier.map(|node| (node.span.clone(), &node.value))) {
@@ -84,35 +139,51 @@ fn earlier(root: &Path, before: &str, report: &Report) -> Vec<String> {
     others.map(|(node, _)| document.slice(node.span.clone()).to_owned()).collect()
 }
 
-/// The same as [`locked`], and what is in the file; the folder is made where there is none.
+/// The same as [`opened`], where nobody asks why not.
 fn open(root: &Path) -> Option<(Place, File, Option<String>)> {
-    // Closed to others, so that nobody else can hold the lock.
-    let fresh = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent")).is_ok();
-    let (place, folder) = locked(root)?;
-    // In a folder that we have just made there is none.
-    let before = if fresh { None } else { contents(&place) };
-    Some((place, folder, before))
+    opened(root).ok()
 }
 
-/// The file, and its folder, locked until that is closed; none where somebody keeps the lock.
-fn locked(root: &Path) -> Option<(Place, File)> {
-    let place = files::find(root, Path::new(STATUS)).ok()?;
-    let folder = place.folder().ok()?;
+/// The same as [`locked`], and what is in the file; the folder is made where there is none.
+fn opened(root: &Path) -> Result<(Place, File, Option<String>), String> {
+    // Closed to others, so that nobody else can hold the lock.
+    let made = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent"));
+    let (place, folder) = locked(root).map_err(|why| match &made {
+        // That it is there already is no reason.
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            unwritten(Errno::from_raw(e.raw_os_error().unwrap_or_default()))
+        }
+        _ => why,
+    })?;
+    // In a folder that we have just made there is none.
+    let before = if made.is_ok() { None } else { contents(&place) };
+    Ok((place, folder, before))
+}
+
+/// The file, and its folder, locked until that is closed; or why not.
+fn locked(root: &Path) -> Result<(Place, File), String> {
+    let place = files::find(root, Path::new(STATUS)).map_err(|why| format!("{STATUS} {why}"))?;
+    let folder = place.folder().map_err(unwritten)?;
     // Whoever writes it does so in an instant.
     let mut tries = 0..TRIES;
     while sys::lock_now(&folder).is_err() {
-        tries.next()?;
+        if tries.next().is_none() {
+            return Err(format!("{STATUS} is not written: another run keeps its folder locked"));
+        }
         std::thread::sleep(BETWEEN);
     }
-    place.trust(None).ok()?;
-    Some((place, folder))
+    if let Err(Fault { path, why, command }) = place.trust(None) {
+        let path = path.display();
+        return Err(format!("{STATUS} is not written: {path} {why} ({command} {path})"));
+    }
+    Ok((place, folder))
 }
 
 /// Notes that nothing of ours is mounted on the mount point of `share` any more, and that it is no longer one that
 /// was made for it: what is mounted and made there next is somebody's. Not if it has been mounted anew since the
 /// file had the text `before`.
 pub fn forget(root: &Path, share: &Share, before: &str) {
-    let Some((place, folder)) = locked(root) else {
+    let Ok((place, folder)) = locked(root) else {
         return;
     };
     let Some(text) = contents(&place) else {
@@ -144,8 +215,17 @@ fn forgotten(status: &str, share: &Share, before: &str) -> Option<String> {
     Some(text)
 }
 
-/// How the last start ended, in one line, as `status` (the text of the file) has it.
-pub fn told(status: &str) -> Option<String> {
+/// How the last start ended, in one line, as `status` (the text of the file) has it; or that it did not.
+pub fn told(root: &Path, status: &str) -> Option<String> {
+    let document = Document::parse(status).ok()?;
+    let at = match member(&document.root, "at").map(|node| &node.value) {
+        Some(Value::String(at)) => Some(at.as_str()),
+        _ => None,
+    };
+    begun::told(root, status, at).or_else(|| ended(status))
+}
+
+fn ended(status: &str) -> Option<String> {
     let document = Document::parse(status).ok()?;
     let slice = |key| Some(document.slice(member(&document.root, key)?.span.clone()));
     let at = slice("at")?.trim_matches('"');
@@ -182,18 +262,22 @@ fn text(
     code: Code,
     once: bool,
     at: &str,
-    before: Option<&str>,
-    earlier: &[String],
+    past: &Past<'_>,
 ) -> String {
-    let shares: Vec<String> = report.outcomes.iter().map(|one| share(one, before)).collect();
+    let one = |one| share(one, past.text, &past.orphans);
+    let shares: Vec<String> = report.outcomes.iter().map(one).collect();
+    let unfinished = match past.unfinished.as_slice() {
+        [] => String::new(),
+        runs => format!(", {}", begun::list(runs)),
+    };
     format!(
-        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"config\": {}, \"exit\": {}, \"client\": {}, \"shares\": [\n{}\n], \"earlier\": [{}]}}\n",
+        "{{\"version\": 1, \"at\": {}, \"once\": {once}, \"config\": {}, \"exit\": {}, \"client\": {}, \"shares\": [\n{}\n], \"earlier\": [{}]{unfinished}}}\n",
         quoted(at),
         quoted(&config.to_string_lossy()),
         code.0,
         client(&report.client),
         shares.join(",\n"),
-        earlier.join(",\n")
+        past.earlier.join(",\n")
     )
 }
 
@@ -219,7 +303,7 @@ pub fn client(identity: &Identity) -> String {
     }
 }
 
-fn share(outcome: &Outcome, before: Option<&str>) -> String {
+fn share(outcome: &Outcome, before: Option<&str>, orphans: &[PathBuf]) -> String {
     let Outcome { share, result, attempts, took } = outcome;
     let text = |text: Option<&str>| text.map_or("null".into(), quoted);
     let mounted = result.as_ref().ok();
@@ -235,7 +319,9 @@ fn share(outcome: &Outcome, before: Option<&str>) -> String {
     let made = mounted.is_some_and(|mounted| {
         let made_before =
             |before: &&str| is_old(mounted, before) && remembered::made(before, share);
-        mounted.made || before.as_ref().is_some_and(made_before)
+        mounted.made
+            || before.as_ref().is_some_and(made_before)
+            || orphans.contains(&share.mount_point)
     });
     let mount = mounted.map_or("null".into(), |mounted| {
         format!(
@@ -296,13 +382,17 @@ mod tests {
         }
     }
 
+    fn past<'b>(text: &'b str, earlier: &[String]) -> Past<'b> {
+        Past { text: Some(text), earlier: earlier.to_vec(), ..Past::default() }
+    }
+
     const CONFIG: &str = "/etc/a \"b\".toml";
     const AT: &str = "2026-11-23T07:00:00Z";
 
     #[test]
     fn it_is_json_that_tells_of_each_share_and_is_read_again() {
         let report = report(true, false);
-        let text = text(Path::new(CONFIG), &report, Code::DEADLINE, false, AT, None, &[]);
+        let text = text(Path::new(CONFIG), &report, Code::DEADLINE, false, AT, &Past::default());
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["shares"][0]["address"], "10.0.0.1");
         assert_eq!(json["config"], CONFIG);
@@ -312,50 +402,50 @@ mod tests {
         assert!(made(&text, &report.outcomes[0].share));
         assert!(!made(&text, &report.outcomes[1].share));
         assert_eq!(
-            told(&text).unwrap(),
+            ended(&text).unwrap(),
             "the last session start ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted, \
              config /etc/a \"b\".toml: it is \"broken\""
         );
         let earlier = text.replace("\"config\": \"/etc/a \\\"b\\\".toml\", ", "");
-        assert!(told(&earlier).unwrap().ends_with("1 of 2 shares mounted: it is \"broken\""));
+        assert!(ended(&earlier).unwrap().ends_with("1 of 2 shares mounted: it is \"broken\""));
         for broken in ["", "{}", "[]", "{\"shares\": 1}", "{\"shares\": [1, {}]}"] {
             assert!(!made(broken, &report.outcomes[0].share));
-            assert_eq!(told(broken), None);
+            assert_eq!(ended(broken), None);
         }
     }
 
     #[test]
     fn that_a_mount_point_was_made_outlasts_a_run_that_finds_it_mounted() {
         let config = Path::new(CONFIG);
-        let first = text(config, &report(true, false), Code::OK, false, AT, None, &[]);
-        let second = text(config, &report(false, true), Code::OK, false, AT, Some(&first), &[]);
+        let first = text(config, &report(true, false), Code::OK, false, AT, &Past::default());
+        let second = text(config, &report(false, true), Code::OK, false, AT, &past(&first, &[]));
         assert!(made(&second, &report(false, true).outcomes[0].share));
         // One that was mounted anew is on the same folder.
         let mut anew = report(false, false);
         let new = anew.outcomes[0].result.as_mut().unwrap();
         (new.id, new.anew) = (42, true);
-        let third = text(config, &anew, Code::OK, false, AT, Some(&second), &[]);
+        let third = text(config, &anew, Code::OK, false, AT, &past(&second, &[]));
         assert!(made(&third, &anew.outcomes[0].share));
         // Of two runs at the same time, one has made the folder, and the other the mount.
-        let quicker = text(config, &report(false, false), Code::OK, false, AT, None, &[]);
+        let quicker = text(config, &report(false, false), Code::OK, false, AT, &Past::default());
         assert!(!made(&quicker, &anew.outcomes[0].share));
         for (one, other) in [((true, true), (false, false)), ((false, false), (true, true))] {
-            let one = text(config, &report(one.0, one.1), Code::OK, false, AT, None, &[]);
+            let one = text(config, &report(one.0, one.1), Code::OK, false, AT, &Past::default());
             let both = report(other.0, other.1);
-            let both = text(config, &both, Code::OK, false, AT, Some(&one), &[]);
+            let both = text(config, &both, Code::OK, false, AT, &past(&one, &[]));
             assert!(made(&both, &anew.outcomes[0].share), "{both}");
         }
         // Another mount, on a folder that was there.
         let mut later = report(false, false);
         later.outcomes[0].result.as_mut().unwrap().id = 41;
-        let other = text(config, &later, Code::OK, false, AT, Some(&second), &[]);
+        let other = text(config, &later, Code::OK, false, AT, &past(&second, &[]));
         assert!(!made(&other, &report(false, true).outcomes[0].share));
     }
 
     #[test]
     fn a_mount_point_that_was_removed_is_no_longer_one_that_was_made() {
         let report = report(true, false);
-        let text = text(Path::new(CONFIG), &report, Code::OK, false, AT, None, &[]);
+        let text = text(Path::new(CONFIG), &report, Code::OK, false, AT, &Past::default());
         let (one, other) = (&report.outcomes[0].share, &report.outcomes[1].share);
         let after = forgotten(&text, one, &text).unwrap();
         assert!(made(&text, one) && !made(&after, one));
@@ -376,7 +466,8 @@ mod tests {
         let table = |text: &str| {
             std::fs::write(dir.path().join("proc/self/mountinfo"), text).unwrap();
         };
-        let first = text(Path::new(CONFIG), &report(true, false), Code::OK, false, AT, None, &[]);
+        let first =
+            text(Path::new(CONFIG), &report(true, false), Code::OK, false, AT, &Past::default());
         let share = report(true, false).outcomes[0].share.clone();
         let point = share.mount_point.display();
         let line = format!("40 1 0:45 / {point} rw - nfs4 fs-1.example:/ rw,addr=10.0.0.1\n");
@@ -386,7 +477,7 @@ mod tests {
         other.outcomes.remove(0);
         let kept = earlier(dir.path(), &first, &other);
         assert_eq!(kept.len(), 1);
-        let second = text(Path::new(CONFIG), &other, Code::OK, false, AT, Some(&first), &kept);
+        let second = text(Path::new(CONFIG), &other, Code::OK, false, AT, &past(&first, &kept));
         let known = remembered::all(&second);
         assert!(known.len() == 1 && known[0].is_share(&share), "{known:?}");
         assert!(made(&second, &share));
@@ -435,13 +526,13 @@ mod tests {
                 points.collect::<Vec<_>>(),
                 wanted.iter().map(Path::new).collect::<Vec<_>>()
             );
-            assert!(made(&text, &outcome.share) && told(&text).is_none(), "{text}");
+            assert!(made(&text, &outcome.share) && ended(&text).is_none(), "{text}");
         }
-        write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT);
-        let last = told(&known().1).unwrap();
+        write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT).unwrap();
+        let last = ended(&known().1).unwrap();
         remember(dir.path(), &two);
         let (points, text) = known();
-        assert_eq!((points.count(), told(&text)), (2, Some(last)));
+        assert_eq!((points.count(), ended(&text)), (2, Some(last)));
         // What is not to be understood is written anew.
         std::fs::write(dir.path().join("run/efs-agent/status.json"), "{").unwrap();
         remember(dir.path(), one);
@@ -453,7 +544,7 @@ mod tests {
         let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         let write = |once| {
-            write(dir.path(), Path::new(CONFIG), &report(true, false), Code::OK, once, AT);
+            write(dir.path(), Path::new(CONFIG), &report(true, false), Code::OK, once, AT).unwrap();
             let text = remembered::read(dir.path()).unwrap();
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             json["once"].as_bool().unwrap()
@@ -470,11 +561,30 @@ mod tests {
     }
 
     #[test]
+    fn that_it_cannot_be_written_is_told_with_the_reason() {
+        let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        let write = || {
+            let report = report(true, false);
+            write(dir.path(), Path::new(CONFIG), &report, Code::OK, false, AT).unwrap_err()
+        };
+        let told = write();
+        assert!(
+            told.starts_with("/run/efs-agent/status.json cannot be written (no such file"),
+            "{told}"
+        );
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        std::fs::write(dir.path().join("run/efs-agent"), "").unwrap();
+        let told = write();
+        assert!(told.starts_with("/run/efs-agent/status.json cannot be reached: "), "{told}");
+        assert!(unwritten(Errno::ENOSPC).ends_with(": make room in /run (df -h /run, df -i /run)"));
+    }
+
+    #[test]
     fn it_is_written_whole_below_the_root_and_replaced() {
         let dir = tempfile::Builder::new().tempdir_in("/run").unwrap();
         std::fs::create_dir(dir.path().join("run")).unwrap();
         for (code, exit) in [(Code::DEADLINE, 75), (Code::OK, 0)] {
-            write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT);
+            write(dir.path(), Path::new(CONFIG), &report(true, false), code, true, AT).unwrap();
             let json: serde_json::Value =
                 serde_json::from_str(&remembered::read(dir.path()).unwrap()).unwrap();
             assert_eq!(json["exit"], exit);

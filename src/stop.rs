@@ -10,10 +10,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What ends a run.
@@ -25,6 +27,33 @@ pub struct Stop {
     signals: Arc<SignalFd>,
     /// The connection whose end counts as one of them.
     beside: Option<OwnedFd>,
+    /// What is done once waits have taken some time.
+    late: OnceLock<Late>,
+}
+
+struct Late {
+    span: Duration,
+    /// So long was waited so far, in microseconds.
+    waited: AtomicU64,
+    job: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Late {
+    /// How long may still be waited before it is due.
+    fn left(&self) -> Duration {
+        self.span.saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)))
+    }
+
+    fn add(&self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.left().fmt(f)
+    }
 }
 
 impl Stop {
@@ -37,7 +66,11 @@ impl Stop {
         let set: SigSet = ENDING.into_iter().collect();
         sys::set_signals(set)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self { signals: Arc::new(SignalFd::with_flags(&set, flags)?), beside: None })
+        Ok(Self {
+            signals: Arc::new(SignalFd::with_flags(&set, flags)?),
+            beside: None,
+            late: OnceLock::new(),
+        })
     }
 
     /// The same signals; and that the other end of `stream` sends nothing more, or is gone, ends
@@ -47,7 +80,13 @@ impl Stop {
     /// What dup(2) says.
     pub fn or_end_of(&self, stream: &TcpStream) -> io::Result<Self> {
         let beside = Some(stream.as_fd().try_clone_to_owned()?);
-        Ok(Self { signals: Arc::clone(&self.signals), beside })
+        Ok(Self { signals: Arc::clone(&self.signals), beside, late: OnceLock::new() })
+    }
+
+    /// Has `job` done by each wait that goes on, or begins, when all waits have taken `span` together; who is done
+    /// before that pays nothing for it. The first word counts.
+    pub fn when_waited_for(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.late.set(Late { span, waited: AtomicU64::new(0), job });
     }
 
     /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
@@ -75,6 +114,19 @@ impl Stop {
     /// [`Stopped`], as there.
     pub fn events(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<PollFlags>, Stopped> {
         let began = Instant::now();
+        let events = self.wait(fds, span, began);
+        if let Some(late) = self.late.get() {
+            late.add(began.elapsed());
+        }
+        events
+    }
+
+    fn wait(
+        &self,
+        fds: &[PollFd<'_>],
+        span: Duration,
+        began: Instant,
+    ) -> Result<Vec<PollFlags>, Stopped> {
         let mut looked = false;
         let mut all: Vec<PollFd<'_>> = Vec::with_capacity(fds.len() + 2);
         all.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
@@ -82,8 +134,22 @@ impl Stop {
         all.extend(self.beside.as_ref().map(|stream| PollFd::new(stream.as_fd(), ended)));
         let ours = all.len();
         all.extend(fds.iter().cloned());
+        // Who only asks what is there already does not wait.
+        let mut late = self.late.get().filter(|_| !span.is_zero());
         loop {
-            let left = span.saturating_sub(began.elapsed());
+            let mut left = span.saturating_sub(began.elapsed());
+            if let Some(waiting) = late {
+                let until = waiting.left().saturating_sub(began.elapsed());
+                if until.is_zero() {
+                    (waiting.job)();
+                    late = None;
+                    continue;
+                }
+                match until < left {
+                    true => left = until,
+                    false => late = None,
+                }
+            }
             let millis = left.as_micros().div_ceil(1000);
             match poll(&mut all, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
                 Err(Errno::EINTR) => {}
@@ -97,6 +163,8 @@ impl Stop {
                     looked = true;
                     self.pass_over_ignored();
                 }
+                // The wait goes on.
+                Ok(0) if late.is_some() => {}
                 Ok(_) => break,
             }
         }
@@ -145,6 +213,37 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{Shutdown, TcpListener};
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn who_waits_longer_than_most_does_something_meanwhile_and_waits_no_less() {
+        let stop = Stop::install().unwrap();
+        let times = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&times);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        stop.when_waited_for(Duration::from_millis(150), Box::new(count));
+        let done = || times.load(Ordering::Relaxed);
+        // What is no wait does not count, however long it takes.
+        std::thread::sleep(Duration::from_millis(200));
+        stop.poll(&[], Duration::from_millis(20)).unwrap();
+        let waited = || Duration::from_millis(150).saturating_sub(stop.late.get().unwrap().left());
+        assert!(done() == 0 || waited() > Duration::from_millis(100), "a short wait pays nothing");
+        let began = Instant::now();
+        stop.poll(&[], Duration::from_millis(300)).unwrap();
+        assert!(done() >= 1 && began.elapsed() >= Duration::from_millis(300));
+        let before = done();
+        stop.poll(&[], Duration::from_millis(1)).unwrap();
+        assert_eq!(done(), before + 1, "a wait that begins later");
+        stop.poll(&[], Duration::ZERO).unwrap();
+        assert_eq!(done(), before + 1, "a look is no wait");
+        // Of many short waits, one is the one.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"x").unwrap();
+        let fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(stop.poll(&fds, Duration::from_secs(60)), Ok(vec![true]));
+    }
 
     #[test]
     fn the_end_of_a_connection_ends_what_is_done_for_it_and_nothing_else() {

@@ -437,7 +437,7 @@ fn only_our_entries_differ_whatever_the_document() {
         let replace = seed % 2 == 0;
         let wanted = Wanted { replace, ..both() };
         let change = match changed(&old_text, &wanted) {
-            Err(Refusal::Foreign(_)) if foreign(&old) && !replace => {
+            Err(Refusal::Foreign(..)) if foreign(&old) && !replace => {
                 refused += 1;
                 continue;
             }

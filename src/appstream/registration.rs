@@ -107,6 +107,8 @@ pub struct Change {
     pub edits: Vec<Edit>,
     /// What to say, once it is done; warnings too where nothing changes.
     pub notes: Vec<(Level, String)>,
+    /// AppStream would kill a session start before its deadline, as the file is.
+    pub cut_off: bool,
 }
 
 /// Why a config.json is left as it is.
@@ -115,9 +117,9 @@ pub enum Refusal {
     /// It is not what AppStream's documentation describes, or no JSON at all.
     #[error("{0}; nothing was changed")]
     Malformed(ConfigError),
-    /// Somebody else's program is registered.
+    /// Somebody else's program is registered; which one at SessionStart.
     #[error("{0}")]
-    Foreign(String),
+    Foreign(String, Option<String>),
     /// A limit of ours that no waitingTime can hold.
     #[error("{0}")]
     NeverFits(String),
@@ -173,7 +175,9 @@ fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
         entries: events.iter().flat_map(|event| &event.entries).map(|entry| entry.node).collect(),
         edits: Vec::new(),
         notes: Vec::new(),
+        cut_off: false,
         foreign: Vec::new(),
+        at_start: None,
     };
     let mut missing = Vec::new();
     for event in &events {
@@ -191,7 +195,7 @@ fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
     if !missing.is_empty() {
         plan.edit(plan.layout.add_members(&document.root, missing));
     }
-    let Plan { edits, notes, foreign, .. } = plan;
+    let Plan { edits, notes, cut_off, foreign, at_start, .. } = plan;
     if !foreign.is_empty() {
         let texts: Vec<&str> = foreign.iter().map(|(_, text)| text.as_str()).collect();
         let way_out = if foreign.iter().any(|(event, _)| *event == Event::Termination) {
@@ -200,9 +204,9 @@ fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
             "--replace puts efs-agent in its place"
         };
         let text = format!("{}; nothing was changed ({way_out})", texts.join("; "));
-        return Err(Refusal::Foreign(text));
+        return Err(Refusal::Foreign(text, at_start));
     }
-    Ok(Change { text: apply(text, &edits), edits, notes })
+    Ok(Change { text: apply(text, &edits), edits, notes, cut_off })
 }
 
 /// Finds its way in config.json.
@@ -337,8 +341,11 @@ struct Plan<'p, 'd> {
     entries: Vec<&'d Node>,
     edits: Vec<Edit>,
     notes: Vec<(Level, String)>,
+    cut_off: bool,
     /// Who else is registered where we should be.
     foreign: Vec<(Event, String)>,
+    /// The program of theirs that is run at SessionStart.
+    at_start: Option<String>,
 }
 
 impl<'d> Plan<'_, 'd> {
@@ -451,6 +458,9 @@ impl<'d> Plan<'_, 'd> {
             );
             let error = ConfigError::at(self.reader.file, self.reader.document.text, place, &what);
             self.foreign.push((event, error.to_string()));
+            if event == Event::Start {
+                self.at_start = Some(filename.to_owned());
+            }
             return Ok(());
         }
         let wanted = [
@@ -552,6 +562,7 @@ impl<'d> Plan<'_, 'd> {
         }
         let old = self.reader.document.slice(waiting.span.clone());
         let span = in_milliseconds(old);
+        self.cut_off |= at.event == Event::Start && span <= milliseconds(call.limit);
         if span < milliseconds(least) {
             self.set(waiting, good.to_string());
             let text = format!(

@@ -8,22 +8,23 @@ use super::left;
 use super::register::Standing;
 use super::status::{ANEW, elsewhere, past};
 use super::tunnels::{self, Units};
-use crate::appstream::{self, User};
+use crate::appstream;
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
 use crate::config::{Level, Settings, Share, advice};
 use crate::json::quoted;
 use crate::report::Code;
-use crate::retry::Deadline;
-use crate::share::causes::{Cause, explain, no_use};
+use crate::retry::{Clock, Deadline};
+use crate::share::causes::{Cause, explain, explain_by, no_use};
 use crate::share::client::Identity;
 use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
 use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
 use crate::share::probe::{self, Heard};
+use crate::share::route::{self, Route};
 use crate::share::worker::RootReport;
-use crate::share::{Failure, Machine, after, mount_point, plan};
+use crate::share::{Failure, Machine, after, modules, mount_point, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::text::plain;
@@ -293,6 +294,9 @@ impl Chain {
         };
         if known.lines().any(|line| line.trim_end().ends_with("\tnfs4")) {
             self.ok("kernel", None, format!("Linux {release} has NFS version 4"));
+        } else if let Some(place) = modules::forbidden(root) {
+            let what = format!("Linux {release} may not load its NFS client: {place}");
+            self.fault("kernel", None, what, "take that out (modprobe nfsv4 must succeed)");
         } else if there("modules.dep") || there("modules.builtin") {
             let what =
                 format!("Linux {release} has the module nfsv4, which is loaded at the first mount");
@@ -357,7 +361,12 @@ impl Chain {
                 }
                 // A mount of our own would say nothing of the one that the users have.
                 match machine.root(share, &mounted, until()) {
-                    Ok(Root::Well(..)) => {
+                    Ok(Root::Well(all, free)) => {
+                        if all > 0 && free == 0 {
+                            let cure = "make room on the server, or raise its quota".to_owned();
+                            let what = "the share is full: nothing can be written".to_owned();
+                            self.add("mount point", Some(share), State::Warning, what, Some(cure));
+                        }
                         let led = mounted.led_to(share).map(|source| format!(", as {source}"));
                         let led = led.unwrap_or_default();
                         let what = format!("mounted already, from {}{led}", mounted.address);
@@ -386,7 +395,7 @@ impl Chain {
             Ok(None) => match machine.prepare(share) {
                 Ok(point) => {
                     let made = if point.is_ours() { "can be made" } else { "is there" };
-                    machine.discard(point);
+                    point.discard();
                     self.ok("mount point", Some(share), made.into());
                 }
                 Err(failure) => return self.failed("mount point", share, &failure),
@@ -395,6 +404,10 @@ impl Chain {
         }
         if let Some(text) = mount_point::in_others_hands(machine.root, &share.mount_point) {
             self.add("mount point", Some(share), State::Warning, text, None);
+        }
+        if let Some(text) = hides_home(machine.root, &share.mount_point) {
+            let cure = "give the share a folder of its own, such as /mnt/efs_share".to_owned();
+            self.add("mount point", Some(share), State::Warning, text, Some(cure));
         }
         // Before anything is sent: without them nothing would come of it.
         if let Err(failure) = tunnels::trusted(machine.root, share) {
@@ -422,15 +435,23 @@ impl Chain {
         );
         let port = share.options.port;
         for address in &found.addresses {
-            match sys::connect_udp(SocketAddr::new(*address, port))
-                .map(|socket| socket.local_addr())
-            {
-                Ok(Ok(from)) => {
-                    let from = from.ip();
-                    let on = interface(from).map(|name| format!(" on {name}")).unwrap_or_default();
-                    self.ok("route", Some(share), format!("{address} from {from}{on}"));
+            match machine.route(SocketAddr::new(*address, port)) {
+                Some(Route { from, on, is_bridge }) => {
+                    let on = on.map(|name| format!(" on {name}")).unwrap_or_default();
+                    let (state, what) = match is_bridge {
+                        true => (
+                            State::Warning,
+                            ", a bridge of this machine: its network covers the address",
+                        ),
+                        false => (State::Ok, ""),
+                    };
+                    let cure = is_bridge.then(|| {
+                        format!("nothing, if the server is there; else give Docker, or whoever made it, another network (ip route get {address})")
+                    });
+                    let what = format!("{address} from {from}{on}{what}");
+                    self.add("route", Some(share), state, what, cure);
                 }
-                _ => {
+                None => {
                     let what = format!("no way leads to {address}");
                     let cure = "see the interfaces (ip address) and routes (ip route)";
                     self.add("route", Some(share), State::Warning, what, Some(cure.into()));
@@ -471,13 +492,14 @@ impl Chain {
         let until = Deadline::after(machine.clock, settings.attempt_timeout);
         let call = plan::mount_call(share, address, machine.client());
         match machine.trial(share, &call, until) {
-            Ok(tried) => self.looked_at(machine.user(), share, tried),
+            Ok(tried) => self.looked_at(machine, share, tried),
             Err(failure) => self.failed("trial mount", share, &failure),
         }
     }
 
     /// What a trial mount showed; whether users can write is told of the mount that they have, if there is one.
-    fn looked_at(&mut self, user: Option<&User>, share: &Share, tried: Tried) {
+    fn looked_at<C: Clock + Sync>(&mut self, machine: &Linux<'_, C>, share: &Share, tried: Tried) {
+        let user = machine.user();
         let Tried { report, led_to, .. } = tried;
         let led = led_to.map(|source| format!(" (the server leads {} to {source})", share.path));
         let what = format!(
@@ -489,13 +511,22 @@ impl Chain {
         );
         self.ok("trial mount", Some(share), what);
         let report = self.there.take().unwrap_or(report);
+        if let Some((what, cure)) = nobody(machine.root, &report) {
+            self.add("writing", Some(share), State::Warning, what, Some(cure));
+        }
+        let appstream_is_there = machine.root.join("opt/appstream").is_dir();
         match (user, share.root_mode) {
             (None, _) => {
                 let what = format!(
                     "there is no {}: it is not known who must be able to write",
                     appstream::STREAMING_USER
                 );
-                self.add("writing", Some(share), State::Ok, what, None);
+                // Where sessions are streamed, that account must be there.
+                let (state, cure) = match appstream_is_there {
+                    true => (State::Warning, Some(NO_USER.to_owned())),
+                    false => (State::Ok, None),
+                };
+                self.add("writing", Some(share), state, what, cure);
             }
             (Some(user), Some(mode)) if report.writable.is_err() => {
                 let what =
@@ -516,7 +547,8 @@ impl Chain {
         if let Failure::Stopped(_) = failure {
             return;
         }
-        let cause = explain(failure, share, &sys::kernel_release());
+        let route = |to| route::to(Path::new("/"), to);
+        let cause = explain_by(failure, share, &sys::kernel_release(), &route);
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };
         self.add(name, Some(share), state, cause.sentence, Some(cause.cure));
@@ -555,13 +587,92 @@ impl Chain {
     }
 }
 
-/// The name of the interface that has the address `of`.
-fn interface(of: IpAddr) -> Option<String> {
-    let mut all = nix::ifaddrs::getifaddrs().ok()?;
-    let has = |address: &nix::sys::socket::SockaddrStorage| match of {
-        IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|a| a.ip() == v4),
-        IpAddr::V6(v6) => address.as_sockaddr_in6().is_some_and(|a| a.ip() == v6),
+/// What to do where the streaming user's account is missing.
+const NO_USER: &str = "nothing, if AppStream makes it later; else see that it is in /etc/passwd of the image (getent passwd \
+                       as2-streaming-user)";
+
+/// What to say of a mount point that is a user's home, or has one in it: what is there is hidden by the share.
+fn hides_home(root: &Path, point: &Path) -> Option<String> {
+    let passwd = fs::read(root.join("etc/passwd")).ok()?;
+    String::from_utf8_lossy(&passwd).lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, home) = (fields.next()?, Path::new(fields.nth(4)?));
+        // "/" and the like are the homes of services.
+        let is_home = home.components().count() > 2 && home.starts_with(point);
+        is_home.then(|| {
+            let (point, home) = (point.display(), home.display());
+            format!("{point} hides the home of {name} ({home}): its settings and files are not seen while the share is up")
+        })
+    })
+}
+
+/// The number of the owner that stands for nobody: of all whose name the client does not know.
+const NOBODY: u32 = 65534;
+
+/// What to say of a root that belongs to nobody, and what to do.
+fn nobody(root: &Path, report: &RootReport) -> Option<(String, String)> {
+    if report.uid != NOBODY {
+        return None;
+    }
+    let file = "sys/module/nfs/parameters/nfs4_disable_idmapping";
+    let by_name = fs::read_to_string(root.join(file)).is_ok_and(|text| text.trim() == "N");
+    let what = format!(
+        "the share's root belongs to nobody ({}:{}): who owns what is not told by number, if that is not meant",
+        report.uid, report.gid
+    );
+    let cure = match by_name {
+        true => format!(
+            "/{file} is N here: put \"options nfs nfs4_disable_idmapping=Y\" into /etc/modprobe.d/nfs.conf and boot anew"
+        ),
+        false => "on a Linux server, nfs4_disable_idmapping of its module nfsd must be Y; else both sides need the same Domain \
+                  in /etc/idmapd.conf, and the same user names"
+            .to_owned(),
     };
-    let entry = all.find(|entry| entry.address.as_ref().is_some_and(has))?;
-    Some(entry.interface_name)
+    Some((what, cure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_that_hides_a_home_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:9:9::/:\nbad\nas2:x:1001:1001:S:/home/as2:/bin/bash\n";
+        fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        let told = |point: &str| hides_home(dir.path(), Path::new(point));
+        assert!(
+            told("/home/as2").unwrap().starts_with("/home/as2 hides the home of as2 (/home/as2): ")
+        );
+        assert!(told("/home").unwrap().contains("the home of as2"));
+        for fine in ["/home/as2/share", "/home/as", "/mnt/efs_share"] {
+            assert_eq!(told(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_root_that_belongs_to_nobody_is_told_with_the_setting_that_makes_it_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = |uid| RootReport {
+            opened: Ok(()),
+            uid,
+            gid: uid,
+            mode: 0o755,
+            is_the_share: true,
+            set: Ok(()),
+            writable: Ok(()),
+        };
+        assert_eq!(nobody(dir.path(), &report(0)), None);
+        let (what, cure) = nobody(dir.path(), &report(NOBODY)).unwrap();
+        assert!(what.contains("nobody (65534:65534)") && cure.contains("nfsd must be Y"));
+        let folder = dir.path().join("sys/module/nfs/parameters");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("nfs4_disable_idmapping"), "N\n").unwrap();
+        let (_, cure) = nobody(dir.path(), &report(NOBODY)).unwrap();
+        assert!(
+            cure.starts_with("/sys/module/nfs/parameters/nfs4_disable_idmapping is N here"),
+            "{cure}"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use crate::config::{Endpoint, Level, Share, advice};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, Stopped, seconds};
-use crate::share::causes::{Cause, explain, no_use};
+use crate::share::causes::{Cause, explain_by, no_use};
 use crate::share::client::{Client, Identity};
 use crate::share::encrypted::Tunnels;
 use crate::share::holders::list;
@@ -27,6 +27,7 @@ use crate::sys;
 use std::mem::ManuallyDrop;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,6 +48,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const APART: Duration = Duration::from_millis(500);
 /// For this long an address that does not answer is not asked for anew.
 const KEPT: Duration = Duration::from_secs(2);
+/// A run that has waited this long is noted before it has ended: it may be killed.
+const SLOW: Duration = Duration::from_millis(500);
 /// Each server's shares have a thread of their own where there are several servers.
 const STACK: usize = 256 * 1024;
 
@@ -57,7 +60,10 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
         Ok((config, report)) => {
             let code = finish(&report, args.once, &log);
             let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            status::write(Path::new("/"), &config, &report, code, args.once, &at);
+            let root = Path::new("/");
+            if let Err(why) = status::write(root, &config, &report, code, args.once, &at) {
+                log.warning(why);
+            }
             return code;
         }
         Err(refusal) => refusal,
@@ -105,6 +111,9 @@ fn start(
         return Err((Code::FAULT, text.into()));
     }
     let machine = Linux::new(root, &clock, &stop);
+    let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let begun = status::Begun::new(root, &path, args.once, at, Arc::clone(&machine.made));
+    stop.when_waited_for(SLOW, Box::new(move || begun.note()));
     introduce(machine.client(), log);
     let tunnels = Units::new(root, &clock, &stop, &path);
     let run = Run {
@@ -506,7 +515,7 @@ impl<M: Machine> Run<'_, M> {
         };
         let result = self.until_mounted(share, &mut point, pace, search, attempts);
         if result.is_err() {
-            self.machine.discard(point);
+            self.machine.discard(share, point);
         }
         result
     }
@@ -767,7 +776,7 @@ impl<M: Machine> Run<'_, M> {
     }
 
     fn explain(&self, failure: &Failure, share: &Share) -> Cause {
-        explain(failure, share, &(self.kernel)())
+        explain_by(failure, share, &(self.kernel)(), &|to| self.machine.route(to))
     }
 }
 
@@ -783,6 +792,7 @@ pub(super) mod tests {
     use crate::share::plan::MountCall;
     use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
+    use crate::share::route::Route;
     use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
     use std::net::SocketAddr;
@@ -1020,7 +1030,11 @@ pub(super) mod tests {
             self.prepare.clone().map_or(Ok(()), |e| Err(Failure::Point(e)))
         }
 
-        fn discard(&self, (): ()) {
+        fn route(&self, _: SocketAddr) -> Option<Route> {
+            None
+        }
+
+        fn discard(&self, _: &Share, (): ()) {
             self.see("discard");
         }
 

@@ -12,6 +12,7 @@ use crate::share::holders::Holder;
 use crate::share::names::{Answered, By, Found, NameError, Stamp};
 use crate::share::plan::MountCall;
 use crate::share::reach::{FRESH, Problem, ReachError};
+use crate::share::route::Route;
 use crate::share::{Answer, Failure, Machine, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -151,7 +152,11 @@ impl Machine for Instance {
         Ok(())
     }
 
-    fn discard(&self, (): ()) {}
+    fn route(&self, _: SocketAddr) -> Option<Route> {
+        None
+    }
+
+    fn discard(&self, _: &Share, (): ()) {}
 
     fn abandon(&self, _: &Share, _: bool) {}
 

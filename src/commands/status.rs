@@ -105,7 +105,8 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         let refused = refused.as_ref().map_or(String::new(), |(_, why)| format!("{why}\n"));
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
-        let last = last.as_deref().and_then(status::told).map(|told| plain(&told));
+        let last =
+            last.as_deref().and_then(|last| status::told(root, last)).map(|told| plain(&told));
         let none = || "no session start since this machine was booted".into();
         let client = plain(&client.told(&sys::host_name()));
         format!("{shares}{client}\n{}\n", last.unwrap_or_else(none))
@@ -369,7 +370,13 @@ impl State {
                     format!(" for {span}")
                 });
                 let space = match space {
-                    Ok((all, free)) => format!("answers; {} of {} free", size(*free), size(*all)),
+                    Ok((all, free)) => {
+                        let full = match *free == 0 && *all > 0 {
+                            true => " (FULL: nothing can be written; make room on the server)",
+                            false => "",
+                        };
+                        format!("answers; {} of {} free{full}", size(*free), size(*all))
+                    }
                     Err(problem) => problem.text(),
                 };
                 let led = match table::has_path(source, share) {
@@ -529,6 +536,13 @@ mod tests {
         assert_eq!((&json["responsive"], &json["usable"]), (&true.into(), &false.into()));
         assert_eq!(json["source"], "fs:/releases/1");
         assert!(json["problem"].as_str().unwrap().ends_with("(ESTALE)"), "{json}");
+
+        let State::Up { address, source, options, age, .. } = up(None) else { unreachable!() };
+        let full = State::Up { space: Ok((2048, 0)), tunnel: None, address, source, options, age };
+        assert!(
+            full.text(&share, true).contains("0.0 B of 2.0 KiB free (FULL: nothing can be written")
+        );
+        assert!(!up(None).text(&share, true).contains("FULL"));
 
         let without = up(None);
         assert!(without.is_well() && !without.text(&share, true).contains("tunnel"));

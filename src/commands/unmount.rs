@@ -14,7 +14,7 @@ use crate::share::encrypted::{self, Tunnels};
 use crate::share::holders::list;
 use crate::share::linux::{Linux, Namespace, namespace};
 use crate::share::release::{Flush, Gone, How, Release};
-use crate::share::{Failure, Mounted, mount_point, remembered};
+use crate::share::{Failure, Mounted, mount_point, remembered, table, unfinished};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
@@ -22,7 +22,7 @@ use crate::tunnel::control::TunnelFailure;
 use nix::errno::Errno;
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What is left of the time when writing ends at the latest, for taking the mount away.
@@ -101,21 +101,51 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
             ));
         }
     }
+    let orphans = unfinished::orphans(root, &before);
     for share in settings.shares.iter().chain(&others).filter(|_| !apart) {
         let away = matches!(machine.found(share, run.deadline), Ok(None));
         if !away {
             continue;
         }
-        if remembered::made(&before, share) {
+        if remembered::made(&before, share) && !orphans.contains(&share.mount_point) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(root, &share.mount_point);
         }
         status::forget(root, share, &before);
     }
+    if !apart {
+        clear(&machine, &orphans, log);
+    }
     Ok(match stop.signal() {
         Some(signal) if code != Code::OK => Code::signal(signal as i32),
         _ => code,
     })
+}
+
+/// Removes the mount points that a run has made which was killed, if nothing is mounted on them; not empty ones stay.
+fn clear(machine: &Linux<'_, SystemClock<'_>>, orphans: &[PathBuf], log: &Log) {
+    if orphans.is_empty() {
+        return;
+    }
+    let bytes = machine.table().unwrap_or_default();
+    let table = table::parse(&bytes);
+    // On the way to it may be a mount whose server is dead.
+    let is_free = |point: &&PathBuf| {
+        table::top_at(&table, point).is_none() && table::remote_above(&table, point).is_none()
+    };
+    let mut cleared = Vec::new();
+    for point in orphans.iter().filter(is_free).filter(|_| !table.is_empty()) {
+        let removed = mount_point::remove(machine.root, point);
+        if removed.is_ok() {
+            log.info(format_args!(
+                "{}: removed: a run that was killed had made it",
+                point.display()
+            ));
+        }
+        // One that is not empty has become somebody's.
+        cleared.push(point.clone());
+    }
+    status::cleared(machine.root, &cleared);
 }
 
 /// How a share was found.

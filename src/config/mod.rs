@@ -385,7 +385,10 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
     let endpoint = endpoint_text.parse(endpoint_from)?;
     let path = match table.string("path")? {
         None => "/".into(),
-        Some(value) => value.parse(|text| absolute(text).map(|p| p.to_string_lossy().into()))?,
+        Some(value) => value.parse(|text| {
+            unexpanded(text)?;
+            absolute(text).map(|p| p.to_string_lossy().into())
+        })?,
     };
     let (mount_point, place) = match table.string("mount_point")? {
         None => (PathBuf::from(MOUNT_POINT), table.place()),
@@ -468,6 +471,38 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     Ok(Path::new(text).components().collect())
 }
 
+/// Refuses what other programs put something else in for: the user's name, say. As a name of its own it is nobody's.
+fn unexpanded(text: &str) -> Result<(), String> {
+    let variable = |name: &str| {
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+        let (name, rest) = name.split_at(end);
+        match name.is_empty() {
+            true => rest.starts_with(['{', '(']),
+            false => VARIABLES.iter().any(|known| name.eq_ignore_ascii_case(known)),
+        }
+    };
+    let is_one = |part: &&str| {
+        let percent = part.strip_prefix('%').filter(|rest| {
+            // %u, %U, %(USER), %{user}, %username%
+            rest.len() == 1 && rest.chars().all(|c| c.is_ascii_alphabetic())
+                || rest.starts_with(['(', '{'])
+                || rest.strip_suffix('%').is_some_and(|name| !name.is_empty())
+        });
+        *part == "~" || percent.is_some() || part.split('$').skip(1).any(variable)
+    };
+    match text.split('/').find(is_one) {
+        Some(part) => Err(format!(
+            "has {part:?} in it, which efs-agent does not expand: it mounts once for the machine, so write a path that is \
+             the same for all users"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What stands for a user or a machine in the words of shells, pam_mount and autofs.
+const VARIABLES: [&str; 8] =
+    ["USER", "LOGNAME", "USERNAME", "HOME", "UID", "GID", "HOSTNAME", "HOST"];
+
 /// Folders that the system itself lives in: a share over one of them would take the desktop down.
 const SYSTEM_FOLDERS: &[&str] =
     &["/", "/home", "/opt", "/root", "/run", "/tmp", "/var", "/var/lib", "/var/log", "/var/tmp"];
@@ -506,6 +541,7 @@ const SYSTEM_TREES: &[&str] = &[
 
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     let path = absolute(text)?;
+    unexpanded(text)?;
     if text.contains(['$', '~']) {
         return Err(
             "has \"$\" or \"~\" in it, which is not expanded: write the path out in full".into()
@@ -545,7 +581,7 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
         let lines = pasted::in_endpoint(name).unwrap_or_default();
         return Err(lines.replace("has more in it than a name", "is an access point's id"));
     }
-    Ok(Endpoint::Name(if is_whole(name) { name } else { text }.to_owned()))
+    Ok(Endpoint::Name(if is_whole(name) { name } else { &lower }.to_owned()))
 }
 
 /// Whether `name` can be asked for; not a literal address, nor what might be meant for one.
@@ -781,6 +817,16 @@ mod tests {
                 "3:15: mount_point \"/usr/\" belongs to the system: take a folder of its own, like \"/mnt/efs_share\"",
             ),
             (
+                share("mount_point = \"/mnt/%u\""),
+                "3:15: mount_point \"/mnt/%u\" has \"%u\" in it, which efs-agent does not expand: it mounts once for the \
+                 machine, so write a path that is the same for all users",
+            ),
+            (
+                share("path = \"/home/$USER\""),
+                "3:8: path \"/home/$USER\" has \"$USER\" in it, which efs-agent does not expand: it mounts once for the \
+                 machine, so write a path that is the same for all users",
+            ),
+            (
                 share("mount_point = \"/a\\nb\""),
                 "3:15: mount_point \"/a\\nb\" has a control character in it",
             ),
@@ -1012,6 +1058,36 @@ mod tests {
             ("nfs://me:secret@nas/x".into(), "endpoint = \"nas\" and path = \"/x\"".into()),
         ] {
             assert_eq!(told(&pasted), lines, "{pasted}");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_a_user_elsewhere_is_refused_and_odd_names_are_not() {
+        for text in [
+            "/~",
+            "/~/x",
+            "/a/%U",
+            "/%(USER)",
+            "/%{user}/a",
+            "/%username%",
+            "/x-${u}",
+            "/$(id)",
+            "/a$user-b",
+        ] {
+            assert!(unexpanded(text).is_err(), "{text}");
+        }
+        for text in [
+            "/$RECYCLE.BIN",
+            "/100%used",
+            "/a~",
+            "/a$",
+            "/50%",
+            "/%",
+            "/$USERDATA",
+            "/cost$5",
+            "/%uu",
+        ] {
+            assert_eq!(unexpanded(text), Ok(()), "{text}");
         }
     }
 

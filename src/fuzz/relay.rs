@@ -265,13 +265,13 @@ impl Wire {
             self.outer = None;
             end = end.and_then(|()| self.go_on(&mut relay, 50));
         }
-        // Once both have gone, it ends: by itself, and not since it has waited for long enough.
+        // Once both have gone, it ends: by itself, and not since it has waited for long enough. A process that another
+        // test has just forked has copies of their descriptors until it ends.
         (self.outer, self.inner) = (None, None);
         let mut turns = 0;
         while end.is_ok() && !relay.done() {
-            end = relay
-                .wait(PollTimeout::ZERO, PollTimeout::ZERO)
-                .and_then(|ready| relay.step(ready));
+            let long = PollTimeout::from(10_000_u16);
+            end = relay.wait(long, long).and_then(|ready| relay.step(ready));
             turns += 1;
             assert!(turns < ENDLESS && end != Err(RelayError::Lingers), "it does not end");
         }

@@ -90,6 +90,14 @@ pub fn notes(
                 "the file system policy must allow elasticfilesystem:ClientWrite to it"
             }
             (Errno::EROFS, _) => "the server exports it read-only",
+            // The server says no to what the mode allows, and tells nobody why.
+            _ if lets_write(user, &report) && share.encryption.is_some() => {
+                "its mode is right; the file system policy must allow elasticfilesystem:ClientWrite to it"
+            }
+            _ if lets_write(user, &report) => {
+                "its mode is right; the server exports it read-only (let its export, or the file system policy, \
+                 allow writing; or put ro into `options`)"
+            }
             (_, None) => {
                 "set root_mode = \"1777\" in the config, or let an access point set the owner"
             }
@@ -99,6 +107,17 @@ pub fn notes(
         notes.push((Level::Warning, format!("{name} cannot write to {at} ({state}): {mend}")));
     }
     notes
+}
+
+/// Whether the mode of the root lets the user make files in it.
+fn lets_write(user: &User, report: &RootReport) -> bool {
+    let RootReport { uid, gid, mode, .. } = report;
+    let bits = match () {
+        () if *uid == user.uid => 0o300,
+        () if *gid == user.gid || user.groups.contains(gid) => 0o030,
+        () => 0o003,
+    };
+    mode & bits == bits
 }
 
 /// Which actions of the file system policy change the root of a share.
@@ -151,6 +170,30 @@ mod tests {
         assert!(texts(&share(""), Ok(report(Ok(()), Ok(())))).is_empty());
         let read_only = share("options = \"ro\"");
         assert!(texts(&read_only, Ok(report(Ok(()), Err(Errno::EROFS)))).is_empty());
+    }
+
+    #[test]
+    fn a_mode_that_is_right_is_not_to_be_set_again() {
+        let refused = report(Ok(()), Err(Errno::EACCES));
+        let told = |share: &Share, report: RootReport| texts(share, Ok(report)).pop().unwrap();
+        let plain = share("");
+        let with_mode = share("root_mode = \"1777\"");
+        for (uid, gid, mode) in [(0, 0, 0o1777), (9, 0, 0o700), (0, 9, 0o770), (0, 0, 0o003)] {
+            let report = RootReport { uid, gid, mode, ..refused };
+            for share in [&plain, &with_mode] {
+                let text = told(share, report);
+                assert!(
+                    text.contains("its mode is right; the server exports it read-only"),
+                    "{text}"
+                );
+            }
+            let text = told(&encrypted_share(""), report);
+            assert!(text.ends_with("must allow elasticfilesystem:ClientWrite to it"), "{text}");
+        }
+        for (uid, gid, mode) in [(0, 0, 0o775), (9, 0, 0o077), (0, 9, 0o707)] {
+            let report = RootReport { uid, gid, mode, ..refused };
+            assert!(told(&plain, report).contains("set root_mode"), "{mode:o}");
+        }
     }
 
     #[test]

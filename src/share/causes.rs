@@ -14,13 +14,14 @@ use crate::share::mount_point::PointError;
 use crate::share::names::{Answered, By, NameError};
 use crate::share::probe::Heard;
 use crate::share::reach::{Problem, ReachError};
+use crate::share::route::Route;
 use crate::share::table::AUTOFS;
 use crate::share::transport::VOLUMES;
 use crate::share::worker::WorkerError;
-use crate::text::word;
+use crate::text::{unconnected, word};
 use crate::tunnel::unit::escaped;
 use nix::errno::Errno;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// What kind of an end a cause is; `report` turns it into an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,68 @@ const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the wa
 const WHOLE_PROC: &str = "let the process see all of /proc (no ProcSubset=pid in its unit, nothing mounted over /proc/fs)";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
+/// The same as [`explain`], by one who can ask for the way to a server.
+pub fn explain_by(
+    failure: &Failure,
+    share: &Share,
+    kernel: &str,
+    route: &dyn Fn(SocketAddr) -> Option<Route>,
+) -> Cause {
+    let Some(ReachError::NoneAnswers { port, tried }) = failure.reach() else {
+        return explain(failure, share, kernel);
+    };
+    let routes = tried.iter().map(|(address, _)| route(SocketAddr::new(*address, *port)));
+    let Cause { class, mut sentence, mut cure } = explain(failure, share, kernel);
+    for ((address, problem), route) in tried.iter().zip(routes) {
+        let Some(route) = route else { continue };
+        let Route { from, on, is_bridge } = &route;
+        let on = on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
+        let refused = match problem {
+            Problem::Errno(errno) => closed(*errno),
+            _ => None,
+        };
+        if *is_bridge {
+            sentence = format!(
+                "{sentence}; the way to {address} starts from {from}{on}, a bridge of this machine"
+            );
+            cure = format!(
+                "the network of that bridge covers the server's address: give Docker (bip and default-address-pools in \
+                 /etc/docker/daemon.json), or whoever made the bridge, another network; see ip route get {address}"
+            );
+        } else if let (Some((what, look)), Problem::Errno(errno)) = (refused, problem) {
+            let why = unconnected(*errno).unwrap_or(errno.desc());
+            let told = format!("{address} failed: {why} ({errno:?})");
+            let anew = format!(
+                "{address} failed: a route to it starts from {from}{on}, but {what} ({errno:?})"
+            );
+            sentence = sentence.replacen(&told, &anew, 1);
+            // Where the address came from may matter more.
+            cure = match cure.split_once("; else ") {
+                Some((first, _)) => format!("{first}; else {look}"),
+                None => look.to_owned(),
+            };
+        }
+    }
+    cause(class, sentence, cure)
+}
+
+/// What it means that a connection could not be made although there is a route: what was found, and where to look.
+fn closed(errno: Errno) -> Option<(&'static str, &'static str)> {
+    Some(match errno {
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH => (
+            "it was turned back on the way, or nobody there has that address",
+            "look for a firewall or router on the way that rejects it (ICMP \"prohibited\"), this machine's own \
+             too (sudo nft list ruleset); else check that the address is in use",
+        ),
+        Errno::EACCES | Errno::EPERM => (
+            "this machine forbids the connection",
+            "look at its firewall (sudo nft list ruleset, sudo iptables -S) and for a denial in the kernel log (sudo \
+             dmesg)",
+        ),
+        _ => return None,
+    })
+}
+
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
 pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     let at = share.mount_point.display();
@@ -106,6 +169,32 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 "this kernel ({kernel}) has no NFS client for version 4: its module nfsv4 cannot be loaded"
             ),
             NO_CLIENT,
+        ),
+        Failure::ModuleForbidden(place) => cause(
+            Class::Permanent,
+            format!("this kernel ({kernel}) may not load its NFS client: {place}"),
+            "take that out, see that modprobe nfsv4 succeeds, and create the image anew",
+        ),
+        Failure::Forbidden(errno) => cause(
+            Class::Permanent,
+            format!(
+                "this machine forbids efs-agent to mount NFS on {at} ({errno:?}); no server was asked"
+            ),
+            "see what denied it (sudo dmesg | grep -i denied, sudo ausearch -m avc -ts recent): SELinux, AppArmor, \
+             or SystemCallFilter= of the unit that starts it",
+        ),
+        Failure::Loopback(None) => cause(
+            Class::Temporary,
+            "the loopback interface lo is down, by which the kernel comes to the tunnel".to_owned(),
+            "sudo ip link set lo up, and see what takes it down",
+        ),
+        Failure::Loopback(Some(port)) => cause(
+            Class::Temporary,
+            format!(
+                "this machine blocks connections to its own port {port} of 127.0.0.1, by which the kernel comes to the \
+                 tunnel"
+            ),
+            "let its firewall accept all that comes in on lo (sudo nft list ruleset, sudo iptables -S)",
         ),
         Failure::CutOff(address, span) => cause(
             Class::Temporary,
@@ -534,20 +623,31 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
         Errno::EPERM => cause(
             Class::Permanent,
             format!(
-                "server {address} refuses this client (EPERM): it may take only ports below 1024"
+                "server {address} refuses this client (EPERM): it may take only ports below 1024, or want Kerberos \
+                 (sec=krb5), which efs-agent does not speak"
             ),
             if data.split(',').any(|word| word == "resvport") {
-                "resvport is in `options`, but the kernel has put the share onto the connection of an earlier \
-                 mount of this server: unmount that, or give it resvport too; or export with \"insecure\" on the \
-                 server"
+                "export with sec=sys on the server. If it does: resvport is in `options`, but the kernel has put the \
+                 share onto the connection of an earlier mount of this server: unmount that, or give it resvport too; \
+                 or export with \"insecure\""
             } else {
-                "put resvport into `options`, or export with \"insecure\" on the server"
+                "see how the server exports it (exportfs -v): with sec=krb5, krb5i or krb5p alone, add sec=sys; else \
+                 put resvport into `options`, or export with \"insecure\""
             },
         ),
         Errno::ENOENT => cause(
             Class::Permanent,
             format!("server {address} has no path {path} (ENOENT)"),
-            "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)",
+            match &share.endpoint {
+                endpoint if is_of_aws(endpoint) => {
+                    "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)"
+                }
+                // What is not EFS may have a root of its own making.
+                _ => {
+                    "correct `path`, or make that folder on the server; if /etc/exports there has fsid=0 (or fsid=root), \
+                     `path` begins at that export: /srv/nfs/a is \"/a\" where /srv/nfs has it"
+                }
+            },
         ),
         Errno::ENOTDIR => cause(
             Class::Permanent,
@@ -624,6 +724,12 @@ fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
                 "check that it is an NFS server, and its log",
             )
         }
+        // The server has no part in it: nothing is written by a mount.
+        Errno::ENOSPC => cause(
+            Class::Temporary,
+            "this machine has as many mounts as it may have, fs.mount-max (ENOSPC)".to_owned(),
+            "see what mounts so much (findmnt | wc -l, sysctl fs.mount-max) and unmount it, or raise fs.mount-max",
+        ),
         // Shortages, a server in its grace period, and whatever else may pass.
         other => cause(
             Class::Temporary,
@@ -703,6 +809,72 @@ mod tests {
         assert!(cure.starts_with("198.19.7.8 is of AppStream's management network, "), "{cure}");
     }
 
+    /// What is said where the kernel has this way to the server.
+    fn on(problem: Problem, name: &str, is_bridge: bool) -> Cause {
+        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), problem)] };
+        let stopped = Failure::Stopped(Some(Failure::Reach(error.clone()).into()));
+        let route = |to: SocketAddr| {
+            assert_eq!(to, SocketAddr::new(address(), 2049));
+            Some(Route { from: "10.0.3.4".parse().unwrap(), on: Some(name.into()), is_bridge })
+        };
+        let share = share("");
+        let cause = explain_by(&Failure::Reach(error), &share, "", &route);
+        let killed = explain_by(&stopped, &share, "", &route);
+        assert!(killed.sentence.ends_with(&cause.sentence) && killed.cure == cause.cure);
+        cause
+    }
+
+    #[test]
+    fn a_way_that_is_there_is_not_called_missing() {
+        let Cause { sentence, cure, .. } = on(Problem::Errno(Errno::EHOSTUNREACH), "eth1", false);
+        assert_eq!(
+            sentence,
+            "TCP 2049 to 10.0.1.12 failed: a route to it starts from 10.0.3.4 on eth1, but it was turned back on the \
+             way, or nobody there has that address (EHOSTUNREACH)"
+        );
+        assert!(cure.contains("a firewall or router on the way that rejects it"), "{cure}");
+        for errno in [Errno::ENETUNREACH, Errno::EACCES, Errno::EPERM] {
+            let Cause { sentence, cure, .. } = on(Problem::Errno(errno), "eth1", false);
+            assert!(sentence.contains("starts from 10.0.3.4 on eth1, but "), "{sentence}");
+            assert!(cure.contains("firewall"), "{cure}");
+        }
+        // Nor where it is turned down by the server itself.
+        let refused = on(Problem::Errno(Errno::ECONNREFUSED), "eth1", false);
+        assert!(refused.sentence.ends_with("was refused (nothing listens there)"));
+        let error = ReachError::NoneAnswers {
+            port: 2049,
+            tried: vec![(address(), Problem::Errno(Errno::ENETUNREACH))],
+        };
+        let none = explain_by(&Failure::Reach(error), &share(""), "", &|_| None);
+        assert!(
+            none.sentence.contains("there is no route to it") && none.cure.contains("route tables")
+        );
+    }
+
+    #[test]
+    fn a_bridge_of_this_machine_that_covers_the_server_is_named() {
+        let silent = Problem::Silent { span: Duration::from_secs(3), from: None };
+        for problem in [silent, Problem::Errno(Errno::EHOSTUNREACH)] {
+            let Cause { sentence, cure, .. } = on(problem, "docker0", true);
+            let bridge =
+                "the way to 10.0.1.12 starts from 10.0.3.4 on docker0, a bridge of this machine";
+            assert!(sentence.ends_with(bridge), "{sentence}");
+            assert!(
+                cure.starts_with("the network of that bridge covers the server's address"),
+                "{cure}"
+            );
+        }
+        assert!(!on(silent, "eth1", false).sentence.contains("eth1"));
+    }
+
+    #[test]
+    fn a_path_on_a_server_that_is_not_efs_may_begin_at_its_fsid_0() {
+        let missing = Failure::Mount(address(), Errno::ENOENT);
+        assert!(explained(missing.clone()).cure.contains("fsid=0"));
+        let efs = crate::config::test::encrypted_share("");
+        assert!(!explain(&missing, &efs, "").cure.contains("fsid=0"));
+    }
+
     #[test]
     fn what_a_null_call_told_decides_between_a_hung_server_none_at_all_and_lost_packets() {
         let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
@@ -754,12 +926,16 @@ mod tests {
     fn a_port_below_1024_that_was_asked_for_in_vain_names_the_earlier_mount() {
         let refused = Failure::Mount(address(), Errno::EPERM);
         let cure = explained(refused.clone()).cure;
-        assert!(cure.starts_with("put resvport into `options`, or export"), "{cure}");
+        assert!(
+            cure.contains("add sec=sys; else put resvport into `options`, or export"),
+            "{cure}"
+        );
         let cure = explain(&refused, &share("options = \"resvport\""), "4.18.0-553").cure;
         assert_eq!(
             cure,
-            "resvport is in `options`, but the kernel has put the share onto the connection of an earlier mount \
-             of this server: unmount that, or give it resvport too; or export with \"insecure\" on the server"
+            "export with sec=sys on the server. If it does: resvport is in `options`, but the kernel has put the share \
+             onto the connection of an earlier mount of this server: unmount that, or give it resvport too; or export \
+             with \"insecure\""
         );
     }
 
@@ -882,6 +1058,11 @@ mod tests {
             Failure::PointGone,
             Failure::NoModule,
             Failure::NoSelinux,
+            Failure::ModuleForbidden("/etc/modprobe.d/a.conf, line 1: blacklist nfs".into()),
+            Failure::Forbidden(Errno::EACCES),
+            Failure::Loopback(None),
+            Failure::Loopback(Some(849)),
+            Failure::Mount(address(), Errno::ENOSPC),
             Failure::Dead("10.0.1.12".into()),
             Failure::NoTime,
             Failure::ReadOnly,

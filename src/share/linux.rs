@@ -13,24 +13,27 @@ use crate::share::names::{By, Found, NameError, Resolver, Stamp};
 use crate::share::plan::{MountCall, TUNNEL};
 use crate::share::probe::{self, Heard};
 use crate::share::reach::{Problem, ReachError};
+use crate::share::route::Route;
 use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, Called, RootReport, Seen, Wanted, WorkerError};
 use crate::share::{
-    Answer, Failure, Machine, Mounted, after, reach, release, remembered, transport,
+    Answer, Failure, Machine, Mounted, after, modules, reach, release, remembered, route,
+    transport, unfinished,
 };
 use crate::stop::Stop;
 use crate::sys;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
+use nix::poll::{PollFd, PollFlags};
 use nix::unistd::Pid;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// With configured addresses to fall back on, a silent name server gets this long.
@@ -44,6 +47,8 @@ const MODULE: Duration = Duration::from_secs(8);
 
 /// How long a server that does not finish a mount gets to answer a NULL call.
 const NULL_CALL: Duration = Duration::from_secs(1);
+/// A connection to this machine itself stands in an instant.
+const ON_LOOPBACK: Duration = Duration::from_millis(200);
 /// A look at what is mounted that is older than this is repeated before the next mount.
 const OLD: Duration = Duration::from_millis(500);
 /// Less than this is no time to answer in.
@@ -68,6 +73,8 @@ pub struct Linux<'a, C> {
     /// What was there before each share was mounted, by its mount point. Others are mounted meanwhile, side by side:
     /// what is new to one share is not to another.
     known: Mutex<BTreeMap<PathBuf, Known>>,
+    /// The mount points that were made.
+    pub made: Arc<Mutex<Vec<PathBuf>>>,
     /// Every port is taken that anybody can have, as the last look for a server has shown.
     lacks_ports: AtomicBool,
 }
@@ -121,8 +128,8 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     /// This machine as seen from `root`, with what a run has of a clock and of signals.
     pub fn new(root: &'a Path, clock: &'a C, stop: &'a Stop) -> Self {
         let (user, client) = (OnceLock::new(), OnceLock::new());
-        let (known, lacks_ports) = Default::default();
-        Self { root, clock, stop, user, client, known, lacks_ports }
+        let (known, made, lacks_ports) = Default::default();
+        Self { root, clock, stop, user, client, known, made, lacks_ports }
     }
 
     fn resolver(&self) -> Resolver<'_> {
@@ -255,10 +262,18 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         }
     }
 
+    fn remembered(&self) -> String {
+        remembered::read(self.root).unwrap_or_default()
+    }
+
+    /// Whether a run that was killed has made the mount point of the share.
+    fn is_orphan(&self, share: &Share, status: &str) -> bool {
+        unfinished::orphans(self.root, status).contains(&share.mount_point)
+    }
+
     /// Whether an earlier run of this boot has mounted it as the share.
     fn is_remembered(&self, entry: &Entry<'_>, share: &Share) -> bool {
-        let status = remembered::read(self.root).unwrap_or_default();
-        let all = remembered::all(&status);
+        let all = remembered::all(&self.remembered());
         all.iter().any(|known| known.is(entry) && known.is_share(share))
     }
 
@@ -419,12 +434,19 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     }
 
     /// What it means that mount(2) said `errno`, where that has several causes.
-    fn refused(&self, share: &Share, address: IpAddr, errno: Errno) -> Failure {
+    fn refused(&self, share: &Share, call: &MountCall, errno: Errno) -> Failure {
+        let address = call.address;
         match errno {
             // What the kernel says of a server without 4.1, it says of its own missing module too.
             Errno::EPROTONOSUPPORT if !self.root.join("sys/module/nfsv4").exists() => {
-                Failure::NoModule
+                let forbidden = modules::forbidden(self.root).map(Failure::ModuleForbidden);
+                forbidden.unwrap_or(Failure::NoModule)
             }
+            Errno::ENODEV => match modules::forbidden(self.root) {
+                Some(place) => Failure::ModuleForbidden(place),
+                None => Failure::Mount(address, errno),
+            },
+            Errno::EACCES | Errno::EPERM if self.forbids(share, call) => Failure::Forbidden(errno),
             // What it says of an option that it does not know, it says of a blackhole route too.
             Errno::EINVAL => {
                 let no_way = no_way(address, share.options.port);
@@ -442,6 +464,58 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         share.options.contexts().next().is_some()
             && fs::read_to_string(self.root.join("proc/filesystems"))
                 .is_ok_and(|known| !known.lines().any(|line| line.ends_with("\tselinuxfs")))
+    }
+
+    /// Whether this machine itself forbids the call: a security module, or a unit's filter.
+    fn forbids(&self, share: &Share, call: &MountCall) -> bool {
+        let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
+            return false;
+        };
+        let until = Deadline::after(self.clock, TOO_SHORT);
+        let asked = worker::forbidden(call, &parent, until, self.clock, self.stop);
+        matches!(asked, Ok(Some(_)))
+    }
+
+    /// What it means that a call which goes through a tunnel has failed: the way to the tunnel may be closed here,
+    /// while the tunnel has all that it needs.
+    fn on_loopback(&self, call: &MountCall, failure: Failure) -> Failure {
+        let network = match &failure {
+            Failure::CutOff(..) => true,
+            // That of mount(2) is the server's word.
+            Failure::Mount(_, Errno::EACCES | Errno::EPERM) => false,
+            Failure::Mount(_, errno) => failure.wants_null_call() || is_no_way(*errno),
+            _ => false,
+        };
+        if !call.is_tunnelled() || !network {
+            return failure;
+        }
+        // "0x9": IFF_UP and IFF_LOOPBACK.
+        let flags =
+            fs::read_to_string(self.root.join("sys/class/net/lo/flags")).unwrap_or_default();
+        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+        if flags.is_ok_and(|flags| flags & 1 == 0) {
+            return Failure::Loopback(None);
+        }
+        let connects = match sys::connect_tcp_from_reserved(call.connects_to) {
+            Err(errno) => !is_no_way(errno),
+            Ok(stream) => {
+                let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+                match self.stop.poll(&fds, ON_LOOPBACK) {
+                    // What listens nowhere is turned down, and that is another matter.
+                    Ok(ready) if ready.contains(&true) => {
+                        let errno = stream.take_error().ok().flatten();
+                        let errno = errno.and_then(|e| e.raw_os_error()).map(Errno::from_raw);
+                        !errno.is_some_and(is_no_way)
+                    }
+                    Ok(_) => false,
+                    Err(_) => true,
+                }
+            }
+        };
+        match connects {
+            true => failure,
+            false => Failure::Loopback(Some(call.connects_to.port())),
+        }
     }
 
     /// Mounts the share where nobody sees it, for at most until `until`, and looks at its root; the
@@ -493,7 +567,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let tried = worker::trial(call, user, beside, until, self.clock, self.stop, &mut shown);
         let failure = match tried {
             Ok(Ok(report)) => return way.map(|led_to| Tried { report, led_to, same }),
-            Ok(Err(errno)) => self.refused(share, address, errno),
+            Ok(Err(errno)) => self.refused(share, call, errno),
             Err(WorkerError::CutOff) => {
                 Failure::CutOff(address, self.clock.now().saturating_sub(started))
             }
@@ -501,6 +575,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
             Err(WorkerError::HostName(errno)) => return Err(Failure::NoHostName(errno)),
             Err(error) => return Err(Failure::Worker(error)),
         };
+        let failure = self.on_loopback(call, failure);
         match failure.wants_null_call().then(heard).flatten() {
             Some(heard) => Err(Failure::Probed(failure.into(), heard)),
             None => Err(failure),
@@ -603,15 +678,30 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     }
 
     fn prepare(&self, share: &Share) -> Result<PreparedPoint, Failure> {
-        mount_point::prepare(self.root, &share.mount_point, share.mode).map_err(Failure::Point)
+        let point = mount_point::prepare(self.root, &share.mount_point, share.mode)
+            .map_err(Failure::Point)?;
+        if point.is_ours() {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.push(share.mount_point.clone());
+        }
+        Ok(point)
     }
 
-    fn discard(&self, point: PreparedPoint) {
+    fn route(&self, to: SocketAddr) -> Option<Route> {
+        route::to(self.root, to)
+    }
+
+    fn discard(&self, share: &Share, point: PreparedPoint) {
+        let is_ours = point.is_ours();
         point.discard();
+        if !is_ours && self.is_orphan(share, &self.remembered()) {
+            let _ = mount_point::remove(self.root, &share.mount_point);
+        }
     }
 
     fn abandon(&self, share: &Share, made: bool) {
-        if made || remembered::made(&remembered::read(self.root).unwrap_or_default(), share) {
+        let status = self.remembered();
+        if made || remembered::made(&status, share) || self.is_orphan(share, &status) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }
@@ -712,9 +802,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                 }
                 Ok(found)
             }
-            Ok(Called { returned: Err(errno), .. }) => {
-                Err(self.refused(share, call.address, errno))
-            }
+            Ok(Called { returned: Err(errno), .. }) => Err(self.refused(share, call, errno)),
             Err(WorkerError::HostName(errno)) => Err(Failure::NoHostName(errno)),
             // Made anew, it is either good or what is in the way is named.
             Err(WorkerError::Target(_)) => Err(Failure::PointGone),
@@ -728,7 +816,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             }
             Err(error) => self.shown(share, call, perhaps, until, Failure::Worker(error)),
         };
-        match result {
+        match result.map_err(|failure| self.on_loopback(call, failure)) {
             // The folder may be the one that this run made, for all that.
             Ok(mounted) if mounted.already => Ok(Mounted { made: point.is_ours(), ..mounted }),
             // Nobody would have his files by it, and a later run might take it for good.
@@ -786,6 +874,13 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         }
         Ok(notes)
     }
+}
+
+/// Whether a connection that fails with it was not turned down by whom it is to, but here or on the way.
+fn is_no_way(errno: Errno) -> bool {
+    let no_way =
+        [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::ENETDOWN, Errno::EACCES, Errno::EPERM];
+    no_way.contains(&errno) || errno == Errno::EADDRNOTAVAIL
 }
 
 /// What a line of the mount table tells of a mount of NFS.
@@ -907,6 +1002,36 @@ mod tests {
         std::os::unix::fs::symlink("mnt:[1]", proc.join("self/ns/mnt")).unwrap();
         std::os::unix::fs::symlink("mnt:[1]", proc.join("1/ns/mnt")).unwrap();
         assert_eq!(namespace(proc), Namespace::Shared, "the links decide where there are any");
+    }
+
+    #[test]
+    fn a_loopback_that_is_down_is_not_told_as_the_servers_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, stop) = (VirtualClock::default(), Stop::install().unwrap());
+        let machine = Linux::new(dir.path(), &clock, &stop);
+        let server: IpAddr = "10.0.1.12".parse().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let share = crate::config::test::encrypted_share("");
+        let call = crate::share::plan::tunnelled_call(&share, port, server, Client::fake());
+        let plain = crate::share::plan::mount_call(&share, server, Client::fake());
+        let lo = dir.path().join("sys/class/net/lo");
+        fs::create_dir_all(&lo).unwrap();
+        let cut_off = || Failure::CutOff(server, Duration::from_secs(10));
+        let no_way = || Failure::Mount(server, Errno::ENETUNREACH);
+        fs::write(lo.join("flags"), "0x9\n").unwrap();
+        for failure in [cut_off(), no_way()] {
+            assert_eq!(machine.on_loopback(&call, failure.clone()), failure, "all is well here");
+        }
+        fs::write(lo.join("flags"), "0x8\n").unwrap();
+        for failure in [cut_off(), no_way(), Failure::Mount(server, Errno::EIO)] {
+            assert_eq!(machine.on_loopback(&call, failure.clone()), Failure::Loopback(None));
+            assert_eq!(machine.on_loopback(&plain, failure.clone()), failure);
+        }
+        let denied = Failure::Mount(server, Errno::EACCES);
+        assert_eq!(machine.on_loopback(&call, denied.clone()), denied, "the server has spoken");
+        let missing = Failure::Mount(server, Errno::ENOENT);
+        assert_eq!(machine.on_loopback(&call, missing.clone()), missing, "the server has spoken");
     }
 
     #[test]

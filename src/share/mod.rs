@@ -8,6 +8,7 @@ pub mod encrypted;
 pub mod holders;
 pub mod linux;
 pub mod locate;
+pub mod modules;
 pub mod mount_point;
 pub mod names;
 pub mod plan;
@@ -15,8 +16,10 @@ pub mod probe;
 pub mod reach;
 pub mod release;
 pub mod remembered;
+pub mod route;
 pub mod table;
 pub mod transport;
+pub mod unfinished;
 pub mod worker;
 
 use crate::config::{Level, Share};
@@ -31,6 +34,7 @@ use nix::errno::Errno;
 use plan::MountCall;
 use probe::Heard;
 use reach::ReachError;
+use route::Route;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use worker::WorkerError;
@@ -94,8 +98,11 @@ pub trait Machine: Sync {
     /// [`Failure::Point`].
     fn prepare(&self, share: &Share) -> Result<Self::Point, Failure>;
 
-    /// Takes back what [`Machine::prepare`] made.
-    fn discard(&self, point: Self::Point);
+    /// The way that this machine takes to a server now, if there is one.
+    fn route(&self, to: SocketAddr) -> Option<Route>;
+
+    /// Takes back what [`Machine::prepare`] made for the share, and what a run did that was killed.
+    fn discard(&self, share: &Share, point: Self::Point);
 
     /// Takes away the mount point that this run (`made`) or an earlier one made for the share: what is written into
     /// an empty folder where a share should be is lost.
@@ -327,6 +334,13 @@ pub enum Failure {
     NoModule,
     /// The kernel does not take the SELinux options of the share, and SELinux is off, or not there.
     NoSelinux,
+    /// It cannot be loaded since a setting of this machine forbids it: where that is.
+    ModuleForbidden(String),
+    /// mount(2) is forbidden on this machine, before anything is sent to a server.
+    Forbidden(Errno),
+    /// The way to the tunnel is closed on this machine: its loopback is down, or connections to this port of it
+    /// come to nothing.
+    Loopback(Option<u16>),
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
     Odd(i32),
     /// mount(2) returned 0, but the mount table does not show the mount.
@@ -415,6 +429,15 @@ impl Failure {
                 tried.first().map(|(address, _)| *address)
             }
             other => other.failed_address(),
+        }
+    }
+
+    /// Why no address answers, if that is what it is about, in the end.
+    pub fn reach(&self) -> Option<&ReachError> {
+        match self.unprobed() {
+            Self::Reach(error) => Some(error),
+            Self::Stopped(Some(before)) => before.reach(),
+            _ => None,
         }
     }
 

@@ -169,6 +169,36 @@ pub fn mount(
     Ok(Called { returned, named, root })
 }
 
+/// The errno with which this machine forbids `call` on the folder `name` of `parent`, or on that folder itself; none
+/// where it lets it through. The kernel is given options that it does not take, and says that of a call that nothing
+/// has forbidden: nothing is mounted, and nothing sent.
+///
+/// # Errors
+/// See [`WorkerError`].
+pub fn forbidden(
+    call: &MountCall,
+    parent: &Parent,
+    until: Deadline,
+    clock: &dyn Clock,
+    stop: &Stop,
+) -> Result<Option<Errno>, WorkerError> {
+    let report = run(until, clock, stop, |reply| {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let target = openat(&*parent.folder, parent.name.as_c_str(), flags, Mode::empty());
+        let there = match target {
+            Ok(target) => fchdir(&target),
+            Err(_) => fchdir(&*parent.folder),
+        };
+        let tried = there.map(|()| sys::mount(&call.source, c".", c"nfs4", call.flags, ODD));
+        send(reply, [code(tried.and_then(|returned| returned).map(drop))]);
+    })?;
+    let [errno] = received(&report).ok_or(WorkerError::Died)?;
+    Ok(result(errno).err().filter(|errno| is_of_rights(*errno)))
+}
+
+/// No option of NFS, and no address: EINVAL on every kernel.
+const ODD: &CStr = c"efs-agent-asks-whether-it-may";
+
 /// What a child has seen of a share's root, or why there is nothing to tell.
 pub type Seen = Result<RootReport, WorkerError>;
 
@@ -738,6 +768,28 @@ mod tests {
         std::io::Read::read_exact(&mut out, &mut pid).unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::from_ne_bytes(pid));
         assert_eq!(kill(pid, None), Err(Errno::ESRCH), "the child is gone, and no zombie");
+    }
+
+    #[test]
+    fn a_call_that_nothing_forbids_is_let_through_and_mounts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let share = crate::config::test::share("");
+        let client = crate::share::client::Client::fake();
+        let call = crate::share::plan::mount_call(&share, "127.0.0.1".parse().unwrap(), client);
+        let table = || std::fs::read("/proc/self/mountinfo").unwrap();
+        let before = table();
+        for name in ["/a", "/none"] {
+            let parent = crate::share::mount_point::parent(dir.path(), name.as_ref()).unwrap();
+            let (asked, _) = with(5000, |u, c, s| forbidden(&call, &parent, u, c, s));
+            // Where tests run in a container, it is forbidden.
+            let may = crate::share::linux::may_mount();
+            assert!(
+                matches!(asked, Ok(None)) || !may && asked == Ok(Some(Errno::EPERM)),
+                "{asked:?}"
+            );
+        }
+        assert_eq!(table(), before);
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Chain {
         if let Some(id) = &encryption.access_point {
             self.ok("access point", Some(share), format!("{id} has {} in it", share.path));
         }
-        self.looked_at(machine.user(), share, tried);
+        self.looked_at(machine, share, tried);
     }
 }
 

@@ -227,6 +227,29 @@ def many_mounts(stack):
     stack.callback(libc.umount2, b"/mnt/many", 2)  # MNT_DETACH takes all of them
 
 
+def mount_max(stack):
+    """The machine has as many mounts as fs.mount-max allows."""
+    before = open("/proc/sys/fs/mount-max").read()
+    stack.callback(write, "/proc/sys/fs/mount-max", before)
+    write("/proc/sys/fs/mount-max", "1\n")
+
+
+def module_forbidden(stack):
+    """As the hardening guides have it."""
+    sh("rmmod nfsv4")
+    os.makedirs("/etc/modprobe.d", exist_ok=True)
+    write("/etc/modprobe.d/rig-cis.conf", "# no network file systems\ninstall nfsv4 /bin/false\n")
+    stack.callback(sh, "modprobe nfsv4")
+    stack.callback(os.unlink, "/etc/modprobe.d/rig-cis.conf")
+
+
+def bridge_over(stack):
+    """As docker0, if it is given a network of the VPC."""
+    other_net(stack)
+    sh("ip link add br-rig type bridge; ip addr add 10.9.0.254/24 dev br-rig; ip link set br-rig up")
+    stack.callback(sh, "ip link del br-rig")
+
+
 def config_of_group(stack):
     os.chown(CONFIG, 0, 1001)
     os.chmod(CONFIG, 0o664)

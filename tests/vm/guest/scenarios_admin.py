@@ -399,3 +399,54 @@ def _():
             sh("umount /run/efs-agent/program; rmdir /run/efs-agent/program", check_=False)
             for folder in list(noexec)[:closed]:
                 sh(f"umount {folder}")
+
+
+@scenario("a start that was killed while it waits leaves no mount point for good, and status says that it was killed")
+def _():
+    agent("unmount")
+    for point in (POINT, "/mnt/elsewhere"):
+        sh(f"rmdir {point} 2>/dev/null; true")
+    shutil.rmtree("/run/efs-agent", ignore_errors=True)
+    dead = dict(endpoint=DEAD, head="deadline = \"20s\"")
+
+    def killed():
+        process = start()
+        until(lambda: os.path.exists(STATUS) and f'"pid": {process.pid},' in open(STATUS).read(), "no word of the run", 10)
+        expect(agent("status"), 1, r"the last session start began at \S+ and runs still \(process \d+\)")
+        # As long as it goes on, nobody takes its mount point away.
+        expect(agent("unmount"), 0)
+        check(os.path.isdir(POINT), "the mount point of a run that goes on was removed")
+        process.kill()
+        process.communicate(timeout=10)
+        check(os.stat(POINT).st_mode & 0o7777 == 0o1777, "no mount point is left: the test is in vain")
+        expect(agent("status"), 1, rf"began at \S+ and did not end: it was killed; .*it made {POINT} and left it there")
+
+    config(**dead)
+    killed()
+    expect(agent("unmount"), 0, f"{POINT}: removed: a run that was killed had made it")
+    check(not os.path.exists(POINT), "it is still there")
+    expect(agent("status"), 1, "it was killed")
+    # A start that gives up does it too, and then is the last.
+    killed()
+    expect(agent("--once"), 75)
+    check(not os.path.exists(POINT), "it is still there")
+    check("it was killed" not in agent("status").out, "an older run is called the last")
+    # One that succeeds has the mount point for its own.
+    killed()
+    config()
+    expect(agent(), 0)
+    expect(agent("unmount"), 0, "unmounted ")
+    check(not os.path.exists(POINT), "it is still there")
+    # And where the config has another one since.
+    config(**dead)
+    killed()
+    config(mount_point='"/mnt/elsewhere"')
+    expect(agent("unmount"), 0, f"{POINT}: removed")
+    check(not os.path.exists(POINT), "it is still there")
+    # What somebody has put into it stays.
+    config(**dead)
+    killed()
+    write(f"{POINT}/work", "x")
+    expect(agent("unmount"), 0)
+    check(os.path.exists(f"{POINT}/work"), "it was removed")
+    shutil.rmtree(POINT)

@@ -758,3 +758,20 @@ def _():
             check(mounted("/mnt/plain"), mounts())
             expect_tunnelled()
             sh(f"umount /mnt/plain {POINT}")
+
+
+@scenario("tunnel: a loopback that is blocked or down on this machine is not told as the server's fault")
+def _():
+    tls.set_up()
+    table = "nft 'add table inet own; add chain inet own out { type filter hook output priority 0; }; add rule inet own out "
+    with Stunnel(), share(head='deadline = "12s"\nattempt_timeout = "4s"'):
+        expect(agent(), 0)
+        expect(agent("unmount"), 0)
+        sh(table + "oifname lo tcp dport < 1024 drop'")
+        try:
+            expect(agent("--once"), 75, r"this machine blocks connections to its own port \d+ of 127\.0\.0\.1, by which the kernel comes to the tunnel",
+                   "to mend it: let its firewall accept all that comes in on lo")
+        finally:
+            sh("nft delete table inet own")
+        expect(agent("--once"), 0)
+        expect(agent("unmount"), 0)

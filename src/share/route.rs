@@ -1,0 +1,52 @@
+//! Which way this machine takes to a server: the kernel is asked, and nothing is sent. Explains nothing.
+
+use crate::sys;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// Where a way begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The address of this machine.
+    pub from: IpAddr,
+    /// The interface that has it.
+    pub on: Option<String>,
+    /// Whether that is a bridge of this machine, as containers and virtual machines have it.
+    pub is_bridge: bool,
+}
+
+/// The way to `to`, if there is one; `root` is `/` outside of tests.
+pub fn to(root: &Path, to: SocketAddr) -> Option<Route> {
+    let from = sys::connect_udp(to).ok()?.local_addr().ok()?.ip();
+    let on = interface(from);
+    let bridge = |name: &String| root.join("sys/class/net").join(name).join("bridge").exists();
+    let is_bridge = on.as_ref().is_some_and(bridge);
+    Some(Route { from, on, is_bridge })
+}
+
+/// The name of the interface that has the address `of`.
+fn interface(of: IpAddr) -> Option<String> {
+    let mut all = nix::ifaddrs::getifaddrs().ok()?;
+    let has = |address: &nix::sys::socket::SockaddrStorage| match of {
+        IpAddr::V4(v4) => address.as_sockaddr_in().is_some_and(|a| a.ip() == v4),
+        IpAddr::V6(v6) => address.as_sockaddr_in6().is_some_and(|a| a.ip() == v6),
+    };
+    let entry = all.find(|entry| entry.address.as_ref().is_some_and(has))?;
+    Some(entry.interface_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_this_machine_is_the_loopback_and_a_bridge_is_known_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = || to(dir.path(), "127.0.0.1:2049".parse().unwrap()).unwrap();
+        let from = "127.0.0.1".parse().unwrap();
+        let on = Some("lo".to_owned());
+        assert_eq!(here(), Route { from, on, is_bridge: false });
+        std::fs::create_dir_all(dir.path().join("sys/class/net/lo/bridge")).unwrap();
+        assert!(here().is_bridge);
+    }
+}
