@@ -775,3 +775,11 @@ def _():
             sh("nft delete table inet own")
         expect(agent("--once"), 0)
         expect(agent("unmount"), 0)
+        sh("ip link set lo down")
+        try:
+            expect(agent("--once"), 75, "the loopback interface lo is down, by which the kernel comes to the tunnel")
+            expect(agent("check"), 1, r"(?m)^FAULT .*the loopback interface lo is down")
+        finally:
+            sh("ip link set lo up")
+        expect(agent("--once"), 0)
+        expect(agent("unmount"), 0)
