@@ -409,8 +409,9 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
     let mut addresses = Vec::new();
     for value in table.strings("addresses")? {
         let address = value.parse(|text| {
-            let address = IpAddr::from_str(text);
-            address.map_err(|_| "is no IP address: allowed is one like \"10.0.1.12\"".into())
+            address_from(text).ok_or_else(|| {
+                "is no IP address of a server: allowed is one like \"10.0.1.12\"".to_owned()
+            })
         })?;
         if addresses.len() == MOST_ADDRESSES {
             return value.parse(|_| Err(format!("is one too many: allowed are {MOST_ADDRESSES}")));
@@ -557,9 +558,15 @@ fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn endpoint_from(text: &str) -> Result<Endpoint, String> {
+/// An address that a server can have, as people write it: IPv6 in brackets too, and IPv4 inside of IPv6.
+fn address_from(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = IpAddr::from_str(bare) {
+    let address = IpAddr::from_str(bare).ok()?.to_canonical();
+    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+}
+
+fn endpoint_from(text: &str) -> Result<Endpoint, String> {
+    if let Some(address) = address_from(text) {
         return Ok(Endpoint::Address(address));
     }
     let lower = text.to_ascii_lowercase();
@@ -608,6 +615,22 @@ fn not_an_endpoint(text: &str) -> String {
     }
     if let Some(told) = pasted::in_endpoint(text) {
         return told;
+    }
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
+        let code = u32::from(odd);
+        let hint = match odd {
+            '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => {
+                "it looks like a hyphen: write a plain \"-\"".to_owned()
+            }
+            odd if odd.is_alphabetic() => "write the name in its ASCII form (xn--…)".to_owned(),
+            _ => "take it out: it may have come with pasting".to_owned(),
+        };
+        let shown = if odd.is_alphabetic() {
+            format!("\"{odd}\" (U+{code:04X})")
+        } else {
+            format!("the character U+{code:04X}")
+        };
+        return format!("has {shown} in it, which is none of a DNS name; {hint}");
     }
     let why = if text.is_empty() {
         ": it is empty"
@@ -848,7 +871,7 @@ mod tests {
             ),
             (
                 share("addresses = [\"10.0.0\"]"),
-                "3:14: addresses \"10.0.0\" is no IP address: allowed is one like \"10.0.1.12\"",
+                "3:14: addresses \"10.0.0\" is no IP address of a server: allowed is one like \"10.0.1.12\"",
             ),
             ("deadline = \"0s\"".into(), "1:12: deadline \"0s\" cannot be: allowed is 1s to 10m"),
             (
@@ -950,12 +973,54 @@ mod tests {
             "/c.toml:2:12: endpoint \"fs-0123abcd\" is only the file system's id: write its DNS \
              name, \"fs-0123abcd.efs.<region>.amazonaws.com\""
         );
-        for bad in ["-a", "a..b", "1.2.3", &"a".repeat(64), "ü"] {
+        for bad in ["-a", "a..b", "1.2.3", &"a".repeat(64)] {
             assert!(
                 with(bad).unwrap_err().ends_with("is neither a DNS name nor an IP address"),
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn an_address_is_taken_in_every_spelling_and_only_one_that_a_server_can_have() {
+        for (text, address) in [
+            ("10.0.1.12", "10.0.1.12"),
+            ("FD00:0::1", "fd00::1"),
+            ("[fd00::1]", "fd00::1"),
+            ("::ffff:10.0.1.12", "10.0.1.12"),
+        ] {
+            let config = format!("endpoint = \"{text}\"\naddresses = [\"{text}\"]\n");
+            let share = test::share_of(&format!("[[share]]\n{config}"));
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(
+                (share.endpoint, share.addresses),
+                (Endpoint::Address(address), vec![address])
+            );
+        }
+        for text in
+            ["0.0.0.0", "::", "224.0.0.1", "10.0.0", "10.0.0.1/24", "fe80::1%eth0", "010.0.0.1"]
+        {
+            for key in [
+                format!("endpoint = \"{text}\""),
+                format!("endpoint = \"a\"\naddresses = [\"{text}\"]"),
+            ] {
+                assert!(
+                    Settings::parse(Path::new("c"), &format!("[[share]]\n{key}\n")).is_err(),
+                    "{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_character_that_no_name_has_is_told_by_its_number() {
+        let told = |text: &str| error(&format!("[[share]]\nendpoint = \"{text}\"\n"));
+        let hyphen = told("fs\u{2011}0123abcd.efs.eu-west-1.amazonaws.com");
+        assert!(hyphen.ends_with("has the character U+2011 in it, which is none of a DNS name; it looks like a hyphen: write a plain \"-\""), "{hyphen}");
+        let blank = told("fs-0123abcd.efs.eu-west-1.amazonaws.com\u{200b}");
+        assert!(blank.ends_with("U+200B in it, which is none of a DNS name; take it out: it may have come with pasting"), "{blank}");
+        let letter = told("dateien.mün.example");
+        assert!(letter.ends_with("has \"ü\" (U+00FC) in it, which is none of a DNS name; write the name in its ASCII form (xn--…)"), "{letter}");
     }
 
     #[test]

@@ -479,7 +479,7 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     }
 }
 
-/// A system file's text, whatever a byte of it in a comment may be.
+/// A system file's text, whatever a byte of it in a comment may be. Zeros, which a crash may leave, are blanks.
 fn read_lossy(path: &Path) -> Result<String, Errno> {
-    Ok(String::from_utf8_lossy(&crate::files::whole(path)?).into_owned())
+    Ok(String::from_utf8_lossy(&crate::files::whole(path)?).replace('\0', " "))
 }

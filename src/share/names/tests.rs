@@ -108,6 +108,8 @@ fn hosts_come_before_name_servers_and_both_files_are_read_anew_each_time() {
     assert_eq!(told(), outcome(GOOD, 1, 1));
     write("etc/hosts", &format!("fd00::9 {NAME}\n127.0.0.1 x {}.\n", NAME.to_uppercase()));
     assert_eq!(told(), outcome("127.0.0.1 fd00::9 by /etc/hosts", 0, 1));
+    write("etc/hosts", &format!("\0\0\0127.0.0.1 {NAME}\0\n"));
+    assert_eq!(told(), outcome("127.0.0.1 by /etc/hosts", 0, 1), "as a crash may leave it");
     write("etc/hosts", &format!("0.0.0.0 {NAME}\n"));
     let blocked = "/etc/hosts says 0.0.0.0, which cannot be a server's address";
     assert_eq!(told(), outcome(blocked, 0, 1));
