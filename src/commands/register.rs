@@ -395,12 +395,13 @@ fn names_us(root: &Path, program: &str) -> bool {
     read.is_ok() && text.windows(name.len()).any(|word| word == name)
 }
 
-/// How the folder of config.json is made, where AppStream is there and that folder alone is missing.
+/// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
 fn folder_to_make(root: &Path, file: &Path) -> Option<String> {
-    let folder = file.parent()?;
+    let folder = file.parent().filter(|_| file == Path::new(CONFIG_JSON))?;
     let above = folder.parent()?.strip_prefix("/").ok()?;
-    let is_missing = above != Path::new("") && root.join(above).is_dir();
-    is_missing.then(|| format!("make it (sudo mkdir -m 0755 {})", word(folder.display())))
+    root.join(above)
+        .is_dir()
+        .then(|| format!("make it (sudo mkdir -m 0755 {})", word(folder.display())))
 }
 
 /// The script that starts `program`: AppStream's documentation speaks of scripts alone.
