@@ -75,7 +75,9 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     match failure {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
-        Failure::Led(failure, origin) => led(failure, origin, share, kernel),
+        Failure::Led(failure, origin) => {
+            led(explain(failure, share, kernel), failure, origin, share)
+        }
         Failure::NoTunnel(why) => tunnel::not_started(why),
         Failure::Program { what, cure } => {
             let what = format!("the tunnel for encryption in transit is not started: {what}");
@@ -335,8 +337,8 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
 }
 
 /// What failed with an address, and where that came from: the address may be what is wrong.
-fn led(failure: &Failure, origin: &Origin, share: &Share, kernel: &str) -> Cause {
-    let Cause { class, sentence, cure } = explain(failure, share, kernel);
+fn led(of_it: Cause, failure: &Failure, origin: &Origin, share: &Share) -> Cause {
+    let Cause { class, sentence, cure } = of_it;
     let name = &share.endpoint;
     let sentence = match &origin.by {
         By::Listed(why) => {

@@ -1,6 +1,6 @@
 //! What it means that a server cannot be reached, to one who knows by which way this machine would go there.
 
-use super::{Cause, cause, explain};
+use super::{Cause, cause, explain, led};
 use crate::config::Share;
 use crate::share::Failure;
 use crate::share::reach::{Problem, ReachError};
@@ -16,6 +16,9 @@ pub fn explain_by(
     kernel: &str,
     route: &dyn Fn(SocketAddr) -> Option<Route>,
 ) -> Cause {
+    if let Failure::Led(failure, origin) = failure {
+        return led(explain_by(failure, share, kernel, route), failure, origin, share);
+    }
     let Some(ReachError::NoneAnswers { port, tried }) = failure.reach() else {
         return explain(failure, share, kernel);
     };
@@ -44,11 +47,7 @@ pub fn explain_by(
                 "{address} failed: a route to it starts from {from}{on}, but {what} ({errno:?})"
             );
             sentence = sentence.replacen(&told, &anew, 1);
-            // Where the address came from may matter more.
-            cure = match cure.split_once("; else ") {
-                Some((first, _)) => format!("{first}; else {look}"),
-                None => look.to_owned(),
-            };
+            cure = look.to_owned();
         }
     }
     cause(class, sentence, cure)
