@@ -451,7 +451,7 @@ mod tests {
             "is not possible: \"tls\", \"iam\" and \"accesspoint\" are options of amazon-efs-utils' mount helper: \
              write options = \"ro,soft\", encryption_in_transit = true, iam = true and access_point = \
              \"fsap-0123456789abcdef0\" as lines of the [[share]]; \"mountport\" is the port of NFS 3's mount \
-             service; NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
+             service, and NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
         );
     }
 
