@@ -178,9 +178,12 @@ pub fn in_endpoint(text: &str) -> Option<String> {
         return None;
     }
     let whole = match parted(text).as_slice() {
-        [one] => Whole { source: Some(source(one)?), ..Whole::default() },
-        many => taken_apart(many).or_else(|| in_many(text, many))?,
+        [one] => source(one).map(|found| Whole { source: Some(found), ..Whole::default() }),
+        many => taken_apart(many)
+            .filter(|whole| whole.source.is_some())
+            .or_else(|| beside(text).is_none().then(|| in_many(text, many))?),
     };
+    let whole = whole.or_else(|| Some(Whole { source: beside(text), ..Whole::default() }))?;
     whole.source.as_ref()?;
     let (lines, wrong) = whole.told();
     let is = match whole.what {
@@ -207,12 +210,37 @@ pub fn in_options(text: &str) -> Option<String> {
     let mut told = format!("it {}", whole.what);
     if lines != Lines::default() {
         told.push_str(&format!(": write {lines}"));
-        if whole.source.is_some() {
+        if !lines.is_one() {
             told.push_str(" as lines of the [[share]]");
         }
+    } else if wrong.is_empty() {
+        told.push_str(": leave `options` out, it says nothing that is not so anyway");
     }
     wrong.iter().for_each(|what| told.push_str(&format!("; {what}")));
     Some(told)
+}
+
+/// A file system's id or name with other things before it, as in `What=fs-…:/`, or in JSON.
+fn beside(text: &str) -> Option<Source> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let starts = text.match_indices("fs-").map(|(at, _)| at);
+    let starts =
+        starts.filter(|at| !text.get(..*at).is_some_and(|before| before.ends_with(inside)));
+    let mut places = starts.filter_map(|at| {
+        let rest = text.get(at..)?;
+        let end = |c: char| c.is_whitespace() || "\"'`,;()<>{}[]|".contains(c);
+        let found = of_handle(rest.split(end).next()?)?;
+        let of_efs = match &found.host {
+            Host::Id(..) => true,
+            Host::Whole(name) => name.contains(".efs.") || name.contains(".fsx."),
+            Host::Unknown => false,
+        };
+        // At its start there is nothing before it.
+        (of_efs && at > 0).then_some(found)
+    });
+    let mut found = places.next()?;
+    found.access_point = found.access_point.or_else(|| access_point_in(text).map(str::to_owned));
+    Some(found)
 }
 
 /// A file system somewhere in several words that are no command.
@@ -291,8 +319,18 @@ fn taken_apart(words: &[String]) -> Option<Whole> {
                 options: rest.to_vec(),
             })
         }
+        [target, kind, options]
+            if target.starts_with('/') && ["efs", "nfs", "nfs4"].contains(&kind.as_str()) =>
+        {
+            Some(Whole {
+                what: of_fstab,
+                target: Some(unescaped(target)),
+                options: vec![options.clone()],
+                ..Whole::default()
+            })
+        }
         [options] if numbers > 0 => Some(Whole {
-            what: "ends with the two numbers of a line of /etc/fstab",
+            what: "ends with what belongs to a line of /etc/fstab",
             options: vec![options.clone()],
             ..Whole::default()
         }),
@@ -330,10 +368,8 @@ fn of_command(words: &[String], whole: bool) -> Option<Whole> {
         }
     }
     let mut places = places.into_iter();
-    if whole {
-        found.source = places.next().and_then(|word| source(word));
-        found.target = places.next().cloned();
-    }
+    found.source = places.next().and_then(|word| source(word));
+    found.target = places.next().cloned();
     Some(found).filter(|found| found.source.is_some() || !found.options.is_empty())
 }
 
@@ -439,15 +475,26 @@ fn of_arn(rest: &str) -> Option<Source> {
         _ => return None,
     };
     let region = Some(region_from(region).ok()?);
-    let id = resource.split('/').find(|part| file_system_id(part));
+    let mut parts = resource.split([':', '/']);
+    let id = parts.find(|part| file_system_id(part));
+    // Whatever is behind it: another one's id, or a path that somebody has put there.
+    let behind = id.and_then(|id| resource.split_once(id)).map_or("", |(_, rest)| rest);
+    let path = behind.strip_prefix(':').map(of_handle_path).unwrap_or_default();
     let host = id.map_or(Host::Unknown, |id| Host::Id(id.to_owned(), service));
     let access_point = access_point_in(resource).map(str::to_owned);
     (id.is_some() || access_point.is_some()).then(|| Source {
         host,
+        path,
         access_point,
         region,
         ..Source::default()
     })
+}
+
+/// The path in what is behind a file system's id, without an access point.
+fn of_handle_path(rest: &str) -> String {
+    let path = rest.rsplit_once(':').filter(|(_, id)| access_point_id(id)).map_or(rest, |(p, _)| p);
+    path.to_owned()
 }
 
 /// What is behind `://`: a server and a path, or a page of AWS's console.
