@@ -46,6 +46,10 @@ impl Lines {
         others.0.into_iter().for_each(|(key, value)| self.put(key, value));
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(held, _)| *held == key)
+    }
+
     pub fn is_one(&self) -> bool {
         self.0.len() == 1
     }
@@ -183,9 +187,18 @@ pub fn in_endpoint(text: &str) -> Option<String> {
             .filter(|whole| whole.source.is_some())
             .or_else(|| beside(text).is_none().then(|| in_many(text, many))?),
     };
-    let whole = whole.or_else(|| Some(Whole { source: beside(text), ..Whole::default() }))?;
-    whole.source.as_ref()?;
-    let (lines, wrong) = whole.told();
+    let whole = match whole.filter(|whole| whole.source.is_some()) {
+        Some(whole) => whole,
+        None => {
+            let found = beside(text).or_else(|| access_point_in(text).map(|_| Source::default()));
+            Whole { source: Some(found?), ..Whole::default() }
+        }
+    };
+    let (mut lines, wrong) = whole.told();
+    // Wherever it stands: without it, the whole file system would be mounted.
+    if let Some(id) = access_point_in(text).filter(|_| !lines.has("access_point")) {
+        lines.put("access_point", quoted(id));
+    }
     let is = match whole.what {
         "" => "has more in it than a name",
         what => what,
@@ -258,9 +271,10 @@ fn in_many(text: &str, words: &[String]) -> Option<Whole> {
 
 /// An access point's id, if there is one in a text that is more than that.
 pub fn access_point_in(text: &str) -> Option<&str> {
-    let at = text.find("fsap-")?;
-    let id = text.get(at..)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()?;
-    Some(id).filter(|id| access_point_id(id))
+    let mut found = text.match_indices("fsap-").filter_map(|(at, _)| {
+        text.get(at..)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()
+    });
+    found.find(|id| access_point_id(id))
 }
 
 fn quoted(text: &str) -> String {
@@ -517,4 +531,72 @@ fn of_url(rest: &str) -> Option<Source> {
     // A user and a password are none of ours.
     let behind = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
     of_handle(rest.get(behind..)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::MountOptions;
+
+    #[test]
+    fn whatever_is_pasted_no_access_point_is_lost_and_nothing_panics() {
+        const ACCESS_POINT: &str = "fsap-0123456789abcdef0";
+        let pieces = [
+            "fs-0123abcd",
+            "fs-0123abcd.efs.eu-west-1.amazonaws.com",
+            ACCESS_POINT,
+            ":",
+            "::",
+            "/",
+            " ",
+            "\t",
+            "arn:aws:elasticfilesystem:eu-west-1:111122223333:file-system/",
+            "://",
+            "\\\\",
+            "[",
+            "]",
+            "-o",
+            " -o ",
+            "mount ",
+            "sudo mount -t efs ",
+            " efs ",
+            " 0 0",
+            ",",
+            "\"",
+            "'",
+            "tls",
+            "accesspoint=",
+            "é",
+            "@",
+            "\u{300}",
+            "https://eu-west-1.console.aws.amazon.com/efs/",
+            "/mnt/a",
+            "nas",
+            "2049",
+            "ro,",
+            "context=\"a:b:c,d\"",
+            "=",
+            "{",
+        ];
+        let (mut state, mut told_of) = (0x9e37_79b9_u64, 0);
+        let mut below = |most: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % most
+        };
+        for _ in 0..8_000 {
+            let text: String = (0..=below(7)).map(|_| pieces[below(pieces.len())]).collect();
+            let there = access_point_in(&text).is_some();
+            let told = in_endpoint(&text).unwrap_or_default();
+            assert!(told.contains("write endpoint = ") || told.is_empty(), "{text}: {told}");
+            assert!(told.contains("access_point = ") || !there, "{text}: {told}");
+            assert!(!told.contains(misleads), "{text}: {told}");
+            told_of += usize::from(there);
+            if let Err(told) = MountOptions::over_defaults(&text) {
+                assert!(!told.contains(misleads), "{text}: {told}");
+            }
+        }
+        assert!(told_of > 500, "{told_of}");
+    }
 }
