@@ -1048,6 +1048,15 @@ mod tests {
                 format!("{AP}:/x"),
                 "endpoint = \"fs-….efs.<region>.A\", path = \"/x\", encryption_in_transit = true and access_point = \"AP\"".into(),
             ),
+            (format!("What={ID}:/x"), format!("{unknown} and path = \"/x\"")),
+            (format!("volumeHandle: {ID}::{AP}"), format!("{unknown}, {ap}")),
+            (
+                format!("{{\"FileSystemId\": \"{ID}\", \"AccessPointId\": \"{AP}\"}}"),
+                format!("{unknown}, {ap}"),
+            ),
+            (format!("DNS name: {name}"), whole.to_owned()),
+            (format!("-t efs -o tls {ID}:/ /mnt/a"), format!("{unknown}, mount_point = \"/mnt/a\" and encryption_in_transit = true")),
+            (format!("{arn}:file-system/{ID}:/x:{AP}"), format!("{whole}, path = \"/x\", {ap}")),
             (format!("{ID}:/a b/C"), format!("{unknown} and path = \"/a b/C\"")),
             (
                 format!("{ID}:/a /mnt/b"),

@@ -451,7 +451,7 @@ mod tests {
             "is not possible: \"tls\", \"iam\" and \"accesspoint\" are options of amazon-efs-utils' mount helper: \
              write options = \"ro,soft\", encryption_in_transit = true, iam = true and access_point = \
              \"fsap-0123456789abcdef0\" as lines of the [[share]]; \"mountport\" is the port of NFS 3's mount \
-             service; NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
+             service, and NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
         );
     }
 
@@ -547,12 +547,23 @@ mod tests {
             ),
             (
                 "_netdev,soft 0 0",
-                "it ends with the two numbers of a line of /etc/fstab: write options = \"soft\"",
+                "it ends with what belongs to a line of /etc/fstab: write options = \"soft\"",
             ),
             (
                 "-o tls,iam,hrad fs-0123abcd:/",
-                "it begins with what belongs to the command mount(8): write encryption_in_transit = true and iam = \
-                 true; unknown option \"hrad\"; did you mean \"hard\"?",
+                "it begins with what belongs to the command mount(8): write endpoint = \
+                 \"fs-0123abcd.efs.<region>.amazonaws.com\", encryption_in_transit = true and iam = true as lines of \
+                 the [[share]]; unknown option \"hrad\"; did you mean \"hard\"?",
+            ),
+            (
+                "defaults,_netdev 0 0",
+                "it ends with what belongs to a line of /etc/fstab: leave `options` out, it says nothing that is not \
+                 so anyway",
+            ),
+            (
+                "/mnt/a efs _netdev,ro 0 0",
+                "it is a line of /etc/fstab: write mount_point = \"/mnt/a\" and options = \"ro\" as lines of the \
+                 [[share]]",
             ),
             (
                 "fs-0123abcd:/a /mnt/a efs _netdev,nofail,tls,ro 0 0",

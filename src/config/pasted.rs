@@ -46,6 +46,10 @@ impl Lines {
         others.0.into_iter().for_each(|(key, value)| self.put(key, value));
     }
 
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(held, _)| *held == key)
+    }
+
     pub fn is_one(&self) -> bool {
         self.0.len() == 1
     }
@@ -178,11 +182,23 @@ pub fn in_endpoint(text: &str) -> Option<String> {
         return None;
     }
     let whole = match parted(text).as_slice() {
-        [one] => Whole { source: Some(source(one)?), ..Whole::default() },
-        many => taken_apart(many).or_else(|| in_many(text, many))?,
+        [one] => source(one).map(|found| Whole { source: Some(found), ..Whole::default() }),
+        many => taken_apart(many)
+            .filter(|whole| whole.source.is_some())
+            .or_else(|| beside(text).is_none().then(|| in_many(text, many))?),
     };
-    whole.source.as_ref()?;
-    let (lines, wrong) = whole.told();
+    let whole = match whole.filter(|whole| whole.source.is_some()) {
+        Some(whole) => whole,
+        None => {
+            let found = beside(text).or_else(|| access_point_in(text).map(|_| Source::default()));
+            Whole { source: Some(found?), ..Whole::default() }
+        }
+    };
+    let (mut lines, wrong) = whole.told();
+    // Wherever it stands: without it, the whole file system would be mounted.
+    if let Some(id) = access_point_in(text).filter(|_| !lines.has("access_point")) {
+        lines.put("access_point", quoted(id));
+    }
     let is = match whole.what {
         "" => "has more in it than a name",
         what => what,
@@ -207,12 +223,37 @@ pub fn in_options(text: &str) -> Option<String> {
     let mut told = format!("it {}", whole.what);
     if lines != Lines::default() {
         told.push_str(&format!(": write {lines}"));
-        if whole.source.is_some() {
+        if !lines.is_one() {
             told.push_str(" as lines of the [[share]]");
         }
+    } else if wrong.is_empty() {
+        told.push_str(": leave `options` out, it says nothing that is not so anyway");
     }
     wrong.iter().for_each(|what| told.push_str(&format!("; {what}")));
     Some(told)
+}
+
+/// A file system's id or name with other things before it, as in `What=fs-…:/`, or in JSON.
+fn beside(text: &str) -> Option<Source> {
+    let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let starts = text.match_indices("fs-").map(|(at, _)| at);
+    let starts =
+        starts.filter(|at| !text.get(..*at).is_some_and(|before| before.ends_with(inside)));
+    let mut places = starts.filter_map(|at| {
+        let rest = text.get(at..)?;
+        let end = |c: char| c.is_whitespace() || "\"'`,;()<>{}[]|".contains(c);
+        let found = of_handle(rest.split(end).next()?)?;
+        let of_efs = match &found.host {
+            Host::Id(..) => true,
+            Host::Whole(name) => name.contains(".efs.") || name.contains(".fsx."),
+            Host::Unknown => false,
+        };
+        // At its start there is nothing before it.
+        (of_efs && at > 0).then_some(found)
+    });
+    let mut found = places.next()?;
+    found.access_point = found.access_point.or_else(|| access_point_in(text).map(str::to_owned));
+    Some(found)
 }
 
 /// A file system somewhere in several words that are no command.
@@ -230,9 +271,10 @@ fn in_many(text: &str, words: &[String]) -> Option<Whole> {
 
 /// An access point's id, if there is one in a text that is more than that.
 pub fn access_point_in(text: &str) -> Option<&str> {
-    let at = text.find("fsap-")?;
-    let id = text.get(at..)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()?;
-    Some(id).filter(|id| access_point_id(id))
+    let mut found = text.match_indices("fsap-").filter_map(|(at, _)| {
+        text.get(at..)?.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next()
+    });
+    found.find(|id| access_point_id(id))
 }
 
 fn quoted(text: &str) -> String {
@@ -291,8 +333,18 @@ fn taken_apart(words: &[String]) -> Option<Whole> {
                 options: rest.to_vec(),
             })
         }
+        [target, kind, options]
+            if target.starts_with('/') && ["efs", "nfs", "nfs4"].contains(&kind.as_str()) =>
+        {
+            Some(Whole {
+                what: of_fstab,
+                target: Some(unescaped(target)),
+                options: vec![options.clone()],
+                ..Whole::default()
+            })
+        }
         [options] if numbers > 0 => Some(Whole {
-            what: "ends with the two numbers of a line of /etc/fstab",
+            what: "ends with what belongs to a line of /etc/fstab",
             options: vec![options.clone()],
             ..Whole::default()
         }),
@@ -330,10 +382,8 @@ fn of_command(words: &[String], whole: bool) -> Option<Whole> {
         }
     }
     let mut places = places.into_iter();
-    if whole {
-        found.source = places.next().and_then(|word| source(word));
-        found.target = places.next().cloned();
-    }
+    found.source = places.next().and_then(|word| source(word));
+    found.target = places.next().cloned();
     Some(found).filter(|found| found.source.is_some() || !found.options.is_empty())
 }
 
@@ -439,15 +489,26 @@ fn of_arn(rest: &str) -> Option<Source> {
         _ => return None,
     };
     let region = Some(region_from(region).ok()?);
-    let id = resource.split('/').find(|part| file_system_id(part));
+    let mut parts = resource.split([':', '/']);
+    let id = parts.find(|part| file_system_id(part));
+    // Whatever is behind it: another one's id, or a path that somebody has put there.
+    let behind = id.and_then(|id| resource.split_once(id)).map_or("", |(_, rest)| rest);
+    let path = behind.strip_prefix(':').map(of_handle_path).unwrap_or_default();
     let host = id.map_or(Host::Unknown, |id| Host::Id(id.to_owned(), service));
     let access_point = access_point_in(resource).map(str::to_owned);
     (id.is_some() || access_point.is_some()).then(|| Source {
         host,
+        path,
         access_point,
         region,
         ..Source::default()
     })
+}
+
+/// The path in what is behind a file system's id, without an access point.
+fn of_handle_path(rest: &str) -> String {
+    let path = rest.rsplit_once(':').filter(|(_, id)| access_point_id(id)).map_or(rest, |(p, _)| p);
+    path.to_owned()
 }
 
 /// What is behind `://`: a server and a path, or a page of AWS's console.
@@ -470,4 +531,72 @@ fn of_url(rest: &str) -> Option<Source> {
     // A user and a password are none of ours.
     let behind = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
     of_handle(rest.get(behind..)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::options::MountOptions;
+
+    #[test]
+    fn whatever_is_pasted_no_access_point_is_lost_and_nothing_panics() {
+        const ACCESS_POINT: &str = "fsap-0123456789abcdef0";
+        let pieces = [
+            "fs-0123abcd",
+            "fs-0123abcd.efs.eu-west-1.amazonaws.com",
+            ACCESS_POINT,
+            ":",
+            "::",
+            "/",
+            " ",
+            "\t",
+            "arn:aws:elasticfilesystem:eu-west-1:111122223333:file-system/",
+            "://",
+            "\\\\",
+            "[",
+            "]",
+            "-o",
+            " -o ",
+            "mount ",
+            "sudo mount -t efs ",
+            " efs ",
+            " 0 0",
+            ",",
+            "\"",
+            "'",
+            "tls",
+            "accesspoint=",
+            "é",
+            "@",
+            "\u{300}",
+            "https://eu-west-1.console.aws.amazon.com/efs/",
+            "/mnt/a",
+            "nas",
+            "2049",
+            "ro,",
+            "context=\"a:b:c,d\"",
+            "=",
+            "{",
+        ];
+        let (mut state, mut told_of) = (0x9e37_79b9_u64, 0);
+        let mut below = |most: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize % most
+        };
+        for _ in 0..8_000 {
+            let text: String = (0..=below(7)).map(|_| pieces[below(pieces.len())]).collect();
+            let there = access_point_in(&text).is_some();
+            let told = in_endpoint(&text).unwrap_or_default();
+            assert!(told.contains("write endpoint = ") || told.is_empty(), "{text}: {told}");
+            assert!(told.contains("access_point = ") || !there, "{text}: {told}");
+            assert!(!told.contains(misleads), "{text}: {told}");
+            told_of += usize::from(there);
+            if let Err(told) = MountOptions::over_defaults(&text) {
+                assert!(!told.contains(misleads), "{text}: {told}");
+            }
+        }
+        assert!(told_of > 500, "{told_of}");
+    }
 }

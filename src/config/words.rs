@@ -172,10 +172,13 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         &["clientaddr"],
         "is where a server of NFS 4.0 calls back to, and the kernel finds that by itself: take it out",
     ),
-    (&["mountport"], "is the port of NFS 3's mount service; NFS 4 has no such port: leave it out"),
+    (
+        &["mountport"],
+        "is the port of NFS 3's mount service, and NFS 4 has no such port: leave it out",
+    ),
     (
         &["mountaddr", "mounthost", "mountproto", "mountprog", "mountvers"],
-        "is about NFS 3's mount service; NFS 4 has no such service: leave it out",
+        "is about NFS 3's mount service, and NFS 4 has no such service: leave it out",
     ),
     (
         &["v2", "v3"],

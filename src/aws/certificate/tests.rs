@@ -80,6 +80,7 @@ fn certificates_are_byte_for_byte_those_of_efs_utils() {
     let mut checked = 0;
     for file in files {
         let path = file.unwrap().path();
+        // Other facts lie beside them.
         if path.extension().is_none_or(|end| end != "json") {
             continue;
         }
