@@ -35,8 +35,8 @@ help:
 	@echo 'make lint     rustfmt, clippy, shellcheck, cargo-deny; the SBOM beside the RPM (its tools take minutes to build)'
 	@echo 'make clean    removes target/ (not the VM images in ~/.cache/efs-agent-vm)'
 
-# musl where rustup has the target and there is a musl-gcc for the cryptography in C (without the table that
-# finds unwinding data: a panic aborts, so nothing unwinds; with packed relocations, 150 KB less to read at each
+# musl where rustup has the target and there is a musl-gcc for the cryptography in C (without
+# unwinding data: a panic aborts, so nothing unwinds; with packed relocations, 150 KB less to read at each
 # start, unless the musl of an older Rust than 1.93 cannot apply them); else static glibc, which is right too since no
 # name service of libc is used.
 build:
@@ -44,7 +44,7 @@ build:
 	@command -v musl-gcc >/dev/null || ! command -v apt-get >/dev/null || packaging/debian.sh build gcc musl-tools
 	@if { rustup target add $(MUSL) >/dev/null 2>&1 || [ -d "$$(rustc --print sysroot)/lib/rustlib/$(MUSL)" ]; } \
 	  && command -v musl-gcc >/dev/null; then \
-	  musl() { RUSTFLAGS="-C link-arg=-Wl,--no-eh-frame-hdr$$1" cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; }; \
+	  musl() { RUSTFLAGS="-C link-arg=-Wl,--no-eh-frame-hdr,-T,$(CURDIR)/packaging/no-unwind.ld$$1" cargo build --locked --release --target $(MUSL) && cp target/$(MUSL)/release/efs-agent $(BIN).new; }; \
 	  musl ' -C link-arg=-Wl,-z,pack-relative-relocs' && { $(BIN).new --version >/dev/null 2>&1 || musl ''; }; \
 	else \
 	  echo 'build: the target $(MUSL) or musl-gcc cannot be had: linking glibc statically instead'; \
