@@ -1,8 +1,10 @@
 //! A session start: every share of the config from its name to its mount,
 //! inside one deadline. Read [`run`] for the frame, [`bring_up`] for the way
-//! of one share, [`attempt`] for one try; [`encrypted`] for those that go through a tunnel.
+//! of one share, [`attempt`] for one try; [`encrypted`] for those that go through a tunnel, and [`search`] for where the
+//! server is.
 
 mod encrypted;
+mod search;
 
 pub(super) use encrypted::unguarded;
 
@@ -12,20 +14,18 @@ use crate::cli::{SessionArgs, VERSION};
 use crate::config::{Endpoint, Level, Share, advice};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
-use crate::retry::{Backoff, Clock, Deadline, Span, Stopped, seconds};
+use crate::retry::{Backoff, Clock, Deadline, Span, seconds};
 use crate::share::causes::{Cause, explain_by, no_use};
 use crate::share::client::{Client, Identity};
 use crate::share::encrypted::Tunnels;
 use crate::share::holders::list;
 use crate::share::linux::{Linux, Namespace, may_mount, namespace};
-use crate::share::locate::{led, reach};
-use crate::share::names::{By, Found};
 use crate::share::{Answer, Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use search::Search;
 use std::mem::ManuallyDrop;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,10 +33,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// One attempt gives the name this long, and then the connection as long again.
 const LOCATE: Duration = Duration::from_secs(3);
-/// While an attempt is not due, the name and the port are looked at this long …
-const GLANCE: Duration = Duration::from_millis(120);
-/// … with about this much between two looks, so that what has come good is seen in 0.3 s.
-const BETWEEN: Duration = Duration::from_millis(40);
 /// How long the server of a share that is mounted already gets to answer one question.
 const ALIVE: Duration = Duration::from_millis(1500);
 /// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer
@@ -46,8 +42,6 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// And each server's mount(2) is cut off this much before the last one's: if one hangs in spite of an
 /// answer, another is waiting in the kernel when it is cut off, and comes first.
 const APART: Duration = Duration::from_millis(500);
-/// For this long an address that does not answer is not asked for anew.
-const KEPT: Duration = Duration::from_secs(2);
 /// A run that has waited this long is noted before it has ended: it may be killed.
 const SLOW: Duration = Duration::from_millis(500);
 /// Each server's shares have a thread of their own where there are several servers.
@@ -236,36 +230,6 @@ impl Pace {
     }
 }
 
-/// What is known of where a share's server is.
-#[derive(Default)]
-struct Search {
-    /// What its name has led to, and when that was found out.
-    known: Option<(Found, Duration)>,
-    /// Addresses that took a connection and did not mount: tried last from then on.
-    failed: Vec<IpAddr>,
-    /// The address that a look between two attempts found: no need to knock twice.
-    seen: Option<IpAddr>,
-}
-
-impl Search {
-    /// What is known, those that failed last.
-    fn found(&self) -> Option<Found> {
-        let (mut found, _) = self.known.clone()?;
-        let place = |a: &IpAddr| self.failed.iter().position(|f| f == a);
-        found.addresses.sort_by_key(|a| place(a).map_or(0, |n| n.saturating_add(1)));
-        Some(found)
-    }
-
-    /// Whether what is known need not be asked for anew.
-    fn is_fresh(&self, now: Duration) -> bool {
-        self.known.as_ref().is_some_and(|(_, at)| now.saturating_sub(*at) < KEPT)
-    }
-
-    fn completed(&self) -> Option<String> {
-        self.known.as_ref()?.0.completed().map(str::to_owned)
-    }
-}
-
 /// What all shares of a run have in common.
 pub(super) struct Run<'a, M> {
     pub(super) machine: &'a M,
@@ -353,6 +317,7 @@ impl<M: Machine> Run<'_, M> {
     ) -> Outcome {
         let started = self.clock.now();
         let mut attempts = 0;
+        search.begin(&share);
         if !share.options.ignored.is_empty() {
             let words = share.options.ignored.join(", ");
             self.log.debug(format_args!("{share}: {words}: mean nothing here, passed over"));
@@ -620,89 +585,6 @@ impl<M: Machine> Run<'_, M> {
         }
     }
 
-    /// The share's address that answers, found within `window` for the name and again for it;
-    /// of several, those that failed before come last, the latest at the end.
-    fn locate(
-        &self,
-        share: &Share,
-        window: Duration,
-        search: &mut Search,
-    ) -> Result<IpAddr, Failure> {
-        let now = self.clock.now();
-        let found = search.found().filter(|_| search.is_fresh(now));
-        let mut found = match found {
-            Some(found) => found,
-            None => {
-                let until = self.deadline.within(self.clock, window);
-                let found = self.machine.resolve(share, until).inspect_err(|_| search.known = None);
-                search.known = Some((found?, now));
-                search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
-            }
-        };
-        let reached = reach(self.machine, share, &mut found, window, self.deadline, self.clock);
-        let port = share.options.port;
-        let told = reached.as_ref().ok().map(|address| {
-            format!("{}: {address} ({}) answers on TCP {port}", share.endpoint, found.by)
-        });
-        let completed = found.completed().is_some();
-        search.known = search.known.take().map(|(_, at)| (found, at));
-        match told {
-            // Who meant another machine must be able to see it.
-            Some(text) if self.once || completed => self.log.info(text),
-            Some(text) => self.log.debug(text),
-            None => {}
-        }
-        reached
-    }
-
-    /// The failure, with where the address came from.
-    fn led(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
-        match &search.known {
-            Some((found, _)) => led(self.machine, share, failure, found, self.deadline, self.clock),
-            None => failure,
-        }
-    }
-
-    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that
-    /// did. A name is asked for anew in a pause only where that costs nobody anything: a fleet whose name fails would
-    /// ask its name server for it thirty times a second and machine.
-    fn pause(
-        &self,
-        share: &Share,
-        failure: &Failure,
-        search: &mut Search,
-        backoff: &mut Backoff,
-    ) -> Result<(), Stopped> {
-        let end = self.deadline.within(self.clock, backoff.pause());
-        let stamp = self.machine.names_stamp();
-        while !end.passed(self.clock) {
-            let step = BETWEEN.saturating_sub(backoff.jitter(BETWEEN.part(2)));
-            self.clock.wait(step.min(end.left(self.clock)))?;
-            if end.passed(self.clock) {
-                break;
-            }
-            if self.machine.names_stamp() != stamp {
-                search.known = None;
-                break;
-            }
-            if !failure.can_be_watched() {
-                continue;
-            }
-            let seen = match search.found() {
-                Some(found) => {
-                    let until = self.deadline.within(self.clock, GLANCE);
-                    self.machine.reach(share, &found.addresses, until)
-                }
-                None => self.locate(share, GLANCE, search),
-            };
-            if let Ok(address) = seen {
-                search.seen = Some(address);
-                break;
-            }
-        }
-        Ok(())
-    }
-
     fn settle(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
         if let Some(source) = mounted.led_to(share) {
             let (at, path) = (share.mount_point.display(), &share.path);
@@ -746,35 +628,6 @@ impl<M: Machine> Run<'_, M> {
         Ok(())
     }
 
-    /// Why the server may not be the one that the config means, so that its root had better stay as it is. A whole
-    /// name leads nowhere else, and a certificate tells.
-    fn doubt(&self, share: &Share, mounted: &Mounted) -> Option<String> {
-        let name = &share.endpoint;
-        let guess = |completed: &str| {
-            format!(
-                "a search domain made {completed} of {name}, which may be another machine ({})",
-                mounted.address
-            )
-        };
-        if share.encryption.is_some() || name.is_whole() {
-            return None;
-        }
-        if !mounted.already {
-            return mounted.completed.as_deref().map(guess);
-        }
-        // By which name it was mounted, nobody knows any more.
-        let found = self.machine.resolve(share, self.deadline.within(self.clock, ALIVE));
-        let found = found.unwrap_or_else(|_| Found::new(Vec::new(), By::Literal));
-        match found.completed() {
-            Some(completed) => Some(guess(completed)),
-            None => {
-                let from = |address: &IpAddr| address.to_string() == mounted.address;
-                (!found.addresses.iter().any(from))
-                    .then(|| format!("{name} does not lead to {}", mounted.address))
-            }
-        }
-    }
-
     fn explain(&self, failure: &Failure, share: &Share) -> Cause {
         explain_by(failure, share, &(self.kernel)(), &|to| self.machine.route(to))
     }
@@ -788,14 +641,14 @@ pub(super) mod tests {
     use crate::retry::test::VirtualClock;
     use crate::share::holders::Holder;
     use crate::share::mount_point::PointError;
-    use crate::share::names::{Answered, Found, NameError, Stamp};
+    use crate::share::names::{Answered, By, Found, NameError, Stamp};
     use crate::share::plan::MountCall;
     use crate::share::probe::Heard;
     use crate::share::reach::{Problem, ReachError};
     use crate::share::route::Route;
     use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
     use nix::errno::Errno;
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU16, Ordering};
     use std::sync::{Barrier, Mutex};
@@ -1387,6 +1240,15 @@ pub(super) mod tests {
         let (report, _) = start_on(&machine, &config, false);
         assert_eq!(report.code(), Code::OK);
         assert_eq!((machine.times("resolve").len(), machine.times("mount").len()), (1, 16));
+        // But not where they are found or tried by other means.
+        let others =
+            ["options = \"port=2050\"", "addresses = [\"10.0.0.8\"]", "options = \"proto=tcp\""];
+        for lines in others {
+            let config = format!("{ONE}{ONE}mount_point = \"/mnt/b\"\n{lines}\n");
+            let machine = FakeMachine::default();
+            start_on(&machine, &config, false);
+            assert_eq!(machine.times("resolve").len(), 2, "{lines}");
+        }
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! Where a share's server is: what a run remembers of that from one attempt and one share to the next, when it asks a
+//! name server, and when it only knocks. Which addresses are tried in what order is `share::locate`'s; mounting is the
+//! parent's.
+
+use super::{ALIVE, Run};
+use crate::config::Share;
+use crate::retry::{Backoff, Span, Stopped};
+use crate::share::locate::{led, reach};
+use crate::share::names::{By, Found};
+use crate::share::{Failure, Machine, Mounted};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// While an attempt is not due, a port is looked at this long …
+const GLANCE: Duration = Duration::from_millis(120);
+/// … with about this much between two looks, so that what has come good is seen in 0.3 s.
+const BETWEEN: Duration = Duration::from_millis(40);
+/// For this long an address that does not answer is not asked for anew.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// By what a share's address is found and tried, its name apart: to another share, the same address may be of no use.
+type Means = (u16, Option<String>, Vec<IpAddr>, Option<bool>);
+
+/// What is known of where a share's server is.
+#[derive(Default)]
+pub(super) struct Search {
+    /// Whose it is.
+    means: Means,
+    /// What its name has led to, and when that was found out.
+    known: Option<(Found, Duration)>,
+    /// Addresses that took a connection and did not mount: tried last from then on.
+    pub(super) failed: Vec<IpAddr>,
+    /// The address that a look between two attempts found: no need to knock twice.
+    pub(super) seen: Option<IpAddr>,
+}
+
+impl Search {
+    /// Forgets what was found by other means than this share has.
+    pub(super) fn begin(&mut self, share: &Share) {
+        let discover = share.encryption.as_ref().map(|encryption| encryption.discover);
+        let proto = share.options.value("proto").map(str::to_owned);
+        let means = (share.options.port, proto, share.addresses.clone(), discover);
+        if self.means != means {
+            *self = Self { means, ..Self::default() };
+        }
+    }
+
+    /// What is known, those that failed last.
+    fn found(&self) -> Option<Found> {
+        let (mut found, _) = self.known.clone()?;
+        let place = |a: &IpAddr| self.failed.iter().position(|f| f == a);
+        found.addresses.sort_by_key(|a| place(a).map_or(0, |n| n.saturating_add(1)));
+        Some(found)
+    }
+
+    /// Whether what is known need not be asked for anew.
+    fn is_fresh(&self, now: Duration) -> bool {
+        self.known.as_ref().is_some_and(|(_, at)| now.saturating_sub(*at) < KEPT)
+    }
+
+    pub(super) fn completed(&self) -> Option<String> {
+        self.known.as_ref()?.0.completed().map(str::to_owned)
+    }
+}
+
+impl<M: Machine> Run<'_, M> {
+    /// The share's address that answers, found within `window` for the name and again for it;
+    /// of several, those that failed before come last, the latest at the end.
+    pub(super) fn locate(
+        &self,
+        share: &Share,
+        window: Duration,
+        search: &mut Search,
+    ) -> Result<IpAddr, Failure> {
+        let now = self.clock.now();
+        let found = search.found().filter(|_| search.is_fresh(now));
+        let mut found = match found {
+            Some(found) => found,
+            None => {
+                let until = self.deadline.within(self.clock, window);
+                let found = self.machine.resolve(share, until).inspect_err(|_| search.known = None);
+                search.known = Some((found?, now));
+                search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
+            }
+        };
+        let reached = reach(self.machine, share, &mut found, window, self.deadline, self.clock);
+        let port = share.options.port;
+        let told = reached.as_ref().ok().map(|address| {
+            format!("{}: {address} ({}) answers on TCP {port}", share.endpoint, found.by)
+        });
+        let completed = found.completed().is_some();
+        search.known = search.known.take().map(|(_, at)| (found, at));
+        match told {
+            // Who meant another machine must be able to see it.
+            Some(text) if self.once || completed => self.log.info(text),
+            Some(text) => self.log.debug(text),
+            None => {}
+        }
+        reached
+    }
+
+    /// The failure, with where the address came from.
+    pub(super) fn led(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
+        match &search.known {
+            Some((found, _)) => led(self.machine, share, failure, found, self.deadline, self.clock),
+            None => failure,
+        }
+    }
+
+    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that
+    /// did. A name is asked for anew in a pause only where that costs nobody anything: a fleet whose name fails would
+    /// ask its name server for it thirty times a second and machine.
+    pub(super) fn pause(
+        &self,
+        share: &Share,
+        failure: &Failure,
+        search: &mut Search,
+        backoff: &mut Backoff,
+    ) -> Result<(), Stopped> {
+        let end = self.deadline.within(self.clock, backoff.pause());
+        let stamp = self.machine.names_stamp();
+        while !end.passed(self.clock) {
+            let step = BETWEEN.saturating_sub(backoff.jitter(BETWEEN.part(2)));
+            self.clock.wait(step.min(end.left(self.clock)))?;
+            if end.passed(self.clock) {
+                break;
+            }
+            if self.machine.names_stamp() != stamp {
+                search.known = None;
+                break;
+            }
+            if !failure.can_be_watched() {
+                continue;
+            }
+            let seen = match search.found() {
+                Some(found) => {
+                    let until = self.deadline.within(self.clock, GLANCE);
+                    self.machine.reach(share, &found.addresses, until)
+                }
+                None => self.locate(share, GLANCE, search),
+            };
+            if let Ok(address) = seen {
+                search.seen = Some(address);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the server may not be the one that the config means, so that its root had better stay as it is. A whole
+    /// name leads nowhere else, and a certificate tells.
+    pub(super) fn doubt(&self, share: &Share, mounted: &Mounted) -> Option<String> {
+        let name = &share.endpoint;
+        let guess = |completed: &str| {
+            format!(
+                "a search domain made {completed} of {name}, which may be another machine ({})",
+                mounted.address
+            )
+        };
+        if share.encryption.is_some() || name.is_whole() {
+            return None;
+        }
+        if !mounted.already {
+            return mounted.completed.as_deref().map(guess);
+        }
+        // By which name it was mounted, nobody knows any more.
+        let found = self.machine.resolve(share, self.deadline.within(self.clock, ALIVE));
+        let found = found.unwrap_or_else(|_| Found::new(Vec::new(), By::Literal));
+        match found.completed() {
+            Some(completed) => Some(guess(completed)),
+            None => {
+                let from = |address: &IpAddr| address.to_string() == mounted.address;
+                (!found.addresses.iter().any(from))
+                    .then(|| format!("{name} does not lead to {}", mounted.address))
+            }
+        }
+    }
+}
