@@ -14,14 +14,14 @@ use crate::report::{Code, Outcome, Report};
 use crate::share::client::{Identity, SetBy};
 use crate::share::linux::{Namespace, namespace};
 use crate::share::remembered::{Remembered, STATUS, contents, is_of, member, objects};
-use crate::share::unfinished::{self, Unfinished};
+use crate::share::unfinished::{self, MadePoint, Unfinished};
 use crate::share::{Mounted, remembered, table};
 use crate::sys;
 use nix::errno::Errno;
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// So many mounts of earlier runs are kept in mind.
@@ -70,14 +70,15 @@ struct Past<'b> {
     /// What they have mounted, and this run has not found: the text of each.
     earlier: Vec<String>,
     /// The mount points that runs have made which were killed.
-    orphans: Vec<PathBuf>,
+    orphans: Vec<MadePoint>,
     unfinished: Vec<Unfinished>,
 }
 
 impl<'b> Past<'b> {
     fn of(root: &Path, before: &'b str, report: &Report) -> Self {
-        let points: Vec<&Path> =
-            report.outcomes.iter().map(|one| one.share.mount_point.as_path()).collect();
+        // One that failed may have left the folder where it was.
+        let done = report.outcomes.iter().filter(|one| one.result.is_ok());
+        let points: Vec<&Path> = done.map(|one| one.share.mount_point.as_path()).collect();
         Self {
             text: Some(before),
             earlier: earlier(root, before, report),
@@ -97,7 +98,7 @@ pub fn remember(root: &Path, outcome: &Outcome) {
 }
 
 /// The text `before` with one more share among those of earlier runs.
-fn with(before: Option<&str>, orphans: &[PathBuf], outcome: &Outcome) -> String {
+fn with(before: Option<&str>, orphans: &[MadePoint], outcome: &Outcome) -> String {
     let one = share(outcome, before, orphans);
     let document = before.and_then(|before| Document::parse(before).ok());
     let earlier = document.as_ref().and_then(|document| member(&document.root, "earlier"));
@@ -303,7 +304,7 @@ pub fn client(identity: &Identity) -> String {
     }
 }
 
-fn share(outcome: &Outcome, before: Option<&str>, orphans: &[PathBuf]) -> String {
+fn share(outcome: &Outcome, before: Option<&str>, orphans: &[MadePoint]) -> String {
     let Outcome { share, result, attempts, took } = outcome;
     let text = |text: Option<&str>| text.map_or("null".into(), quoted);
     let mounted = result.as_ref().ok();
@@ -321,7 +322,7 @@ fn share(outcome: &Outcome, before: Option<&str>, orphans: &[PathBuf]) -> String
             |before: &&str| is_old(mounted, before) && remembered::made(before, share);
         mounted.made
             || before.as_ref().is_some_and(made_before)
-            || orphans.contains(&share.mount_point)
+            || orphans.iter().any(|one| one.is(&share.mount_point, mounted.over))
     });
     let mount = mounted.map_or("null".into(), |mounted| {
         format!(

@@ -14,7 +14,8 @@ use crate::share::encrypted::{self, Tunnels};
 use crate::share::holders::list;
 use crate::share::linux::{Linux, Namespace, namespace};
 use crate::share::release::{Flush, Gone, How, Release};
-use crate::share::{Failure, Mounted, mount_point, remembered, table, unfinished};
+use crate::share::unfinished::{self, MadePoint};
+use crate::share::{Failure, Mounted, mount_point, remembered, table};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
@@ -22,7 +23,7 @@ use crate::tunnel::control::TunnelFailure;
 use nix::errno::Errno;
 use std::io::IsTerminal;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// What is left of the time when writing ends at the latest, for taking the mount away.
@@ -107,7 +108,9 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
         if !away {
             continue;
         }
-        if remembered::made(&before, share) && !orphans.contains(&share.mount_point) {
+        if remembered::made(&before, share)
+            && !orphans.iter().any(|one| one.path == share.mount_point)
+        {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(root, &share.mount_point);
         }
@@ -123,26 +126,26 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
 }
 
 /// Removes the mount points that a run has made which was killed, if nothing is mounted on them; not empty ones stay.
-fn clear(machine: &Linux<'_, SystemClock<'_>>, orphans: &[PathBuf], log: &Log) {
+fn clear(machine: &Linux<'_, SystemClock<'_>>, orphans: &[MadePoint], log: &Log) {
     if orphans.is_empty() {
         return;
     }
     let bytes = machine.table().unwrap_or_default();
     let table = table::parse(&bytes);
     // On the way to it may be a mount whose server is dead.
-    let is_free = |point: &&PathBuf| {
+    let is_free = |one: &&MadePoint| {
+        let point = &one.path;
         table::top_at(&table, point).is_none() && table::remote_above(&table, point).is_none()
     };
     let mut cleared = Vec::new();
     for point in orphans.iter().filter(is_free).filter(|_| !table.is_empty()) {
-        let removed = mount_point::remove(machine.root, point);
-        if removed.is_ok() {
+        // One that was changed since, or is not empty, has become somebody's.
+        if point.is_there(machine.root) && mount_point::remove(machine.root, &point.path).is_ok() {
             log.info(format_args!(
                 "{}: removed: a run that was killed had made it",
-                point.display()
+                point.path.display()
             ));
         }
-        // One that is not empty has become somebody's.
         cleared.push(point.clone());
     }
     status::cleared(machine.root, &cleared);

@@ -266,9 +266,16 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         remembered::read(self.root).unwrap_or_default()
     }
 
-    /// Whether a run that was killed has made the mount point of the share.
+    /// What this run has made for the share is gone, or known by the mount on it.
+    fn forget(&self, share: &Share) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|point| *point != share.mount_point);
+    }
+
+    /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since.
     fn is_orphan(&self, share: &Share, status: &str) -> bool {
-        unfinished::orphans(self.root, status).contains(&share.mount_point)
+        let mut all = unfinished::orphans(self.root, status).into_iter();
+        all.any(|one| one.path == share.mount_point && one.is_there(self.root))
     }
 
     /// Whether an earlier run of this boot has mounted it as the share.
@@ -694,6 +701,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     fn discard(&self, share: &Share, point: PreparedPoint) {
         let is_ours = point.is_ours();
         point.discard();
+        self.forget(share);
         if !is_ours && self.is_orphan(share, &self.remembered()) {
             let _ = mount_point::remove(self.root, &share.mount_point);
         }
@@ -705,6 +713,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }
+        self.forget(share);
     }
 
     fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure> {
@@ -777,7 +786,11 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         let mut found = None;
         let mut shown = || {
             let mounted = self.shown(share, call, Since::Now, until, Failure::NotShown);
-            let device = mounted.as_ref().ok().map(|mounted| mounted.device.clone());
+            // Where the mode of the root is to be set, it must be the root of the server that was asked.
+            let changes =
+                |mounted: &&Mounted| share.root_mode.is_none() || !strays(share, call, mounted);
+            let device =
+                mounted.as_ref().ok().filter(changes).map(|mounted| mounted.device.clone());
             found = Some(mounted);
             device
         };
@@ -818,7 +831,10 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         };
         match result.map_err(|failure| self.on_loopback(call, failure)) {
             // The folder may be the one that this run made, for all that.
-            Ok(mounted) if mounted.already => Ok(Mounted { made: point.is_ours(), ..mounted }),
+            Ok(mounted) if mounted.already => {
+                self.forget(share);
+                Ok(Mounted { made: point.is_ours(), over: point.was_there, ..mounted })
+            }
             // Nobody would have his files by it, and a later run might take it for good.
             Ok(mounted) => {
                 let seen = mounted.root.and_then(Result::ok);
@@ -826,7 +842,8 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
                     self.detach(share, &mounted, Deadline::after(self.clock, FAREWELL))?;
                     return Err(Failure::BadRoot(call.address, errno));
                 }
-                Ok(Mounted { hides, made: point.is_ours(), ..mounted })
+                self.forget(share);
+                Ok(Mounted { hides, made: point.is_ours(), over: point.was_there, ..mounted })
             }
             Err(failure) if failure.wants_null_call() => {
                 // What was silent a while ago, and then said no, may have found its voice.
@@ -897,6 +914,7 @@ fn mounted(entry: &Entry<'_>) -> Mounted {
         differs: Vec::new(),
         hides: false,
         made: false,
+        over: None,
         port: entry.port(),
         peer: None,
         root: None,
@@ -910,6 +928,14 @@ fn is_from(entry: &Entry<'_>, share: &Share) -> bool {
     let source = share.source();
     let server = source.strip_suffix(share.path.as_str()).unwrap_or(&source);
     entry.source.starts_with(server)
+}
+
+/// Whether the server has led the mount to another one: a referral shows that one's name and address.
+fn strays(share: &Share, call: &MountCall, mounted: &Mounted) -> bool {
+    let source = share.source();
+    let server = source.strip_suffix(share.path.as_str()).unwrap_or(&source);
+    let address = call.connects_to.ip().to_string();
+    !mounted.source.starts_with(server) && mounted.address != address
 }
 
 /// What it means that a mount of the share's is not on its way, and connected `to` something else.

@@ -28,7 +28,7 @@ use crate::tunnel::control::{Peer, TunnelFailure};
 use client::Client;
 use holders::Holder;
 use locate::Origin;
-use mount_point::PointError;
+use mount_point::{FolderId, PointError};
 use names::{Found, NameError, Stamp};
 use nix::errno::Errno;
 use plan::MountCall;
@@ -208,6 +208,8 @@ pub struct Mounted {
     pub hides: bool,
     /// The folder that it was mounted on was made for it.
     pub made: bool,
+    /// Which folder that is, if it was there before.
+    pub over: Option<FolderId>,
     /// What the process that mounted it saw of its root, if it had the time to look.
     pub root: Option<worker::Seen>,
     /// The port that the kernel has for it: the server's, or the tunnel's.
@@ -257,6 +259,7 @@ impl Mounted {
             differs: vec![],
             hides: false,
             made: false,
+            over: None,
             port: 2049,
             peer: None,
             root: None,

@@ -7,9 +7,10 @@
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsStr};
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -74,6 +75,37 @@ pub struct PreparedPoint {
     pub parent: Parent,
     /// The folders that we made, outermost first.
     made: Vec<Parent>,
+    /// Which folder it is, if it was there.
+    pub was_there: Option<FolderId>,
+}
+
+/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderId {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl FolderId {
+    fn of(stat: &FileStat) -> Self {
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, changed }
+    }
+
+    /// Of the folder `path`, if it is there and nothing is mounted on it.
+    pub fn at(root: &Path, path: &Path) -> Option<Self> {
+        let point = parent(root, path).ok()?;
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        fstatat(&*point.folder, point.name.as_c_str(), flags).ok().map(|stat| Self::of(&stat))
+    }
+}
+
+impl fmt::Display for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = self.changed;
+        write!(f, "{}:{}:{seconds}.{nanos}", self.device, self.inode)
+    }
 }
 
 const FOLDER: OFlag =
@@ -150,13 +182,14 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
 pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, PointError> {
     let mut made = Vec::new();
     let result = walk(root, path, Some(&mut made)).and_then(|(parent, _)| {
-        if !make(&parent, path, mode, &mut made)? {
-            open_folder(&parent, path)?;
-        }
-        Ok(parent)
+        let was_there = match make(&parent, path, mode, &mut made)? {
+            true => None,
+            false => Some(open_folder(&parent, path)?.1),
+        };
+        Ok((parent, was_there))
     });
     match result {
-        Ok(parent) => Ok(PreparedPoint { parent, made }),
+        Ok((parent, was_there)) => Ok(PreparedPoint { parent, made, was_there }),
         Err(error) => {
             for one in made.iter().rev() {
                 let _ = unlinkat(&*one.folder, one.name.as_c_str(), UnlinkatFlags::RemoveDir);
@@ -201,7 +234,7 @@ fn walk(
         if may_make {
             make(&next, &at, 0o755, made)?;
         }
-        folder = Rc::new(open_folder(&next, &at)?);
+        folder = Rc::new(open_folder(&next, &at)?.0);
     }
     Ok((Parent { folder, name }, false))
 }
@@ -249,17 +282,18 @@ fn make(
     Ok(true)
 }
 
-/// Opens `point`, which is `path`, if it is a folder.
-fn open_folder(point: &Parent, path: &Path) -> Result<OwnedFd, PointError> {
+/// Opens `point`, which is `path`, if it is a folder, and tells which.
+fn open_folder(point: &Parent, path: &Path) -> Result<(OwnedFd, FolderId), PointError> {
     let failed = |errno| PointError::Failed { path: path.into(), verb: "opened", errno };
     // Without O_DIRECTORY, so that what is in the way can be named.
     let flags = FOLDER.difference(OFlag::O_DIRECTORY);
     let found =
         openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
-    let kind = fstat(&found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits();
+    let stat = fstat(&found).map_err(failed)?;
+    let kind = stat.st_mode & SFlag::S_IFMT.bits();
     let not_a_folder = |what| Err(PointError::NotAFolder { path: path.into(), what });
     match SFlag::from_bits_truncate(kind) {
-        SFlag::S_IFDIR => Ok(found),
+        SFlag::S_IFDIR => Ok((found, FolderId::of(&stat))),
         SFlag::S_IFLNK => Err(PointError::Symlink(path.into())),
         SFlag::S_IFREG => not_a_folder("a file"),
         SFlag::S_IFIFO => not_a_folder("a FIFO"),
@@ -402,7 +436,7 @@ mod tests {
         let mut folder = openat(AT_FDCWD, dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
         for name in ["a", "b", "c"] {
             let name = CString::new(name).unwrap();
-            folder = open_folder(&Parent { folder: Rc::new(folder), name }, path).unwrap();
+            folder = open_folder(&Parent { folder: Rc::new(folder), name }, path).unwrap().0;
         }
         let (one, two) = (fstat(&*fast.folder).unwrap(), fstat(&folder).unwrap());
         assert_eq!((one.st_dev, one.st_ino), (two.st_dev, two.st_ino));

@@ -2,6 +2,7 @@
 //! program failed, and the mount points that it made are nobody's. Who writes them there is `crate::status`.
 
 use crate::json::{Document, Node, Value, quoted};
+use crate::share::mount_point::FolderId;
 use crate::share::remembered::member;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,34 @@ pub struct Unfinished {
     /// In the kernel's ticks since boot.
     pub born: String,
     /// The mount points that it made.
-    pub made: Vec<PathBuf>,
+    pub made: Vec<MadePoint>,
+}
+
+/// A mount point that a run has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadePoint {
+    /// Where.
+    pub path: PathBuf,
+    /// Which folder that was, as [`FolderId`] writes it.
+    pub folder: String,
+}
+
+impl MadePoint {
+    /// As it is now; none where something is in the way.
+    pub fn at(root: &Path, path: PathBuf) -> Option<Self> {
+        let folder = FolderId::at(root, &path)?.to_string();
+        Some(Self { path, folder })
+    }
+
+    /// Whether it is that folder.
+    pub fn is(&self, path: &Path, folder: Option<FolderId>) -> bool {
+        self.path == path && folder.is_some_and(|folder| folder.to_string() == self.folder)
+    }
+
+    /// Whether the folder is still there as the run had made it, with nothing mounted on it.
+    pub fn is_there(&self, root: &Path) -> bool {
+        self.is(&self.path, FolderId::at(root, &self.path))
+    }
 }
 
 impl Unfinished {
@@ -35,9 +63,12 @@ impl Unfinished {
         let Value::Array(made) = &member(one, "made")?.value else {
             return None;
         };
-        let point = |node: &Node| match &node.value {
-            Value::String(point) => Some(PathBuf::from(point)),
-            _ => None,
+        let point = |node: &Node| {
+            let text = |key| match &member(node, key)?.value {
+                Value::String(text) => Some(text.clone()),
+                _ => None,
+            };
+            Some(MadePoint { path: text("path")?.into(), folder: text("folder")? })
         };
         Some(Self {
             at: text("at")?,
@@ -51,7 +82,11 @@ impl Unfinished {
 
     /// As it stands in the file.
     pub fn json(&self) -> String {
-        let made: Vec<String> = self.made.iter().map(|p| quoted(&p.to_string_lossy())).collect();
+        let point = |point: &MadePoint| {
+            let path = quoted(&point.path.to_string_lossy());
+            format!("{{\"path\": {path}, \"folder\": {}}}", quoted(&point.folder))
+        };
+        let made: Vec<String> = self.made.iter().map(point).collect();
         format!(
             "{{\"at\": {}, \"once\": {}, \"config\": {}, \"pid\": {}, \"born\": {}, \"made\": [{}]}}",
             quoted(&self.at),
@@ -95,7 +130,7 @@ pub fn all(status: &str) -> Vec<Unfinished> {
 }
 
 /// The mount points that runs have made which are there no more, as `status` has it.
-pub fn orphans(root: &Path, status: &str) -> Vec<PathBuf> {
+pub fn orphans(root: &Path, status: &str) -> Vec<MadePoint> {
     let runs = all(status).into_iter().filter(|run| !run.made.is_empty() && !run.runs(root));
     runs.flat_map(|run| run.made).collect()
 }
@@ -104,6 +139,10 @@ pub fn orphans(root: &Path, status: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
+    fn made(path: &str) -> MadePoint {
+        MadePoint { path: path.into(), folder: "1:2:3.4".into() }
+    }
+
     pub fn run(pid: u32, born: &str) -> Unfinished {
         Unfinished {
             at: "2026-11-23T07:00:00Z".into(),
@@ -111,7 +150,7 @@ mod tests {
             config: "/etc/a \"b\".toml".into(),
             pid,
             born: born.into(),
-            made: vec!["/mnt/a".into(), "/mnt/b c".into()],
+            made: ["/mnt/a", "/mnt/b c"].map(made).to_vec(),
         }
     }
 

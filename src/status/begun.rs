@@ -4,7 +4,7 @@
 use super::{locked, open};
 use crate::json::{Document, Value};
 use crate::share::remembered::{contents, member};
-use crate::share::unfinished::{self, KEY, Unfinished, born};
+use crate::share::unfinished::{self, KEY, MadePoint, Unfinished, born};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,8 +19,8 @@ pub struct Begun {
     once: bool,
     at: String,
     made: Made,
-    /// How many mount points the note has; none where there is no note yet.
-    noted: Mutex<Option<usize>>,
+    /// The mount points that the note has; none where there is no note yet.
+    noted: Mutex<Option<Vec<PathBuf>>>,
 }
 
 impl Begun {
@@ -35,7 +35,7 @@ impl Begun {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
         {
             let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if noted.replace(made.len()) == Some(made.len()) {
+            if noted.replace(made.clone()).as_ref() == Some(&made) {
                 return;
             }
         }
@@ -44,6 +44,7 @@ impl Begun {
         };
         let Self { once, config, at, .. } = self;
         let (at, config, pid) = (at.clone(), config.clone(), std::process::id());
+        let made = made.into_iter().filter_map(|path| MadePoint::at(&self.root, path)).collect();
         let new = Unfinished { at, once: *once, config, pid, born, made };
         let Some((place, folder, before)) = open(&self.root) else {
             return;
@@ -98,14 +99,14 @@ pub(super) fn left(root: &Path, before: &str, looked_after: &[&Path]) -> Vec<Unf
         if run.runs(root) {
             return true;
         }
-        run.made.retain(|point| !looked_after.contains(&point.as_path()));
+        run.made.retain(|point| !looked_after.contains(&point.path.as_path()));
         !run.made.is_empty()
     });
     runs
 }
 
 /// Notes that these mount points, which runs had made that were killed, are no longer there.
-pub fn cleared(root: &Path, points: &[PathBuf]) {
+pub fn cleared(root: &Path, points: &[MadePoint]) {
     if points.is_empty() {
         return;
     }
@@ -144,7 +145,8 @@ pub(super) fn told(root: &Path, status: &str, ended: Option<&str>) -> Option<Str
     let left = match last.made.as_slice() {
         [] => String::new(),
         made => {
-            let made: Vec<String> = made.iter().map(|point| point.display().to_string()).collect();
+            let made: Vec<String> =
+                made.iter().map(|made| made.path.display().to_string()).collect();
             format!(
                 "; it made {} and left it there: sudo efs-agent unmount removes it",
                 made.join(", ")
@@ -162,6 +164,7 @@ mod tests {
     use super::*;
     use crate::share::remembered;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     const AT: &str = "2026-11-23T07:00:00Z";
 
@@ -182,8 +185,36 @@ mod tests {
     }
 
     fn begun(root: &Path, made: &[&str]) -> Begun {
+        for point in made {
+            fs::create_dir_all(root.join(point.trim_start_matches('/'))).unwrap();
+        }
         let made = made.iter().map(PathBuf::from).collect();
         Begun::new(root, Path::new("/etc/c"), false, AT.into(), Arc::new(Mutex::new(made)))
+    }
+
+    fn made(points: &[MadePoint]) -> String {
+        points.iter().map(|one| one.path.display().to_string()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_or_changed_since_is_not_the_runs_any_more() {
+        let dir = machine();
+        let root = dir.path();
+        let run = begun(root, &["/mnt/a", "/mnt/b", "/mnt/c"]);
+        run.note();
+        // One that the run itself takes away is no longer its.
+        run.made.lock().unwrap().retain(|point| point != Path::new("/mnt/c"));
+        run.note();
+        kill(root);
+        let orphans = unfinished::orphans(root, &text(root));
+        assert_eq!(made(&orphans), "/mnt/a /mnt/b");
+        assert!(orphans.iter().all(|one| one.is_there(root)));
+        // A moment, so that the file system's clock goes on.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::remove_dir(root.join("mnt/a")).unwrap();
+        fs::create_dir(root.join("mnt/a")).unwrap();
+        fs::set_permissions(root.join("mnt/b"), fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(orphans.iter().all(|one| !one.is_there(root)));
     }
 
     fn text(root: &Path) -> String {
@@ -203,7 +234,8 @@ mod tests {
         let root = dir.path();
         let run = begun(root, &[]);
         run.note();
-        assert_eq!(unfinished::all(&text(root))[0].made, [""; 0].map(PathBuf::from));
+        assert_eq!(made(&unfinished::all(&text(root))[0].made), "");
+        fs::create_dir_all(root.join("mnt/a")).unwrap();
         run.made.lock().unwrap().push("/mnt/a".into());
         run.note();
         let first = text(root);
@@ -211,11 +243,12 @@ mod tests {
         assert_eq!(unfinished::all(&text(root)).len(), 1, "it is one run");
         assert_eq!(text(root), first);
         // As long as it goes on, what it has made is its own.
-        assert_eq!(unfinished::orphans(root, &first), [""; 0].map(PathBuf::from));
+        assert_eq!(made(&unfinished::orphans(root, &first)), "");
         let goes_on = format!("{AT} and runs still (process {})", std::process::id());
         assert!(told(root, &first, None).unwrap().contains(&goes_on));
         kill(root);
-        assert_eq!(unfinished::orphans(root, &first), [PathBuf::from("/mnt/a")]);
+        let orphans = unfinished::orphans(root, &first);
+        assert_eq!((made(&orphans), orphans[0].is_there(root)), ("/mnt/a".into(), true));
         let why = told(root, &first, None).unwrap();
         assert!(why.contains("did not end: it was killed"), "{why}");
         assert!(why.contains("it made /mnt/a and left it there"), "{why}");
@@ -224,10 +257,10 @@ mod tests {
         assert!(told(root, &first, Some("2026-11-23T06:59:59Z")).is_some());
         // The next run adds itself.
         begun(root, &["/mnt/b"]).note();
-        assert_eq!(unfinished::orphans(root, &text(root)), [PathBuf::from("/mnt/a")]);
-        cleared(root, &["/mnt/a".into()]);
+        assert_eq!(made(&unfinished::orphans(root, &text(root))), "/mnt/a");
+        cleared(root, &orphans);
         let after = text(root);
-        assert_eq!(unfinished::orphans(root, &after), [""; 0].map(PathBuf::from));
+        assert_eq!(made(&unfinished::orphans(root, &after)), "");
         assert_eq!(unfinished::all(&after).len(), 2, "that it was killed is still known");
     }
 
@@ -240,7 +273,7 @@ mod tests {
         kill(root);
         let before = text(root);
         let kept = left(root, &before, &[Path::new("/mnt/a")]);
-        assert_eq!(kept[0].made, [PathBuf::from("/mnt/b")]);
+        assert_eq!(made(&kept[0].made), "/mnt/b");
         assert_eq!(left(root, &before, &[Path::new("/mnt/b"), Path::new("/mnt/a")]), []);
         process(root, &std::process::id().to_string(), 4711);
         assert_eq!(left(root, &before, &[Path::new("/mnt/a")])[0].made.len(), 2, "it goes on");
