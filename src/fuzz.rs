@@ -382,7 +382,8 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 /// resolv.conf ([`ResolvConf::parse`]).
 pub fn resolv_conf(data: &[u8]) {
     let text = &String::from_utf8_lossy(data);
-    let conf = ResolvConf::parse(text, |_| None);
+    // A line without an address is not written again.
+    let conf = ResolvConf { odd_servers: false, ..ResolvConf::parse(text, |_| None) };
     assert!(conf.servers.len() <= 3, "{conf:?}");
     assert!(conf.servers.iter().all(|server| server.port() == 53), "{conf:?}");
     let mut written = format!("options ndots:{}\nsearch {}\n", conf.ndots, conf.search.join(" "));
@@ -602,7 +603,7 @@ fn message(data: &[u8]) {
                 assert!(!alias.eq_ignore_ascii_case(NAME), "asked for once more without end");
                 can_be_asked(&alias);
             }
-            Answer::NoAddress => assert!(code == 0 && !truncated),
+            Answer::NoAddress | Answer::Circle => assert!(code == 0 && !truncated),
             Answer::NoSuchName(of) => {
                 assert_eq!(code, 3);
                 if let Some(alias) = of {

@@ -42,7 +42,13 @@ const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.serv
 /// Goes through the chain and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let root = Path::new("/");
-    let mut chain = Chain { links: Vec::new(), there: None, json: args.json, began: started };
+    let mut chain = Chain {
+        links: Vec::new(),
+        there: None,
+        keeps_mode: false,
+        json: args.json,
+        began: started,
+    };
     let mut signal = None;
     match Stop::install() {
         Ok(stop) => {
@@ -133,6 +139,8 @@ struct Chain {
     links: Vec<Link>,
     /// The root of the share that is looked at, where it is mounted already.
     there: Option<RootReport>,
+    /// A session start would not set its mode.
+    keeps_mode: bool,
     json: bool,
     /// When the link that is looked at began.
     began: Instant,
@@ -328,7 +336,7 @@ impl Chain {
         let clock = machine.clock;
         let until = || Deadline::after(clock, LINK);
         let fault = if share.required { State::Fault } else { State::Warning };
-        self.there = None;
+        (self.there, self.keeps_mode) = (None, false);
         let found = match machine.mounted(share, until()) {
             Err(taken @ Failure::Taken { .. }) if share.encryption.is_none() => {
                 let call = || {
@@ -428,11 +436,24 @@ impl Chain {
             },
         };
         let list: Vec<String> = found.addresses.iter().map(IpAddr::to_string).collect();
-        self.ok(
-            "name",
-            Some(share),
-            format!("{} is {} ({})", share.endpoint, list.join(", "), found.by),
-        );
+        let (named, listed) = list.split_at(list.len().saturating_sub(found.listed));
+        let more = match listed {
+            [] => String::new(),
+            listed => format!(", and {} (`addresses`)", listed.join(", ")),
+        };
+        let what = format!("{} is {} ({}){more}", share.endpoint, named.join(", "), found.by);
+        self.ok("name", Some(share), what);
+        if let (Some(completed), Some(mode), None) =
+            (found.completed(), share.root_mode, &share.encryption)
+        {
+            let what = format!(
+                "a search domain made {completed} of {}, which may be another machine: root_mode {mode:04o} will not be set",
+                share.endpoint
+            );
+            let cure = format!("if it is the right one, write endpoint = \"{completed}.\"");
+            self.add("name", Some(share), State::Warning, what, Some(cure));
+            self.keeps_mode = true;
+        }
         let port = share.options.port;
         for address in &found.addresses {
             match machine.route(SocketAddr::new(*address, port)) {
@@ -515,7 +536,7 @@ impl Chain {
             self.add("writing", Some(share), State::Warning, what, Some(cure));
         }
         let appstream_is_there = machine.root.join("opt/appstream").is_dir();
-        match (user, share.root_mode) {
+        match (user, share.root_mode.filter(|_| !self.keeps_mode)) {
             (None, _) => {
                 let what = format!(
                     "there is no {}: it is not known who must be able to write",

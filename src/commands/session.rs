@@ -11,7 +11,7 @@ pub(super) use encrypted::unguarded;
 use super::tunnels::Units;
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
-use crate::config::{Endpoint, Level, Share, advice};
+use crate::config::{Level, Share, advice};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, seconds};
@@ -52,13 +52,13 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let log = super::log(!args.once);
     let (code, text) = match start(args, started, &log) {
         Ok((config, report)) => {
-            let code = finish(&report, args.once, &log);
             let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            let root = Path::new("/");
+            let (root, code) = (Path::new("/"), report.code());
+            // Before the last line, which is the outcome.
             if let Err(why) = status::write(root, &config, &report, code, args.once, &at) {
                 log.warning(why);
             }
-            return code;
+            return finish(&report, args.once, &log);
         }
         Err(refusal) => refusal,
     };
@@ -254,11 +254,13 @@ impl<M: Machine> Run<'_, M> {
     ) -> Vec<Outcome> {
         let several = shares.len() > 1;
         let awaited = AtomicUsize::new(shares.len());
-        let mut servers: Vec<(Endpoint, Vec<(usize, Share)>)> = Vec::new();
+        let mut servers: Vec<(String, Vec<(usize, Share)>)> = Vec::new();
         for (place, share) in shares.into_iter().enumerate() {
-            match servers.iter_mut().find(|(endpoint, _)| *endpoint == share.endpoint) {
+            // Without a dot at its end: it is one server all the same.
+            let name = share.endpoint.to_string();
+            match servers.iter_mut().find(|(server, _)| *server == name) {
                 Some((_, of_it)) => of_it.push((place, share)),
-                None => servers.push((share.endpoint.clone(), vec![(place, share)])),
+                None => servers.push((name, vec![(place, share)])),
             }
         }
         let one_server = |shares: Vec<(usize, Share)>, pace| -> Vec<(usize, Outcome)> {
@@ -579,7 +581,10 @@ impl<M: Machine> Run<'_, M> {
         match self.machine.mount(careful, &call, point, pace.silence, until) {
             Ok(mounted) => {
                 search.seen = Some(address);
-                Ok(Mounted { completed, ..mounted })
+                Ok(Mounted {
+                    doubt: self.doubt_of_new(share, &call, completed, &mounted),
+                    ..mounted
+                })
             }
             Err(failure) => Err(self.led(share, failure, search)),
         }
@@ -619,11 +624,8 @@ impl<M: Machine> Run<'_, M> {
             self.log.line(level, text);
         }
         if let Some((mode, doubt)) = doubt {
-            let (at, name) = (share.mount_point.display(), &share.endpoint);
-            self.log.warning(format_args!(
-                "root_mode {mode:04o} of {at} is not set: {doubt}; write the whole name as `endpoint`, with a dot at \
-                 its end: \"{name}.\""
-            ));
+            let at = share.mount_point.display();
+            self.log.warning(format_args!("root_mode {mode:04o} of {at} is not set: {doubt}"));
         }
         Ok(())
     }
@@ -719,6 +721,8 @@ pub(super) mod tests {
         pub completed: Option<String>,
         /// The addresses of the other family, which a question of their own finds.
         pub further: Vec<IpAddr>,
+        /// How long that question takes.
+        pub slow_further: Duration,
         /// When the files change that names are looked up by.
         pub files_change: Option<Duration>,
         /// The address is from the hosts file, and the name servers say this.
@@ -908,13 +912,23 @@ pub(super) mod tests {
             Ok(Found { ipv4_alone, ..Found::new(addresses, by) })
         }
 
-        fn further(&self, _: &Share, found: &Found, _: Deadline) -> Result<Vec<IpAddr>, Failure> {
+        fn further(
+            &self,
+            _: &Share,
+            found: &Found,
+            until: Deadline,
+        ) -> Result<Option<Vec<IpAddr>>, Failure> {
             assert!(found.ipv4_alone);
             self.see("further");
-            Ok(self.further.clone())
+            if self.slow_further > until.left(&self.clock) {
+                let _ = self.clock.wait(until.left(&self.clock));
+                return Ok(None);
+            }
+            let _ = self.clock.wait(self.slow_further);
+            Ok(Some(self.further.clone()))
         }
 
-        fn past_hosts(&self, _: &Share, _: Deadline) -> Result<Found, NameError> {
+        fn past_hosts(&self, _: &Share, _: bool, _: Deadline) -> Result<Found, NameError> {
             self.see("past hosts");
             let server: IpAddr = "10.0.0.2".parse().unwrap();
             let address = self.hosts.ok_or(NameError::NoSuchName(server))?;
@@ -1265,6 +1279,17 @@ pub(super) mod tests {
         let (_, text) = start_on(&machine, ONE, true);
         assert_eq!(machine.clock.now(), seconds_of(3.0));
         assert!(text.contains("10.0.0.1 timed out (nothing came back for 3.0 s)"), "{text}");
+        // A name server that takes longer is asked again by the next attempt, and holds up nothing.
+        let slow_further = seconds_of(5.0);
+        let machine = FakeMachine {
+            further: vec![ipv6],
+            port_from: never,
+            slow_further,
+            ..Default::default()
+        };
+        let (_, text) = start_on(&machine, ONE, false);
+        assert!(machine.times("further").len() > 3);
+        assert!(text.starts_with("warning: /mnt/efs_share: attempt 1: TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s)"), "{text}");
         // The kernel would not take it.
         let machine =
             FakeMachine { further: vec![ipv6], answers: Some(ipv6), ..Default::default() };
@@ -1273,6 +1298,11 @@ pub(super) mod tests {
         let machine = FakeMachine { further: vec![ipv6], ..Default::default() };
         start_on(&machine, &format!("{ONE}options = \"proto=tcp6\"\n"), false);
         assert_eq!(*machine.mounted_from.lock().unwrap(), [ipv6]);
+        let machine = FakeMachine::default();
+        let (report, text) = start_on(&machine, &format!("{ONE}options = \"proto=tcp6\"\n"), true);
+        assert_eq!(report.code(), Code::DEADLINE);
+        assert!(text.contains("fs-1.example has no IPv6 address, which proto=tcp6 in `options` asks for; after 1 attempt"), "{text}");
+        assert!(machine.times("mount").is_empty());
         // Nothing is asked where nothing is wrong.
         let machine = FakeMachine { further: vec![ipv6], ..Default::default() };
         start_on(&machine, ONE, false);
@@ -1321,7 +1351,13 @@ pub(super) mod tests {
         let completed = Some("fs-1.example.lab.example".to_owned());
         let text = last(&FakeMachine { mounts: mounts(), completed, ..Default::default() }, ONE);
         assert!(text.contains("; the address is from name server 10.0.0.2, which knows it as fs-1.example.lab.example, by a search domain"), "{text}");
-        assert!(text.contains("write the whole name as `endpoint`, with a dot at its end, if that is another machine; else if"), "{text}");
+        assert!(text.contains("if fs-1.example.lab.example is not the server that you mean, write its whole name as `endpoint`, with a dot at its end; else if"), "{text}");
+        // A fault of this machine's has nothing to do with it.
+        let mounts =
+            || Mutex::new(vec![Failure::Mount("10.0.0.1".parse().unwrap(), Errno::ENODEV)]);
+        let hosts = Some("10.0.0.9".parse().unwrap());
+        let text = last(&FakeMachine { mounts: mounts(), hosts, ..Default::default() }, ONE);
+        assert!(!text.contains("the address is from"), "{text}");
     }
 
     #[test]
@@ -1337,8 +1373,8 @@ pub(super) mod tests {
         ), "{text}");
         assert!(text.contains(
             "warning: root_mode 1777 of /mnt/efs_share is not set: a search domain made fs-1.example.lab.example of \
-             fs-1.example, which may be another machine (10.0.0.1); write the whole name as `endpoint`, with a dot at \
-             its end: \"fs-1.example.\"\n"
+             fs-1.example, which may be another machine (10.0.0.1); if it is the right one, write endpoint = \
+             \"fs-1.example.lab.example.\"\n"
         ), "{text}");
         assert_eq!(*machine.modes.lock().unwrap(), [None, None]);
         // Mounted earlier: by which name, nobody knows.
@@ -1349,7 +1385,12 @@ pub(super) mod tests {
         let old_address = Some("10.0.0.66".to_owned());
         let machine = FakeMachine { old_address, already: true, ..Default::default() };
         let (_, text) = start_on(&machine, &config, false);
-        assert!(text.contains("is not set: fs-1.example does not lead to 10.0.0.66; "), "{text}");
+        assert!(
+            text.contains(
+                "is not set: fs-1.example does not lead to 10.0.0.66, where it is mounted from; "
+            ),
+            "{text}"
+        );
         for good in [FakeMachine { already: true, ..Default::default() }, FakeMachine::default()] {
             let (_, text) = start_on(&good, &config, false);
             assert!(!text.contains("not set"), "{text}");

@@ -171,11 +171,11 @@ impl Machine for Instance {
         }
     }
 
-    fn further(&self, _: &Share, _: &Found, _: Deadline) -> Result<Vec<IpAddr>, Failure> {
-        Ok(Vec::new())
+    fn further(&self, _: &Share, _: &Found, _: Deadline) -> Result<Option<Vec<IpAddr>>, Failure> {
+        Ok(Some(Vec::new()))
     }
 
-    fn past_hosts(&self, _: &Share, _: Deadline) -> Result<Found, NameError> {
+    fn past_hosts(&self, _: &Share, _: bool, _: Deadline) -> Result<Found, NameError> {
         Err(NameError::NoServers("does not exist"))
     }
 

@@ -66,6 +66,7 @@ const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the wa
                       packets (does it work after: sudo ip link set dev eth0 mtu 1300), and at the \
                       server's load";
 const WHOLE_PROC: &str = "let the process see all of /proc (no ProcSubset=pid in its unit, nothing mounted over /proc/fs)";
+const SPELLING: &str = "check the spelling of `endpoint`";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
@@ -75,6 +76,17 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
     match failure {
         Failure::Name(error) => name(error, &share.endpoint),
         Failure::Reach(error) => reach(error, share),
+        Failure::NoFamily(proto) => {
+            let kind = if *proto == "tcp6" { "IPv6" } else { "IPv4" };
+            cause(
+                Class::Temporary,
+                format!(
+                    "{} has no {kind} address, which proto={proto} in `options` asks for",
+                    share.endpoint
+                ),
+                format!("take proto={proto} out of `options`"),
+            )
+        }
         Failure::Led(failure, origin) => {
             led(explain(failure, share, kernel), failure, origin, share)
         }
@@ -346,13 +358,23 @@ fn led(of_it: Cause, failure: &Failure, origin: &Origin, share: &Share) -> Cause
         }
         _ => format!("{sentence}; {origin}"),
     };
-    let cure = match &origin.by {
-        By::Hosts if origin.may_be_stale(failure.first_address()) => {
+    let address = failure.first_address();
+    let cure = match (&origin.by, &origin.beside) {
+        (By::Hosts, _) if address.is_some_and(|address| address.is_loopback()) => {
+            format!(
+                "write the file system's DNS name as `endpoint`: {name} is this machine; else {cure}"
+            )
+        }
+        (By::Hosts, Some(Ok(_))) if origin.may_be_stale(address) => {
             format!("correct the line of {name} in /etc/hosts, or take it out; else {cure}")
         }
-        By::Listed(_) => format!("check `addresses`; else {cure}"),
-        By::Server(Answered { completed: Some(_), .. }) => format!(
-            "write the whole name as `endpoint`, with a dot at its end, if that is another machine; else {cure}"
+        (By::Hosts, _) if origin.may_be_stale(address) => {
+            format!("check the line of {name} in /etc/hosts; else {cure}")
+        }
+        (By::Listed(_) | By::Config, _) => format!("check `addresses`; else {cure}"),
+        (By::Server(Answered { completed: Some(completed), .. }), _) => format!(
+            "if {completed} is not the server that you mean, write its whole name as `endpoint`, with a dot at its \
+             end; else {cure}"
         ),
         _ => cure,
     };
@@ -435,22 +457,50 @@ fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
 fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
     if let NameError::Alias { to, why } = error {
         let Cause { class, cure, .. } = name(why, &Endpoint::Name(to.clone()));
+        let cure = match to.contains(".amazonaws.") && !encryption::is_of_aws(to) {
+            true => format!(
+                "put a dot at the end of what the alias (CNAME record) of {endpoint} leads to"
+            ),
+            false => cure
+                .replacen(
+                    SPELLING,
+                    &format!("check where the alias (CNAME record) of {endpoint} leads to"),
+                    1,
+                )
+                .replacen(" and its region", "", 1),
+        };
         return cause(class, format!("{endpoint} does not resolve: {error}"), cure);
     }
     let wait = "the network interface may not be attached yet; else check that the VPC's DHCP options name a DNS server";
     let cure = match error {
-        NameError::NoServers(_) | NameError::Unreachable { .. } => format!("{wait}, {BY_ADDRESS}"),
+        NameError::NoServers(_) => format!("{wait}, {BY_ADDRESS}"),
+        NameError::Unreachable { servers, .. } => match servers.first() {
+            Some((server, _)) if server.is_loopback() => {
+                format!(
+                    "check what should answer there (systemctl status systemd-resolved), {BY_ADDRESS}"
+                )
+            }
+            _ => format!(
+                "the network interface may not be attached yet; else check that name server and the way to it (ip \
+                 route), {BY_ADDRESS}"
+            ),
+        },
+        NameError::Circle(_) => format!("correct the alias (CNAME record), {BY_ADDRESS}"),
         NameError::Silent(..) => {
             format!("check that this machine's subnet can reach that name server, {BY_ADDRESS}")
         }
         NameError::NoSuchName(_) | NameError::NoAddress(_) if !is_of_aws(endpoint) => {
+            format!("{SPELLING}, and that this machine's DNS knows the name, {BY_ADDRESS}")
+        }
+        NameError::NoSuchName(_) | NameError::NoAddress(_) if !is_of_efs(endpoint) => {
             format!(
-                "check the spelling of `endpoint`, and that this machine's DNS knows the name, {BY_ADDRESS}"
+                "{SPELLING} and its region, and that this machine is in its VPC, with DNS resolution on, {BY_ADDRESS}"
             )
         }
         NameError::NoSuchName(_) | NameError::NoAddress(_) => format!(
-            "check the spelling of `endpoint`, that the VPC has DNS resolution and DNS hostnames on, and \
-             that the file system has a mount target in this machine's Availability Zone, {BY_ADDRESS}"
+            "{SPELLING} and its region, that this machine is in the file system's VPC, with DNS resolution and DNS \
+             hostnames on, and that the file system has a mount target in this machine's Availability Zone, \
+             {BY_ADDRESS}"
         ),
         NameError::Failed(..) => format!("check the VPC's name server, {BY_ADDRESS}"),
         NameError::Unusable(..) => {
@@ -461,6 +511,11 @@ fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
         }
     };
     cause(Class::Temporary, format!("{endpoint} does not resolve: {error}"), cure)
+}
+
+/// Other file systems of AWS have no mount targets.
+fn is_of_efs(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Name(name) if name.contains(".efs."))
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
@@ -476,7 +531,10 @@ fn reach(error: &ReachError, share: &Share) -> Cause {
         Problem::Silent { from: Some(IpAddr::V4(from)), .. } if is_management(from) => Some(*from),
         _ => None,
     };
-    let astray: Option<Vec<Ipv4Addr>> = tried.iter().map(|(_, p)| from_management(p)).collect();
+    // Those that were turned down tell nothing of where the silent ones went.
+    let is_silent = |(_, problem): &&(IpAddr, Problem)| matches!(problem, Problem::Silent { .. });
+    let gone = tried.iter().filter(is_silent);
+    let astray: Option<Vec<Ipv4Addr>> = gone.map(|(_, p)| from_management(p)).collect();
     let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
     let no_port = tried.iter().any(|(_, problem)| *problem == Problem::NoPort);
     let cure = if no_port {

@@ -8,6 +8,7 @@ use crate::files;
 use crate::retry::{Clock, Deadline};
 use crate::share::client::Client;
 use crate::share::holders::Holder;
+use crate::share::locate;
 use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::names::{By, Found, NameError, Resolver, Stamp};
 use crate::share::plan::{MountCall, TUNNEL};
@@ -178,8 +179,9 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
             Standing::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
             Standing::OtherName(mut differs) => {
                 let until = until.within(self.clock, NAME_WITH_FALLBACK);
-                let addresses = self.resolve(share, until)?.addresses;
-                if !addresses.iter().any(|a| Some(a.to_string().as_str()) == entry.option("addr")) {
+                let at = entry.option("addr").unwrap_or_default();
+                let addresses = locate::leads_to(self, share, at, until)?.addresses;
+                if !addresses.iter().any(|address| address.to_string() == at) {
                     return Err(taken(entry));
                 }
                 differs.push(format!("name {} instead of {}", entry.source, share.source()));
@@ -736,12 +738,12 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         share: &Share,
         found: &Found,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, Failure> {
+    ) -> Result<Option<Vec<IpAddr>>, Failure> {
         Ok(self.resolver().further(&share.endpoint, found, until)?)
     }
 
-    fn past_hosts(&self, share: &Share, until: Deadline) -> Result<Found, NameError> {
-        self.resolver().past_hosts(&share.endpoint, until)
+    fn past_hosts(&self, share: &Share, ipv6: bool, until: Deadline) -> Result<Found, NameError> {
+        self.resolver().past_hosts(&share.endpoint, ipv6, until)
     }
 
     fn names_stamp(&self) -> Stamp {
@@ -919,7 +921,7 @@ fn mounted(entry: &Entry<'_>) -> Mounted {
         peer: None,
         root: None,
         nameless: None,
-        completed: None,
+        doubt: None,
     }
 }
 
@@ -931,11 +933,15 @@ fn is_from(entry: &Entry<'_>, share: &Share) -> bool {
 }
 
 /// Whether the server has led the mount to another one: a referral shows that one's name and address.
-fn strays(share: &Share, call: &MountCall, mounted: &Mounted) -> bool {
+pub fn strays(share: &Share, call: &MountCall, mounted: &Mounted) -> bool {
+    !shows_name(share, mounted) && mounted.address != call.connects_to.ip().to_string()
+}
+
+/// Whether the mount table shows the share's own name for the server.
+pub fn shows_name(share: &Share, mounted: &Mounted) -> bool {
     let source = share.source();
     let server = source.strip_suffix(share.path.as_str()).unwrap_or(&source);
-    let address = call.connects_to.ip().to_string();
-    !mounted.source.starts_with(server) && mounted.address != address
+    mounted.source.starts_with(server)
 }
 
 /// What it means that a mount of the share's is not on its way, and connected `to` something else.

@@ -13,18 +13,16 @@ use std::time::Duration;
 
 /// So long the IPv4 addresses of a name are tried alone, before it is asked whether there are IPv6 ones.
 const AHEAD: Duration = Duration::from_secs(1);
-/// So long that question may take: who asks it has addresses to try meanwhile.
-pub const QUESTION: Duration = Duration::from_millis(300);
+/// So long that question may take.
+pub const QUESTION: Duration = Duration::from_secs(1);
 /// So long the name servers are asked what they say beside /etc/hosts.
-const BESIDE: Duration = Duration::from_millis(500);
+const BESIDE: Duration = Duration::from_millis(300);
 
 /// Where an address came from that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Who said so.
     pub by: By,
-    /// Some are the config's `addresses`.
-    pub listed: bool,
     /// Of an address from /etc/hosts: what the name servers say of that name.
     pub beside: Option<Result<Vec<IpAddr>, NameError>>,
 }
@@ -39,7 +37,10 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the address is from {}", self.by)?;
+        match &self.by {
+            By::Config => return f.write_str("the address is from `addresses`"),
+            by => write!(f, "the address is from {by}")?,
+        }
         match &self.beside {
             Some(Ok(found)) => {
                 let found: Vec<String> = found.iter().map(IpAddr::to_string).collect();
@@ -50,7 +51,35 @@ impl fmt::Display for Origin {
             }
             Some(Err(_)) | None => {}
         }
-        if self.listed { f.write_str(" or `addresses`") } else { Ok(()) }
+        Ok(())
+    }
+}
+
+/// The addresses that the kernel takes with the share's options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ipv4,
+    Ipv6,
+    Both,
+}
+
+impl Family {
+    /// A tunnel goes to any address, whatever the kernel's way to the tunnel is.
+    fn of(share: &Share) -> Self {
+        match share.options.value("proto") {
+            _ if share.encryption.is_some() => Self::Both,
+            Some("tcp") => Self::Ipv4,
+            Some("tcp6") => Self::Ipv6,
+            _ => Self::Both,
+        }
+    }
+
+    fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+            Self::Both => true,
+        }
     }
 }
 
@@ -58,7 +87,7 @@ impl fmt::Display for Origin {
 /// IPv6 ones are asked for and tried too; they are in `found` from then on.
 ///
 /// # Errors
-/// [`Failure::Reach`], with where the addresses came from.
+/// [`Failure::Reach`], with where the addresses came from; [`Failure::NoFamily`].
 pub fn reach<M: Machine>(
     machine: &M,
     share: &Share,
@@ -68,28 +97,28 @@ pub fn reach<M: Machine>(
     clock: &dyn Clock,
 ) -> Result<IpAddr, Failure> {
     let (started, until) = (clock.now(), deadline.within(clock, window));
-    if share.encryption.is_none() && share.options.value("proto") == Some("tcp6") {
-        // The kernel takes no other kind.
-        if found.ipv4_alone {
-            found.add(machine.further(share, found, until.within(clock, QUESTION))?);
-        }
-        if found.addresses.iter().any(IpAddr::is_ipv6) {
-            found.addresses.retain(IpAddr::is_ipv6);
-        }
-    }
     let led = |failure, found: &Found| led(machine, share, failure, found, deadline, clock);
-    // The kernel takes an IPv6 address only for proto=tcp6, or for no proto at all.
-    let of_ipv4 = share.encryption.is_none() && share.options.value("proto") == Some("tcp");
-    if !found.ipv4_alone || of_ipv4 {
-        let reached = machine.reach(share, &found.addresses, until);
-        return reached.map_err(|failure| led(failure, found));
+    let family = Family::of(share);
+    if family == Family::Ipv6 {
+        ask_further(machine, share, found, until.within(clock, QUESTION))?;
     }
-    let first = machine.reach(share, &found.addresses, until.within(clock, AHEAD));
+    let fitting = |found: &Found| -> Vec<IpAddr> {
+        found.addresses.iter().copied().filter(|address| family.takes(*address)).collect()
+    };
+    let ahead = fitting(found);
+    if ahead.is_empty() {
+        let wanted = if family == Family::Ipv6 { "tcp6" } else { "tcp" };
+        return Err(Failure::NoFamily(wanted));
+    }
+    // In a short look, they have all the time that there is.
+    if family != Family::Both || !found.ipv4_alone || window < AHEAD {
+        return machine.reach(share, &ahead, until).map_err(|failure| led(failure, found));
+    }
+    let first = machine.reach(share, &ahead, until.within(clock, AHEAD));
     let Err(failure @ Failure::Reach(_)) = first else {
         return first;
     };
-    let ahead = found.addresses.clone();
-    found.add(machine.further(share, found, until.within(clock, QUESTION))?);
+    ask_further(machine, share, found, until.within(clock, QUESTION))?;
     let is_final = !failure.is_by_time() && found.addresses.len() == ahead.len();
     if is_final || until.passed(clock) {
         return Err(led(failure, found));
@@ -109,6 +138,48 @@ pub fn reach<M: Machine>(
     })
 }
 
+/// Asks for the addresses of the other family, if that was not answered yet.
+fn ask_further<M: Machine>(
+    machine: &M,
+    share: &Share,
+    found: &mut Found,
+    until: Deadline,
+) -> Result<(), Failure> {
+    if found.ipv4_alone
+        && let Some(further) = machine.further(share, found, until)?
+    {
+        found.add(further);
+    }
+    Ok(())
+}
+
+/// What the share's name leads to, which may be `address`: its IPv6 addresses are asked for only if that is one.
+///
+/// # Errors
+/// Those of [`Machine::resolve`].
+pub fn leads_to<M: Machine>(
+    machine: &M,
+    share: &Share,
+    address: &str,
+    until: Deadline,
+) -> Result<Found, Failure> {
+    let mut found = machine.resolve(share, until)?;
+    if address.contains(':') {
+        ask_further(machine, share, &mut found, until)?;
+    }
+    Ok(found)
+}
+
+/// Who has told of an address.
+pub fn by_of(found: &Found, address: Option<IpAddr>) -> By {
+    let first_listed = found.addresses.len().saturating_sub(found.listed);
+    let listed = found.addresses.iter().skip(first_listed);
+    match address.is_some_and(|address| listed.into_iter().any(|one| *one == address)) {
+        true => By::Config,
+        false => found.by.clone(),
+    }
+}
+
 /// The failure, with where the address came from that it is about; nothing, where that is as anybody would expect.
 pub fn led<M: Machine>(
     machine: &M,
@@ -124,19 +195,21 @@ pub fn led<M: Machine>(
             let plain = answered.completed.is_none() && answered.alias_of.is_none();
             plain && found.listed == 0 && !matches!(failure, Failure::Reach(_))
         }
-        By::Hosts | By::Listed(_) => false,
+        By::Hosts | By::Listed(_) | By::Config => false,
     };
     let of_the_server = match &failure {
         Failure::Reach(_) => true,
         Failure::Tunnel(failure) => failure.is_of_the_server(),
-        other => other.failed_address().is_some(),
+        other => other.is_of_the_server(),
     };
     if as_expected || !of_the_server {
         return failure;
     }
     let beside = (found.by == By::Hosts).then(|| {
-        machine.past_hosts(share, deadline.within(clock, BESIDE)).map(|found| found.addresses)
+        let ipv6 = failure.first_address().is_some_and(|address| address.is_ipv6());
+        let found = machine.past_hosts(share, ipv6, deadline.within(clock, BESIDE));
+        found.map(|found| found.addresses)
     });
-    let origin = Origin { by: found.by.clone(), listed: found.listed > 0, beside };
+    let origin = Origin { by: by_of(found, failure.first_address()), beside };
     Failure::Led(failure.into(), origin.into())
 }

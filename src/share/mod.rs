@@ -114,7 +114,8 @@ pub trait Machine: Sync {
     /// [`Failure::Name`].
     fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure>;
 
-    /// The addresses of the other family, where a name server was asked for IPv4 ones alone; none is no failure.
+    /// The addresses of the other family, where a name server was asked for IPv4 ones alone; nothing, if that was
+    /// not answered before `until`.
     ///
     /// # Errors
     /// [`Failure::Stopped`].
@@ -123,13 +124,14 @@ pub trait Machine: Sync {
         share: &Share,
         found: &Found,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, Failure>;
+    ) -> Result<Option<Vec<IpAddr>>, Failure>;
 
-    /// What the name servers say of the share's name, whatever /etc/hosts says.
+    /// What the name servers say of the share's name as it is written, whatever /etc/hosts says; with `ipv6`, of its
+    /// IPv6 addresses.
     ///
     /// # Errors
     /// See [`NameError`].
-    fn past_hosts(&self, share: &Share, until: Deadline) -> Result<Found, NameError>;
+    fn past_hosts(&self, share: &Share, ipv6: bool, until: Deadline) -> Result<Found, NameError>;
 
     /// Changes when the files do that names are looked up by.
     fn names_stamp(&self) -> Stamp;
@@ -218,8 +220,8 @@ pub struct Mounted {
     pub peer: Option<Peer>,
     /// Why it could not be mounted under a host name of its way, if so.
     pub nameless: Option<Errno>,
-    /// The name that a search domain made of the share's, if its server was found by that: it may be another machine.
-    pub completed: Option<String>,
+    /// Why its server may be another machine than the config means, if so.
+    pub doubt: Option<String>,
 }
 
 impl Mounted {
@@ -264,7 +266,7 @@ impl Mounted {
             peer: None,
             root: None,
             nameless: None,
-            completed: None,
+            doubt: None,
         }
     }
 }
@@ -314,6 +316,8 @@ pub enum Failure {
     Name(NameError),
     /// No address answers.
     Reach(ReachError),
+    /// The name has addresses, but none that the kernel takes with this `proto=`.
+    NoFamily(&'static str),
     /// Something failed with an address that came from there.
     Led(Box<Failure>, Box<Origin>),
     /// The share's tunnel cannot be started; why.
@@ -422,6 +426,34 @@ impl Failure {
                 Some(*address)
             }
             _ => None,
+        }
+    }
+
+    /// Whether it is the server's doing, or that of the way to it.
+    pub fn is_of_the_server(&self) -> bool {
+        let of_it = [
+            Errno::EACCES,
+            Errno::EPERM,
+            Errno::ENOENT,
+            Errno::ENOTDIR,
+            Errno::ELOOP,
+            Errno::ESTALE,
+            Errno::EIO,
+            Errno::EPROTO,
+            Errno::EPROTONOSUPPORT,
+            Errno::ECONNREFUSED,
+            Errno::ECONNRESET,
+            Errno::ECONNABORTED,
+            Errno::EPIPE,
+            Errno::ETIMEDOUT,
+            Errno::EHOSTUNREACH,
+            Errno::ENETUNREACH,
+            Errno::EHOSTDOWN,
+        ];
+        match self.unprobed() {
+            Self::Mount(_, errno) => of_it.contains(errno),
+            Self::CutOff(..) | Self::BadRoot(..) => true,
+            _ => false,
         }
     }
 

@@ -38,9 +38,8 @@ pub fn forbidden(root: &Path) -> Option<String> {
     }
     let words = read("proc/cmdline");
     let listed = |word: &&str| {
-        let list =
-            word.strip_prefix("module_blacklist=").or(word.strip_prefix("modprobe.blacklist="));
-        list.is_some_and(|list| list.split(',').any(is_needed))
+        let of = |key| word.strip_prefix(key).into_iter().flat_map(|list: &str| list.split(','));
+        of("module_blacklist=").any(is_needed) || of("modprobe.blacklist=").any(is_by_alias)
     };
     if let Some(word) = words.split_whitespace().find(listed) {
         return Some(format!("the kernel's command line has {word}"));
@@ -77,18 +76,25 @@ fn line(text: &str) -> Option<(usize, String)> {
         let mut words = whole.split_whitespace();
         let (verb, module) = (words.next(), words.next().unwrap_or_default());
         let forbids = match verb {
-            Some("blacklist") => true,
+            Some("blacklist") => is_by_alias(module),
             // One that goes on to load it is another's business.
             Some("install") => {
-                !words.any(|word| word.contains("modprobe") || word.contains("insmod"))
+                let loads = words.any(|word| word.contains("modprobe") || word.contains("insmod"));
+                !loads && is_needed(module)
             }
             _ => false,
         };
-        if forbids && is_needed(module) {
+        if forbids {
             return Some((number, whole.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
     }
     None
+}
+
+/// Whether the kernel asks for the module by an alias of it alone (fs-nfs4), which is all that "blacklist" forbids: by its
+/// name, and for another that needs it, it is loaded all the same.
+fn is_by_alias(module: &str) -> bool {
+    module == "nfs"
 }
 
 fn is_needed(module: &str) -> bool {
@@ -104,7 +110,9 @@ mod tests {
         for (text, wanted) in [
             ("install nfs /bin/false\n", Some((1, "install nfs /bin/false"))),
             ("# CIS\n\n  install   nfsv4 \\\n /bin/true\n", Some((3, "install nfsv4 /bin/true"))),
-            ("options nfs x=1\nblacklist fs-nfs4\n", Some((2, "blacklist fs-nfs4"))),
+            ("options nfs x=1\nblacklist nfs\n", Some((2, "blacklist nfs"))),
+            // Loaded by their names, or for what needs them, all the same.
+            ("blacklist nfsv4\nblacklist sunrpc\nblacklist lockd\nblacklist fs-nfs4\n", None),
             ("install sunrpc :\\", Some((1, "install sunrpc :"))),
             ("#install nfs /bin/false\n", None),
             ("install nfsd /bin/false\nblacklist cramfs\n", None),

@@ -68,6 +68,8 @@ impl Dialer<'_> {
     pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelFailure> {
         let mut found = self.addresses(until)?;
         let mut left = found.addresses.clone();
+        // What became of the IPv4 addresses, where others came after them.
+        let mut before: Option<TunnelFailure> = None;
         loop {
             let port = self.share.options.port;
             // Where there may be IPv6 addresses too, the IPv4 ones must leave time for them.
@@ -96,11 +98,21 @@ impl Dialer<'_> {
             if left.is_empty() && found.ipv4_alone {
                 let question = until.within(self.clock, QUESTION);
                 let further = self.resolver().further(&self.share.endpoint, &found, question)?;
-                found.add(further.clone());
-                left = further;
+                left = further.unwrap_or_default();
+                found.add(left.clone());
+                before = Some(failure.clone());
             }
             if left.is_empty() || until.passed(self.clock) {
-                return Err(failure);
+                return Err(match (before, failure) {
+                    (Some(TunnelFailure::Reach(first)), TunnelFailure::Reach(last))
+                        if first != last =>
+                    {
+                        TunnelFailure::Reach(format!("{first}; {last}"))
+                    }
+                    // What a server has said is more than that another cannot be reached.
+                    (Some(first), TunnelFailure::Reach(_)) => first,
+                    (_, failure) => failure,
+                });
             }
         }
     }

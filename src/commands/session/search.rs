@@ -5,8 +5,10 @@
 use super::{ALIVE, Run};
 use crate::config::Share;
 use crate::retry::{Backoff, Span, Stopped};
-use crate::share::locate::{led, reach};
+use crate::share::linux::{shows_name, strays};
+use crate::share::locate::{by_of, leads_to, led, reach};
 use crate::share::names::{By, Found};
+use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,9 +55,10 @@ impl Search {
         Some(found)
     }
 
-    /// Whether what is known need not be asked for anew.
+    /// Whether what is known need not be asked for anew. To look at a file costs nobody anything.
     fn is_fresh(&self, now: Duration) -> bool {
-        self.known.as_ref().is_some_and(|(_, at)| now.saturating_sub(*at) < KEPT)
+        let is_young = |at: &Duration| now.saturating_sub(*at) < KEPT;
+        self.known.as_ref().is_some_and(|(found, at)| found.by != By::Hosts && is_young(at))
     }
 
     pub(super) fn completed(&self) -> Option<String> {
@@ -86,7 +89,8 @@ impl<M: Machine> Run<'_, M> {
         let reached = reach(self.machine, share, &mut found, window, self.deadline, self.clock);
         let port = share.options.port;
         let told = reached.as_ref().ok().map(|address| {
-            format!("{}: {address} ({}) answers on TCP {port}", share.endpoint, found.by)
+            let by = by_of(&found, Some(*address));
+            format!("{}: {address} ({by}) answers on TCP {port}", share.endpoint)
         });
         let completed = found.completed().is_some();
         search.known = search.known.take().map(|(_, at)| (found, at));
@@ -147,32 +151,61 @@ impl<M: Machine> Run<'_, M> {
         Ok(())
     }
 
-    /// Why the server may not be the one that the config means, so that its root had better stay as it is. A whole
-    /// name leads nowhere else, and a certificate tells.
+    /// Why the server of a mount that was made just now may be another machine than the config means.
+    pub(super) fn doubt_of_new(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        completed: Option<String>,
+        mounted: &Mounted,
+    ) -> Option<String> {
+        match completed {
+            Some(completed) => Some(guessed(share, &completed, &mounted.address)),
+            None if strays(share, call, mounted) => Some(format!(
+                "the server has led {} to {}, at {}, which is another machine; write that one as `endpoint`",
+                share.path, mounted.source, mounted.address
+            )),
+            None => None,
+        }
+    }
+
+    /// Why the server of a share may not be the one that the config means, so that its root had better stay as it is. A
+    /// whole name leads nowhere else, and a certificate tells.
     pub(super) fn doubt(&self, share: &Share, mounted: &Mounted) -> Option<String> {
         let name = &share.endpoint;
-        let guess = |completed: &str| {
-            format!(
-                "a search domain made {completed} of {name}, which may be another machine ({})",
-                mounted.address
-            )
-        };
-        if share.encryption.is_some() || name.is_whole() {
+        if share.encryption.is_some() {
             return None;
         }
         if !mounted.already {
-            return mounted.completed.as_deref().map(guess);
+            return mounted.doubt.clone();
         }
-        // By which name it was mounted, nobody knows any more.
-        let found = self.machine.resolve(share, self.deadline.within(self.clock, ALIVE));
-        let found = found.unwrap_or_else(|_| Found::new(Vec::new(), By::Literal));
-        match found.completed() {
-            Some(completed) => Some(guess(completed)),
-            None => {
-                let from = |address: &IpAddr| address.to_string() == mounted.address;
-                (!found.addresses.iter().any(from))
-                    .then(|| format!("{name} does not lead to {}", mounted.address))
-            }
+        // Of any other, nobody knows any more by which name it was mounted.
+        if name.is_whole() && shows_name(share, mounted) {
+            return None;
+        }
+        let until = self.deadline.within(self.clock, ALIVE);
+        let address = &mounted.address;
+        match leads_to(self.machine, share, address, until) {
+            Ok(found) => match found.completed() {
+                Some(completed) => Some(guessed(share, completed, address)),
+                None if found.addresses.iter().any(|one| one.to_string() == *address) => None,
+                None => Some(format!(
+                    "{name} does not lead to {address}, where it is mounted from; unmount it and run again"
+                )),
+            },
+            Err(failure) => Some(format!(
+                "whether {address}, where it is mounted from, is {name}, cannot be told ({})",
+                self.explain(&failure, share).sentence
+            )),
         }
     }
+}
+
+/// What it means that a search domain had a part in it.
+fn guessed(share: &Share, completed: &str, address: &str) -> String {
+    format!(
+        "a search domain made {completed} of {}, which may be another machine ({address}); if it is the right one, \
+         write endpoint = \"{completed}.\"",
+        share.endpoint
+    )
 }

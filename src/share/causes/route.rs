@@ -47,7 +47,10 @@ pub fn explain_by(
                 "{address} failed: a route to it starts from {from}{on}, but {what} ({errno:?})"
             );
             sentence = sentence.replacen(&told, &anew, 1);
-            cure = look.to_owned();
+            // Silence is the commoner trouble.
+            if !failure.is_by_time() {
+                cure = look.to_owned();
+            }
         }
     }
     cause(class, sentence, cure)

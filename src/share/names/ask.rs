@@ -112,7 +112,11 @@ impl<'a> Asker<'a> {
                     let ipv4_alone = kind == TYPE::A;
                     return Ok(Found { ipv4_alone, ..Found::new(addresses, by) });
                 }
-                Answer::Alias(alias) if aliases < MOST_ALIASES => {
+                Answer::Alias(alias) if aliases >= MOST_ALIASES || alias == name => {
+                    return Err(NameError::Circle(server));
+                }
+                Answer::Circle => return Err(NameError::Circle(server)),
+                Answer::Alias(alias) => {
                     aliases += 1;
                     alias_of = Some(alias);
                 }
@@ -180,7 +184,8 @@ impl<'a> Asker<'a> {
                     }
                 }
                 Some(Heard { from, what: Err(errno) }) => {
-                    Some((from, NameError::Unreachable { server: from.ip(), errno }))
+                    let servers = vec![(from.ip(), errno)];
+                    Some((from, NameError::Unreachable { servers, silent: Vec::new() }))
                 }
                 None => None,
             };
@@ -384,6 +389,22 @@ impl Question {
         let worst = faults.min_by_key(|fault| !matches!(fault, NameError::Failed(..)));
         let silent = self.asked.iter().filter(|asked| asked.sent);
         let silent = || silent.map(|asked| asked.server.ip()).collect();
-        worst.cloned().unwrap_or_else(|| NameError::Silent(silent(), span))
+        match worst {
+            Some(NameError::Unreachable { .. }) => self.unreachable(),
+            Some(other) => other.clone(),
+            None => NameError::Silent(silent(), span),
+        }
+    }
+
+    /// Of all servers, since each may be the one that matters.
+    fn unreachable(&self) -> NameError {
+        let (mut servers, mut silent) = (Vec::new(), Vec::new());
+        for asked in self.asked.iter().filter(|asked| asked.sent) {
+            match &asked.fault {
+                Some(NameError::Unreachable { servers: more, .. }) => servers.extend(more),
+                _ => silent.push(asked.server.ip()),
+            }
+        }
+        NameError::Unreachable { servers, silent }
     }
 }

@@ -36,6 +36,8 @@ fn relative(name: &str) -> &str {
 pub struct ResolvConf {
     /// In the order of the file, each once.
     pub servers: Vec<SocketAddr>,
+    /// A `nameserver` line has no address.
+    pub odd_servers: bool,
     /// The search domains, without a trailing dot, each once.
     pub search: Vec<String>,
     /// A name with this many dots is asked for as it is before search domains are tried.
@@ -46,12 +48,14 @@ impl ResolvConf {
     /// Takes in the file; `scope` gives the number of a network interface (the `eth0` of
     /// `nameserver fe80::1%eth0`).
     pub fn parse(text: &str, scope: impl Fn(&str) -> Option<u32>) -> Self {
-        let mut conf = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        let mut conf =
+            Self { servers: Vec::new(), odd_servers: false, search: Vec::new(), ndots: 1 };
         for line in text.lines() {
             let mut words = line.split(['#', ';']).next().unwrap_or("").split_whitespace();
             match words.next() {
                 Some("nameserver") => {
                     let server = words.next().and_then(|word| server(word, &scope));
+                    conf.odd_servers |= server.is_none();
                     add(&mut conf.servers, server, MOST_SERVERS);
                 }
                 Some("search" | "domain") => {

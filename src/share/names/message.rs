@@ -20,6 +20,8 @@ pub enum Answer {
     },
     /// Only an alias, whose own addresses are to be asked for.
     Alias(String),
+    /// An alias that leads back to the name itself.
+    Circle,
     /// NXDOMAIN; of the name that the one that was asked for is an alias of, if it is one.
     NoSuchName(Option<String>),
     /// The name is known, but has no address of this kind.
@@ -85,13 +87,17 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     let truncated = packet.has_flags(PacketFlag::TRUNCATION);
     // Follow the aliases that came along; the last name is what the rest is about.
     let mut owner = name.clone();
+    let mut aliases = 0;
     for _ in 0..MOST_ALIASES {
         let alias = packet.answers.iter().find_map(|record| match &record.rdata {
             RData::CNAME(alias) if record.name == owner => Some(alias.0.clone()),
             _ => None,
         });
         match alias {
-            Some(alias) => owner = alias,
+            Some(alias) => {
+                owner = alias;
+                aliases += 1;
+            }
             None => break,
         }
     }
@@ -126,6 +132,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         // Of an answer that was cut short, the addresses that came are as good as the rest.
         (false, of) => Answer::Addresses { addresses, of },
         (true, _) if truncated => Answer::Truncated,
+        (true, _) if owner == name && aliases > 0 => Answer::Circle,
         (true, _) if owner == name => Answer::NoAddress,
         (true, alias) => Answer::Alias(alias?),
     })
@@ -237,7 +244,7 @@ mod tests {
             p.answers.push(alias(NAME, "b.example"));
             p.answers.push(alias("b.example", NAME));
         });
-        assert_eq!(read(&looped), Some(Answer::NoAddress), "a loop leads nowhere");
+        assert_eq!(read(&looped), Some(Answer::Circle), "a loop leads nowhere");
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub enum By {
     Server(Answered),
     /// The config's `addresses`, because the name gave none.
     Listed(NameError),
+    /// The config's `addresses`, beside those of the name.
+    Config,
 }
 
 /// Which name server answered, and for which name.
@@ -136,6 +138,7 @@ impl fmt::Display for By {
                 write!(f, "from `addresses`, since the name does not resolve: {why}")
             }
             Self::Hosts => f.write_str("/etc/hosts"),
+            Self::Config => f.write_str("`addresses`"),
             Self::Server(answered) => answered.fmt(f),
         }
     }
@@ -150,14 +153,17 @@ pub enum NameError {
     /// Queries were sent and nothing came back.
     #[error("no answer from name server {} within {}", join(.0), seconds(*.1))]
     Silent(Vec<IpAddr>, Duration),
-    /// The query could not be sent, or was rejected on the way.
-    #[error("name server {server} cannot be reached: {} ({errno:?})", errno.desc().to_lowercase())]
+    /// The query could not be sent to these, or was rejected on the way.
+    #[error("{}", unreached(.servers, .silent))]
     Unreachable {
-        /// The name server.
-        server: IpAddr,
-        /// Why.
-        errno: Errno,
+        /// The name servers, and why.
+        servers: Vec<(IpAddr, Errno)>,
+        /// Others from which nothing came back.
+        silent: Vec<IpAddr>,
     },
+    /// The name is an alias, and that leads back to itself, or on and on.
+    #[error("name server {0} has aliases without end for it")]
+    Circle(IpAddr),
     /// NXDOMAIN.
     #[error("name server {0} says that there is no such name (NXDOMAIN)")]
     NoSuchName(IpAddr),
@@ -190,7 +196,7 @@ impl NameError {
     /// Whether a server said it, rather than nothing came back.
     fn is_an_answer(&self) -> bool {
         match self {
-            Self::NoSuchName(_) | Self::NoAddress(_) | Self::Failed(..) => true,
+            Self::NoSuchName(_) | Self::NoAddress(_) | Self::Circle(_) | Self::Failed(..) => true,
             Self::Alias { why, .. } => why.is_an_answer(),
             _ => false,
         }
@@ -201,12 +207,28 @@ impl NameError {
         match self {
             Self::NoServers(_) | Self::BadName => true,
             Self::Unusable(by, _) => **by == By::Hosts,
-            Self::Unreachable { server, errno } => {
-                server.is_loopback() || matches!(errno, Errno::ENETUNREACH | Errno::ENETDOWN)
+            Self::Unreachable { servers, silent } => {
+                silent.is_empty()
+                    && servers.iter().all(|(server, errno)| {
+                        server.is_loopback()
+                            || matches!(errno, Errno::ENETUNREACH | Errno::ENETDOWN)
+                    })
             }
             _ => false,
         }
     }
+}
+
+fn unreached(servers: &[(IpAddr, Errno)], silent: &[IpAddr]) -> String {
+    let one = |(server, errno): &(IpAddr, Errno)| {
+        let why = errno.desc().to_lowercase();
+        format!("name server {server} cannot be reached: {why} ({errno:?})")
+    };
+    let mut all: Vec<String> = servers.iter().map(one).collect();
+    if !silent.is_empty() {
+        all.push(format!("no answer from name server {}", join(silent)));
+    }
+    all.join("; ")
 }
 
 fn join(servers: &[IpAddr]) -> String {
@@ -239,19 +261,30 @@ impl Resolver<'_> {
         })
     }
 
-    /// What the name servers say of a name, whatever /etc/hosts says.
+    /// What the name servers say of a name as it is written, whatever /etc/hosts says: its IPv6 addresses, or the
+    /// ones that a look-up would give.
     ///
     /// # Errors
     /// See [`NameError`].
-    pub fn past_hosts(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
+    pub fn past_hosts(
+        &self,
+        endpoint: &Endpoint,
+        ipv6: bool,
+        until: Deadline,
+    ) -> Result<Found, NameError> {
         let Endpoint::Name(name) = endpoint else {
             return self.resolve(endpoint, until);
         };
         let mut wire = Sockets::new(self.clock, self.stop);
-        by_servers(self.root, name, LETTERS.next(), until, self.clock, &mut wire)
+        let whole = format!("{}.", name.strip_suffix('.').unwrap_or(name));
+        let (root, spelling, clock) = (self.root, LETTERS.next(), self.clock);
+        match ipv6 {
+            true => its_ipv6(root, &whole, spelling, until, clock, &mut wire),
+            false => by_servers(root, &whole, spelling, until, clock, &mut wire),
+        }
     }
 
-    /// The IPv6 addresses of a name of which only IPv4 ones were asked for; none is no error.
+    /// The IPv6 addresses of a name of which only IPv4 ones were asked for; nothing, if that was not answered.
     ///
     /// # Errors
     /// The run was told to end.
@@ -260,9 +293,9 @@ impl Resolver<'_> {
         endpoint: &Endpoint,
         found: &Found,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, Stopped> {
+    ) -> Result<Option<Vec<IpAddr>>, Stopped> {
         let (Endpoint::Name(name), true) = (endpoint, found.ipv4_alone) else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let mut wire = Sockets::new(self.clock, self.stop);
         let name = found.completed().unwrap_or(name);
@@ -325,6 +358,7 @@ impl Letters {
             | NameError::NoSuchName(_)
             | NameError::NoAddress(_)
             | NameError::Alias { .. }
+            | NameError::Circle(_)
             | NameError::Failed(..),
         ) = result
         else {
@@ -372,6 +406,19 @@ fn by_servers(
     usable(look_up(&resolv_conf(root)?, name, spelling, until, clock, wire)?, true)
 }
 
+fn its_ipv6(
+    root: &Path,
+    name: &str,
+    spelling: Spelling,
+    until: Deadline,
+    clock: &dyn Clock,
+    wire: &mut dyn Wire,
+) -> Result<Found, NameError> {
+    let conf = resolv_conf(root)?;
+    let name = name.strip_suffix('.').unwrap_or(name);
+    usable(Asker::new(&conf.servers, spelling, clock, wire).ipv6(name, until)?, true)
+}
+
 fn further(
     root: &Path,
     name: &str,
@@ -379,15 +426,13 @@ fn further(
     until: Deadline,
     clock: &dyn Clock,
     wire: &mut dyn Wire,
-) -> Result<Vec<IpAddr>, Stopped> {
-    let found = resolv_conf(root).and_then(|conf| {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        usable(Asker::new(&conf.servers, spelling, clock, wire).ipv6(name, until)?, true)
-    });
-    match found {
-        Ok(found) => Ok(found.addresses),
+) -> Result<Option<Vec<IpAddr>>, Stopped> {
+    match its_ipv6(root, name, spelling, until, clock, wire) {
+        Ok(found) => Ok(Some(found.addresses)),
         Err(NameError::Stopped(stopped)) => Err(stopped),
-        Err(_) => Ok(Vec::new()),
+        Err(error) if error.is_an_answer() => Ok(Some(Vec::new())),
+        Err(NameError::Unusable(..)) => Ok(Some(Vec::new())),
+        Err(_) => Ok(None),
     }
 }
 
@@ -409,7 +454,10 @@ fn look_up(
     wire: &mut dyn Wire,
 ) -> Result<Found, NameError> {
     if conf.servers.is_empty() {
-        return Err(NameError::NoServers("names no name server"));
+        return Err(NameError::NoServers(match conf.odd_servers {
+            true => "has no address in its `nameserver` lines",
+            false => "names no name server",
+        }));
     }
     let mut asker = Asker::new(&conf.servers, spelling, clock, wire);
     let candidates = conf.candidates(name);
