@@ -26,13 +26,7 @@ part "AWS, as moto has it" cargo test --locked --test aws
 part "the tunnel" cargo test --locked --test tunnel --test encrypted
 part "the package and the manual" cargo test --locked --test package --test manual
 part "the source tarball" tests/dist.sh
-# The machines with systemd wait nine tenths of their time: they run beside the VMs, and are told of after them.
-beside=$(mktemp)
-cargo test --locked --test image > "$beside" 2>&1 &
-image=$!
+part "machines with systemd" cargo test --locked --test image
 part "VMs, kernels 5.10 and 6.12" cargo test --locked --test vm
-wait "$image"; code=$?
-part "machines with systemd" sh -c "cat $beside; exit $code"
-rm -f "$beside"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
