@@ -437,6 +437,12 @@ def _():
     expect(agent(), 0)
     expect(agent("unmount"), 0, "unmounted ")
     check(not os.path.exists(POINT), "it is still there")
+    # What somebody has changed since is his.
+    config(**dead)
+    killed()
+    os.chmod(POINT, 0o750)
+    check("removed" not in agent("unmount").out and os.path.isdir(POINT), "a folder was removed that was not the run's any more")
+    os.rmdir(POINT)
     # And where the config has another one since.
     config(**dead)
     killed()

@@ -169,8 +169,16 @@ def _():
         # To another address of the same server, and to another server.
         for number, to in enumerate((SECOND, other.address)):
             refer("/ref", f"/data@{to}")
-            config(path='"/ref"')
-            expect(agent(), 0, rf"{POINT}: the server leads /ref to \S+:/data, ", rf"mounted {NAME}:/ref on {POINT}")
+            os.chmod("/export/data", 0o1777)
+            config(path='"/ref"', root_mode='"0777"')
+            told = agent()
+            expect(told, 0, rf"{POINT}: the server leads /ref to \S+:/data, ", rf"mounted {NAME}:/ref on {POINT}")
+            # Nobody has said that the mode of another server's root is to be changed.
+            elsewhere = to == other.address
+            check((f"root_mode 0777 of {POINT} is not set: the server has led /ref to" in told.out) == elsewhere, told.out)
+            expect(agent(), 0, "already mounted")
+            mode = os.stat("/export/data").st_mode & 0o7777
+            check(mode == (0o1777 if elsewhere else 0o777), f"{to}: {mode:o}")
             host = mounted()[0]["source"].split(":")[0]
             address = next(o[5:] for o in mounted()[0]["options"] if o.startswith("addr="))
             check(address in (SERVER, to), address)
