@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// So long the IPv4 addresses of a name are tried alone, before it is asked whether there are IPv6 ones.
-const AHEAD: Duration = Duration::from_secs(1);
+pub const AHEAD: Duration = Duration::from_secs(1);
 /// So long that question may take.
 pub const QUESTION: Duration = Duration::from_secs(1);
 /// So long the name servers are asked what they say beside /etc/hosts.

@@ -520,9 +520,7 @@ impl Failure {
             Self::Tunnel(TunnelFailure::Silent(_) | TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) => {
                 true
             }
-            Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
-                tried.iter().any(|(_, problem)| matches!(problem, reach::Problem::Silent { .. }))
-            }
+            Self::Reach(error) => error.has_silence(),
             _ => false,
         }
     }

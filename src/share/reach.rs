@@ -53,6 +53,18 @@ pub enum Problem {
     NoPort,
 }
 
+impl ReachError {
+    /// Whether an address was silent, so that it may still answer.
+    pub fn has_silence(&self) -> bool {
+        match self {
+            Self::NoneAnswers { tried, .. } => {
+                tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent { .. }))
+            }
+            Self::Stopped(_) => false,
+        }
+    }
+}
+
 fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
     let one = |(address, problem): &(IpAddr, Problem)| match problem {
         Problem::Silent { span, from } => {

@@ -9,7 +9,7 @@ use super::relay;
 use super::tls::{Client, Session};
 use crate::config::Share;
 use crate::retry::{Clock, Deadline, Span};
-use crate::share::locate::QUESTION;
+use crate::share::locate::{AHEAD, QUESTION};
 use crate::share::names::{By, Found, NameError, Resolver};
 use crate::share::reach::{self, ReachError};
 use crate::stop::Stop;
@@ -66,19 +66,17 @@ impl Dialer<'_> {
     /// # Errors
     /// See [`TunnelFailure`]: of several addresses, what the last said.
     pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelFailure> {
-        let mut found = self.addresses(until)?;
+        let found = self.addresses(until)?;
         let mut left = found.addresses.clone();
-        // What became of the IPv4 addresses, where others came after them.
+        let mut may_ask = found.ipv4_alone;
+        // What became of the IPv4 addresses, where only others are left.
         let mut before: Option<TunnelFailure> = None;
         loop {
             let port = self.share.options.port;
-            // Where there may be IPv6 addresses too, the IPv4 ones must leave time for them.
-            let ahead = match found.ipv4_alone {
-                true => until.within(self.clock, until.left(self.clock).part(2)),
-                false => until,
-            };
-            let failure = match reach::first_that_answers(&left, port, ahead, self.clock, self.stop)
-            {
+            // Where there may be IPv6 addresses too, the IPv4 ones are tried alone for a moment only.
+            let window = if may_ask { until.within(self.clock, AHEAD) } else { until };
+            let tried = reach::first_that_answers(&left, port, window, self.clock, self.stop);
+            let failure = match tried {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
                     // A part of the time that there is, if others come after this one.
@@ -91,16 +89,21 @@ impl Dialer<'_> {
                 }
                 Err(ReachError::Stopped(stopped)) => return Err(stopped.into()),
                 Err(other) => {
-                    left.clear();
+                    // Those that are silent are tried on, beside the others.
+                    if !may_ask || !other.has_silence() {
+                        left.clear();
+                    }
                     TunnelFailure::Reach(other.to_string())
                 }
             };
-            if left.is_empty() && found.ipv4_alone {
+            if may_ask && (left.is_empty() || matches!(failure, TunnelFailure::Reach(_))) {
+                may_ask = false;
+                if left.is_empty() {
+                    before = Some(failure.clone());
+                }
                 let question = until.within(self.clock, QUESTION);
                 let further = self.resolver().further(&self.share.endpoint, &found, question)?;
-                left = further.unwrap_or_default();
-                found.add(left.clone());
-                before = Some(failure.clone());
+                left.extend(further.unwrap_or_default());
             }
             if left.is_empty() || until.passed(self.clock) {
                 return Err(match (before, failure) {

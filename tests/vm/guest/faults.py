@@ -155,9 +155,17 @@ def restarted(_):
     nfsd(True)
 
 
+def unload():
+    """Takes the NFS client's module out, once the clients of earlier scenarios have let go of it."""
+    def is_out():
+        sh("rmmod nfsv4 2>/dev/null", check_=False)
+        return not re.search("(?m)^nfsv4 ", open("/proc/modules").read())
+    until(is_out, "the module stays in use", 150)
+
+
 def modprobe_is(program):
     def given(stack):
-        sh("rmmod nfsv4", check_=False)
+        unload()
         before = open("/proc/sys/kernel/modprobe").read()
         write("/rig/slow-modprobe", "#!/bin/sh\nsleep 2\nexec /sbin/modprobe \"$@\"\n")
         os.chmod("/rig/slow-modprobe", 0o755)
@@ -236,7 +244,7 @@ def mount_max(stack):
 
 def module_forbidden(stack):
     """As the hardening guides have it."""
-    sh("rmmod nfsv4")
+    unload()
     os.makedirs("/etc/modprobe.d", exist_ok=True)
     write("/etc/modprobe.d/rig-cis.conf", "# no network file systems\ninstall nfsv4 /bin/false\n")
     stack.callback(sh, "modprobe nfsv4")

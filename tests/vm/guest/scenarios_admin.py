@@ -122,12 +122,13 @@ def _():
     config(head=f'[[share]]\nendpoint = "{DEAD}"\nmount_point = "/mnt/other"')
     sh("rm -r /run/efs-agent")
     killed = start()
-    until(lambda: os.path.exists(STATUS), "nothing is remembered", 20)
+    told = ('"mounted": true', f'"pid": {killed.pid},')
+    until(lambda: os.path.exists(STATUS) and all(word in open(STATUS).read() for word in told), "nothing is remembered", 20)
     killed.kill()
     killed.communicate()
     until(lambda: not agents(), "left behind", 5)
     config(mount_point='"/mnt/other"')
-    expect(agent("status"), 1, gone, "no session start since this machine was booted\n$")
+    expect(agent("status"), 1, gone, r"the last session start began at \S+ and did not end: it was killed")
     # Whatever stands in the file.
     known = open(STATUS).read()
     for odd in ("\ufeff" + known, "{"):
