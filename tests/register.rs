@@ -189,7 +189,8 @@ fn somebody_elses_entry_is_left_alone_unless_it_is_to_be_replaced() {
     let old = registered("/opt/other.sh", "");
     fs::write(machine.file(), &old).unwrap();
     let refused = "error: FILE:6:21: the system-context SessionStart executable is /opt/other.sh, which \
-                   is not efs-agent; nothing was changed (--replace puts efs-agent in its place) (exit 73)\n";
+                   is not efs-agent; nothing was changed (--replace puts efs-agent in its place, or have \
+                   that script start PROGRAM) (exit 73)\n";
     assert_eq!(machine.run(&["register"]), (73, machine.say(refused)));
     assert_eq!(machine.text(), old);
     let (code, out) = machine.run(&["register", "--replace"]);
