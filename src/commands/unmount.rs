@@ -697,7 +697,7 @@ mod tests {
         let at = |path: &str| MadePoint::at(root, path.into()).unwrap();
         let orphans = [at("/mnt/empty"), at("/mnt/full")];
         std::fs::write(root.join("mnt/full/file"), "").unwrap();
-        let (clock, stop) = (VirtualClock::default(), Stop::default());
+        let (clock, stop) = (VirtualClock::default(), Stop::install().unwrap());
         let machine = Linux::new(root, &clock, &stop);
         let (log, lines) = Lines::log();
         clear(&machine, &orphans, Some(7), &log);
