@@ -203,6 +203,31 @@ fn somebody_elses_entry_is_left_alone_unless_it_is_to_be_replaced() {
 }
 
 #[test]
+fn what_is_changed_in_an_entry_of_ours_is_said_and_would_be_said_in_a_dry_run() {
+    let machine = Machine::fresh();
+    machine.run(&["register"]);
+    let good = machine.text();
+    let said = |what: &str, was: &str| {
+        format!("{what} of the system-context SessionStart entry set to {was}\n")
+    };
+    for (old, new, what) in [
+        (
+            "\"s3LogEnabled\": true",
+            "\"s3LogEnabled\": null",
+            said("s3LogEnabled", "true, it was null"),
+        ),
+        ("\"arguments\": \"\"", "\"arguments\": null", said("arguments", "\"\", it was null")),
+        ("\"arguments\": \"\",", "", said("arguments", "\"\", there was none")),
+    ] {
+        fs::write(machine.file(), good.replacen(old, new, 1)).unwrap();
+        let (code, out) = machine.run(&["register", "--dry-run"]);
+        assert_eq!(code, 0);
+        assert!(out.contains(&format!("would say: {what}")), "{out}");
+        assert_eq!(machine.run(&["register"]), (0, what.clone()));
+    }
+}
+
+#[test]
 fn what_is_no_config_json_is_refused_with_its_place_and_left_as_it_is() {
     let machine = Machine::new();
     let big = format!("{{\"a\": \"{}\"}}", "x".repeat(1 << 20));

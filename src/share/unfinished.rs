@@ -129,10 +129,11 @@ pub fn all(status: &str) -> Vec<Unfinished> {
     }
 }
 
-/// The process of a run that has begun and goes on, as `status` has it; what it waits for may be a folder that another
-/// has made.
+/// The process of another run that has begun and goes on, as `status` has it; what it waits for may be a folder that
+/// one which was killed has made.
 pub fn living(root: &Path, status: &str) -> Option<u32> {
-    all(status).into_iter().find(|run| run.runs(root)).map(|run| run.pid)
+    let mut others = all(status).into_iter().filter(|run| run.pid != std::process::id());
+    others.find(|run| run.runs(root)).map(|run| run.pid)
 }
 
 /// The mount points that runs have made which are there no more, as `status` has it.
