@@ -115,7 +115,7 @@ fn check_tells_the_cure_of_each_fault_in_the_config_and_what_it_did_not_try() {
         (
             Some("deadlin = 1\n"),
             0o644,
-            format!("{at}:1:1: unknown key \"deadlin\" ("),
+            format!("{at}:1:1: unknown key \"deadlin\" in the top level ("),
             "write deadline there, if that is meant\n".into(),
         ),
         (

@@ -223,36 +223,19 @@ impl Chain {
         shares: &[Share],
         unread: Option<bool>,
     ) {
-        let unknown = "the config cannot be read, so whether a share wants it is not known";
-        let cure = || match unread {
-            Some(true) => Some("mend the config, then: sudo efs-agent check".to_owned()),
-            _ => Some("sudo efs-agent unmount".to_owned()),
-        };
         for share in left::left(machine, shares) {
             let source = share.source();
-            let what = match unread {
-                Some(true) => format!("{source} is mounted there by an earlier run; {unknown}"),
-                _ => {
-                    format!("{source} is mounted there by an earlier run, and is not in the config")
-                }
+            let (what, cure) = match unread {
+                Some(true) => (UNKNOWN, MEND),
+                _ => ("and is not in the config", UNMOUNT),
             };
-            self.add("mount point", Some(&share), State::Warning, what, cure());
+            let what = format!("{source} is mounted there by an earlier run, {what}");
+            self.add("mount point", Some(&share), State::Warning, what, Some(cure.to_owned()));
         }
         for share in units.without_share(shares) {
             if units.port(&share).is_some() {
-                let (what, cure) = match unread {
-                    Some(true) => (format!("a tunnel runs for it; {unknown}"), cure()),
-                    // unmount would want one.
-                    Some(false) => (
-                        "a tunnel runs for it, and there is no config".to_owned(),
-                        Some("write the config, then: sudo efs-agent unmount".to_owned()),
-                    ),
-                    None => (
-                        "a tunnel runs for it, which no share of the config has".to_owned(),
-                        cure(),
-                    ),
-                };
-                self.add("tunnel", Some(&share), State::Warning, what, cure);
+                let (what, cure) = without_share(unread);
+                self.add("tunnel", Some(&share), State::Warning, what, Some(cure));
             }
         }
     }
@@ -618,6 +601,25 @@ impl Chain {
     }
 }
 
+const UNMOUNT: &str = "sudo efs-agent unmount";
+const UNKNOWN: &str = "but the config cannot be read, so whether a share wants it is not known";
+const MEND: &str = "mend the config, then: sudo efs-agent check";
+
+/// What to say of a tunnel without a share in the config, and to do. `unread` is whether there is a config that cannot
+/// be read; none where it was.
+fn without_share(unread: Option<bool>) -> (String, String) {
+    let (what, cure) = match unread {
+        Some(true) => (format!("a tunnel runs for it, {UNKNOWN}"), MEND),
+        // unmount would want one.
+        Some(false) => (
+            "a tunnel runs for it, and there is no config".to_owned(),
+            "write the config, then: sudo efs-agent check",
+        ),
+        None => ("a tunnel runs for it, which no share of the config has".to_owned(), UNMOUNT),
+    };
+    (what, cure.to_owned())
+}
+
 /// What to do where the streaming user's account is missing.
 const NO_USER: &str = "nothing, if AppStream makes it later; else see that it is in /etc/passwd of the image (getent passwd \
                        as2-streaming-user)";
@@ -680,6 +682,16 @@ mod tests {
         for fine in ["/home/as2/share", "/home/as", "/mnt/efs_share"] {
             assert_eq!(told(fine), None, "{fine}");
         }
+    }
+
+    #[test]
+    fn of_a_tunnel_it_is_not_said_that_no_share_has_it_where_the_config_cannot_be_read() {
+        assert_eq!(without_share(None).1, UNMOUNT);
+        for unread in [true, false] {
+            let (what, cure) = without_share(Some(unread));
+            assert!(!what.contains("no share of the config") && cure.ends_with("check"), "{what}");
+        }
+        assert!(without_share(Some(true)).0.contains("cannot be read"));
     }
 
     #[test]
