@@ -189,7 +189,8 @@ fn somebody_elses_entry_is_left_alone_unless_it_is_to_be_replaced() {
     let old = registered("/opt/other.sh", "");
     fs::write(machine.file(), &old).unwrap();
     let refused = "error: FILE:6:21: the system-context SessionStart executable is /opt/other.sh, which \
-                   is not efs-agent; nothing was changed (--replace puts efs-agent in its place) (exit 73)\n";
+                   is not efs-agent; nothing was changed (--replace puts efs-agent in its place, or have \
+                   that script start PROGRAM) (exit 73)\n";
     assert_eq!(machine.run(&["register"]), (73, machine.say(refused)));
     assert_eq!(machine.text(), old);
     let (code, out) = machine.run(&["register", "--replace"]);
@@ -199,6 +200,31 @@ fn somebody_elses_entry_is_left_alone_unless_it_is_to_be_replaced() {
                     \"s3LogEnabled\": true }\n";
     assert!(out.starts_with(&machine.say(replaced)), "{out}");
     assert_eq!((code, machine.text()), (0, registered(program, program)));
+}
+
+#[test]
+fn what_is_changed_in_an_entry_of_ours_is_said_and_would_be_said_in_a_dry_run() {
+    let machine = Machine::fresh();
+    machine.run(&["register"]);
+    let good = machine.text();
+    let said = |what: &str, was: &str| {
+        format!("{what} of the system-context SessionStart entry set to {was}\n")
+    };
+    for (old, new, what) in [
+        (
+            "\"s3LogEnabled\": true",
+            "\"s3LogEnabled\": null",
+            said("s3LogEnabled", "true, it was null"),
+        ),
+        ("\"arguments\": \"\"", "\"arguments\": null", said("arguments", "\"\", it was null")),
+        ("\"arguments\": \"\",", "", said("arguments", "\"\", there was none")),
+    ] {
+        fs::write(machine.file(), good.replacen(old, new, 1)).unwrap();
+        let (code, out) = machine.run(&["register", "--dry-run"]);
+        assert_eq!(code, 0);
+        assert!(out.contains(&format!("would say: {what}")), "{out}");
+        assert_eq!(machine.run(&["register"]), (0, what.clone()));
+    }
 }
 
 #[test]

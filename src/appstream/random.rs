@@ -445,6 +445,9 @@ fn only_our_entries_differ_whatever_the_document() {
             Ok(change) => change,
         };
         assert!(replace || !foreign(&old), "seed {seed}: {old_text}");
+        // No change without a word.
+        let told = change.notes.iter().any(|(level, _)| *level == crate::config::Level::Info);
+        assert_eq!(told, !change.edits.is_empty(), "seed {seed}: {old_text}");
         let new = parsed(&change.text);
         let context = || format!("seed {seed}\n{old_text}\n{}", change.text);
         assert_eq!(rest(new.clone()), rest(old.clone()), "{}", context());

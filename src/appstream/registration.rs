@@ -109,6 +109,56 @@ pub struct Change {
     pub notes: Vec<(Level, String)>,
     /// AppStream would kill a session start before its deadline, as the file is.
     pub cut_off: bool,
+    /// What the file runs at SessionStart is not what is wanted.
+    pub start_differs: bool,
+}
+
+/// Somebody else's programs where ours should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// At SessionStart.
+    pub start: Option<Theirs>,
+    /// At SessionTermination.
+    pub termination: Option<Theirs>,
+    /// The program that is to be there; none where its path is not known.
+    own: Option<String>,
+    /// AppStream would kill what runs at SessionStart before the deadline.
+    pub cut_off: bool,
+}
+
+/// A program of somebody else's that AppStream runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Theirs {
+    /// Its path, as the file has it.
+    pub filename: String,
+    /// Where that stands, and what it is.
+    pub what: String,
+    /// What keeps it from being a path of ours.
+    pub slip: Option<&'static str>,
+}
+
+impl Foreign {
+    /// What is registered, without a way out.
+    pub fn told(&self) -> String {
+        let texts = [&self.start, &self.termination].into_iter().flatten();
+        texts.map(|theirs| theirs.what.as_str()).collect::<Vec<_>>().join("; ")
+    }
+
+    fn refusal(&self) -> String {
+        let own = self.own.as_deref().unwrap_or(PROGRAM);
+        let start = match self.start {
+            Some(_) => format!(", or have that script start {own}"),
+            None => String::new(),
+        };
+        let termination = match self.termination {
+            Some(_) => ", --no-termination leaves SessionTermination alone",
+            None => "",
+        };
+        format!(
+            "{}; nothing was changed (--replace puts efs-agent in its place{start}{termination})",
+            self.told()
+        )
+    }
 }
 
 /// Why a config.json is left as it is.
@@ -117,15 +167,30 @@ pub enum Refusal {
     /// It is not what AppStream's documentation describes, or no JSON at all.
     #[error("{0}; nothing was changed")]
     Malformed(ConfigError),
-    /// Somebody else's program is registered; which one at SessionStart.
-    #[error("{0}")]
-    Foreign(String, Option<String>),
+    /// Somebody else's program is registered.
+    #[error("{}", .0.refusal())]
+    Foreign(Box<Foreign>),
     /// A limit of ours that no waitingTime can hold.
     #[error("{0}")]
     NeverFits(String),
     /// An edit went wrong: a fault of ours.
     #[error("efs-agent has a fault: its edit of {0}; nothing was changed")]
     Fault(String),
+}
+
+/// The program of ours that `text`, the contents of `file`, has for SessionStart, and its arguments.
+pub fn ours_at_start(file: &Path, text: &str, wanted: &Wanted) -> Option<(String, String)> {
+    let document = Document::parse(text).ok()?;
+    let reader = Reader { file, document: &document };
+    let event = reader.event(Event::Start).ok()?;
+    let entry = event.entries.iter().find(|entry| entry.is("system"))?;
+    let (filename, arguments) = (reader.filename(entry).ok()?.1, reader.arguments(entry).ok()?.1);
+    is_ours(filename, wanted).then(|| (filename.to_owned(), arguments.to_owned()))
+}
+
+fn is_ours(filename: &str, wanted: &Wanted) -> bool {
+    let name = filename.rsplit('/').next().unwrap_or("");
+    name == PROGRAM || name == SHIM || wanted.own.as_deref() == Some(filename)
 }
 
 /// The contents of `file` as text.
@@ -176,8 +241,8 @@ fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
         edits: Vec::new(),
         notes: Vec::new(),
         cut_off: false,
-        foreign: Vec::new(),
-        at_start: None,
+        start_differs: false,
+        foreign: Foreign::default(),
     };
     let mut missing = Vec::new();
     for event in &events {
@@ -195,18 +260,15 @@ fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
     if !missing.is_empty() {
         plan.edit(plan.layout.add_members(&document.root, missing));
     }
-    let Plan { edits, notes, cut_off, foreign, at_start, .. } = plan;
-    if !foreign.is_empty() {
-        let texts: Vec<&str> = foreign.iter().map(|(_, text)| text.as_str()).collect();
-        let way_out = if foreign.iter().any(|(event, _)| *event == Event::Termination) {
-            "--replace puts efs-agent in its place, --no-termination leaves SessionTermination alone"
-        } else {
-            "--replace puts efs-agent in its place"
-        };
-        let text = format!("{}; nothing was changed ({way_out})", texts.join("; "));
-        return Err(Refusal::Foreign(text, at_start));
+    let Plan { edits, notes, cut_off, start_differs, foreign, .. } = plan;
+    if foreign.start.is_some() || foreign.termination.is_some() {
+        return Err(Refusal::Foreign(Box::new(Foreign {
+            own: wanted.own.clone(),
+            cut_off,
+            ..foreign
+        })));
     }
-    Ok(Change { text: apply(text, &edits), edits, notes, cut_off })
+    Ok(Change { text: apply(text, &edits), edits, notes, cut_off, start_differs })
 }
 
 /// Finds its way in config.json.
@@ -342,10 +404,9 @@ struct Plan<'p, 'd> {
     edits: Vec<Edit>,
     notes: Vec<(Level, String)>,
     cut_off: bool,
+    start_differs: bool,
     /// Who else is registered where we should be.
-    foreign: Vec<(Event, String)>,
-    /// The program of theirs that is run at SessionStart.
-    at_start: Option<String>,
+    foreign: Foreign,
 }
 
 impl<'d> Plan<'_, 'd> {
@@ -364,8 +425,20 @@ impl<'d> Plan<'_, 'd> {
     }
 
     fn is_ours(&self, filename: &str) -> bool {
-        let name = filename.rsplit('/').next().unwrap_or("");
-        name == PROGRAM || name == SHIM || self.wanted.own.as_deref() == Some(filename)
+        is_ours(filename, self.wanted)
+    }
+
+    /// What keeps a filename that is meant to be ours from being a path of ours.
+    fn slip_in(&self, filename: &str) -> Option<&'static str> {
+        let bare = filename.trim();
+        if bare != filename && self.is_ours(bare) {
+            return Some(match filename.starts_with(bare) {
+                true => "its filename has a blank at its end",
+                false => "its filename has a blank at its beginning",
+            });
+        }
+        let program = bare.split_whitespace().next()?;
+        (program != bare && self.is_ours(program)).then_some("arguments belong into `arguments`")
     }
 
     /// `key` of an entry as the file spells it, or would.
@@ -388,6 +461,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     fn registered(&mut self, event: Event, call: &Call, instead: &str) {
+        self.start_differs |= event == Event::Start;
         let (call, event) = (line(&call.filename, &call.arguments), event.name());
         let file = self.reader.file.display();
         let text = format!(
@@ -451,15 +525,21 @@ impl<'d> Plan<'_, 'd> {
         let foreign = !filename.is_empty() && !self.is_ours(filename);
         if foreign && !self.wanted.replace {
             let place = filename_at.unwrap_or(entry.node).span.start;
+            let slip = self.slip_in(filename);
+            let why = match slip {
+                Some(slip) => format!(": {slip}"),
+                None => ", which is not efs-agent".to_owned(),
+            };
             let what = format!(
-                "the system-context {} executable is {}, which is not efs-agent",
+                "the system-context {} executable is {}{why}",
                 event.name(),
                 line(filename, arguments)
             );
             let error = ConfigError::at(self.reader.file, self.reader.document.text, place, &what);
-            self.foreign.push((event, error.to_string()));
-            if event == Event::Start {
-                self.at_start = Some(filename.to_owned());
+            let theirs = Theirs { filename: filename.to_owned(), what: error.to_string(), slip };
+            match event {
+                Event::Start => self.foreign.start = Some(theirs),
+                Event::Termination => self.foreign.termination = Some(theirs),
             }
             return Ok(());
         }
@@ -468,19 +548,40 @@ impl<'d> Plan<'_, 'd> {
             ("arguments", arguments_at, arguments, &call.arguments),
         ];
         let mut missing = Vec::new();
+        let differs = (filename, arguments) != (&call.filename, &call.arguments);
+        // Of an entry that was empty or another's, that it is ours now says it all.
+        let was_ours = !filename.is_empty() && !foreign;
+        let set_to = |key: &str, value: &str, was: &str| {
+            format!("{key} of the system-context {} entry set to {value}, {was}", event.name())
+        };
         for (key, node, old, new) in wanted {
-            match node {
+            let was = match node {
                 Some(node) if old != new || node.value == Value::Null => {
                     self.set(node, quoted(new));
+                    "it was null"
                 }
-                Some(_) => {}
-                None => missing.push((key, quoted(new))),
+                Some(_) => continue,
+                None => {
+                    missing.push((key, quoted(new)));
+                    "there was none"
+                }
+            };
+            if !differs {
+                self.say(Level::Info, set_to(key, &quoted(new), was));
             }
         }
         match logged.map(|node| &node.value) {
-            None => missing.push(("s3LogEnabled", "true".into())),
+            None => {
+                missing.push(("s3LogEnabled", "true".into()));
+                if was_ours {
+                    self.say(Level::Info, set_to("s3LogEnabled", "true", "there was none"));
+                }
+            }
             Some(Value::Null) => {
                 logged.into_iter().for_each(|node| self.set(node, "true".into()));
+                if was_ours {
+                    self.say(Level::Info, set_to("s3LogEnabled", "true", "it was null"));
+                }
             }
             Some(Value::Boolean(true)) => {}
             Some(_) => {
@@ -499,7 +600,7 @@ impl<'d> Plan<'_, 'd> {
             let edit = self.layout.add_members(entry.node, spelt.collect());
             self.edit(edit);
         }
-        if (filename, arguments) != (&call.filename, &call.arguments) {
+        if differs {
             let instead = if foreign {
                 let old = self.reader.document.slice(entry.node.span.clone());
                 format!(", in place of {}", on_one_line(old))
@@ -932,7 +1033,8 @@ pub mod tests {
         assert_eq!(
             refused(text, &wanted),
             "/s/config.json:3:37: the system-context SessionStart executable is /opt/x.sh -v, which is \
-             not efs-agent; nothing was changed (--replace puts efs-agent in its place)"
+             not efs-agent; nothing was changed (--replace puts efs-agent in its place, or have \
+             that script start /usr/sbin/efs-agent)"
         );
         wanted.replace = true;
         let (new, notes) = changed(text, &wanted);

@@ -2,6 +2,7 @@
 //! cure. Leaves nothing mounted and nothing made. Read [`Chain::all`] for the order.
 
 mod encrypted;
+mod point;
 
 use super::NoSettings;
 use super::left;
@@ -156,6 +157,10 @@ impl Chain {
                 let count = settings.shares.len();
                 let what = format!("{}, shares: {count}, deadline {deadline}", path.display());
                 self.ok("config", None, what);
+                if let Some(what) = point::second_config(root, &path, args.config.as_deref()) {
+                    let cure = "take one of the two away".to_owned();
+                    self.add("config", None, State::Warning, what, Some(cure));
+                }
                 settings.shares.iter().for_each(|share| self.advise(share));
                 Some((path, settings))
             }
@@ -173,7 +178,8 @@ impl Chain {
                 self.skipped("shares", None);
                 if may {
                     let (machine, config) = (Linux::new(root, clock, stop), Path::new(INSTALLED));
-                    self.left(&machine, &Units::new(root, clock, stop, config), &[]);
+                    let unread = Some(refused);
+                    self.left(&machine, &Units::new(root, clock, stop, config), &[], unread);
                 }
             }
             Some((_, settings)) if !may => {
@@ -188,13 +194,10 @@ impl Chain {
                 for share in &settings.shares {
                     self.share(&machine, &units, settings, share);
                 }
-                self.left(&machine, &units, &settings.shares);
+                self.left(&machine, &units, &settings.shares, None);
             }
         }
-        match refused {
-            true => self.skipped("AppStream", None),
-            false => self.appstream(root, args),
-        }
+        self.appstream(root, args);
         match super::register::executable(root) {
             Ok(path) => {
                 let what = format!("{path} and its folders can be changed by root alone");
@@ -219,25 +222,28 @@ impl Chain {
         self.add("options", Some(share), State::Warning, told.join("; "), Some(cure));
     }
 
-    /// What is mounted, or runs, and is not in the config: on the machine that an image is made of, above all.
+    /// What is mounted, or runs, and is not in the config: on the machine that an image is made of, above all. `unread`
+    /// is whether there is a config that cannot be read; none where it was.
     fn left(
         &mut self,
         machine: &Linux<'_, SystemClock<'_>>,
         units: &Units<'_, SystemClock<'_>>,
         shares: &[Share],
+        unread: Option<bool>,
     ) {
-        let cure = || Some("sudo efs-agent unmount".to_owned());
         for share in left::left(machine, shares) {
-            let what = format!(
-                "{} is mounted there by an earlier run, and is not in the config",
-                share.source()
-            );
-            self.add("mount point", Some(&share), State::Warning, what, cure());
+            let source = share.source();
+            let (what, cure) = match unread {
+                Some(true) => (UNKNOWN, MEND),
+                _ => ("and is not in the config", UNMOUNT),
+            };
+            let what = format!("{source} is mounted there by an earlier run, {what}");
+            self.add("mount point", Some(&share), State::Warning, what, Some(cure.to_owned()));
         }
         for share in units.without_share(shares) {
             if units.port(&share).is_some() {
-                let what = "a tunnel runs for it, which no share of the config has".to_owned();
-                self.add("tunnel", Some(&share), State::Warning, what, cure());
+                let (what, cure) = without_share(unread);
+                self.add("tunnel", Some(&share), State::Warning, what, Some(cure));
             }
         }
     }
@@ -405,6 +411,9 @@ impl Chain {
                     let made = if point.is_ours() { "can be made" } else { "is there" };
                     point.discard();
                     self.ok("mount point", Some(share), made.into());
+                    for (what, cure) in point::as_it_is(machine.root, &share.mount_point) {
+                        self.add("mount point", Some(share), State::Warning, what, Some(cure));
+                    }
                 }
                 Err(failure) => return self.failed("mount point", share, &failure),
             },
@@ -412,6 +421,11 @@ impl Chain {
         }
         if let Some(text) = mount_point::in_others_hands(machine.root, &share.mount_point) {
             self.add("mount point", Some(share), State::Warning, text, None);
+        }
+        let way = point::on_the_way(machine.root, &share.mount_point, machine.user());
+        for (what, cure) in point::in_fstab(machine.root, &share.mount_point).into_iter().chain(way)
+        {
+            self.add("mount point", Some(share), State::Warning, what, Some(cure));
         }
         if let Some(text) = hides_home(machine.root, &share.mount_point) {
             let cure = "give the share a folder of its own, such as /mnt/efs_share".to_owned();
@@ -608,6 +622,25 @@ impl Chain {
     }
 }
 
+const UNMOUNT: &str = "sudo efs-agent unmount";
+const UNKNOWN: &str = "but the config cannot be read, so whether a share wants it is not known";
+const MEND: &str = "mend the config, then: sudo efs-agent check";
+
+/// What to say of a tunnel without a share in the config, and to do. `unread` is whether there is a config that cannot
+/// be read; none where it was.
+fn without_share(unread: Option<bool>) -> (String, String) {
+    let (what, cure) = match unread {
+        Some(true) => (format!("a tunnel runs for it, {UNKNOWN}"), MEND),
+        // unmount would want one.
+        Some(false) => (
+            "a tunnel runs for it, and there is no config".to_owned(),
+            "write the config, then: sudo efs-agent check",
+        ),
+        None => ("a tunnel runs for it, which no share of the config has".to_owned(), UNMOUNT),
+    };
+    (what, cure.to_owned())
+}
+
 /// What to do where the streaming user's account is missing.
 const NO_USER: &str = "nothing, if AppStream makes it later; else see that it is in /etc/passwd of the image (getent passwd \
                        as2-streaming-user)";
@@ -670,6 +703,16 @@ mod tests {
         for fine in ["/home/as2/share", "/home/as", "/mnt/efs_share"] {
             assert_eq!(told(fine), None, "{fine}");
         }
+    }
+
+    #[test]
+    fn of_a_tunnel_it_is_not_said_that_no_share_has_it_where_the_config_cannot_be_read() {
+        assert_eq!(without_share(None).1, UNMOUNT);
+        for unread in [true, false] {
+            let (what, cure) = without_share(Some(unread));
+            assert!(!what.contains("no share of the config") && cure.ends_with("check"), "{what}");
+        }
+        assert!(without_share(Some(true)).0.contains("cannot be read"));
     }
 
     #[test]

@@ -118,11 +118,28 @@ enum NoSettings {
 const TWO_LINES: &str = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
                          endpoint = \"<DNS name of the file system>\"";
 
+/// What to do about a line of the config, where nothing better is known.
+const CORRECT: &str = "correct that line; man efs-agent.toml tells what each key may be";
+
+/// What is wrong with a line of the config, and the cure that its text ends with, if it does.
+fn own_cure(text: &str) -> Option<(String, String)> {
+    if let Some((what, word)) = text.rsplit_once("; did you mean ") {
+        let word = word.strip_suffix('?')?.trim_matches('"');
+        return Some((what.to_owned(), format!("write {word} there, if that is meant")));
+    }
+    let (what, how) = text.rsplit_once(": write ")?;
+    Some((what.to_owned(), format!("write {how}")))
+}
+
 impl NoSettings {
     /// What is wrong, and the cure.
     fn told(self) -> (String, String) {
         match self {
             Self::NoFile(e) => (e.to_string(), TWO_LINES.to_owned()),
+            // The text may have a cure of its own, which says more.
+            Self::Refused((_, text), cure) if cure == CORRECT => {
+                own_cure(&text).unwrap_or((text, cure))
+            }
             Self::Refused((_, text), cure) => {
                 let bare = text.strip_suffix(&format!(" ({cure})")).unwrap_or(&text);
                 (bare.to_owned(), cure)
@@ -164,10 +181,8 @@ fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), No
             }
         }
     })?;
-    let settings = Settings::parse(&path, &text).map_err(|e| {
-        let cure = "correct that line; man efs-agent.toml tells what each key may be";
-        refused(Code::CONFIG, e.to_string(), cure)
-    })?;
+    let settings =
+        Settings::parse(&path, &text).map_err(|e| refused(Code::CONFIG, e.to_string(), CORRECT))?;
     Ok((path, settings))
 }
 

@@ -4,6 +4,7 @@
 //! the file looks like is decided in [`registration`].
 
 mod boot;
+mod standing;
 
 use super::{NoSettings, Refusal};
 use crate::appstream::registration::{
@@ -11,7 +12,7 @@ use crate::appstream::registration::{
 };
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
-use crate::config::{self, Level};
+use crate::config::{self, Level, Settings};
 use crate::files::{self, Fault, Like, Obstacle, Place, ReplaceError, Version};
 use crate::log::Log;
 use crate::report::Code;
@@ -22,8 +23,8 @@ use boot::Boot;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
+pub(super) use standing::{Standing, standing};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,8 +34,6 @@ const LOCK: &str = "/run/efs-agent/register.lock";
 /// How long another run may keep it locked; none takes a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN: Duration = Duration::from_millis(20);
-/// So much of somebody else's program is looked at.
-const LONGEST_PROGRAM: u64 = 1 << 20;
 /// How often we start anew because somebody else has changed the file meanwhile.
 const ATTEMPTS: u32 = 5;
 
@@ -118,9 +117,19 @@ fn file_named(named: Option<&Path>) -> Result<PathBuf, Refusal> {
 
 /// What `register` wants.
 fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
+    let settings = super::settings(root, args.config.as_deref());
+    start_with(root, args, settings, log)
+}
+
+fn start_with(
+    root: &Path,
+    args: &RegisterArgs,
+    settings: Result<(PathBuf, Settings), NoSettings>,
+    log: &Log,
+) -> Result<Task, Refusal> {
     let file = file_named(args.file.as_deref())?;
     let own = executable(root)?;
-    let (settings, option) = match super::settings(root, args.config.as_deref()) {
+    let (settings, option) = match settings {
         Ok((path, settings)) => match args.config {
             Some(_) => (Some(settings), config_option(&path)?),
             None => (Some(settings), String::new()),
@@ -240,159 +249,6 @@ pub(super) fn executable(root: &Path) -> Result<String, Unfit> {
         }
     })?;
     utf8(&path).map(str::to_owned).map_err(|(code, what)| unfit(code, what, cure))
-}
-
-/// What AppStream makes of us, for `check`; what is wrong with it comes with the cure.
-pub(super) enum Standing {
-    /// It runs us, with times that fit.
-    Registered(String),
-    /// It runs us, with times that do not fit; or it runs another program.
-    Different(String, String),
-    /// It does not run us at all.
-    Absent(String, String),
-    /// It does not run us as this config asks.
-    Wrong(String, String),
-    /// Our own config is wrong, which is told elsewhere.
-    NoConfig,
-}
-
-/// How this executable is registered.
-pub(super) fn standing(root: &Path, config: Option<&Path>) -> Standing {
-    let mut different = None;
-    for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
-        let config = config.map(Path::to_owned);
-        let args = RegisterArgs { shim, no_termination, config, ..RegisterArgs::default() };
-        match standing_as(root, &args) {
-            Ok(standing) => return standing,
-            Err(differs) => different = different.or(Some(differs)),
-        }
-    }
-    different.unwrap_or(Standing::NoConfig)
-}
-
-/// How it is registered, if it was with these options.
-///
-/// # Errors
-/// How it differs from that: it may have been registered with others.
-fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Standing> {
-    let quiet = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
-    // register's own words; but nobody was about to change anything.
-    let wrong = |(code, text): Refusal| {
-        let text = text.trim_end_matches("; nothing was changed").to_owned();
-        let cure = match code {
-            Code::DATA => "mend that file by hand, then: sudo efs-agent register",
-            Code::CONFIG => "lower it in efs-agent's config, then: sudo efs-agent register",
-            _ => "do that, then: sudo efs-agent register",
-        };
-        Standing::Wrong(text, cure.into())
-    };
-    let task = match start(root, args, &quiet) {
-        Ok(task) => task,
-        Err((Code::CONFIG, _)) => return Ok(Standing::NoConfig),
-        Err(refusal) => return Ok(wrong(refusal)),
-    };
-    // Whatever is there now: a deadline that can never fit is one in any file.
-    if let Err(never) = registration::change(&task.file, &registration::empty(), &task.wanted) {
-        return Ok(wrong(unchanged(never)));
-    }
-    let found = files::find(root, &task.file)
-        .map_err(|obstacle| hindered(&task.file, obstacle))
-        .and_then(|place| {
-            place.trust(None).map_err(|fault| untrusted(&task.file, fault))?;
-            Ok((read(&place)?, place))
-        });
-    let file = task.file.display();
-    let (found, place) = match found {
-        Ok((Some(found), place)) => (found, place),
-        Ok((None, _)) => {
-            let text = format!("nothing is registered: {file} is not there");
-            return Ok(Standing::Absent(text, "sudo efs-agent register".into()));
-        }
-        // There, register could do nothing.
-        Err((Code::IO, _)) => {
-            let text = format!("nothing is registered: {file} is not there, nor is its folder");
-            if let Some(make) = folder_to_make(root, &task.file) {
-                return Ok(Standing::Absent(
-                    text,
-                    format!("{make}, then: sudo efs-agent register"),
-                ));
-            }
-            let cure = "on an AppStream image: sudo efs-agent register; on another machine: sudo \
-                        systemctl enable efs-agent.service";
-            return Ok(Standing::Absent(text, cure.into()));
-        }
-        Err(refusal) => return Ok(wrong(refusal)),
-    };
-    let taken_out = Wanted { start: None, termination: None, ..task.wanted.clone() };
-    let plans = registration::text(&task.file, &found.bytes).and_then(|text| {
-        let ours = !registration::change(&task.file, text, &taken_out)?.edits.is_empty();
-        Ok((ours, registration::change(&task.file, text, &task.wanted)?))
-    });
-    match plans {
-        Ok((_, change)) if change.edits.is_empty() => {
-            // The script that config.json names must be there, ours, and have its run bits.
-            match Shim::plan(&task, &place) {
-                Ok(Shim { todo: ShimTodo::Write(..), place }) => {
-                    let text = format!("{} is missing or was changed", place.path().display());
-                    return Ok(Standing::Wrong(text, "sudo efs-agent register --shim".into()));
-                }
-                Err(refusal) => return Ok(wrong(refusal)),
-                Ok(_) => {}
-            }
-            let what = if args.shim { SHIM } else { "this executable" };
-            let end = if args.no_termination { "" } else { " and SessionTermination" };
-            let text = format!("{what} is registered in {file} for SessionStart{end}");
-            let warnings = change.notes.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
-            Ok(match warnings.is_empty() {
-                true => Standing::Registered(text),
-                false => Standing::Different(
-                    format!("{text}; but {}", warnings.join("; ")),
-                    format!("correct that in {file}"),
-                ),
-            })
-        }
-        Ok((false, _)) => Ok(Standing::Absent(
-            format!("nothing of ours is registered in {file}"),
-            "sudo efs-agent register".into(),
-        )),
-        Ok((true, change)) => {
-            let done = change.notes.into_iter().filter(|(level, _)| *level == Level::Info);
-            let notes: Vec<String> = done.map(|(_, text)| text).collect();
-            let only_times = notes.iter().all(|note| note.starts_with("waitingTime"));
-            // A start that waits for its share would be killed before it has it, or has said why not.
-            let is_well = only_times && !change.cut_off;
-            let standing = if is_well { Standing::Different } else { Standing::Wrong };
-            Err(standing(
-                format!("{file} is not as register would leave it; that would say: {}", notes.join("; ")),
-                "sudo efs-agent register (with --config PATH if sessions are to read another config, \
-                 and check that one)"
-                    .into(),
-            ))
-        }
-        Err(Unchanged::Foreign(text, at_start)) => {
-            let cure = "have that program start efs-agent, or: sudo efs-agent register --replace";
-            // Its text may name us and not start us; one that does not name us starts nothing of ours.
-            let (standing, more): (fn(_, _) -> _, _) = match at_start.as_deref() {
-                Some(program) if !names_us(root, program) => {
-                    (Standing::Absent, format!("; efs-agent is not named in {program}"))
-                }
-                _ => (Standing::Different, String::new()),
-            };
-            Ok(standing(format!("{text}{more}"), cure.into()))
-        }
-        Err(refusal) => Ok(wrong(unchanged(refusal))),
-    }
-}
-
-/// Whether the name of this program is in somebody else's.
-fn names_us(root: &Path, program: &str) -> bool {
-    let name = b"efs-agent";
-    let path = root.join(program.trim_start_matches('/'));
-    // A FIFO would be waited for.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let mut text = Vec::new();
-    let read = file.and_then(|file| file.take(LONGEST_PROGRAM).read_to_end(&mut text));
-    read.is_ok() && text.windows(name.len()).any(|word| word == name)
 }
 
 /// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
@@ -736,88 +592,6 @@ mod tests {
         assert_eq!(clock.now(), PATIENCE);
         let mode = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o777;
         assert_eq!((mode("run/efs-agent"), mode("run/efs-agent/register.lock")), (0o700, 0o600));
-    }
-
-    /// A machine whose running executable is its /usr/sbin/efs-agent, so to say.
-    fn machine() -> tempfile::TempDir {
-        let dir = tempfile::tempdir_in("/run").unwrap();
-        let root = dir.path();
-        fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let real = root.join("sbin/efs-agent");
-        // The link in /proc names it from the real root.
-        let seen = root.join(real.strip_prefix("/").unwrap());
-        for folder in ["proc/self", "sbin", "etc/efs-agent", "opt"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::create_dir_all(seen.parent().unwrap()).unwrap();
-        fs::write(&real, "").unwrap();
-        fs::hard_link(&real, seen).unwrap();
-        std::os::unix::fs::symlink(&real, root.join("proc/self/exe")).unwrap();
-        fs::write(
-            root.join("etc/efs-agent/config.toml"),
-            "[[share]]\nendpoint = \"fs-1.example\"\n",
-        )
-        .unwrap();
-        dir
-    }
-
-    #[test]
-    fn check_is_told_how_bad_it_is_that_something_else_is_registered() {
-        let dir = machine();
-        let root = dir.path();
-        let told = || match standing(root, None) {
-            Standing::Registered(what) => ("ok", what, String::new()),
-            Standing::Different(what, cure) => ("warning", what, cure),
-            Standing::Absent(what, cure) => ("absent", what, cure),
-            Standing::Wrong(what, cure) => ("fault", what, cure),
-            Standing::NoConfig => ("no config", String::new(), String::new()),
-        };
-        // No AppStream, then AppStream without the folder: register alone would lead back to check.
-        assert!(told().2.starts_with("on an AppStream image: sudo efs-agent register"));
-        fs::create_dir(root.join("opt/appstream")).unwrap();
-        let (state, _, cure) = told();
-        assert_eq!(
-            (state, cure.as_str()),
-            (
-                "absent",
-                "make it (sudo mkdir -m 0755 /opt/appstream/SessionScripts), then: sudo efs-agent register"
-            )
-        );
-        let log = Log::new(Box::new(std::io::sink()), crate::log::Style::Plain);
-        let task = start(root, &RegisterArgs::default(), &log).unwrap();
-        let (_, text) = carry_out(root, &task, &VirtualClock::default(), &log).unwrap_err();
-        let made = "does not exist: make it (sudo mkdir -m 0755 /opt/appstream/SessionScripts) and run this again";
-        assert!(text.ends_with(made), "{text}");
-        fs::create_dir(root.join("opt/appstream/SessionScripts")).unwrap();
-        assert_eq!(told().2, "sudo efs-agent register");
-        carry_out(root, &task, &VirtualClock::default(), &log).unwrap();
-        assert_eq!(told().0, "ok");
-        let file = root.join("opt/appstream/SessionScripts/config.json");
-        let good = fs::read_to_string(&file).unwrap();
-        let changed = |old: &str, new: &str| {
-            assert!(good.contains(old), "{good}");
-            fs::write(&file, good.replacen(old, new, 1)).unwrap();
-            told()
-        };
-        let (state, what, _) = changed("\"s3LogEnabled\": true", "\"s3LogEnabled\": false");
-        assert_eq!(state, "warning");
-        assert!(what.contains("will not be in the S3 session log"), "{what}");
-        // The deadline is 25 s, and a session start must end 2 s before waitingTime.
-        for (seconds, wanted) in [("26", "warning"), ("25", "fault"), ("5", "fault")] {
-            let (state, what, _) =
-                changed("\"waitingTime\": 30", &format!("\"waitingTime\": {seconds}"));
-            assert_eq!(state, wanted, "{seconds}: {what}");
-        }
-        let own = root.join("sbin/efs-agent").display().to_string();
-        let script = "/opt/their.sh";
-        let (state, what, cure) = changed(&own, script);
-        assert_eq!(state, "absent", "{what}");
-        assert!(what.ends_with("efs-agent is not named in /opt/their.sh"), "{what}");
-        assert!(cure.starts_with("have that program start efs-agent"));
-        fs::write(root.join("opt/their.sh"), "#!/bin/sh\nexit 0\n").unwrap();
-        assert_eq!(told().0, "absent");
-        fs::write(root.join("opt/their.sh"), "#!/bin/sh\n/usr/sbin/efs-agent\n").unwrap();
-        assert_eq!(told().0, "warning");
     }
 
     #[test]

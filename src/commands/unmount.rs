@@ -76,6 +76,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     }
     let left = settings.unmount_deadline.saturating_sub(started.elapsed());
     let tunnels = Units::new(root, &clock, &stop, &config);
+    let orphans = unfinished::orphans(root, &before);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
@@ -86,6 +87,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
         terminate: args.terminate,
         apart,
         kernel: sys::kernel_release(),
+        orphans: orphans.iter().map(|one| one.path.as_path()).collect(),
     };
     let mut code = Code::OK;
     // They may be on top of the others.
@@ -102,7 +104,7 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
             ));
         }
     }
-    let orphans = unfinished::orphans(root, &before);
+    let living = unfinished::living(root, &remembered::read(root).unwrap_or_default());
     for share in settings.shares.iter().chain(&others).filter(|_| !apart) {
         let away = matches!(machine.found(share, run.deadline), Ok(None));
         if !away {
@@ -111,13 +113,19 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
         if remembered::made(&before, share)
             && !orphans.iter().any(|one| one.path == share.mount_point)
         {
+            if living.is_some() {
+                // It may be about to mount the share there.
+                continue;
+            }
             // Not empty: files were in it before the share was, and stay.
-            let _ = mount_point::remove(root, &share.mount_point);
+            if mount_point::remove(root, &share.mount_point).is_err() {
+                told_if_not_empty(root, &share.mount_point, log);
+            }
         }
         status::forget(root, share, &before);
     }
     if !apart {
-        clear(&machine, &orphans, log);
+        clear(&machine, &orphans, living, log);
     }
     Ok(match stop.signal() {
         Some(signal) if code != Code::OK => Code::signal(signal as i32),
@@ -126,8 +134,23 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
 }
 
 /// Removes the mount points that a run has made which was killed, if nothing is mounted on them; not empty ones stay.
-fn clear(machine: &Linux<'_, SystemClock<'_>>, orphans: &[MadePoint], log: &Log) {
+/// None goes while a run goes on (`living`): it may be about to mount its share there.
+fn clear<C: Clock + Sync>(
+    machine: &Linux<'_, C>,
+    orphans: &[MadePoint],
+    living: Option<u32>,
+    log: &Log,
+) {
     if orphans.is_empty() {
+        return;
+    }
+    if let Some(pid) = living {
+        for point in orphans {
+            log.info(format_args!(
+                "{}: left: a run that was killed had made it, and another runs (process {pid})",
+                point.path.display()
+            ));
+        }
         return;
     }
     let bytes = machine.table().unwrap_or_default();
@@ -145,10 +168,22 @@ fn clear(machine: &Linux<'_, SystemClock<'_>>, orphans: &[MadePoint], log: &Log)
                 "{}: removed: a run that was killed had made it",
                 point.path.display()
             ));
+        } else {
+            told_if_not_empty(machine.root, &point.path, log);
         }
         cleared.push(point.clone());
     }
     status::cleared(machine.root, &cleared);
+}
+
+/// Says that a mount point with something in it was left.
+fn told_if_not_empty(root: &Path, point: &Path, log: &Log) {
+    if mount_point::entries(root, point).is_some_and(|count| count > 0) {
+        log.warning(format_args!(
+            "{} was left: there are files in it, which are on this machine only",
+            point.display()
+        ));
+    }
 }
 
 /// How a share was found.
@@ -172,6 +207,8 @@ struct Run<'a, R> {
     /// Whether this process sees other mounts than everybody else.
     apart: bool,
     kernel: String,
+    /// The mount points that runs have made which were killed.
+    orphans: Vec<&'a Path>,
 }
 
 impl<R: Release> Run<'_, R> {
@@ -182,8 +219,13 @@ impl<R: Release> Run<'_, R> {
             let result = self.one(share, n as u32);
             let ended = share.encryption.is_some() && result.is_ok() && self.end_tunnel(share);
             if result == Ok(Was::Absent) {
-                let done = if ended { "its tunnel was ended" } else { "nothing was done" };
-                self.log.info(format_args!("not mounted: {share}; {done}"));
+                let done = match ended {
+                    true => "; its tunnel was ended",
+                    // What becomes of that is told below.
+                    false if self.orphans.contains(&share.mount_point.as_path()) => "",
+                    false => "; nothing was done",
+                };
+                self.log.info(format_args!("not mounted: {share}{done}"));
             }
             if let Err(failure) = result {
                 if let Failure::Taken { source, fstype } = &failure {
@@ -614,6 +656,7 @@ mod tests {
             terminate,
             apart: false,
             kernel,
+            orphans: vec![Path::new("/mnt/orphan")],
         };
         let code = run.all(&settings.shares);
         assert!(clock.now() <= settings.unmount_deadline, "{:?}", clock.now());
@@ -628,6 +671,44 @@ mod tests {
         let (code, text) = unmount(&fake, false);
         assert_eq!(code, Code::OK);
         assert_eq!(text, "not mounted: fs-1.example:/ on /mnt/efs_share; nothing was done\n");
+    }
+
+    #[test]
+    fn of_a_mount_point_that_a_killed_run_left_it_is_not_said_that_nothing_was_done() {
+        let absent = FakeMachine { stacked: Cell::new(0), ..machine() };
+        let tunnels = FakeTunnels::new(false, 0);
+        let text = "[[share]]\nendpoint = \"fs-1.example\"\nmount_point = \"/mnt/orphan\"\n";
+        let (code, text) = unmount_with(&absent, &tunnels, text, false);
+        assert_eq!(
+            (code, text.as_str()),
+            (Code::OK, "not mounted: fs-1.example:/ on /mnt/orphan\n")
+        );
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_unless_files_are_in_it_or_a_run_goes_on() {
+        let dir = tempfile::tempdir_in("/run").unwrap();
+        let root = dir.path();
+        for folder in ["mnt/empty", "mnt/full", "proc/self"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        std::fs::write(root.join("proc/self/mountinfo"), "1 1 0:1 / / rw - ext4 /dev/a rw\n")
+            .unwrap();
+        let at = |path: &str| MadePoint::at(root, path.into()).unwrap();
+        let orphans = [at("/mnt/empty"), at("/mnt/full")];
+        std::fs::write(root.join("mnt/full/file"), "").unwrap();
+        let (clock, stop) = (VirtualClock::default(), Stop::install().unwrap());
+        let machine = Linux::new(root, &clock, &stop);
+        let (log, lines) = Lines::log();
+        clear(&machine, &orphans, Some(7), &log);
+        assert!(root.join("mnt/empty").is_dir());
+        clear(&machine, &orphans, None, &log);
+        let expected = "/mnt/empty: left: a run that was killed had made it, and another runs (process 7)\n\
+                        /mnt/full: left: a run that was killed had made it, and another runs (process 7)\n\
+                        /mnt/empty: removed: a run that was killed had made it\n\
+                        warning: /mnt/full was left: there are files in it, which are on this machine only\n";
+        assert_eq!(lines.text(), expected);
+        assert!(!root.join("mnt/empty").exists() && root.join("mnt/full/file").exists());
     }
 
     #[test]

@@ -274,10 +274,12 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         made.retain(|point| *point != share.mount_point);
     }
 
-    /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since.
+    /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since, nor may
+    /// be about to mount the share there.
     fn is_orphan(&self, share: &Share, status: &str) -> bool {
         let mut all = unfinished::orphans(self.root, status).into_iter();
         all.any(|one| one.path == share.mount_point && one.is_there(self.root))
+            && unfinished::living(self.root, status).is_none()
     }
 
     /// Whether an earlier run of this boot has mounted it as the share.

@@ -145,6 +145,21 @@ pub fn remove(root: &Path, path: &Path) -> Result<(), PointError> {
         .map_err(|errno| PointError::Failed { path: path.into(), verb: "removed", errno })
 }
 
+/// So many are counted.
+pub const MOST_ENTRIES: usize = 1000;
+
+/// How many entries are in the folder `path`, [`MOST_ENTRIES`] at most; none if it cannot be looked at. What is
+/// mounted on it must be known to answer, or nothing.
+pub fn entries(root: &Path, path: &Path) -> Option<usize> {
+    let point = parent(root, path).ok()?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut folder =
+        Dir::openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()).ok()?;
+    let names = folder.iter().filter_map(Result::ok);
+    let names = names.filter(|entry| ![&b"."[..], b".."].contains(&entry.file_name().to_bytes()));
+    Some(names.take(MOST_ENTRIES).count())
+}
+
 /// What to say of a mount point in a folder that others than root can change, who can rename or remove what is
 /// in it; nothing where all folders on the way are root's alone, or keep what is root's in place (/tmp).
 pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {

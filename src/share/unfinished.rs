@@ -129,6 +129,13 @@ pub fn all(status: &str) -> Vec<Unfinished> {
     }
 }
 
+/// The process of another run that has begun and goes on, as `status` has it; what it waits for may be a folder that
+/// one which was killed has made.
+pub fn living(root: &Path, status: &str) -> Option<u32> {
+    let mut others = all(status).into_iter().filter(|run| run.pid != std::process::id());
+    others.find(|run| run.runs(root)).map(|run| run.pid)
+}
+
 /// The mount points that runs have made which are there no more, as `status` has it.
 pub fn orphans(root: &Path, status: &str) -> Vec<MadePoint> {
     let runs = all(status).into_iter().filter(|run| !run.made.is_empty() && !run.runs(root));
@@ -168,6 +175,8 @@ mod tests {
         stat("S", 4711);
         assert_eq!(born(dir.path(), "7").as_deref(), Some("4711"));
         assert!(run(7, "4711").runs(dir.path()));
+        let both = format!("{{\"{KEY}\": [{}, {}]}}", run(8, "1").json(), run(7, "4711").json());
+        assert_eq!(living(dir.path(), &both), Some(7));
         assert!(!run(8, "4711").runs(dir.path()));
         stat("S", 4712);
         assert!(!run(7, "4711").runs(dir.path()));

@@ -126,8 +126,8 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
 /// Of the last run, if it has begun and not ended: whether it goes on, or was killed.
 pub(super) fn told(root: &Path, status: &str, ended: Option<&str>) -> Option<String> {
     let runs = unfinished::all(status);
-    // Times of one form have the order of their letters.
-    let last = runs.iter().max_by(|one, other| one.at.cmp(&other.at))?;
+    // Times of one form have the order of their letters. Whoever goes on is the last, whatever became of others.
+    let last = runs.iter().max_by_key(|run| (run.runs(root), &run.at))?;
     let what = match last.once {
         true => "the last run, by hand with --once,",
         false => "the last session start",
@@ -262,6 +262,21 @@ mod tests {
         let after = text(root);
         assert_eq!(made(&unfinished::orphans(root, &after)), "");
         assert_eq!(unfinished::all(&after).len(), 2, "that it was killed is still known");
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_told_before_a_later_one_that_was_killed() {
+        let dir = machine();
+        let root = dir.path();
+        begun(root, &["/mnt/a"]).note();
+        let killed = Unfinished {
+            at: "2026-11-23T07:00:01Z".into(),
+            pid: u32::MAX,
+            ..unfinished::all(&text(root)).remove(0)
+        };
+        let both = with(&text(root), &[unfinished::all(&text(root)).remove(0), killed]);
+        let told = told(root, &both, None).unwrap();
+        assert!(told.contains("runs still") && !told.contains("killed"), "{told}");
     }
 
     #[test]

@@ -113,7 +113,8 @@ def _():
         os.unlink(CONFIG) if broken is None else write(CONFIG, broken)
         expect(agent("status"), code, words, gone)
         check(json.loads(agent("status", "--json").out)["problem"], "no problem is told")
-        expect(agent("check"), 1, left, r"FAULT    config ")
+        unknown = rf"warning  mount point   {POINT}: {NAME}:/ is mounted there by an earlier run, but the config cannot be read, so whether a share wants it is not known "
+        expect(agent("check"), 1, left if broken is None else unknown, r"FAULT    config ", r"ok +AppStream +this executable is registered")
         expect(agent("unmount"), 0, rf"warning .*{words}.*; what efs-agent has mounted since this machine was booted is unmounted all the same",
                rf"unmounted {NAME}:/ on {POINT}")
         expect_clean()
