@@ -11,6 +11,7 @@ pub mod file;
 pub mod options;
 mod pasted;
 mod reader;
+mod slips;
 mod words;
 
 pub use reader::nearest;
@@ -404,13 +405,18 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
     };
     let options = match table.string("options")? {
         None => MountOptions::default(),
-        Some(value) => value.parse(MountOptions::over_defaults)?,
+        Some(value) => {
+            let held = |key: &str| table.place_of(key).is_some();
+            value.parse(|text| MountOptions::beside(text, &held))?
+        }
     };
     let mut addresses = Vec::new();
     for value in table.strings("addresses")? {
         let address = value.parse(|text| {
             address_from(text).ok_or_else(|| {
-                "is no IP address of a server: allowed is one like \"10.0.1.12\"".to_owned()
+                slips::in_text(text).filter(|_| !text.contains(',')).unwrap_or_else(|| {
+                    "is no IP address of a server: allowed is one like \"10.0.1.12\"".to_owned()
+                })
             })
         })?;
         if addresses.len() == MOST_ADDRESSES {
@@ -540,9 +546,22 @@ const SYSTEM_TREES: &[&str] = &[
     "/var/spool",
 ];
 
+/// `<user>` or `{user}`, with what is behind it.
+fn stand_in(text: &str) -> Option<(&str, &str)> {
+    let start = text.find(['<', '{'])?;
+    let rest = text.get(start..)?;
+    let end = rest.find(['>', '}', '/']).filter(|end| !rest.split_at(*end).1.starts_with('/'))?;
+    rest.split_at_checked(end.saturating_add(1))
+}
+
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
-    let path = absolute(text)?;
     unexpanded(text)?;
+    let path = absolute(text)?;
+    if let Some((placeholder, _)) = stand_in(text) {
+        return Err(format!(
+            "has a placeholder in it, \"{placeholder}\": put what is meant in its place"
+        ));
+    }
     if text.contains(['$', '~']) {
         return Err(
             "has \"$\" or \"~\" in it, which is not expanded: write the path out in full".into()
@@ -562,7 +581,7 @@ fn mount_point_from(text: &str) -> Result<PathBuf, String> {
 fn address_from(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let address = IpAddr::from_str(bare).ok()?.to_canonical();
-    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+    slips::no_server_has(address).is_none().then_some(address)
 }
 
 fn endpoint_from(text: &str) -> Result<Endpoint, String> {
@@ -574,14 +593,14 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if !is_dns_name(name) {
         return Err(not_an_endpoint(text));
     }
+    if let Some(told) = slips::in_name(name) {
+        return Err(told);
+    }
     if pasted::file_system_id(name) {
         return Err(only_an_id(name));
     }
     if let Some(whole) = encryption::with_efs(name) {
         return Err(format!("lacks \".efs\": write endpoint = \"{whole}\""));
-    }
-    if name.starts_with("file-system-id.") {
-        return Err(PLACEHOLDER.into());
     }
     // A server may be called fsap-1; an access point has more digits.
     if encryption::access_point_id(name) {
@@ -613,7 +632,7 @@ fn not_an_endpoint(text: &str) -> String {
     if text.contains('<') {
         return PLACEHOLDER.into();
     }
-    if let Some(told) = pasted::in_endpoint(text) {
+    if let Some(told) = slips::in_text(text).or_else(|| pasted::in_endpoint(text)) {
         return told;
     }
     if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
@@ -644,6 +663,14 @@ fn not_an_endpoint(text: &str) -> String {
         ": put the path into `path`"
     } else if text.contains(':') {
         ": put the port into `options`, as port=…"
+    } else if text.contains(',') {
+        ": \",\" is no character of a name; further addresses belong into `addresses`"
+    } else if let Some(odd) =
+        text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c))
+    {
+        return format!(
+            "is neither a DNS name nor an IP address: \"{odd}\" is no character of a name"
+        );
     } else {
         ""
     };
@@ -1092,7 +1119,7 @@ mod tests {
             ),
             (
                 format!("sudo mount -t efs -o tls,az=eu-west-1a {ID}:/ efs"),
-                "endpoint = \"eu-west-1a.ID.efs.<region>.A\" and encryption_in_transit = true"
+                "endpoint = \"eu-west-1a.ID.efs.eu-west-1.A\" and encryption_in_transit = true"
                     .into(),
             ),
             (
@@ -1163,6 +1190,36 @@ mod tests {
         ] {
             assert_eq!(unexpanded(text), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_tool_refuses_is_not_advised_and_a_home_is_told_as_what_it_is() {
+        let with = |line: &str| error(&format!("[[share]]\nendpoint = \"a\"\n{line}\n"));
+        for text in ["$HOME/efs", "~/efs", "/home/$USER/efs", "/home/~"] {
+            let told = with(&format!("mount_point = \"{text}\""));
+            assert!(told.contains("which efs-agent does not expand"), "{told}");
+        }
+        for text in ["/home/<user>/efs", "/home/{user}"] {
+            let told = with(&format!("mount_point = \"{text}\""));
+            assert!(told.contains("has a placeholder in it, "), "{told}");
+        }
+        let fstab = "fs-0123abcd:/ /home/$USER/efs efs _netdev,tls,az=eu-west-1a 0 0";
+        for key in ["endpoint = 'X'", "endpoint = 'a'\noptions = 'X'"] {
+            let told = error(&format!("[[share]]\n{}\n", key.replace('X', fstab)));
+            assert!(!told.contains("mount_point = "), "{told}");
+            assert!(
+                told.contains("the mount point \"/home/$USER/efs\" has \"$USER\" in it"),
+                "{told}"
+            );
+            assert!(told.contains("eu-west-1a.fs-0123abcd.efs.eu-west-1.amazonaws.com"), "{told}");
+        }
+        let key = with("encryption = true");
+        assert!(
+            key.ends_with(
+                "unknown key \"encryption\" in [[share]]: here it is encryption_in_transit = true"
+            ),
+            "{key}"
+        );
     }
 
     #[test]
@@ -1243,9 +1300,37 @@ mod tests {
         assert!(text.starts_with("/c.toml:2:"), "{text}");
         assert_eq!(text.lines().count(), 1);
         assert!(
-            error("[[share]]\nendpoint = \"a\"\nendpoint = \"b\"\n")
-                .starts_with("/c.toml:3:1: duplicate key")
+            error("[[share]]\nendpoint = \"a\"\nendpoint = \"b\"\n").starts_with(
+                "/c.toml:3:1: key \"endpoint\" is given twice: one [[share]] for each"
+            )
         );
+        assert!(error("[log]\n[log]\n").contains("[log] is given twice: take one out"));
+        assert!(
+            error("deadline = \"2s\"\ndeadline = \"3s\"\n")
+                .contains("key \"deadline\" is given twice: take one out")
+        );
+        for json in [
+            "{\"share\": [{\"endpoint\": \"a\"}]}",
+            "\n{\n  \"endpoint\": \"a\"\n}\n",
+            "[{\"a\": 1}]",
+        ] {
+            assert!(
+                error(json).contains("this is JSON, and the config is TOML"),
+                "{}",
+                error(json)
+            );
+        }
+        for (text, line) in [
+            ("sudo tee /etc/efs-agent/config.toml <<'EOF'\n[[share]]\nendpoint = \"a\"\nEOF\n", 1),
+            ("[[share]]\nendpoint = \"a\"\nEOF\n", 3),
+            ("$ cat > c.toml <<EOF\n", 1),
+        ] {
+            let told = error(text);
+            assert!(
+                told.starts_with(&format!("/c.toml:{line}:1: this is a line of a shell command")),
+                "{told}"
+            );
+        }
     }
 
     const PAGE: &str = include_str!("../../packaging/man/efs-agent.toml.5.md");
