@@ -414,9 +414,8 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
     for value in table.strings("addresses")? {
         let address = value.parse(|text| {
             address_from(text).ok_or_else(|| {
-                slips::in_text(text).filter(|_| !text.contains(',')).unwrap_or_else(|| {
-                    "is no IP address of a server: allowed is one like \"10.0.1.12\"".to_owned()
-                })
+                let several = text.contains([',', ';', ' ']);
+                slips::in_text(text).filter(|_| !several).unwrap_or_else(|| not_an_address(text))
             })
         })?;
         if addresses.len() == MOST_ADDRESSES {
@@ -593,8 +592,8 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if !is_dns_name(name) {
         return Err(not_an_endpoint(text));
     }
-    if let Some(told) = slips::in_name(name) {
-        return Err(told);
+    if let Some(slip) = slips::in_name(name) {
+        return Err(slip.told);
     }
     if pasted::file_system_id(name) {
         return Err(only_an_id(name));
@@ -608,6 +607,24 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
         return Err(lines.replace("has more in it than a name", "is an access point's id"));
     }
     Ok(Endpoint::Name(if is_whole(name) { name } else { &lower }.to_owned()))
+}
+
+/// What is wrong with a text that was to be one address.
+fn not_an_address(text: &str) -> String {
+    let words = text.split([',', ';', ' ']).filter(|word| !word.is_empty());
+    let all: Vec<Option<IpAddr>> = words.map(address_from).collect();
+    if all.len() > 1 && all.iter().all(Option::is_some) {
+        let list: Vec<String> = all.iter().flatten().map(|one| format!("\"{one}\"")).collect();
+        return format!("is several: write each in quotes of its own, [{}]", list.join(", "));
+    }
+    let what = "is no IP address of a server: allowed is one like \"10.0.1.12\"";
+    match text.split_once('/') {
+        Some((front, _)) if address_from(front).is_some() => {
+            format!("{what}, without a netmask")
+        }
+        _ if is_dns_name(text) => format!("{what}; a name belongs into `endpoint`"),
+        _ => what.to_owned(),
+    }
 }
 
 /// Whether `name` can be asked for; not a literal address, nor what might be meant for one.
@@ -629,10 +646,13 @@ const PLACEHOLDER: &str =
 
 /// What is wrong with a text that people paste for an endpoint.
 fn not_an_endpoint(text: &str) -> String {
-    if text.contains('<') {
+    // One in the mount point of a whole line is told of as such.
+    let mut words = text.split_whitespace();
+    if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
         return PLACEHOLDER.into();
     }
-    if let Some(told) = slips::in_text(text).or_else(|| pasted::in_endpoint(text)) {
+    let told = slips::in_text(text).or_else(|| pasted::in_endpoint(text));
+    if let Some(told) = told.or_else(|| slips::variable(text)) {
         return told;
     }
     if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
@@ -921,6 +941,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(error(&text), format!("/c.toml:{expected}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_in_a_list_of_addresses_is_told_for_what_it_is() {
+        for (text, said) in [
+            (
+                "10.0.0.1, 10.0.0.2",
+                "is several: write each in quotes of its own, [\"10.0.0.1\", \"10.0.0.2\"]",
+            ),
+            ("10.0.0.1/24", "one like \"10.0.1.12\", without a netmask"),
+            ("nas.example", "; a name belongs into `endpoint`"),
+        ] {
+            let told = error(&format!("[[share]]\nendpoint = \"a\"\naddresses = [\"{text}\"]\n"));
+            assert!(told.ends_with(said), "{told}");
         }
     }
 
@@ -1318,6 +1353,19 @@ mod tests {
                 error(json).contains("this is JSON, and the config is TOML"),
                 "{}",
                 error(json)
+            );
+        }
+        let quotes =
+            error("[[share]]\nendpoint = \"a\"\noptions = \"context=\"a:b:c:s0:c1,c2\"\"\n");
+        assert!(
+            quotes.contains("options has double quotes inside of double quotes: put single ones"),
+            "{quotes}"
+        );
+        for (line, end) in [("endpoint = \"a\";", "\";\""), ("endpoint = \"a\",", "\",\"")] {
+            let told = share(line);
+            assert!(
+                told.ends_with(&format!("endpoint has {end} behind its value: take it out")),
+                "{told}"
             );
         }
         for (text, line) in [

@@ -93,6 +93,8 @@ pub(super) struct Read {
     helper: Vec<String>,
     /// Those lines.
     lines: Lines,
+    /// Whether a context with a comma in it stood there without quotes.
+    pub(super) cut: bool,
     /// What is wrong with the others.
     pub(super) wrong: Vec<String>,
 }
@@ -104,6 +106,7 @@ impl Read {
             kept: Vec::new(),
             helper: Vec::new(),
             lines: Lines::default(),
+            cut: false,
             wrong: Vec::new(),
         };
         let list = whole_words(text);
@@ -118,13 +121,8 @@ impl Read {
             }
             if let Some((key, value)) = word.split_once('=').filter(|_| *cut) {
                 let quoted = format!("{key}=\"{value}\"");
-                read.wrong.push(match read.options.put(&quoted) {
-                    Ok(()) => format!(
-                        "put the context in double quotes, since there is a comma in it, and the whole list in single \
-                         ones: options = '{quoted}'"
-                    ),
-                    Err(what) => what,
-                });
+                read.cut = true;
+                read.wrong.extend(read.options.put(&quoted).err());
                 read.kept.push(quoted);
                 continue;
             }
@@ -169,6 +167,16 @@ impl Read {
 
     /// All that is wrong; `held` are the keys that the share has already.
     fn complaint(mut self, held: &dyn Fn(&str) -> bool) -> Option<String> {
+        if self.cut {
+            self.wrong.insert(
+                0,
+                format!(
+                    "put the context in double quotes, since there is a comma in it, and the whole list in single \
+                     ones: write options = '{}'",
+                    self.kept.join(",")
+                ),
+            );
+        }
         if let Some((last, others)) = self.helper.split_last() {
             let (names, are) = match others {
                 [] => (last.clone(), "is an option"),
@@ -393,7 +401,7 @@ fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, 
                  are commas in it"
             )
         }),
-        (_, Some(value)) if key == "sec" && value.starts_with("krb5") => Err(format!(
+        (_, Some(value)) if key == "sec" && value.contains("krb5") => Err(format!(
             "\"sec={value}\" is Kerberos, which efs-agent does not speak, nor does EFS: take it out"
         )),
         (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
@@ -542,7 +550,7 @@ mod tests {
         const QUOTED: &str = "context=\"system_u:object_r:nfs_t:s0:c1,c2\"";
         let told = error(&format!("{LABEL},hard"));
         assert!(told.contains("put the context in double quotes"), "{told}");
-        assert!(told.ends_with(&format!("options = '{QUOTED}'")), "{told}");
+        assert!(told.ends_with(&format!("write options = '{QUOTED},hard'")), "{told}");
         assert!(!told.contains("unknown"), "{told}");
         let told = error(&format!("-o {LABEL},hard"));
         assert!(

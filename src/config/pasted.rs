@@ -120,7 +120,8 @@ impl Source {
         };
         let endpoint = match &self.host {
             Host::Unknown => name("fs-…", "efs"),
-            Host::Whole(host) => host.clone(),
+            // What would be refused is not advised.
+            Host::Whole(host) => slips::in_name(host).map_or(host.clone(), |slip| slip.right),
             Host::Id(id, service) => name(id, service),
         };
         lines.put("endpoint", format!("\"{endpoint}\""));
@@ -185,9 +186,9 @@ impl Whole {
         };
         if let Some(source) = &self.source {
             if let Host::Whole(name) = &source.host
-                && let Some(told) = slips::in_name(name)
+                && let Some(slip) = slips::in_name(name)
             {
-                odd.push(format!("that name {told}"));
+                odd.push(format!("\"{name}\" {}", slip.told));
             }
             odd.extend(
                 source.netmask.as_ref().map(|mask| format!("\"{mask}\" is a netmask, and no path")),
@@ -208,6 +209,9 @@ impl Whole {
         }
         let mut read = Read::of(&options.list.join(","));
         let wrong = std::mem::take(&mut read.wrong);
+        if read.cut {
+            odd.push("the context needs its quotes, since there is a comma in it".into());
+        }
         read.into_lines(&mut lines);
         (lines, wrong, odd)
     }

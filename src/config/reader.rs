@@ -153,10 +153,22 @@ impl<'a> Source<'a> {
             {
                 format!("{key} needs double quotes around each value: {key} = [\"…\"]")
             }
+            Some(value) if value.starts_with('"') && value.contains("=\"") => format!(
+                "{key} has double quotes inside of double quotes: put single ones around the whole value, {key} = '…'"
+            ),
+            Some(value) if value.starts_with('"') && ends_wrong(value) => {
+                let end = value.trim_end().chars().next_back().unwrap_or(';');
+                format!("{key} has \"{end}\" behind its value: take it out")
+            }
             Some(_) => return None,
         };
         Some(self.error(start, what))
     }
+}
+
+/// Whether something stands behind a string that TOML has nothing to do with.
+fn ends_wrong(value: &str) -> bool {
+    value.trim_end().strip_suffix([';', ',']).is_some_and(|value| value.ends_with('"'))
 }
 
 /// What is wrong, without the middle of a long one: at its start is what it is about, at its end

@@ -3,7 +3,7 @@
 
 use super::encryption::{self, access_point_id, region_from, suffix};
 use super::{PLACEHOLDER, address_from, is_dns_name, pasted};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Ids of AWS that people take for a file system's.
 const KINDS: &[(&str, &str)] = &[
@@ -36,8 +36,31 @@ const STAND_INS: &[&str] = &[
 ];
 const ID: &str = "\"fs-\" and 8 or 17 hex digits (0 to 9, a to f)";
 
+/// What is wrong with a name.
+pub(super) struct Slip {
+    /// The whole of it, to be put behind the name.
+    pub told: String,
+    /// The name that it should be, or its form.
+    pub right: String,
+}
+
+impl Slip {
+    fn new(what: impl Into<String>, right: impl Into<String>) -> Self {
+        let (what, right) = (what.into(), right.into());
+        Self { told: format!("{what}: write \"{right}\""), right }
+    }
+
+    /// One that does not tell what is meant.
+    fn unclear(told: impl Into<String>) -> Self {
+        Self { told: told.into(), right: FORM.into() }
+    }
+}
+
+/// What a name of EFS looks like.
+const FORM: &str = "fs-….efs.<region>.amazonaws.com";
+
 /// What is wrong with `name`: one that can be asked for, in lower case, without a dot at its end.
-pub(super) fn in_name(name: &str) -> Option<String> {
+pub(super) fn in_name(name: &str) -> Option<Slip> {
     let labels: Vec<&str> = name.split('.').collect();
     let of_aws = labels.contains(&"amazonaws");
     let stands_in = |label: &&str| match label.strip_prefix("fs-") {
@@ -45,18 +68,38 @@ pub(super) fn in_name(name: &str) -> Option<String> {
         _ => false,
     };
     let is_word = |label: &&str| STAND_INS.contains(label) || letters_x(label);
-    if labels.iter().any(|label| stands_in(label))
+    if labels.iter().any(stands_in)
         || (of_aws || labels.len() == 1) && name != "region" && labels.iter().any(is_word)
         || name.starts_with("file-system-id.")
     {
-        return Some(PLACEHOLDER.into());
+        return Some(Slip::unclear(PLACEHOLDER));
     }
     match labels[..] {
         [label] => bare(label),
+        [id, "efs", region, ref end @ ..]
+            if WRONG_ENDS.contains(&end.join(".").as_str())
+                && id.strip_prefix("fs-").is_some_and(|digits| is_hex(digits, &[8, 17]))
+                && region_from(region).is_ok() =>
+        {
+            let right = format!("{id}.efs.{region}.{}", suffix(region));
+            Some(Slip::new("does not end as names of EFS do", right))
+        }
         _ if of_aws => api(&labels).or_else(|| of_efs(&labels)),
         _ => None,
     }
 }
+
+/// What is left of the end of a name, or is mistaken for it.
+const WRONG_ENDS: &[&str] = &[
+    "",
+    "amazonaws",
+    "amazonaws.co",
+    "amazonaws.con",
+    "amazon.com",
+    "aws",
+    "aws.amazon.com",
+    "aws.com",
+];
 
 /// `xx-xxxx-x`, as manuals write a region.
 fn letters_x(label: &str) -> bool {
@@ -75,51 +118,44 @@ fn kind(id: &str) -> Option<&'static str> {
 }
 
 /// A label alone. Servers have all sorts of names, so that it must look very much like an id.
-fn bare(label: &str) -> Option<String> {
+fn bare(label: &str) -> Option<Slip> {
     if let Some(kind) = kind(label) {
-        return Some(format!(
-            "is the id of {kind}, and not of a file system: write the file system's DNS name, \
-             \"fs-….efs.<region>.amazonaws.com\""
+        return Some(Slip::new(
+            format!("is the id of {kind}, and not the DNS name of a file system"),
+            FORM,
         ));
     }
+    let name = |digits: &str| format!("fs-{digits}.efs.<region>.amazonaws.com");
     if is_hex(label, &[17]) {
-        return Some(format!(
-            "is an id without \"fs-\": write the DNS name, \"fs-{label}.efs.<region>.amazonaws.com\""
-        ));
+        return Some(Slip::new("is an id without \"fs-\", and no DNS name", name(label)));
     }
     if let Some(digits) = label.strip_prefix("fs_").filter(|digits| is_hex(digits, &[8, 17])) {
-        return Some(format!(
-            "has \"_\" in it where an id has \"-\": write the DNS name, \
-             \"fs-{digits}.efs.<region>.amazonaws.com\""
-        ));
+        return Some(Slip::new("has \"_\" in it where an id has \"-\"", name(digits)));
     }
     let digits = label.strip_prefix("fs-")?;
     let others = digits.bytes().filter(|b| !b.is_ascii_hexdigit()).count();
     let of_length = (16..=18).contains(&digits.len()) && others <= 2;
     let of_digits = others == 0 && digits.len() > 8;
-    wrong_id(label).filter(|_| of_length || of_digits)
+    let wrong = wrong_id(label).filter(|_| of_length || of_digits);
+    wrong.map(Slip::unclear)
 }
 
 /// The service that AWS's own programs speak to.
-fn api(labels: &[&str]) -> Option<String> {
-    labels.iter().any(|label| label.starts_with("elasticfilesystem")).then(|| {
-        "is a name of AWS's API, and not of a file system: write the file system's DNS name, \
-         \"fs-….efs.<region>.amazonaws.com\""
-            .into()
-    })
+fn api(labels: &[&str]) -> Option<Slip> {
+    let is_api = labels.iter().any(|label| label.starts_with("elasticfilesystem"));
+    is_api.then(|| Slip::new("is a name of AWS's API, and not of a file system", FORM))
 }
 
 /// `[<zone>.]<id>.efs.<region>.amazonaws.<…>`, and what is wrong with it.
-fn of_efs(labels: &[&str]) -> Option<String> {
+fn of_efs(labels: &[&str]) -> Option<Slip> {
     let efs = labels.iter().position(|label| *label == "efs")?;
     let end = labels.iter().position(|label| *label == "amazonaws")?;
     let region = labels.get(efs.saturating_add(1)..end)?.join(".");
     let last = labels.get(end..)?.join(".");
     let (front, id) = match labels.get(..efs)? {
         [] => {
-            return Some(format!(
-                "has no file system's id in it: write \"fs-….efs.{region}.{last}\""
-            ));
+            let right = format!("fs-….efs.{region}.{last}");
+            return Some(Slip::new("has no file system's id in it", right));
         }
         [id] => (String::new(), *id),
         [zone, id] => (format!("{zone}."), *id),
@@ -127,38 +163,43 @@ fn of_efs(labels: &[&str]) -> Option<String> {
     };
     if access_point_id(id) {
         let region = if region.is_empty() { "<region>" } else { &region };
-        return Some(format!(
-            "has an access point's id in it, which is no name: write endpoint = \
-             \"fs-….efs.{region}.{last}\", {} = true and access_point = \"{id}\"",
+        let right = format!("fs-….efs.{region}.{last}");
+        let told = format!(
+            "has an access point's id in it, which has no name: write endpoint = \"{right}\", {} = true and \
+             access_point = \"{id}\"",
             encryption::MAIN
-        ));
+        );
+        return Some(Slip { told, right });
     }
     if let Some(told) = wrong_id(id) {
-        return Some(told);
+        return Some(Slip::unclear(told));
     }
-    let with = |region: &str| format!("write \"{front}{id}.efs.{region}.{}\"", suffix(region));
+    let with = |region: &str| format!("{front}{id}.efs.{region}.{}", suffix(region));
     if region.is_empty() {
-        return Some(format!("has no region in it: {}", with("<region>")));
+        return Some(Slip::new("has no region in it", with("<region>")));
     }
     if let Some(of_zone) = region_of_zone(&region) {
-        let with = with(&of_zone);
-        return Some(format!(
-            "has a zone in it, \"{region}\", and its region is \"{of_zone}\": {with}"
-        ));
+        let what = format!("has a zone in it, \"{region}\", and its region is \"{of_zone}\"");
+        return Some(Slip::new(what, with(&of_zone)));
     }
     if region_from(&region).is_ok() {
         let known = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"].contains(&last.as_str());
-        return (known && suffix(&region) != last)
-            .then(|| format!("does not end as names of {region} do, in \".{}\"", suffix(&region)));
+        return (known && suffix(&region) != last).then(|| Slip {
+            told: format!("does not end as names of {region} do, in \".{}\"", suffix(&region)),
+            right: with(&region),
+        });
     }
     let hyphened = region.replace(['_', '.'], "-");
     if region_from(&hyphened).is_ok() {
-        let with = with(&hyphened);
-        return Some(format!(
-            "has a region in it, \"{region}\", that is written \"{hyphened}\": {with}"
-        ));
+        let what = format!("has a region in it, \"{region}\", that is written \"{hyphened}\"");
+        return Some(Slip::new(what, with(&hyphened)));
     }
-    Some(format!("has a region in it, \"{region}\", that is no region: one is like \"eu-west-1\""))
+    Some(Slip {
+        told: format!(
+            "has a region in it, \"{region}\", that is no region: one is like \"eu-west-1\""
+        ),
+        right: with("<region>"),
+    })
 }
 
 /// The region of a zone like `eu-west-1a`.
@@ -175,6 +216,10 @@ fn wrong_id(id: &str) -> Option<String> {
     }
     if is_hex(id, &[8, 17]) {
         return Some(format!("{no}: it lacks \"fs-\", write \"fs-{id}\""));
+    }
+    let with_efs = id.strip_prefix("efs-").filter(|digits| is_hex(digits, &[8, 17]));
+    if let Some(digits) = with_efs {
+        return Some(format!("{no}: write \"fs-{digits}\""));
     }
     if let Some(digits) = id.strip_prefix("fs_") {
         return Some(format!("{no}: write \"fs-{digits}\", with a hyphen"));
@@ -197,18 +242,14 @@ pub(super) fn in_text(text: &str) -> Option<String> {
         return Some(told);
     }
     let one_word = !text.contains(|c: char| c.is_whitespace() || "\"'".contains(c));
-    if let Some((_, rest)) = host.split_once('$').filter(|_| one_word) {
-        let inside = |c: char| c.is_ascii_alphanumeric() || "_{}()".contains(c);
-        let name = rest.split(|c| !inside(c)).next().unwrap_or_default();
-        return Some(format!(
-            "has \"${name}\" in it, and variables are not expanded: write the name itself"
-        ));
+    if one_word && host.contains('$') {
+        return variable(host);
     }
     if one_word && host.contains('{') && host.contains('}') {
         return Some(PLACEHOLDER.into());
     }
-    let dotted = text.to_ascii_lowercase().replace(',', ".");
-    if text.contains(',')
+    let dotted = text.to_ascii_lowercase().replace([',', ';'], ".");
+    if text.contains([',', ';'])
         && (address_from(&dotted).is_some()
             || is_dns_name(&dotted) && encryption::is_of_efs(&dotted) && in_name(&dotted).is_none())
     {
@@ -219,11 +260,21 @@ pub(super) fn in_text(text: &str) -> Option<String> {
     several(text)
 }
 
+/// A variable of a shell in a text that is no path.
+pub(super) fn variable(text: &str) -> Option<String> {
+    let mut words = text.split_whitespace().filter(|word| !word.starts_with(['/', '~']));
+    let (_, rest) = words.find_map(|word| word.split(['/']).next()?.split_once('$'))?;
+    let inside = |c: char| c.is_ascii_alphanumeric() || "_{}()".contains(c);
+    let name = rest.split(|c| !inside(c)).next().unwrap_or_default();
+    Some(format!("has \"${name}\" in it, and variables are not expanded: write the name itself"))
+}
+
 /// An address that no server has, alone or with something behind it.
 fn host_no_server_has(text: &str) -> Option<String> {
     let front = text.split(['/', '%']).next()?;
     let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    let address: IpAddr = bare(front).or_else(|| bare(front.strip_suffix(':')?))?;
+    let with_port = front.parse().ok().map(|both: SocketAddr| both.ip());
+    let address = bare(front).or_else(|| bare(front.strip_suffix(':')?)).or(with_port)?;
     no_server_has(address)
 }
 
@@ -263,19 +314,20 @@ fn several(text: &str) -> Option<String> {
         let dotted = commas && first_is_bare && word.contains('.') && is_dns_name(word);
         sure || dotted || at == 0 && is_dns_name(host) && host.contains('.')
     };
+    let count = file_systems(text);
+    if count > 1 {
+        return Some(names(count));
+    }
     if words.len() < 2 || !words.iter().enumerate().all(is_host) {
         return None;
     }
-    let (addresses, names): (Vec<&String>, Vec<&String>) =
+    let (addresses, hosts): (Vec<&String>, Vec<&String>) =
         words.iter().partition(|word| address(word).is_some());
-    let mut unlike = names.clone();
+    let mut unlike = hosts;
     unlike.sort();
     unlike.dedup();
     if unlike.len() > 1 {
-        let count = if unlike.len() == 2 { "two".to_owned() } else { unlike.len().to_string() };
-        return Some(format!(
-            "has {count} names in it: write one [[share]] for each, with a mount_point of its own"
-        ));
+        return Some(names(unlike.len()));
     }
     let (endpoint, rest) = match (unlike.first(), addresses.split_first()) {
         (Some(name), _) if name.contains([':', '/']) || addresses.is_empty() => return None,
@@ -288,6 +340,31 @@ fn several(text: &str) -> Option<String> {
         "has several addresses in it: write endpoint = \"{endpoint}\" and addresses = [{}]",
         list.join(", ")
     ))
+}
+
+fn names(count: usize) -> String {
+    let count = if count == 2 { "two".to_owned() } else { count.to_string() };
+    format!("has {count} names in it: write one [[share]] for each, with a mount_point of its own")
+}
+
+/// How many file systems a text speaks of, whatever else is in it.
+fn file_systems(text: &str) -> usize {
+    let text = text.to_ascii_lowercase();
+    let mut ids: Vec<&str> = Vec::new();
+    for (at, _) in text.match_indices("fs-") {
+        let (Some(before), Some(rest)) = (text.get(..at), text.get(at..)) else { continue };
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+        let (id, behind) = rest.split_at(end);
+        // A folder may be called like an id.
+        let folder = before.ends_with('/')
+            && !behind.starts_with(".efs.")
+            && !["file-system/", "file-systems/", "//"].iter().any(|start| before.ends_with(start));
+        let inside = before.ends_with(|c: char| c.is_ascii_alphanumeric() || "-_".contains(c));
+        if !inside && !folder && pasted::file_system_id(id) && !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids.len()
 }
 
 #[cfg(test)]
@@ -341,8 +418,19 @@ mod tests {
             assert_eq!(told(&format!("{ID}.efs.{fine}")), "");
         }
         // Pasted with more behind it, the name's own fault is told too.
-        let told = told(&format!("{ID}.efs.eu-west-1a.amazonaws.com:/data"));
-        assert!(told.contains("its region is \"eu-west-1\""), "{told}");
+        let with = told(&format!("{ID}.efs.eu-west-1a.amazonaws.com:/data"));
+        assert!(
+            with.contains(&format!(
+                "write endpoint = \"{ID}.efs.eu-west-1.amazonaws.com\" and path = \"/data\""
+            )),
+            "{with}"
+        );
+        assert!(with.contains("its region is \"eu-west-1\""), "{with}");
+        for end in ["", ".amazonaws", ".amazonaws.con", ".aws.com"] {
+            let told = told(&format!("{ID}.efs.eu-west-1{end}"));
+            assert!(told.contains("does not end as names of EFS do: write \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\""), "{told}");
+        }
+        assert_eq!(told(&format!("{ID}.efs.eu-west-1.corp.example")), "");
     }
 
     #[test]
@@ -410,6 +498,13 @@ mod tests {
             format!("{name};{other}"),
             format!("{name}:/,{other}:/"),
             "fs-0123abcd fs-0123abce".into(),
+            format!("{name} and {other}"),
+            format!("{name}|{other}"),
+            format!("{name}/{other}"),
+            format!("{name}:{other}"),
+            format!("{name}:/a {other}:/b /mnt/x"),
+            format!("sudo mount -t efs {name}:/ {other}:/ /mnt/a"),
+            "fs-0123abcd:/ fs-0123abce:/".into(),
             "nas.example, filer.example".into(),
         ] {
             let told = told(&two);
@@ -428,6 +523,17 @@ mod tests {
                 name.replacen('.', ",", 1),
                 format!("where a dot is meant: write endpoint = \"{name}\""),
             ),
+            (format!("{ID}:/backup/fs-0123abcd"), "path = \"/backup/fs-0123abcd\"".into()),
+            (
+                name.replacen('.', ";", 1),
+                format!("where a dot is meant: write endpoint = \"{name}\""),
+            ),
+            ("sudo mount -t nfs4 $EFS:/ /mnt/x".into(), "has \"$EFS\" in it, and variables".into()),
+            (
+                format!("{ID}:/ /home/<user>/efs efs tls 0 0"),
+                "the mount point \"/home/<user>/efs\" has a placeholder in it, \"<user>\"".into(),
+            ),
+            ("mount fs-<id>:/ /mnt/x".into(), "put your own file system's id".into()),
             ("10,0,1,12".into(), "write endpoint = \"10.0.1.12\"".into()),
             (
                 "$EFS_ID.efs.eu-west-1.amazonaws.com".into(),
@@ -444,9 +550,17 @@ mod tests {
 
     #[test]
     fn an_address_that_no_server_can_have_is_not_offered_again_and_a_netmask_is_no_path() {
-        for text in
-            ["0.0.0.0", "224.0.0.1", "::", "ff02::1", "255.255.255.255", "0.0.0.0:/x", "[::]:/x"]
-        {
+        for text in [
+            "0.0.0.0",
+            "224.0.0.1",
+            "::",
+            "ff02::1",
+            "255.255.255.255",
+            "0.0.0.0:/x",
+            "[::]:/x",
+            "0.0.0.0:2049",
+            "[::]:2049",
+        ] {
             assert!(told(text).contains("cannot be a server's address"), "{text}: {}", told(text));
         }
         for text in ["fe80::1", "fe80::1%eth0", "[fe80::1]", "fe80::1:/x"] {
