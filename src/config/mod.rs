@@ -329,6 +329,8 @@ fn belongs(key: &str) -> Option<&'static str> {
         Some("below a line [log]")
     } else if SHARE_KEYS.contains(&key) {
         Some("below a line [[share]]")
+    } else if key == "share" {
+        Some("on a line of its own, as [[share]]")
     } else {
         None
     }
@@ -615,7 +617,10 @@ fn not_an_address(text: &str) -> String {
     let all: Vec<Option<IpAddr>> = words.map(address_from).collect();
     if all.len() > 1 && all.iter().all(Option::is_some) {
         let list: Vec<String> = all.iter().flatten().map(|one| format!("\"{one}\"")).collect();
-        return format!("is several: write each in quotes of its own, [{}]", list.join(", "));
+        return format!(
+            "is more than one address: write each in quotes of its own, [{}]",
+            list.join(", ")
+        );
     }
     let what = "is no IP address of a server: allowed is one like \"10.0.1.12\"";
     match text.split_once('/') {
@@ -949,7 +954,7 @@ mod tests {
         for (text, said) in [
             (
                 "10.0.0.1, 10.0.0.2",
-                "is several: write each in quotes of its own, [\"10.0.0.1\", \"10.0.0.2\"]",
+                "is more than one address: write each in quotes of its own, [\"10.0.0.1\", \"10.0.0.2\"]",
             ),
             ("10.0.0.1/24", "one like \"10.0.1.12\", without a netmask"),
             ("nas.example", "; a name belongs into `endpoint`"),
@@ -1340,6 +1345,10 @@ mod tests {
             )
         );
         assert!(error("[log]\n[log]\n").contains("[log] is given twice: take one out"));
+        assert!(
+            error("[share]\n[share]\n")
+                .contains("[share] is given twice: write [[share]] each time")
+        );
         assert!(
             error("deadline = \"2s\"\ndeadline = \"3s\"\n")
                 .contains("key \"deadline\" is given twice: take one out")

@@ -188,7 +188,9 @@ impl Whole {
             if let Host::Whole(name) = &source.host
                 && let Some(slip) = slips::in_name(name)
             {
-                odd.push(format!("\"{name}\" {}", slip.told));
+                // The right one is among the lines.
+                let what = slip.told.split(": write ").next().unwrap_or_default();
+                odd.push(format!("\"{name}\" {what}"));
             }
             odd.extend(
                 source.netmask.as_ref().map(|mask| format!("\"{mask}\" is a netmask, and no path")),

@@ -73,7 +73,10 @@ impl<'a> Source<'a> {
         if rest.starts_with(name) && (before.is_empty() || before.ends_with('\n')) {
             let start = self.text.get(before.len()..).unwrap_or_default();
             if start.trim_start().starts_with('[') {
-                return format!("[{name}] is given twice: take one out");
+                return match (self.belongs)(name) {
+                    Some(_) => format!("[{name}] is given twice: write [[{name}]] each time"),
+                    None => format!("[{name}] is given twice: take one out"),
+                };
             }
         }
         match (self.belongs)(name) {

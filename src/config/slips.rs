@@ -254,7 +254,8 @@ pub(super) fn in_text(text: &str) -> Option<String> {
             || is_dns_name(&dotted) && encryption::is_of_efs(&dotted) && in_name(&dotted).is_none())
     {
         return Some(format!(
-            "has a comma in it where a dot is meant: write endpoint = \"{dotted}\""
+            "has \"{}\" in it where a dot is meant: write endpoint = \"{dotted}\"",
+            if text.contains(',') { ',' } else { ';' }
         ));
     }
     several(text)
