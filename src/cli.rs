@@ -343,6 +343,10 @@ fn error(of: &'static str, what: String) -> UsageError {
     UsageError { what: what.replace('\n', " "), of }
 }
 
+/// Words that others have for what is done here.
+const MEANT: &[(&str, &str)] =
+    &[("mount", "--once"), ("start", "--once"), ("umount", "unmount"), ("stop", "unmount")];
+
 /// `options`: those that there are.
 fn unknown(of: &'static str, argument: lexopt::Arg<'_>, options: &[&str]) -> UsageError {
     let meant = |word: &str, known: &[&str], dashes: &str| {
@@ -350,16 +354,33 @@ fn unknown(of: &'static str, argument: lexopt::Arg<'_>, options: &[&str]) -> Usa
         let near = nearest(word, known).filter(|(far, _)| *far == 1);
         near.map(|(_, known)| format!(" (did you mean {dashes}{known}?)")).unwrap_or_default()
     };
+    // A command with dashes, an option without, or another's word.
+    let other_form = |word: &str, dashes: bool| {
+        let known = MEANT.iter().find(|(theirs, _)| of.is_empty() && *theirs == word);
+        let known = known.map(|(_, ours)| (*ours).to_owned());
+        known
+            .or_else(|| {
+                (dashes && of.is_empty() && COMMANDS.contains(&word)).then(|| word.to_owned())
+            })
+            .or_else(|| (!dashes && options.contains(&word)).then(|| format!("--{word}")))
+            .map(|ours| format!(" (did you mean {ours}?)"))
+    };
     error(
         of,
         match argument {
-            Long(other) => format!("unknown option '--{other}'{}", meant(other, options, "--")),
+            Long(other) => {
+                let hint = other_form(other, true).unwrap_or_else(|| meant(other, options, "--"));
+                format!("unknown option '--{other}'{hint}")
+            }
+            Short('v') if of.is_empty() => "unknown option '-v' (did you mean --version?)".into(),
             Short(other) => {
                 format!("unknown option '-{other}' (options have two dashes, as in --help)")
             }
             Value(word) => {
                 let commands = if of.is_empty() { COMMANDS } else { &[] };
-                format!("unknown argument {word:?}{}", meant(&word.to_string_lossy(), commands, ""))
+                let text = word.to_string_lossy();
+                let hint = other_form(&text, false).unwrap_or_else(|| meant(&text, commands, ""));
+                format!("unknown argument {word:?}{hint}")
             }
         },
     )
@@ -403,7 +424,20 @@ mod tests {
             parsed(&["-once"]),
             Err(format!("unknown option '-o' (options have two dashes, as in --help){end}"))
         );
-        assert_eq!(parsed(&["mount"]), Err(format!("unknown argument \"mount\"{end}")));
+        for (given, ours) in [
+            ("once", "--once"),
+            ("mount", "--once"),
+            ("start", "--once"),
+            ("version", "--version"),
+            ("-v", "--version"),
+            ("--check", "check"),
+            ("--unmount", "unmount"),
+            ("--umount", "unmount"),
+            ("umount", "unmount"),
+        ] {
+            let told = parsed(&[given]).unwrap_err();
+            assert!(told.ends_with(&format!(" (did you mean {ours}?){end}")), "{told}");
+        }
         assert_eq!(parsed(&["--config"]), Err(format!("--config needs a path{end}")));
         assert_eq!(parsed(&["--config="]), Err(format!("--config needs a path{end}")));
         assert!(parsed(&["--once=1"]).is_err());

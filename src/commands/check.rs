@@ -211,6 +211,9 @@ impl Chain {
 
     /// Options that are taken, and do no good on EFS.
     fn advise(&mut self, share: &Share) {
+        for (what, cure) in advice::on_any_server(share) {
+            self.add("options", Some(share), State::Warning, what, Some(cure));
+        }
         let found = advice::on_efs(share);
         if found.is_empty() {
             return;

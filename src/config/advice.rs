@@ -70,12 +70,46 @@ pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
         found.extend((options.flags & bit != 0).then(|| (word.to_owned(), AT_ONCE)));
     }
     if options.port != NFS_PORT {
-        found.push((format!("port={}", options.port), "EFS listens on 2049 alone"));
+        found.push((format!("port={}", options.port), "EFS listens on 2049 alone: take it out"));
     }
     // Through a tunnel it is so anyway.
     if options.has("resvport") && share.encryption.is_none() {
         let why = "AWS recommends noresvport: a connection that broke is made anew sooner";
         found.push(("resvport".into(), why));
+    }
+    found
+}
+
+/// What is taken, on whichever server, and seldom meant: each with what to do.
+pub fn on_any_server(share: &Share) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let options = &share.options;
+    for (bit, word, what) in [
+        (libc::MS_NOSUID, "suid", "set-user-ID programs on the share run as their owner, root too"),
+        (libc::MS_NODEV, "dev", "device files on the share work, whoever has made them"),
+    ] {
+        if options.flags & bit == 0 {
+            let cure = format!(
+                "take {word} out of `options`, unless all who can write to the share are trusted as root is"
+            );
+            found.push((format!("{word}: {what}"), cure));
+        }
+    }
+    if share.required && options.ignored.iter().any(|word| word == "nofail") {
+        let what = "nofail: it is passed over, and the run still fails if this share does";
+        found.push((what.into(), "write required = false instead".into()));
+    }
+    // A mode of 0 is put on a folder so that nobody writes below a share that is not mounted.
+    let modes =
+        [("mode", Some(share.mode).filter(|mode| *mode != 0)), ("root_mode", share.root_mode)];
+    for (key, mode) in modes {
+        if let Some(mode) = mode.filter(|mode| mode & 0o111 == 0) {
+            let what = format!("{key} = \"{mode:04o}\": nobody but root could enter the folder");
+            // Who may read may enter.
+            let better = mode | (mode & 0o444) >> 2;
+            let better = if better & 0o111 == 0 { 0o755 } else { better };
+            found.push((what, format!("write {key} = \"{better:04o}\"")));
+        }
     }
     found
 }
@@ -90,6 +124,34 @@ mod tests {
     fn words(endpoint: &str, options: &str) -> Vec<String> {
         let text = format!("[[share]]\nendpoint = \"{endpoint}\"\noptions = \"{options}\"\n");
         on_efs(&share_of(&text)).into_iter().map(|(word, _)| word).collect()
+    }
+
+    #[test]
+    fn what_is_seldom_meant_is_named_with_what_to_do_on_any_server() {
+        let told = |lines: &str| {
+            on_any_server(&share_of(&format!("[[share]]\nendpoint = \"10.0.0.1\"\n{lines}\n")))
+        };
+        for (lines, said, cure) in [
+            ("options = \"suid\"", "suid: set-user-ID programs", "take suid out"),
+            ("options = \"dev\"", "dev: device files", "take dev out"),
+            ("options = \"nofail\"", "nofail: it is passed over", "required = false"),
+            ("root_mode = \"0666\"", "root_mode = \"0666\": nobody but root", "\"0777\""),
+            ("root_mode = \"000\"", "root_mode = \"0000\": nobody but root", "\"0755\""),
+            ("mode = \"0644\"", "mode = \"0644\": nobody but root", "\"0755\""),
+        ] {
+            let found = told(lines);
+            let [(what, to_do)] = &found[..] else { panic!("{lines}: {found:?}") };
+            assert!(what.starts_with(said) && to_do.contains(cure), "{what}: {to_do}");
+        }
+        for fine in [
+            "",
+            "options = \"rw,suid,dev,exec,auto,nouser,async\"",
+            "options = \"nofail\"\nrequired = false",
+            "mode = \"0000\"",
+            "mode = \"0700\"\nroot_mode = \"0711\"",
+        ] {
+            assert_eq!(told(fine), [], "{fine}");
+        }
     }
 
     #[test]

@@ -94,7 +94,9 @@ const OF_NO_USE: &str = "is of no use without iam = true, nor discover = true: a
 /// What stands here for a key that amazon-efs-utils, stunnel or an fstab would have.
 pub(super) fn renamed(key: &str) -> Option<&'static str> {
     match key {
-        "tls" | "xprtsec" => Some("encryption_in_transit = true"),
+        "tls" | "xprtsec" | "encryption" | "encrypt" | "encrypted" | "in_transit" => {
+            Some("encryption_in_transit = true")
+        }
         "cafile" | "CAfile" | "stunnel_cafile" => Some("trust = \"/…\", a PEM file"),
         "capath" | "CApath" => Some("trust = \"/…\", one PEM file with all certificates in it"),
         "tlsport" => Some("tunnel_port = …, or nothing, for a port that is free"),

@@ -11,6 +11,7 @@ pub mod file;
 pub mod options;
 mod pasted;
 mod reader;
+mod slips;
 mod words;
 
 pub use reader::nearest;
@@ -328,6 +329,8 @@ fn belongs(key: &str) -> Option<&'static str> {
         Some("below a line [log]")
     } else if SHARE_KEYS.contains(&key) {
         Some("below a line [[share]]")
+    } else if key == "share" {
+        Some("on a line of its own, as [[share]]")
     } else {
         None
     }
@@ -404,13 +407,17 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
     };
     let options = match table.string("options")? {
         None => MountOptions::default(),
-        Some(value) => value.parse(MountOptions::over_defaults)?,
+        Some(value) => {
+            let held = |key: &str| table.place_of(key).is_some();
+            value.parse(|text| MountOptions::beside(text, &held))?
+        }
     };
     let mut addresses = Vec::new();
     for value in table.strings("addresses")? {
         let address = value.parse(|text| {
             address_from(text).ok_or_else(|| {
-                "is no IP address of a server: allowed is one like \"10.0.1.12\"".to_owned()
+                let several = text.contains([',', ';', ' ']);
+                slips::in_text(text).filter(|_| !several).unwrap_or_else(|| not_an_address(text))
             })
         })?;
         if addresses.len() == MOST_ADDRESSES {
@@ -540,9 +547,22 @@ const SYSTEM_TREES: &[&str] = &[
     "/var/spool",
 ];
 
+/// `<user>` or `{user}`, with what is behind it.
+fn stand_in(text: &str) -> Option<(&str, &str)> {
+    let start = text.find(['<', '{'])?;
+    let rest = text.get(start..)?;
+    let end = rest.find(['>', '}', '/']).filter(|end| !rest.split_at(*end).1.starts_with('/'))?;
+    rest.split_at_checked(end.saturating_add(1))
+}
+
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
-    let path = absolute(text)?;
     unexpanded(text)?;
+    let path = absolute(text)?;
+    if let Some((placeholder, _)) = stand_in(text) {
+        return Err(format!(
+            "has a placeholder in it, \"{placeholder}\": put what is meant in its place"
+        ));
+    }
     if text.contains(['$', '~']) {
         return Err(
             "has \"$\" or \"~\" in it, which is not expanded: write the path out in full".into()
@@ -562,7 +582,7 @@ fn mount_point_from(text: &str) -> Result<PathBuf, String> {
 fn address_from(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let address = IpAddr::from_str(bare).ok()?.to_canonical();
-    (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+    slips::no_server_has(address).is_none().then_some(address)
 }
 
 fn endpoint_from(text: &str) -> Result<Endpoint, String> {
@@ -574,14 +594,14 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     if !is_dns_name(name) {
         return Err(not_an_endpoint(text));
     }
+    if let Some(slip) = slips::in_name(name) {
+        return Err(slip.told);
+    }
     if pasted::file_system_id(name) {
         return Err(only_an_id(name));
     }
     if let Some(whole) = encryption::with_efs(name) {
         return Err(format!("lacks \".efs\": write endpoint = \"{whole}\""));
-    }
-    if name.starts_with("file-system-id.") {
-        return Err(PLACEHOLDER.into());
     }
     // A server may be called fsap-1; an access point has more digits.
     if encryption::access_point_id(name) {
@@ -589,6 +609,27 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
         return Err(lines.replace("has more in it than a name", "is an access point's id"));
     }
     Ok(Endpoint::Name(if is_whole(name) { name } else { &lower }.to_owned()))
+}
+
+/// What is wrong with a text that was to be one address.
+fn not_an_address(text: &str) -> String {
+    let words = text.split([',', ';', ' ']).filter(|word| !word.is_empty());
+    let all: Vec<Option<IpAddr>> = words.map(address_from).collect();
+    if all.len() > 1 && all.iter().all(Option::is_some) {
+        let list: Vec<String> = all.iter().flatten().map(|one| format!("\"{one}\"")).collect();
+        return format!(
+            "is more than one address: write each in quotes of its own, [{}]",
+            list.join(", ")
+        );
+    }
+    let what = "is no IP address of a server: allowed is one like \"10.0.1.12\"";
+    match text.split_once('/') {
+        Some((front, _)) if address_from(front).is_some() => {
+            format!("{what}, without a netmask")
+        }
+        _ if is_dns_name(text) => format!("{what}; a name belongs into `endpoint`"),
+        _ => what.to_owned(),
+    }
 }
 
 /// Whether `name` can be asked for; not a literal address, nor what might be meant for one.
@@ -610,10 +651,13 @@ const PLACEHOLDER: &str =
 
 /// What is wrong with a text that people paste for an endpoint.
 fn not_an_endpoint(text: &str) -> String {
-    if text.contains('<') {
+    // One in the mount point of a whole line is told of as such.
+    let mut words = text.split_whitespace();
+    if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
         return PLACEHOLDER.into();
     }
-    if let Some(told) = pasted::in_endpoint(text) {
+    let told = slips::in_text(text).or_else(|| pasted::in_endpoint(text));
+    if let Some(told) = told.or_else(|| slips::variable(text)) {
         return told;
     }
     if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
@@ -644,6 +688,14 @@ fn not_an_endpoint(text: &str) -> String {
         ": put the path into `path`"
     } else if text.contains(':') {
         ": put the port into `options`, as port=…"
+    } else if text.contains(',') {
+        ": \",\" is no character of a name; further addresses belong into `addresses`"
+    } else if let Some(odd) =
+        text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c))
+    {
+        return format!(
+            "is neither a DNS name nor an IP address: \"{odd}\" is no character of a name"
+        );
     } else {
         ""
     };
@@ -898,6 +950,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_address_in_a_list_of_addresses_is_told_for_what_it_is() {
+        for (text, said) in [
+            (
+                "10.0.0.1, 10.0.0.2",
+                "is more than one address: write each in quotes of its own, [\"10.0.0.1\", \"10.0.0.2\"]",
+            ),
+            ("10.0.0.1/24", "one like \"10.0.1.12\", without a netmask"),
+            ("nas.example", "; a name belongs into `endpoint`"),
+        ] {
+            let told = error(&format!("[[share]]\nendpoint = \"a\"\naddresses = [\"{text}\"]\n"));
+            assert!(told.ends_with(said), "{told}");
+        }
+    }
+
+    #[test]
     fn a_long_value_is_cut_in_the_middle_and_what_is_wrong_with_it_still_said() {
         let e = error(&format!("deadline = \"{}\"\n", "9".repeat(1 << 20)));
         assert!(e.starts_with("/c.toml:1:12: deadline \"9999"), "{e}");
@@ -1092,7 +1159,7 @@ mod tests {
             ),
             (
                 format!("sudo mount -t efs -o tls,az=eu-west-1a {ID}:/ efs"),
-                "endpoint = \"eu-west-1a.ID.efs.<region>.A\" and encryption_in_transit = true"
+                "endpoint = \"eu-west-1a.ID.efs.eu-west-1.A\" and encryption_in_transit = true"
                     .into(),
             ),
             (
@@ -1163,6 +1230,36 @@ mod tests {
         ] {
             assert_eq!(unexpanded(text), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_tool_refuses_is_not_advised_and_a_home_is_told_as_what_it_is() {
+        let with = |line: &str| error(&format!("[[share]]\nendpoint = \"a\"\n{line}\n"));
+        for text in ["$HOME/efs", "~/efs", "/home/$USER/efs", "/home/~"] {
+            let told = with(&format!("mount_point = \"{text}\""));
+            assert!(told.contains("which efs-agent does not expand"), "{told}");
+        }
+        for text in ["/home/<user>/efs", "/home/{user}"] {
+            let told = with(&format!("mount_point = \"{text}\""));
+            assert!(told.contains("has a placeholder in it, "), "{told}");
+        }
+        let fstab = "fs-0123abcd:/ /home/$USER/efs efs _netdev,tls,az=eu-west-1a 0 0";
+        for key in ["endpoint = 'X'", "endpoint = 'a'\noptions = 'X'"] {
+            let told = error(&format!("[[share]]\n{}\n", key.replace('X', fstab)));
+            assert!(!told.contains("mount_point = "), "{told}");
+            assert!(
+                told.contains("the mount point \"/home/$USER/efs\" has \"$USER\" in it"),
+                "{told}"
+            );
+            assert!(told.contains("eu-west-1a.fs-0123abcd.efs.eu-west-1.amazonaws.com"), "{told}");
+        }
+        let key = with("encryption = true");
+        assert!(
+            key.ends_with(
+                "unknown key \"encryption\" in [[share]]: here it is encryption_in_transit = true"
+            ),
+            "{key}"
+        );
     }
 
     #[test]
@@ -1243,9 +1340,54 @@ mod tests {
         assert!(text.starts_with("/c.toml:2:"), "{text}");
         assert_eq!(text.lines().count(), 1);
         assert!(
-            error("[[share]]\nendpoint = \"a\"\nendpoint = \"b\"\n")
-                .starts_with("/c.toml:3:1: duplicate key")
+            error("[[share]]\nendpoint = \"a\"\nendpoint = \"b\"\n").starts_with(
+                "/c.toml:3:1: key \"endpoint\" is given twice: one [[share]] for each"
+            )
         );
+        assert!(error("[log]\n[log]\n").contains("[log] is given twice: take one out"));
+        assert!(
+            error("[share]\n[share]\n")
+                .contains("[share] is given twice: write [[share]] each time")
+        );
+        assert!(
+            error("deadline = \"2s\"\ndeadline = \"3s\"\n")
+                .contains("key \"deadline\" is given twice: take one out")
+        );
+        for json in [
+            "{\"share\": [{\"endpoint\": \"a\"}]}",
+            "\n{\n  \"endpoint\": \"a\"\n}\n",
+            "[{\"a\": 1}]",
+        ] {
+            assert!(
+                error(json).contains("this is JSON, and the config is TOML"),
+                "{}",
+                error(json)
+            );
+        }
+        let quotes =
+            error("[[share]]\nendpoint = \"a\"\noptions = \"context=\"a:b:c:s0:c1,c2\"\"\n");
+        assert!(
+            quotes.contains("options has double quotes inside of double quotes: put single ones"),
+            "{quotes}"
+        );
+        for (line, end) in [("endpoint = \"a\";", "\";\""), ("endpoint = \"a\",", "\",\"")] {
+            let told = share(line);
+            assert!(
+                told.ends_with(&format!("endpoint has {end} behind its value: take it out")),
+                "{told}"
+            );
+        }
+        for (text, line) in [
+            ("sudo tee /etc/efs-agent/config.toml <<'EOF'\n[[share]]\nendpoint = \"a\"\nEOF\n", 1),
+            ("[[share]]\nendpoint = \"a\"\nEOF\n", 3),
+            ("$ cat > c.toml <<EOF\n", 1),
+        ] {
+            let told = error(text);
+            assert!(
+                told.starts_with(&format!("/c.toml:{line}:1: this is a line of a shell command")),
+                "{told}"
+            );
+        }
     }
 
     const PAGE: &str = include_str!("../../packaging/man/efs-agent.toml.5.md");

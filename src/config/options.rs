@@ -49,6 +49,40 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The trimmed words of a list. A context that was cut at its own commas is put together again, and marked.
+fn whole_words(text: &str) -> Vec<(String, bool)> {
+    let mut found: Vec<(String, bool)> = Vec::new();
+    for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
+        match found.last_mut() {
+            Some((last, cut)) if is_category(word) && ends_in_category(last) => {
+                last.push(',');
+                last.push_str(word);
+                *cut = true;
+            }
+            _ => found.push((word.to_owned(), false)),
+        }
+    }
+    found
+}
+
+/// `c1`, or a range of categories as in `c0.c1023`.
+fn is_category(word: &str) -> bool {
+    word.split('.').all(|one| {
+        let digits = one.strip_prefix('c').unwrap_or_default();
+        (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// Whether `word` is a context without quotes that a further category may follow.
+fn ends_in_category(word: &str) -> bool {
+    let value = word.split_once('=').filter(|(key, _)| CONTEXTS.contains(key));
+    value.is_some_and(|(_, value)| {
+        !value.contains('"')
+            && value.contains(':')
+            && value.rsplit([':', ',']).next().is_some_and(is_category)
+    })
+}
+
 /// A list of options, read to its end whatever is wrong in it.
 pub(super) struct Read {
     /// What the good ones make of the defaults.
@@ -59,6 +93,8 @@ pub(super) struct Read {
     helper: Vec<String>,
     /// Those lines.
     lines: Lines,
+    /// Whether a context with a comma in it stood there without quotes.
+    pub(super) cut: bool,
     /// What is wrong with the others.
     pub(super) wrong: Vec<String>,
 }
@@ -70,9 +106,26 @@ impl Read {
             kept: Vec::new(),
             helper: Vec::new(),
             lines: Lines::default(),
+            cut: false,
             wrong: Vec::new(),
         };
-        for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
+        let list = whole_words(text);
+        let given = |word: &str| list.iter().any(|(held, _)| held == word);
+        // What mount(8) says that `defaults` is: whoever pastes it has not asked for less safety.
+        let defaults = given("defaults") || given("auto") && given("nouser");
+        for (word, cut) in &list {
+            let word = word.as_str();
+            if defaults && ["suid", "dev"].contains(&word) {
+                read.options.ignored.push(word.to_owned());
+                continue;
+            }
+            if let Some((key, value)) = word.split_once('=').filter(|_| *cut) {
+                let quoted = format!("{key}=\"{value}\"");
+                read.cut = true;
+                read.wrong.extend(read.options.put(&quoted).err());
+                read.kept.push(quoted);
+                continue;
+            }
             let (key, value) = match word.split_once('=') {
                 None => (word, None),
                 Some((key, value)) => (key, Some(value)),
@@ -112,20 +165,43 @@ impl Read {
         }
     }
 
-    /// All that is wrong.
-    fn complaint(mut self) -> Option<String> {
+    /// All that is wrong; `held` are the keys that the share has already.
+    fn complaint(mut self, held: &dyn Fn(&str) -> bool) -> Option<String> {
+        if self.cut {
+            self.wrong.insert(
+                0,
+                format!(
+                    "put the context in double quotes, since there is a comma in it, and the whole list in single \
+                     ones: write options = '{}'",
+                    self.kept.join(",")
+                ),
+            );
+        }
         if let Some((last, others)) = self.helper.split_last() {
             let (names, are) = match others {
                 [] => (last.clone(), "is an option"),
                 others => (format!("{} and {last}", others.join(", ")), "are options"),
             };
             let mut lines = std::mem::take(&mut self.lines);
+            for key in lines.keys().into_iter().filter(|key| held(key)) {
+                lines.take_out(key);
+            }
+            let all_held = lines == Lines::default();
             if !self.kept.is_empty() {
                 lines.put("options", format!("{:?}", self.kept.join(",")));
             }
             let as_what = if lines.is_one() { "as a line" } else { "as lines" };
-            let told =
-                format!("{names} {are} of {HELPER}: write {lines} {as_what} of the [[share]]");
+            let told = match (all_held, self.kept.is_empty()) {
+                (false, _) => {
+                    format!("{names} {are} of {HELPER}: write {lines} {as_what} of the [[share]]")
+                }
+                (true, false) => format!(
+                    "{names} {are} of {HELPER}, and the [[share]] has lines of its own for that: write {lines}"
+                ),
+                (true, true) => format!(
+                    "{names} {are} of {HELPER}, and the [[share]] has lines of its own for that: take `options` out"
+                ),
+            };
             self.wrong.insert(0, told);
         }
         Some(self.wrong.join("; ")).filter(|told| !told.is_empty())
@@ -138,12 +214,20 @@ impl MountOptions {
     /// # Errors
     /// What is wrong with all wrong words, to be put behind the text itself.
     pub fn over_defaults(text: &str) -> Result<Self, String> {
+        Self::beside(text, &|_| false)
+    }
+
+    /// The same, in a share that has the keys `held`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn beside(text: &str, held: &dyn Fn(&str) -> bool) -> Result<Self, String> {
         let complaint = match pasted::in_options(text) {
             Some(told) => Some(told),
             None => {
                 let read = Read::of(text);
                 let options = read.options.clone();
-                match read.complaint() {
+                match read.complaint(held) {
                     None => return Ok(options),
                     told => told,
                 }
@@ -212,6 +296,14 @@ impl MountOptions {
             None => (word, None),
             Some((key, value)) => (key, Some(value)),
         };
+        if word.contains(';') && !word.contains('"') {
+            return Err(format!("{word:?} has \";\" in it: options are separated by commas"));
+        }
+        if let Some((key, value)) = word.split_once(':').filter(|_| value.is_none())
+            && (OWN_KEYS.contains(&key) || KEYS.iter().any(|(known, ..)| *known == key))
+        {
+            return Err(format!("{word:?} has \":\" where \"=\" is meant: write {key}={value}"));
+        }
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
             return Err(format!("\"{key}\" {why}"));
         }
@@ -219,6 +311,13 @@ impl MountOptions {
         if IGNORED.contains(&key) || remark {
             self.ignored.push(word.to_owned());
             return Ok(());
+        }
+        if key.contains(|c: char| c.is_ascii_uppercase()) {
+            let lower = word.replacen(key, &key.to_ascii_lowercase(), 1);
+            let told = Self::default().put(&lower).err().unwrap_or_default();
+            if !told.starts_with("unknown option") {
+                return Err(format!("{word:?} is written in lower case: {lower}"));
+            }
         }
         if let (Some((_, bits, set)), None) = (FLAGS.iter().find(|(k, ..)| *k == key), value) {
             self.flags = if *set { self.flags | bits } else { self.flags & !bits };
@@ -302,6 +401,9 @@ fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, 
                  are commas in it"
             )
         }),
+        (_, Some(value)) if key == "sec" && value.contains("krb5") => Err(format!(
+            "\"sec={value}\" is Kerberos, which efs-agent does not speak, nor does EFS: take it out"
+        )),
         (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
         (Value::OneOf(words), _) => Err(format!("\"{key}\" takes {}", words.join(", "))),
     }
@@ -406,7 +508,7 @@ mod tests {
             error("frobnicate"),
             "is not possible: unknown option \"frobnicate\": it is no option of the kernel's NFS client"
         );
-        assert_eq!(error("sec=krb5"), "is not possible: \"sec\" takes sys");
+        assert_eq!(error("sec=none"), "is not possible: \"sec\" takes sys");
         assert_eq!(
             error("vers=3"),
             "is not possible: \"vers=3\" is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
@@ -440,6 +542,76 @@ mod tests {
         assert!(MountOptions::over_defaults("ro,\n\tsoft\n").is_ok());
         assert_eq!(error("hard=1"), "is not possible: \"hard\" takes no value");
         assert_eq!(error("nosuid=1"), "is not possible: \"nosuid\" takes no value");
+    }
+
+    #[test]
+    fn a_context_that_was_cut_at_its_comma_keeps_all_of_its_categories() {
+        const LABEL: &str = "context=system_u:object_r:nfs_t:s0:c1,c2";
+        const QUOTED: &str = "context=\"system_u:object_r:nfs_t:s0:c1,c2\"";
+        let told = error(&format!("{LABEL},hard"));
+        assert!(told.contains("put the context in double quotes"), "{told}");
+        assert!(told.ends_with(&format!("write options = '{QUOTED},hard'")), "{told}");
+        assert!(!told.contains("unknown"), "{told}");
+        let told = error(&format!("-o {LABEL},hard"));
+        assert!(
+            told.contains(&format!("write options = {:?}", format!("{QUOTED},hard"))),
+            "{told}"
+        );
+        assert!(
+            error("context=a:b:c:s0:c1.c3,c5,c7.c9")
+                .contains("context=\"a:b:c:s0:c1.c3,c5,c7.c9\"")
+        );
+        assert!(error("hard,c2").contains("unknown option \"c2\""));
+        assert!(error("context=nfs_t,c2").contains("unknown option \"c2\""));
+    }
+
+    #[test]
+    fn the_pasted_defaults_of_mount_8_switch_no_safety_off_and_the_words_alone_do() {
+        let flags = |text| MountOptions::over_defaults(text).unwrap().flags;
+        for list in ["rw,suid,dev,exec,auto,nouser,async", "defaults,suid,dev", "dev,defaults"] {
+            let options = MountOptions::over_defaults(list).unwrap();
+            assert_eq!(options.flags, DEFAULT_FLAGS, "{list}");
+            assert!(options.ignored.iter().any(|word| word == "dev"), "{list}");
+        }
+        assert_eq!(flags("suid"), libc::MS_NODEV);
+        assert_eq!(flags("rw,suid,dev,exec"), 0);
+    }
+
+    #[test]
+    fn a_slip_in_how_a_word_is_written_is_told_with_the_right_one() {
+        for (text, said) in [
+            ("hard;timeo=600", "has \";\" in it: options are separated by commas"),
+            ("nfsvers:4.1", "has \":\" where \"=\" is meant: write nfsvers=4.1"),
+            ("NFSVERS=4.1", "is written in lower case: nfsvers=4.1"),
+            ("Hard", "is written in lower case: hard"),
+            ("TLS", "is written in lower case: tls"),
+            ("Frobnicate", "unknown option \"Frobnicate\""),
+            ("sec=krb5p", "\"sec=krb5p\" is Kerberos, which efs-agent does not speak"),
+        ] {
+            assert!(error(text).contains(said), "{}", error(text));
+        }
+        assert!(
+            MountOptions::over_defaults("X-mount.mkdir=A;b").is_ok()
+                || error("X-a;b").contains(';')
+        );
+        let told = error("nfsvers=4.1,hard nas.example:/ /mnt/efs_share");
+        assert!(told.ends_with(
+            "it ends with what belongs to the command mount(8): write endpoint = \"nas.example\", mount_point = \
+             \"/mnt/efs_share\" and options = \"nfsvers=4.1,hard\" as lines of the [[share]]"
+        ), "{told}");
+    }
+
+    #[test]
+    fn words_that_the_share_has_lines_for_already_are_to_be_taken_out() {
+        let told = |held: &'static [&str], text| {
+            MountOptions::beside(text, &|key| held.contains(&key)).unwrap_err()
+        };
+        let both = &["encryption_in_transit", "iam"][..];
+        assert!(told(both, "tls,iam").ends_with("lines of its own for that: take `options` out"));
+        assert!(
+            told(both, "tls,ro").ends_with("lines of its own for that: write options = \"ro\"")
+        );
+        assert!(told(&["encryption_in_transit"], "tls,iam").contains("write iam = true as a line"));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! URL. Nothing is guessed into a mount: the error says all the lines that it would be, and nobody loses one of them.
 
 use super::encryption::{self, access_point_id, region_from};
-use super::is_dns_name;
 use super::options::Read;
+use super::slips;
+use super::{is_dns_name, mount_point_from, unexpanded};
 use crate::text::misleads;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -46,6 +47,17 @@ impl Lines {
         others.0.into_iter().for_each(|(key, value)| self.put(key, value));
     }
 
+    /// Leaves out what the share has already; whether it was there.
+    pub fn take_out(&mut self, key: &str) -> bool {
+        let count = self.0.len();
+        self.0.retain(|(held, _)| *held != key);
+        self.0.len() < count
+    }
+
+    pub fn keys(&self) -> Vec<&'static str> {
+        self.0.iter().map(|(key, _)| *key).collect()
+    }
+
     fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(held, _)| *held == key)
     }
@@ -79,6 +91,8 @@ struct Source {
     port: Option<u16>,
     access_point: Option<String>,
     region: Option<String>,
+    /// What stood behind an address, as in 10.0.1.12/24.
+    netmask: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +109,9 @@ enum Host {
 impl Source {
     fn lines(&self, options: &Options) -> Lines {
         let mut lines = Lines::default();
-        let region = options.region.as_ref().or(self.region.as_ref());
+        // A zone has its region's name in it.
+        let of_zone = options.zone.as_deref().and_then(slips::region_of_zone);
+        let region = options.region.as_ref().or(self.region.as_ref()).or(of_zone.as_ref());
         let name = |id: &str, service: &str| {
             let zone = options.zone.as_ref().map(|zone| format!("{zone}.")).unwrap_or_default();
             let suffix = encryption::suffix(region.map_or("", String::as_str));
@@ -104,7 +120,8 @@ impl Source {
         };
         let endpoint = match &self.host {
             Host::Unknown => name("fs-…", "efs"),
-            Host::Whole(host) => host.clone(),
+            // What would be refused is not advised.
+            Host::Whole(host) => slips::in_name(host).map_or(host.clone(), |slip| slip.right),
             Host::Id(id, service) => name(id, service),
         };
         lines.put("endpoint", format!("\"{endpoint}\""));
@@ -159,20 +176,46 @@ struct Whole {
 }
 
 impl Whole {
-    /// All of its lines, and what is wrong with its options.
-    fn told(&self) -> (Lines, Vec<String>) {
+    /// All of its lines, what is wrong with its options, and with the rest.
+    fn told(&self) -> (Lines, Vec<String>, Vec<String>) {
+        let mut odd = Vec::new();
         let options = Options::of(&self.options, self.source.as_ref());
         let mut lines = match &self.source {
             Some(source) => source.lines(&options),
             None => Lines::default(),
         };
-        if let Some(target) = self.target.as_ref().filter(|target| target.starts_with('/')) {
-            lines.put("mount_point", quoted(target));
+        if let Some(source) = &self.source {
+            if let Host::Whole(name) = &source.host
+                && let Some(slip) = slips::in_name(name)
+            {
+                // The right one is among the lines.
+                let what = slip.told.split(": write ").next().unwrap_or_default();
+                odd.push(format!("\"{name}\" {what}"));
+            }
+            odd.extend(
+                source.netmask.as_ref().map(|mask| format!("\"{mask}\" is a netmask, and no path")),
+            );
+            // What would be refused is not advised.
+            if let Err(why) = unexpanded(&source.path) {
+                lines.take_out("path");
+                odd.push(format!("the path {:?} {why}", source.path));
+            }
+        }
+        if let Some(target) =
+            self.target.as_ref().filter(|target| target.starts_with(['/', '~', '$']))
+        {
+            match mount_point_from(target) {
+                Ok(_) => lines.put("mount_point", quoted(target)),
+                Err(why) => odd.push(format!("the mount point {target:?} {why}")),
+            }
         }
         let mut read = Read::of(&options.list.join(","));
         let wrong = std::mem::take(&mut read.wrong);
+        if read.cut {
+            odd.push("the context needs its quotes, since there is a comma in it".into());
+        }
         read.into_lines(&mut lines);
-        (lines, wrong)
+        (lines, wrong, odd)
     }
 }
 
@@ -194,7 +237,7 @@ pub fn in_endpoint(text: &str) -> Option<String> {
             Whole { source: Some(found?), ..Whole::default() }
         }
     };
-    let (mut lines, wrong) = whole.told();
+    let (mut lines, wrong, odd) = whole.told();
     // Wherever it stands: without it, the whole file system would be mounted.
     if let Some(id) = access_point_in(text).filter(|_| !lines.has("access_point")) {
         lines.put("access_point", quoted(id));
@@ -204,7 +247,8 @@ pub fn in_endpoint(text: &str) -> Option<String> {
         what => what,
     };
     let wrong: String = wrong.iter().map(|what| format!("; of its options, {what}")).collect();
-    Some(format!("{is}: write {lines}{wrong}"))
+    let odd: String = odd.iter().map(|what| format!("; {what}")).collect();
+    Some(format!("{is}: write {lines}{wrong}{odd}"))
 }
 
 /// The same of mount options.
@@ -219,7 +263,8 @@ pub fn in_options(text: &str) -> Option<String> {
         return None;
     }
     let whole = taken_apart(&parts)?;
-    let (lines, wrong) = whole.told();
+    let (lines, mut wrong, odd) = whole.told();
+    wrong.extend(odd);
     let mut told = format!("it {}", whole.what);
     if lines != Lines::default() {
         told.push_str(&format!(": write {lines}"));
@@ -343,6 +388,17 @@ fn taken_apart(words: &[String]) -> Option<Whole> {
                 ..Whole::default()
             })
         }
+        // A command from behind its -o.
+        [options, place, rest @ ..]
+            if options.contains(['=', ',']) && !options.contains(['/', ':']) && rest.len() <= 1 =>
+        {
+            Some(Whole {
+                what: "ends with what belongs to the command mount(8)",
+                source: Some(source(place).filter(|_| place.contains(':'))?),
+                target: rest.first().cloned(),
+                options: vec![options.clone()],
+            })
+        }
         [options] if numbers > 0 => Some(Whole {
             what: "ends with what belongs to a line of /etc/fstab",
             options: vec![options.clone()],
@@ -417,6 +473,10 @@ fn source(word: &str) -> Option<Source> {
 fn of_handle(word: &str) -> Option<Source> {
     let (host, rest) = match word.strip_prefix('[').and_then(|word| word.split_once(']')) {
         Some((v6, rest)) => (Host::Whole(v6.parse::<Ipv6Addr>().ok()?.to_string()), rest),
+        None if bare_v6(word).is_some() => {
+            let (v6, rest) = bare_v6(word)?;
+            (Host::Whole(v6.to_string()), rest)
+        }
         None => {
             let end = word.find([':', '/']).unwrap_or(word.len());
             let (host, rest) = word.split_at(end);
@@ -437,6 +497,15 @@ fn of_handle(word: &str) -> Option<Source> {
         found.access_point = Some(id.to_owned());
         rest = before;
     }
+    if let Host::Whole(host) = &found.host
+        && let Some(most) =
+            host.parse().ok().map(|host: IpAddr| if host.is_ipv4() { 32 } else { 128 })
+        && let Some(bits) = rest.strip_prefix('/')
+        && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    {
+        found.netmask = Some(rest.to_owned());
+        return Some(found);
+    }
     let rest = rest.strip_prefix(':').unwrap_or(rest);
     let (number, path) = rest.split_at(rest.find([':', '/']).unwrap_or(rest.len()));
     match number.parse() {
@@ -451,6 +520,13 @@ fn of_handle(word: &str) -> Option<Source> {
     // A word alone is none: whatever it is, it is no file system with something behind it.
     (more || !word.ends_with(|c: char| c.is_ascii_alphanumeric()) || id || found.host_ends(word))
         .then_some(found)
+}
+
+/// An IPv6 address without brackets, and the path behind it.
+fn bare_v6(word: &str) -> Option<(Ipv6Addr, &str)> {
+    let (front, _) = word.split_once('/')?;
+    let of = |front: &str| Some((front.parse::<Ipv6Addr>().ok()?, word.get(front.len()..)?));
+    front.strip_suffix(':').and_then(of).or_else(|| of(front))
 }
 
 impl Source {

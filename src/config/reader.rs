@@ -55,7 +55,7 @@ impl<'a> Source<'a> {
                 Err(self.slip(place).unwrap_or_else(|| {
                     let message = e.message();
                     let what = match message.strip_prefix("duplicate key") {
-                        Some(_) => message.to_owned(),
+                        Some(_) => self.twice(place),
                         None => format!("not TOML: {message}"),
                     };
                     self.error(place, what)
@@ -64,10 +64,68 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// What is said of the second of two keys or tables of one name.
+    fn twice(self, place: usize) -> String {
+        let end = |c: char| c.is_whitespace() || "=]\"'.".contains(c);
+        let rest = self.text.get(place..).unwrap_or_default().trim_start_matches(['"', '\'', '[']);
+        let name = rest.split(end).next().unwrap_or_default();
+        let before = self.text.get(..place).unwrap_or_default().trim_end_matches([' ', '[']);
+        if rest.starts_with(name) && (before.is_empty() || before.ends_with('\n')) {
+            let start = self.text.get(before.len()..).unwrap_or_default();
+            if start.trim_start().starts_with('[') {
+                return match (self.belongs)(name) {
+                    Some(_) => format!("[{name}] is given twice: write [[{name}]] each time"),
+                    None => format!("[{name}] is given twice: take one out"),
+                };
+            }
+        }
+        match (self.belongs)(name) {
+            Some(place) if place.ends_with("[[share]]") => {
+                format!("key {name:?} is given twice: one [[share]] for each, or take one out")
+            }
+            _ => format!("key {name:?} is given twice: take one out"),
+        }
+    }
+
+    /// What is no config at all, but is often found in the place of one.
+    fn of_another_kind(self, start: usize, line: &str) -> Option<ConfigError> {
+        let whole: String = self.text.chars().filter(|c| !c.is_whitespace()).take(3).collect();
+        if whole.starts_with("{") || whole.starts_with("[{") {
+            let what = "this is JSON, and the config is TOML: write [[share]], and below it key = value, line by line";
+            return Some(self.error(0, what.into()));
+        }
+        let line = line.trim_start();
+        let word = line.trim_start_matches("$ ").split_whitespace().next()?;
+        let command = [
+            "sudo",
+            "cat",
+            "tee",
+            "echo",
+            "printf",
+            "mkdir",
+            "cd",
+            "vi",
+            "vim",
+            "nano",
+            "efs-agent",
+            "mount",
+        ];
+        let assigned =
+            line.get(word.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
+        let is_one = line.starts_with("$ ") || command.contains(&word) && !assigned;
+        (is_one || ["EOF", "EOT", "END"].contains(&line.trim())).then(|| {
+            let what = "this is a line of a shell command: keep only what is to stand in the file";
+            self.error(start, what.into())
+        })
+    }
+
     /// The slips that people make most, where TOML's own message would not help them.
     fn slip(self, place: usize) -> Option<ConfigError> {
         let start = self.text.get(..place)?.rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.text.get(start..)?.lines().next()?;
+        if let Some(told) = self.of_another_kind(start, line) {
+            return Some(told);
+        }
         let typographic = |c| matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»');
         if let Some((at, _)) = line.split('#').next()?.char_indices().find(|(_, c)| typographic(*c))
         {
@@ -98,10 +156,22 @@ impl<'a> Source<'a> {
             {
                 format!("{key} needs double quotes around each value: {key} = [\"…\"]")
             }
+            Some(value) if value.starts_with('"') && value.contains("=\"") => format!(
+                "{key} has double quotes inside of double quotes: put single ones around the whole value, {key} = '…'"
+            ),
+            Some(value) if value.starts_with('"') && ends_wrong(value) => {
+                let end = value.trim_end().chars().next_back().unwrap_or(';');
+                format!("{key} has \"{end}\" behind its value: take it out")
+            }
             Some(_) => return None,
         };
         Some(self.error(start, what))
     }
+}
+
+/// Whether something stands behind a string that TOML has nothing to do with.
+fn ends_wrong(value: &str) -> bool {
+    value.trim_end().strip_suffix([';', ',']).is_some_and(|value| value.ends_with('"'))
 }
 
 /// What is wrong, without the middle of a long one: at its start is what it is about, at its end
