@@ -417,7 +417,9 @@ fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
         let address = value.parse(|text| {
             address_from(text).ok_or_else(|| {
                 let several = text.contains([',', ';', ' ']);
-                slips::in_text(text).filter(|_| !several).unwrap_or_else(|| not_an_address(text))
+                slips::in_text(text)
+                    .filter(|_| !several)
+                    .unwrap_or_else(|| slips::not_an_address(text))
             })
         })?;
         if addresses.len() == MOST_ADDRESSES {
@@ -547,18 +549,10 @@ const SYSTEM_TREES: &[&str] = &[
     "/var/spool",
 ];
 
-/// `<user>` or `{user}`, with what is behind it.
-fn stand_in(text: &str) -> Option<(&str, &str)> {
-    let start = text.find(['<', '{'])?;
-    let rest = text.get(start..)?;
-    let end = rest.find(['>', '}', '/']).filter(|end| !rest.split_at(*end).1.starts_with('/'))?;
-    rest.split_at_checked(end.saturating_add(1))
-}
-
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     unexpanded(text)?;
     let path = absolute(text)?;
-    if let Some((placeholder, _)) = stand_in(text) {
+    if let Some(placeholder) = slips::stand_in(text) {
         return Err(format!(
             "has a placeholder in it, \"{placeholder}\": put what is meant in its place"
         ));
@@ -592,7 +586,7 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     let lower = text.to_ascii_lowercase();
     let name = lower.strip_suffix('.').unwrap_or(&lower);
     if !is_dns_name(name) {
-        return Err(not_an_endpoint(text));
+        return Err(slips::not_an_endpoint(text));
     }
     if let Some(slip) = slips::in_name(name) {
         return Err(slip.told);
@@ -611,27 +605,6 @@ fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint::Name(if is_whole(name) { name } else { &lower }.to_owned()))
 }
 
-/// What is wrong with a text that was to be one address.
-fn not_an_address(text: &str) -> String {
-    let words = text.split([',', ';', ' ']).filter(|word| !word.is_empty());
-    let all: Vec<Option<IpAddr>> = words.map(address_from).collect();
-    if all.len() > 1 && all.iter().all(Option::is_some) {
-        let list: Vec<String> = all.iter().flatten().map(|one| format!("\"{one}\"")).collect();
-        return format!(
-            "is more than one address: write each in quotes of its own, [{}]",
-            list.join(", ")
-        );
-    }
-    let what = "is no IP address of a server: allowed is one like \"10.0.1.12\"";
-    match text.split_once('/') {
-        Some((front, _)) if address_from(front).is_some() => {
-            format!("{what}, without a netmask")
-        }
-        _ if is_dns_name(text) => format!("{what}; a name belongs into `endpoint`"),
-        _ => what.to_owned(),
-    }
-}
-
 /// Whether `name` can be asked for; not a literal address, nor what might be meant for one.
 fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
@@ -644,62 +617,6 @@ fn is_dns_name(name: &str) -> bool {
 
 fn only_an_id(id: &str) -> String {
     format!("is only the file system's id: write its DNS name, \"{id}.efs.<region>.amazonaws.com\"")
-}
-
-const PLACEHOLDER: &str =
-    "has a placeholder in it: put your own file system's id and region in its place";
-
-/// What is wrong with a text that people paste for an endpoint.
-fn not_an_endpoint(text: &str) -> String {
-    // One in the mount point of a whole line is told of as such.
-    let mut words = text.split_whitespace();
-    if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
-        return PLACEHOLDER.into();
-    }
-    let told = slips::in_text(text).or_else(|| pasted::in_endpoint(text));
-    if let Some(told) = told.or_else(|| slips::variable(text)) {
-        return told;
-    }
-    if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
-        let code = u32::from(odd);
-        let hint = match odd {
-            '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => {
-                "it looks like a hyphen: write a plain \"-\"".to_owned()
-            }
-            odd if odd.is_alphabetic() => "write the name in its ASCII form (xn--…)".to_owned(),
-            _ => "take it out: it may have come with pasting".to_owned(),
-        };
-        let shown = if odd.is_alphabetic() {
-            format!("\"{odd}\" (U+{code:04X})")
-        } else {
-            format!("the character U+{code:04X}")
-        };
-        return format!("has {shown} in it, which is none of a DNS name; {hint}");
-    }
-    let why = if text.is_empty() {
-        ": it is empty"
-    } else if text.contains(char::is_whitespace) {
-        ": there is a blank in it"
-    } else if text.starts_with("arn:") {
-        ": it is the ARN of something else than a file system"
-    } else if text.contains("://") {
-        ": leave off what stands before the name, up to \"//\", and put the path into `path`"
-    } else if text.contains('/') {
-        ": put the path into `path`"
-    } else if text.contains(':') {
-        ": put the port into `options`, as port=…"
-    } else if text.contains(',') {
-        ": \",\" is no character of a name; further addresses belong into `addresses`"
-    } else if let Some(odd) =
-        text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c))
-    {
-        return format!(
-            "is neither a DNS name nor an IP address: \"{odd}\" is no character of a name"
-        );
-    } else {
-        ""
-    };
-    format!("is neither a DNS name nor an IP address{why}")
 }
 
 /// Shares for the unit tests of those who use them.

@@ -2,7 +2,7 @@
 //! placeholder, two names. Only what the text alone proves is refused; a region that is new passes.
 
 use super::encryption::{self, access_point_id, region_from, suffix};
-use super::{PLACEHOLDER, address_from, is_dns_name, pasted};
+use super::{address_from, is_dns_name, pasted};
 use std::net::{IpAddr, SocketAddr};
 
 /// Ids of AWS that people take for a file system's.
@@ -34,6 +34,9 @@ const STAND_INS: &[&str] = &[
     "your_file_system_id",
     "your_region",
 ];
+const PLACEHOLDER: &str =
+    "has a placeholder in it: put your own file system's id and region in its place";
+
 const ID: &str = "\"fs-\" and 8 or 17 hex digits (0 to 9, a to f)";
 
 /// What is wrong with a name.
@@ -262,7 +265,7 @@ pub(super) fn in_text(text: &str) -> Option<String> {
 }
 
 /// A variable of a shell in a text that is no path.
-pub(super) fn variable(text: &str) -> Option<String> {
+fn variable(text: &str) -> Option<String> {
     let mut words = text.split_whitespace().filter(|word| !word.starts_with(['/', '~']));
     let (_, rest) = words.find_map(|word| word.split(['/']).next()?.split_once('$'))?;
     let inside = |c: char| c.is_ascii_alphanumeric() || "_{}()".contains(c);
@@ -366,6 +369,88 @@ fn file_systems(text: &str) -> usize {
         }
     }
     ids.len()
+}
+
+/// What is wrong with a text that people paste for an endpoint.
+pub(super) fn not_an_endpoint(text: &str) -> String {
+    // One in the mount point of a whole line is told of as such.
+    let mut words = text.split_whitespace();
+    if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
+        return PLACEHOLDER.into();
+    }
+    let told = in_text(text).or_else(|| pasted::in_endpoint(text));
+    if let Some(told) = told.or_else(|| variable(text)) {
+        return told;
+    }
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
+        let code = u32::from(odd);
+        let hint = match odd {
+            '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => {
+                "it looks like a hyphen: write a plain \"-\"".to_owned()
+            }
+            odd if odd.is_alphabetic() => "write the name in its ASCII form (xn--…)".to_owned(),
+            _ => "take it out: it may have come with pasting".to_owned(),
+        };
+        let shown = if odd.is_alphabetic() {
+            format!("\"{odd}\" (U+{code:04X})")
+        } else {
+            format!("the character U+{code:04X}")
+        };
+        return format!("has {shown} in it, which is none of a DNS name; {hint}");
+    }
+    let why = if text.is_empty() {
+        ": it is empty"
+    } else if text.contains(char::is_whitespace) {
+        ": there is a blank in it"
+    } else if text.starts_with("arn:") {
+        ": it is the ARN of something else than a file system"
+    } else if text.contains("://") {
+        ": leave off what stands before the name, up to \"//\", and put the path into `path`"
+    } else if text.contains('/') {
+        ": put the path into `path`"
+    } else if text.contains(':') {
+        ": put the port into `options`, as port=…"
+    } else if text.contains(',') {
+        ": \",\" is no character of a name; further addresses belong into `addresses`"
+    } else if let Some(odd) =
+        text.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_.".contains(*c))
+    {
+        return format!(
+            "is neither a DNS name nor an IP address: \"{odd}\" is no character of a name"
+        );
+    } else {
+        ""
+    };
+    format!("is neither a DNS name nor an IP address{why}")
+}
+
+/// What is wrong with a text that was to be one address.
+pub(super) fn not_an_address(text: &str) -> String {
+    let words = text.split([',', ';', ' ']).filter(|word| !word.is_empty());
+    let all: Vec<Option<IpAddr>> = words.map(address_from).collect();
+    if all.len() > 1 && all.iter().all(Option::is_some) {
+        let list: Vec<String> = all.iter().flatten().map(|one| format!("\"{one}\"")).collect();
+        return format!(
+            "is more than one address: write each in quotes of its own, [{}]",
+            list.join(", ")
+        );
+    }
+    let what = "is no IP address of a server: allowed is one like \"10.0.1.12\"";
+    match text.split_once('/') {
+        Some((front, _)) if address_from(front).is_some() => {
+            format!("{what}, without a netmask")
+        }
+        _ if is_dns_name(text) => format!("{what}; a name belongs into `endpoint`"),
+        _ => what.to_owned(),
+    }
+}
+
+/// `<user>` or `{user}` in a path.
+pub(super) fn stand_in(text: &str) -> Option<&str> {
+    let start = text.find(['<', '{'])?;
+    let rest = text.get(start..)?;
+    let end = rest.find(['>', '}', '/']).filter(|end| !rest.split_at(*end).1.starts_with('/'))?;
+    rest.get(..=end)
 }
 
 #[cfg(test)]

@@ -131,6 +131,14 @@ def _():
     check({"soft", "timeo=100"} <= set(entry["options"]), entry["options"])
 
 
+@scenario("the pasted defaults of mount(8) leave nosuid and nodev on")
+def _():
+    config(options='"rw,suid,dev,exec,auto,nouser,async"')
+    expect(agent(), 0)
+    entry = expect_mounted()
+    check({"nosuid", "nodev"} <= set(entry["flags"]), entry["flags"])
+
+
 @scenario("an address as endpoint needs no name server")
 def _():
     dns(None)
