@@ -146,9 +146,9 @@ impl Foreign {
 
     fn refusal(&self) -> String {
         let own = self.own.as_deref().unwrap_or(PROGRAM);
-        let start = match self.start {
-            Some(_) => format!(", or have that script start {own}"),
-            None => String::new(),
+        let start = match &self.start {
+            Some(theirs) if theirs.slip.is_none() => format!(", or have that script start {own}"),
+            _ => String::new(),
         };
         let termination = match self.termination {
             Some(_) => ", --no-termination leaves SessionTermination alone",
@@ -1036,6 +1036,16 @@ pub mod tests {
              not efs-agent; nothing was changed (--replace puts efs-agent in its place, or have \
              that script start /usr/sbin/efs-agent)"
         );
+        // One that is meant to be ours is no script of theirs.
+        for (filename, why) in [
+            ("/usr/sbin/efs-agent --once", "arguments belong into `arguments`"),
+            ("/usr/sbin/efs-agent ", "its filename has a blank at its end"),
+        ] {
+            let told = refused(&text.replace("/opt/x.sh", filename), &wanted);
+            let end =
+                format!(": {why}; nothing was changed (--replace puts efs-agent in its place)");
+            assert!(told.ends_with(&end), "{told}");
+        }
         wanted.replace = true;
         let (new, notes) = changed(text, &wanted);
         let expected = text.replace("/opt/x.sh", "/usr/sbin/efs-agent").replace("-v", "");

@@ -414,7 +414,9 @@ impl Chain {
                     let made = if point.is_ours() { "can be made" } else { "is there" };
                     point.discard();
                     self.ok("mount point", Some(share), made.into());
-                    for (what, cure) in point::as_it_is(machine.root, &share.mount_point) {
+                    let point = &share.mount_point;
+                    let is_home = hides_home(machine.root, point).is_some();
+                    for (what, cure) in point::as_it_is(machine.root, point, is_home) {
                         self.add("mount point", Some(share), State::Warning, what, Some(cure));
                     }
                 }

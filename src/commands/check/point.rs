@@ -21,10 +21,11 @@ pub fn second_config(root: &Path, path: &Path, named: Option<&Path>) -> Option<S
     })
 }
 
-/// What to say of the folder `point`, if it is there; nothing is mounted on it.
-pub fn as_it_is(root: &Path, point: &Path) -> Vec<Told> {
+/// What to say of the folder `point`, if it is there; nothing is mounted on it. Of a home (`is_home`) that is told.
+pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Told> {
     let mut told = Vec::new();
-    if let Some(owner) = below(root, point).map(|folder| folder.uid()).filter(|uid| *uid != 0) {
+    let owner = below(root, point).map(|folder| folder.uid());
+    if let Some(owner) = owner.filter(|uid| *uid != 0 && !is_home) {
         let what = format!(
             "{} belongs to user {owner}: what that user has in it is not seen while the share is up",
             point.display()
@@ -116,15 +117,16 @@ mod tests {
     fn a_mount_point_that_is_not_empty_or_somebodys_is_told() {
         let dir = machine(&["mnt/a"]);
         let (root, point) = (dir.path(), Path::new("/mnt/a"));
-        assert_eq!(as_it_is(root, point), []);
-        assert_eq!(as_it_is(root, Path::new("/mnt/none")), []);
+        assert_eq!(as_it_is(root, point, false), []);
+        assert_eq!(as_it_is(root, Path::new("/mnt/none"), false), []);
         for (n, told) in [(1, "1 entry is in /mnt/a"), (2, "2 entries are in /mnt/a")] {
             fs::write(root.join(format!("mnt/a/{n}")), "").unwrap();
-            let found = as_it_is(root, point);
+            let found = as_it_is(root, point, false);
             assert!(found.len() == 1 && found[0].0.starts_with(told), "{found:?}");
         }
         chown(root.join("mnt/a"), Some(1001), None).unwrap();
-        assert!(as_it_is(root, point)[0].0.starts_with("/mnt/a belongs to user 1001"));
+        assert_eq!(as_it_is(root, point, true).len(), 1);
+        assert!(as_it_is(root, point, false)[0].0.starts_with("/mnt/a belongs to user 1001"));
     }
 
     #[test]

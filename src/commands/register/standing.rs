@@ -171,7 +171,15 @@ fn at_end(root: &Path, theirs: &Theirs) -> Result<(), (String, String)> {
     let why = match looked_at(root, theirs) {
         Ok(true) => return Ok(()),
         Ok(false) => format!("efs-agent is not named in {}", theirs.filename),
-        Err(why) => why,
+        Err(why) => {
+            let what = match theirs.slip {
+                Some(_) => theirs.what.clone(),
+                None => format!("{}; {why}", theirs.what),
+            };
+            let cure =
+                format!("correct that in {CONFIG_JSON}, or: sudo efs-agent register --replace");
+            return Err((what, cure));
+        }
     };
     let cure = "have it run `efs-agent unmount`, or: sudo efs-agent register --replace; nothing, if shares \
                 need not be unmounted (register --no-termination)";
@@ -571,6 +579,9 @@ mod tests {
         let own = root.join("sbin/efs-agent").display().to_string();
         let (start, end) = good.split_at(good.find("\"SessionTermination\"").unwrap());
         fs::write(&file, format!("{start}{}", end.replacen(&own, "/opt/end.sh", 1))).unwrap();
+        let Standing::Different(what, cure) = standing(root, None) else { panic!() };
+        assert!(what.ends_with("there is no such file"), "{what}");
+        assert!(cure.starts_with("correct that in "), "{cure}");
         fs::write(root.join("opt/end.sh"), "#!/bin/sh\n").unwrap();
         let Standing::Different(what, cure) = standing(root, None) else { panic!() };
         assert!(
