@@ -428,6 +428,13 @@ def _():
     expect(agent("unmount"), 0, f"{POINT}: removed: a run that was killed had made it")
     check(not os.path.exists(POINT), "it is still there")
     expect(agent("status"), 1, "it was killed")
+    # What somebody has saved in it meanwhile stays, and is told.
+    killed()
+    write(f"{POINT}/file", "")
+    expect(agent("check"), 1, rf"warning +mount point +{POINT}: 1 entry is in {POINT}, on this machine only")
+    expect(agent("unmount"), 0, f"{POINT} was left: there are files in it, which are on this machine only")
+    os.unlink(f"{POINT}/file")
+    os.rmdir(POINT)
     # A start that gives up does it too, and then is the last.
     killed()
     expect(agent("--once"), 75)
