@@ -179,6 +179,8 @@ def _():
             expect(agent(), 0, "already mounted")
             mode = os.stat("/export/data").st_mode & 0o7777
             check(mode == (0o1777 if elsewhere else 0o777), f"{to}: {mode:o}")
+            os.chmod("/export/data", 0o1777)
+            config(path='"/ref"')
             host = mounted()[0]["source"].split(":")[0]
             address = next(o[5:] for o in mounted()[0]["options"] if o.startswith("addr="))
             check(address in (SERVER, to), address)
