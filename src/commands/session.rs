@@ -1295,6 +1295,10 @@ pub(super) mod tests {
             FakeMachine { further: vec![ipv6], answers: Some(ipv6), ..Default::default() };
         start_on(&machine, &format!("{ONE}options = \"proto=tcp\"\n"), false);
         assert!(machine.times("further").is_empty() && machine.times("mount").is_empty());
+        // Nor in a look between two attempts.
+        let machine = FakeMachine { more: vec![ipv6], answers: Some(ipv6), ..Default::default() };
+        start_on(&machine, &format!("{ONE}options = \"proto=tcp\"\n"), false);
+        assert!(machine.times("mount").is_empty() && machine.times("reach").len() > 20);
         let machine = FakeMachine { further: vec![ipv6], ..Default::default() };
         start_on(&machine, &format!("{ONE}options = \"proto=tcp6\"\n"), false);
         assert_eq!(*machine.mounted_from.lock().unwrap(), [ipv6]);

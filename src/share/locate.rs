@@ -102,10 +102,7 @@ pub fn reach<M: Machine>(
     if family == Family::Ipv6 {
         ask_further(machine, share, found, until.within(clock, QUESTION))?;
     }
-    let fitting = |found: &Found| -> Vec<IpAddr> {
-        found.addresses.iter().copied().filter(|address| family.takes(*address)).collect()
-    };
-    let ahead = fitting(found);
+    let ahead = fitting(share, found);
     if ahead.is_empty() {
         let wanted = if family == Family::Ipv6 { "tcp6" } else { "tcp" };
         return Err(Failure::NoFamily(wanted));
@@ -136,6 +133,12 @@ pub fn reach<M: Machine>(
         }
         led(failure, found)
     })
+}
+
+/// Those of the addresses that the kernel takes.
+pub fn fitting(share: &Share, found: &Found) -> Vec<IpAddr> {
+    let family = Family::of(share);
+    found.addresses.iter().copied().filter(|address| family.takes(*address)).collect()
 }
 
 /// Asks for the addresses of the other family, if that was not answered yet.

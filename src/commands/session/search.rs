@@ -6,7 +6,7 @@ use super::{ALIVE, Run};
 use crate::config::Share;
 use crate::retry::{Backoff, Span, Stopped};
 use crate::share::linux::{shows_name, strays};
-use crate::share::locate::{by_of, leads_to, led, reach};
+use crate::share::locate::{by_of, fitting, leads_to, led, reach};
 use crate::share::names::{By, Found};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
@@ -139,7 +139,7 @@ impl<M: Machine> Run<'_, M> {
             let seen = match search.found() {
                 Some(found) => {
                     let until = self.deadline.within(self.clock, GLANCE);
-                    self.machine.reach(share, &found.addresses, until)
+                    self.machine.reach(share, &fitting(share, &found), until)
                 }
                 None => self.locate(share, GLANCE, search),
             };
