@@ -253,11 +253,10 @@ impl Resolver<'_> {
     /// # Errors
     /// See [`NameError`]; all may pass.
     pub fn resolve(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
-        let (root, clock) = (self.root, self.clock);
         LETTERS.by_turns(|spelling| {
-            let mut wire = Sockets::new(clock, self.stop);
-            let result = resolve(root, endpoint, spelling, until, clock, &mut wire);
-            (result, until.passed(clock))
+            let mut wire = Sockets::new(self.clock, self.stop);
+            let result = self.look_up(spelling, until, &mut wire).resolve(endpoint);
+            (result, until.passed(self.clock))
         })
     }
 
@@ -277,11 +276,8 @@ impl Resolver<'_> {
         };
         let mut wire = Sockets::new(self.clock, self.stop);
         let whole = format!("{}.", name.strip_suffix('.').unwrap_or(name));
-        let (root, spelling, clock) = (self.root, LETTERS.next(), self.clock);
-        match ipv6 {
-            true => its_ipv6(root, &whole, spelling, until, clock, &mut wire),
-            false => by_servers(root, &whole, spelling, until, clock, &mut wire),
-        }
+        let look_up = self.look_up(LETTERS.next(), until, &mut wire);
+        if ipv6 { look_up.ipv6(&whole) } else { look_up.by_servers(&whole) }
     }
 
     /// The IPv6 addresses of a name of which only IPv4 ones were asked for; nothing, if that was not answered.
@@ -299,7 +295,16 @@ impl Resolver<'_> {
         };
         let mut wire = Sockets::new(self.clock, self.stop);
         let name = found.completed().unwrap_or(name);
-        further(self.root, name, LETTERS.next(), until, self.clock, &mut wire)
+        self.look_up(LETTERS.next(), until, &mut wire).further(name)
+    }
+
+    fn look_up<'b>(
+        &'b self,
+        spelling: Spelling,
+        until: Deadline,
+        wire: &'b mut dyn Wire,
+    ) -> LookUp<'b> {
+        LookUp { root: self.root, spelling, until, clock: self.clock, wire }
     }
 
     /// Changes when hosts or resolv.conf do.
@@ -375,64 +380,50 @@ impl Letters {
     }
 }
 
-fn resolve(
-    root: &Path,
-    endpoint: &Endpoint,
+/// One look-up: where its files are, how it asks, and for how long.
+struct LookUp<'a> {
+    /// `/` outside of tests.
+    root: &'a Path,
     spelling: Spelling,
     until: Deadline,
-    clock: &dyn Clock,
-    wire: &mut dyn Wire,
-) -> Result<Found, NameError> {
-    let name = match endpoint {
-        Endpoint::Address(address) => return Ok(Found::new(vec![*address], By::Literal)),
-        Endpoint::Name(name) => name,
-    };
-    let hosts = read_lossy(&root.join("etc/hosts")).unwrap_or_default();
-    let addresses = in_hosts(&hosts, name);
-    if !addresses.is_empty() {
-        return usable(Found::new(addresses, By::Hosts), false);
+    clock: &'a dyn Clock,
+    wire: &'a mut dyn Wire,
+}
+
+impl LookUp<'_> {
+    fn resolve(self, endpoint: &Endpoint) -> Result<Found, NameError> {
+        let name = match endpoint {
+            Endpoint::Address(address) => return Ok(Found::new(vec![*address], By::Literal)),
+            Endpoint::Name(name) => name,
+        };
+        let hosts = read_lossy(&self.root.join("etc/hosts")).unwrap_or_default();
+        let addresses = in_hosts(&hosts, name);
+        if !addresses.is_empty() {
+            return usable(Found::new(addresses, By::Hosts), false);
+        }
+        self.by_servers(name)
     }
-    by_servers(root, name, spelling, until, clock, wire)
-}
 
-fn by_servers(
-    root: &Path,
-    name: &str,
-    spelling: Spelling,
-    until: Deadline,
-    clock: &dyn Clock,
-    wire: &mut dyn Wire,
-) -> Result<Found, NameError> {
-    usable(look_up(&resolv_conf(root)?, name, spelling, until, clock, wire)?, true)
-}
+    fn by_servers(self, name: &str) -> Result<Found, NameError> {
+        let conf = resolv_conf(self.root)?;
+        usable(look_up(&conf, name, self.spelling, self.until, self.clock, self.wire)?, true)
+    }
 
-fn its_ipv6(
-    root: &Path,
-    name: &str,
-    spelling: Spelling,
-    until: Deadline,
-    clock: &dyn Clock,
-    wire: &mut dyn Wire,
-) -> Result<Found, NameError> {
-    let conf = resolv_conf(root)?;
-    let name = name.strip_suffix('.').unwrap_or(name);
-    usable(Asker::new(&conf.servers, spelling, clock, wire).ipv6(name, until)?, true)
-}
+    fn ipv6(self, name: &str) -> Result<Found, NameError> {
+        let conf = resolv_conf(self.root)?;
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let mut asker = Asker::new(&conf.servers, self.spelling, self.clock, self.wire);
+        usable(asker.ipv6(name, self.until)?, true)
+    }
 
-fn further(
-    root: &Path,
-    name: &str,
-    spelling: Spelling,
-    until: Deadline,
-    clock: &dyn Clock,
-    wire: &mut dyn Wire,
-) -> Result<Option<Vec<IpAddr>>, Stopped> {
-    match its_ipv6(root, name, spelling, until, clock, wire) {
-        Ok(found) => Ok(Some(found.addresses)),
-        Err(NameError::Stopped(stopped)) => Err(stopped),
-        Err(error) if error.is_an_answer() => Ok(Some(Vec::new())),
-        Err(NameError::Unusable(..)) => Ok(Some(Vec::new())),
-        Err(_) => Ok(None),
+    fn further(self, name: &str) -> Result<Option<Vec<IpAddr>>, Stopped> {
+        match self.ipv6(name) {
+            Ok(found) => Ok(Some(found.addresses)),
+            Err(NameError::Stopped(stopped)) => Err(stopped),
+            Err(NameError::Unusable(..)) => Ok(Some(Vec::new())),
+            Err(error) if error.is_an_answer() => Ok(Some(Vec::new())),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::files::ResolvConf;
 use super::message::test::{address, alias, reply};
 use super::wire::{Heard, Wire};
-use super::{Found, NameError, Spelling, look_up, resolve, usable};
+use super::{Found, LookUp, NameError, Spelling, look_up, usable};
 use crate::config::Endpoint;
 use crate::retry::{Clock, Deadline, Stopped};
 use nix::errno::Errno;
@@ -167,7 +167,8 @@ impl<'a> World<'a> {
     ) -> (Result<Found, NameError>, Duration) {
         let endpoint = Endpoint::Name(name.to_owned());
         self.timed(window, |until| {
-            resolve(root, &endpoint, Spelling::Mixed, until, self, &mut &*self)
+            let wire = &mut &*self;
+            LookUp { root, spelling: Spelling::Mixed, until, clock: self, wire }.resolve(&endpoint)
         })
     }
 

@@ -670,7 +670,8 @@ fn ipv6_addresses_are_asked_for_by_themselves_where_the_ipv4_ones_are_of_no_use(
     fs::write(root.path().join("etc/resolv.conf"), SEARCH).unwrap();
     let further = |name: &str, world: &World<'_>| {
         let until = Deadline::after(world, millis(300));
-        let found = further(root.path(), name, Spelling::Mixed, until, world, &mut &*world);
+        let (root, spelling, wire) = (root.path(), Spelling::Mixed, &mut &*world);
+        let found = LookUp { root, spelling, until, clock: world, wire }.further(name);
         let Some(found) = found.unwrap() else { return "unanswered".into() };
         found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
     };
