@@ -17,12 +17,12 @@ use crate::aws::profile::{Kind, Profiles, words};
 use crate::config::encryption::{Encryption, Trust};
 use crate::config::options::MountOptions;
 use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
+use crate::kernel::mount_table::{self, Entry, Standing};
+use crate::net::names::files::{ResolvConf, in_hosts};
+use crate::net::names::message::{Answer, answer, query};
+use crate::net::names::{Answered, By, Found, NameError, usable};
 use crate::share::client::Client;
-use crate::share::names::files::{ResolvConf, in_hosts};
-use crate::share::names::message::{Answer, answer, query};
-use crate::share::names::{Answered, By, Found, NameError, usable};
 use crate::share::plan::mount_call;
-use crate::share::table::{self, Entry, Standing};
 use nix::libc;
 use simple_dns::{Packet, TYPE};
 use std::fmt::Write;
@@ -281,13 +281,13 @@ fn spelled(options: &MountOptions) -> String {
     words.join(",")
 }
 
-/// The mount table ([`table::parse`]), and what reads its entries.
+/// The mount table ([`mount_table::parse`]), and what reads its entries.
 pub fn mountinfo(data: &[u8]) {
-    let entries = table::parse(data);
+    let entries = mount_table::parse(data);
     let lines = data.split(|b| *b == b'\n');
     let one_by_one: Vec<Entry> = lines
         .flat_map(|line| {
-            let alone = table::parse(line);
+            let alone = mount_table::parse(line);
             assert!(alone.len() <= 1);
             if let Some(entry) = alone.first() {
                 let raw = line.split(|b| *b == b' ').nth(4).unwrap();
@@ -298,7 +298,7 @@ pub fn mountinfo(data: &[u8]) {
         .collect();
     assert_eq!(entries, one_by_one, "no line is read with another");
     let again: Vec<u8> = entries.iter().flat_map(as_the_kernel_writes).collect();
-    assert_eq!(table::parse(&again), entries, "what was read can be written and read again");
+    assert_eq!(mount_table::parse(&again), entries, "what was read can be written and read again");
 
     let share = "[[share]]\nendpoint = \"fs-1.efs.example\"\nmount_point = \"/mnt/s\"\n";
     let share = Settings::parse(Path::new("c"), share).unwrap().shares.remove(0);
@@ -309,21 +309,21 @@ pub fn mountinfo(data: &[u8]) {
     let paths = entries.iter().map(|entry| &*entry.mount_point);
     let paths = paths.filter(|path| path.as_os_str().len() <= 1000).take(8);
     for path in paths.chain([share.mount_point.as_path()]) {
-        if let Some(top) = table::top_at(&entries, path) {
+        if let Some(top) = mount_table::top_at(&entries, path) {
             assert_eq!(top.mount_point, path);
             // The kernel's form has one way to write a path.
             let same = |e: &Entry| e.mount_point.as_os_str() == path.as_os_str();
             let on_it = |e: &Entry| e.parent == top.id && e.id != top.id && same(e);
             assert!(!sane || !entries.iter().any(on_it), "{top:?} is hidden");
         }
-        if let Some(above) = table::remote_above(&entries, path) {
+        if let Some(above) = mount_table::remote_above(&entries, path) {
             assert!(path.starts_with(&above.mount_point) && path != above.mount_point, "{above:?}");
         }
     }
     for entry in &entries {
         assert!(entry.device.bytes().all(|b| b.is_ascii_digit() || b == b':'), "{entry:?}");
         let same_name = entry.source == "fs-1.efs.example:/";
-        match table::standing(entry, &share) {
+        match mount_table::standing(entry, &share) {
             Standing::Ours(_) => assert!(same_name && !entry.read_only(), "{entry:?}"),
             Standing::OtherName(_) => assert!(!same_name && !entry.read_only(), "{entry:?}"),
             Standing::ReadOnly => assert!(entry.read_only(), "{entry:?}"),

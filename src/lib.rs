@@ -7,8 +7,8 @@
 //!      → { json, retry, stop } → { files, sys, text }
 //! ```
 //!
-//! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::control`), and a tunnel
-//! looks for its file system as a mount does (`share::names`, `share::reach`), so that between files the
+//! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::protocol`), and a tunnel
+//! looks for its file system as a mount does (`net::names`, `net::reach`), so that between files the
 //! way is down there too.
 //!
 //! A module never imports from one above it, and `sys` is the only place with
@@ -29,8 +29,11 @@ pub mod files;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod installed;
 pub mod json;
+pub mod kernel;
 pub mod log;
+pub mod net;
 pub mod report;
 pub mod retry;
 pub mod share;

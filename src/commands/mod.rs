@@ -1,6 +1,7 @@
 //! One file for each thing that efs-agent can be asked to do, and the way from
 //! the command line to it.
 
+mod all_tunnels;
 pub mod check;
 mod left;
 pub mod register;
@@ -11,7 +12,6 @@ mod simulation;
 mod soak;
 pub mod status;
 pub mod tunnel;
-pub mod tunnels;
 pub mod unmount;
 
 use crate::cli::{self, Command};
@@ -49,7 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(Command::Unmount(args)) => unmount::run(&args, started),
         Ok(Command::Status(args)) => status::run(&args, started),
         Ok(Command::Check(args)) => check::run(&args, started),
-        Ok(Command::AllTunnels(config)) => tunnels::start_all(config.as_deref(), started),
+        Ok(Command::AllTunnels(config)) => all_tunnels::start_all(config.as_deref(), started),
         Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),

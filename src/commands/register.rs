@@ -14,6 +14,7 @@ use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
 use crate::config::{self, Level, Settings};
 use crate::files::{self, Fault, Like, Obstacle, Place, ReplaceError, Version};
+use crate::installed::{self, UnfitProgram};
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
@@ -24,8 +25,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 pub(super) use standing::{Standing, standing};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -128,7 +129,9 @@ fn start_with(
     log: &Log,
 ) -> Result<Task, Refusal> {
     let file = file_named(args.file.as_deref())?;
-    let own = executable(root)?;
+    let own = installed::executable(root)?;
+    let own = utf8(&own).map(str::to_owned);
+    let own = own.map_err(|(code, what)| (code, format!("{what}; {}", installed::INSTALL)))?;
     let (settings, option) = match settings {
         Ok((path, settings)) => match args.config {
             Some(_) => (Some(settings), config_option(&path)?),
@@ -198,57 +201,14 @@ fn utf8(path: &Path) -> Result<&str, Refusal> {
     })
 }
 
-/// Why root should not have this executable run again.
-pub(super) struct Unfit {
-    code: Code,
-    /// What is wrong with it.
-    pub(super) what: String,
-    /// What to do about it.
-    pub(super) cure: String,
-}
-
-impl From<Unfit> for Refusal {
-    fn from(Unfit { code, what, cure }: Unfit) -> Self {
-        (code, format!("{what}; {cure}"))
+impl From<UnfitProgram> for Refusal {
+    fn from(unfit: UnfitProgram) -> Self {
+        let code = match unfit {
+            UnfitProgram::NoProc(_) => Code::FAULT,
+            _ => Code::PERMISSION,
+        };
+        (code, format!("{unfit}; {}", unfit.cure()))
     }
-}
-
-/// The path of this executable, which AppStream, or the service manager, will run as root: nobody else may
-/// change it.
-pub(super) fn executable(root: &Path) -> Result<String, Unfit> {
-    let unfit = |code, what, cure: &str| Unfit { code, what, cure: cure.to_owned() };
-    let cure = "put it where root alone can write (sudo install -m 0755 efs-agent \
-                /usr/sbin/efs-agent) and run it from there";
-    let gone = |path: &Path| {
-        let what = format!("this executable, {}, is no longer there", path.display());
-        unfit(Code::PERMISSION, what, cure)
-    };
-    let proc = root.join("proc/self/exe");
-    let path = fs::read_link(&proc).map_err(|e| {
-        unfit(Code::FAULT, format!("cannot find this executable in /proc: {e}"), "mount /proc")
-    })?;
-    let place = files::find(root, &path).map_err(|_| gone(&path))?;
-    let file = place.look().ok().flatten().ok_or_else(|| gone(&path))?;
-    let same = |running: fs::Metadata, there: fs::Metadata| {
-        (running.dev(), running.ino()) == (there.dev(), there.ino())
-    };
-    if !fs::metadata(&proc).and_then(|running| Ok(same(running, file.metadata()?))).unwrap_or(false)
-    {
-        return Err(gone(&path));
-    }
-    place.trust(Some(&file)).map_err(|Fault { path: at, why, command }| {
-        let what = format!(
-            "{} {why}: {} is to be run as root again, so it and its folders must belong to root \
-             and be writable by nobody else",
-            at.display(),
-            path.display()
-        );
-        match at == path {
-            true => unfit(Code::PERMISSION, what, &format!("{command} {}", at.display())),
-            false => unfit(Code::PERMISSION, what, cure),
-        }
-    })?;
-    utf8(&path).map(str::to_owned).map_err(|(code, what)| unfit(code, what, cure))
 }
 
 /// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
@@ -576,6 +536,8 @@ impl Shim {
 mod tests {
     use super::*;
     use crate::retry::test::VirtualClock;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_lock_that_stays_is_waited_for_and_then_given_up_and_is_roots_alone() {

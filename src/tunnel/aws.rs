@@ -2,15 +2,15 @@
 //! for the server counts. How that is asked is `crate::aws`'s business; here it is given what it needs of
 //! this machine.
 
-use super::control::TunnelFailure;
+use super::protocol::TunnelError;
 use crate::aws::credentials::{self, Credentials, Remedy, Service, Trouble, Wanted, identity_of};
 use crate::aws::http::{self, Net};
 use crate::aws::mount_targets::DiscoveryError;
 use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
 use crate::config::Endpoint;
 use crate::config::encryption::{self as config, Encryption};
+use crate::net::names::Resolver;
 use crate::retry::{Clock, Deadline};
-use crate::share::names::Resolver;
 use crate::stop::Stop;
 use rustls::RootCertStore;
 use std::net::IpAddr;
@@ -50,14 +50,14 @@ impl Aws {
     /// The credentials that `encryption` wants.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Source`],
-    /// [`TunnelFailure::Changeable`].
+    /// [`TunnelError::Credentials`], [`TunnelError::Service`], [`TunnelError::Source`],
+    /// [`TunnelError::Changeable`].
     pub fn credentials(
         &self,
         encryption: &Encryption,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Credentials, TunnelFailure> {
+    ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
         let wanted = Wanted { profile, region: &encryption.region };
         self.with_world(at, |world| {
@@ -67,11 +67,11 @@ impl Aws {
                     return changeable(&what, mend);
                 }
                 if let Some((service, trouble)) = e.trouble() {
-                    return TunnelFailure::Service { what, service, trouble };
+                    return TunnelError::Service { what, service, trouble };
                 }
                 match e.remedy() {
-                    Some(Remedy { lasts, mend }) => TunnelFailure::Source { what, mend, lasts },
-                    None => TunnelFailure::Credentials(what),
+                    Some(Remedy { lasts, mend }) => TunnelError::Source { what, mend, lasts },
+                    None => TunnelError::Credentials(what),
                 }
             })
         })
@@ -80,14 +80,14 @@ impl Aws {
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// [`TunnelFailure::Service`], or [`TunnelFailure::Name`] where there is no more to say.
+    /// [`TunnelError::Service`], or [`TunnelError::Name`] where there is no more to say.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
         credentials: &Credentials,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, TunnelFailure> {
+    ) -> Result<Vec<IpAddr>, TunnelError> {
         let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
         let region = &encryption.region;
         self.with_world(at, |world| {
@@ -96,9 +96,9 @@ impl Aws {
                 (DiscoveryError::Stopped(stopped), _) => (*stopped).into(),
                 (_, Some(trouble)) => {
                     let what = format!("{e}{}", signed_by(credentials, trouble));
-                    TunnelFailure::Service { what, service: Service::Efs, trouble }
+                    TunnelError::Service { what, service: Service::Efs, trouble }
                 }
-                (_, None) => TunnelFailure::Name(e.to_string()),
+                (_, None) => TunnelError::Name(e.to_string()),
             })?;
             Ok(found.into_iter().map(|target| target.address).collect())
         })
@@ -139,8 +139,8 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
 /// The certificates that the server's must lead to.
 ///
 /// # Errors
-/// [`TunnelFailure::Trust`], [`TunnelFailure::Changeable`].
-pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelFailure> {
+/// [`TunnelError::Trust`], [`TunnelError::Changeable`].
+pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelError> {
     let trust = match trust {
         config::Trust::Amazon => trust::Trust::Amazon,
         config::Trust::System => trust::Trust::System,
@@ -148,14 +148,14 @@ pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, Tunnel
     };
     trust::roots(root, trust).map_err(|e| match e.mend() {
         Some(mend) => changeable(&e.to_string(), mend),
-        None => TunnelFailure::Trust(e.to_string()),
+        None => TunnelError::Trust(e.to_string()),
     })
 }
 
 /// Of an error that ends with the command that mends it.
-fn changeable(text: &str, mend: String) -> TunnelFailure {
+fn changeable(text: &str, mend: String) -> TunnelError {
     let what = text.strip_suffix(&format!("; run: {mend}")).unwrap_or(text);
-    TunnelFailure::Changeable { what: what.to_owned(), mend }
+    TunnelError::Changeable { what: what.to_owned(), mend }
 }
 
 /// From where it is asked.

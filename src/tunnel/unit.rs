@@ -2,8 +2,8 @@
 //! service behind it. The units carry the name of the mount point. Where there is no systemd, the program
 //! itself keeps a tunnel, and is started here all the same.
 
-use super::control::{self, TunnelFailure, named};
 use super::port;
+use super::protocol::{self, TunnelError, named};
 use crate::aws::ENVIRONMENT;
 use crate::config::encryption::RESERVED;
 use crate::files::{self, Like, ReplaceError, Version};
@@ -466,9 +466,9 @@ impl Keeper<'_> {
             // Its parts: to be asked, to be told, and to be gone.
             let part = ASKED.min(until.left(self.clock).part(3));
             let asked = until.within(self.clock, part);
-            match control::end(&socket, asked, self.clock, self.stop) {
+            match protocol::end(&socket, asked, self.clock, self.stop) {
                 Ok(()) => {}
-                Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+                Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
                 // It is not there, or has gone before it could say so; or it cannot begin, and is
                 // started again and again by whom we end; or it hangs.
                 Err(_) => {
@@ -1098,7 +1098,7 @@ mod tests {
                     let mut line = [0; 4];
                     if stream.read_exact(&mut line).is_ok() {
                         let _ =
-                            std::io::Write::write_all(&mut stream, control::END_LINE.as_bytes());
+                            std::io::Write::write_all(&mut stream, protocol::END_LINE.as_bytes());
                         return String::from_utf8(line.to_vec()).ok();
                     }
                 }

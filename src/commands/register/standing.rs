@@ -9,6 +9,7 @@ use crate::cli::RegisterArgs;
 use crate::commands::{NoSettings, Refusal, settings};
 use crate::config::{Level, Settings};
 use crate::files;
+use crate::installed;
 use crate::log::Log;
 use crate::report::Code;
 use nix::libc;
@@ -82,7 +83,8 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
 fn ours_at_start(root: &Path) -> Option<(String, String)> {
     let file = Path::new(CONFIG_JSON);
     let found = read(&files::find(root, file).ok()?).ok()??;
-    let own = super::executable(root).ok();
+    let own =
+        installed::executable(root).ok().and_then(|own| own.into_os_string().into_string().ok());
     let wanted = Wanted { own, start: None, termination: None, replace: false };
     registration::ours_at_start(file, registration::text(file, &found.bytes).ok()?, &wanted)
 }

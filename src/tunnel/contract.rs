@@ -1,13 +1,37 @@
-//! What mounting a share through a tunnel asks of the tunnel. The order of the
-//! steps is `commands::session::encrypted`'s, and how a tunnel is held is the
-//! caller's: here is only what the two agree on.
+//! What a share asks of its tunnel, and what comes back. Whoever mounts (`share`, `commands`) and whoever holds the
+//! tunnels (`units`) agree on this; neither the order of the steps nor the service manager is in here.
 
 use crate::config::Share;
+use crate::retry::Stopped;
 use crate::retry::{Clock, Deadline};
-use crate::share::Failure;
-use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
+use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
+
+/// Why a tunnel is not started, or not ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TunnelsError {
+    /// The service manager does not do it; why.
+    #[error("{0}")]
+    NotHeld(String),
+    /// Others than root could change the program that the tunnel would run as root.
+    #[error("{what}; {cure}")]
+    Program {
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// Another program has the local port that the config names.
+    #[error("port {0} of 127.0.0.1 is held by another program")]
+    PortTaken(u16),
+    /// The tunnel could do nothing, and says why.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The run was told to end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
 
 /// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
 /// systemd, or by a process of ours; unit tests script others.
@@ -18,9 +42,8 @@ pub trait Tunnels: Sync {
     /// says, else anywhere. From then on the tunnel counts as used by this run, until its end.
     ///
     /// # Errors
-    /// [`Failure::NoTunnel`], [`Failure::Stopped`]; [`Failure::Tunnel`] where it could do nothing, for
-    /// lack of certificates.
-    fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, Failure>;
+    /// See [`TunnelsError`].
+    fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, TunnelsError>;
 
     /// The port of the share's tunnel, if there is one. Starts nothing.
     fn port(&self, share: &Share) -> Option<u16>;
@@ -42,14 +65,14 @@ pub trait Tunnels: Sync {
     /// One fresh TLS handshake of the tunnel's with the file system, before `until`.
     ///
     /// # Errors
-    /// [`Failure::Tunnel`], [`Failure::Stopped`].
-    fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure>;
+    /// See [`TunnelError`].
+    fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, TunnelError>;
 
     /// How the tunnel is, told before `until`.
     ///
     /// # Errors
-    /// [`TunnelFailure::NoTunnel`], [`TunnelFailure::Stopped`].
-    fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure>;
+    /// [`TunnelError::NoTunnel`], [`TunnelError::Stopped`].
+    fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError>;
 
     /// Has the tunnel be this run's alone, if nothing is mounted through it, and no other run may be about
     /// to; whether that is so. If it is, whoever would begin now waits for [`Tunnels::release`].
@@ -61,14 +84,14 @@ pub trait Tunnels: Sync {
     /// Ends the tunnel, and whatever holds its port, before `until`. That there is none is no failure.
     ///
     /// # Errors
-    /// [`Failure::NoTunnel`], [`Failure::Stopped`].
-    fn stop(&self, share: &Share, until: Deadline) -> Result<(), Failure>;
+    /// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
+    fn stop(&self, share: &Share, until: Deadline) -> Result<(), TunnelsError>;
 }
 
 #[cfg(test)]
 impl Tunnels for Option<std::convert::Infallible> {
-    fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, Failure> {
-        Err(Failure::NoTunnel("none here".into()))
+    fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
+        Err(TunnelsError::NotHeld("none here".into()))
     }
 
     fn port(&self, _: &Share) -> Option<u16> {
@@ -79,12 +102,12 @@ impl Tunnels for Option<std::convert::Infallible> {
         true
     }
 
-    fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
-        Err(Failure::Tunnel(TunnelFailure::NoTunnel(nix::errno::Errno::ENOENT)))
+    fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, TunnelError> {
+        Err(TunnelError::NoTunnel(nix::errno::Errno::ENOENT))
     }
 
-    fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
-        Err(TunnelFailure::NoTunnel(nix::errno::Errno::ENOENT))
+    fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelError> {
+        Err(TunnelError::NoTunnel(nix::errno::Errno::ENOENT))
     }
 
     fn claim(&self, _: &Share) -> bool {
@@ -93,7 +116,7 @@ impl Tunnels for Option<std::convert::Infallible> {
 
     fn release(&self, _: &Share) {}
 
-    fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+    fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
         Ok(())
     }
 }
@@ -109,26 +132,26 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// That is waited for until `patience`. Whether it has ended, or was not there.
 ///
 /// # Errors
-/// [`Failure::NoTunnel`], [`Failure::Stopped`].
+/// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
 pub fn end_unused(
     tunnels: &dyn Tunnels,
     share: &Share,
     patience: Deadline,
     span: Duration,
     clock: &dyn Clock,
-) -> Result<bool, Failure> {
+) -> Result<bool, TunnelsError> {
     let mut used = false;
     loop {
         // First: what is seen then stays like that until it is let go.
         if tunnels.claim(share) {
             let ended = match tunnels.status(share, Deadline::after(clock, ANSWER)) {
-                Err(TunnelFailure::Stopped(stopped)) => Err(stopped.into()),
+                Err(TunnelError::Stopped(stopped)) => Err(stopped.into()),
                 Ok(status) if status.connections > 0 => {
                     used = true;
                     Ok(false)
                 }
                 // One that was seen at work is only busy; another hangs.
-                Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) if used => Ok(false),
+                Err(TunnelError::NoTunnel(Errno::ETIMEDOUT)) if used => Ok(false),
                 _ => tunnels.stop(share, Deadline::after(clock, span)).map(|()| true),
             };
             tunnels.release(share);
@@ -159,7 +182,7 @@ mod tests {
     }
 
     impl Tunnels for AtWork<'_> {
-        fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+        fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
             Ok(40001)
         }
 
@@ -171,14 +194,14 @@ mod tests {
             true
         }
 
-        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
-            Err(Failure::NoTime)
+        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, TunnelError> {
+            Err(TunnelError::MakingKey)
         }
 
-        fn status(&self, _: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+        fn status(&self, _: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError> {
             let answers = self.answers.load(Ordering::Relaxed);
             if answers == 0 || until.passed(self.clock) {
-                return Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT));
+                return Err(TunnelError::NoTunnel(Errno::ETIMEDOUT));
             }
             self.answers.store(answers - 1, Ordering::Relaxed);
             Ok(TunnelStatus { connections: 1, ..TunnelStatus::default() })
@@ -190,7 +213,7 @@ mod tests {
 
         fn release(&self, _: &Share) {}
 
-        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
             self.stopped.store(true, Ordering::Relaxed);
             Ok(())
         }

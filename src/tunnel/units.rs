@@ -1,25 +1,19 @@
 //! The tunnels of this machine, as the steps of a share see them: held by the service manager (or by a
-//! process of ours, where there is none), and asked over their control sockets. Also what starts all of
-//! them at boot.
+//! process of ours, where there is none), and asked over their control sockets.
 
-use super::Refusal;
-use super::register::{self, Unfit};
 use crate::cli::VERSION;
 use crate::config::encryption::Trust;
 use crate::config::{Endpoint, Share};
 use crate::files::{self, Like, Place, Version};
-use crate::log::Log;
-use crate::report::Code;
+use crate::installed;
+use crate::kernel::{connections, mount_table};
 use crate::retry::{Clock, Deadline};
-use crate::share::Failure;
-use crate::share::causes::{Cause, explain};
-use crate::share::encrypted::Tunnels;
-use crate::share::plan::TUNNEL;
-use crate::share::{table, transport};
-use crate::stop::{Stop, SystemClock};
+use crate::stop::Stop;
 use crate::tunnel::aws;
-use crate::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
+use crate::tunnel::contract::{Tunnels, TunnelsError};
+use crate::tunnel::peer::LOCAL;
 use crate::tunnel::port;
+use crate::tunnel::protocol::{self, Peer, TunnelError, TunnelStatus};
 use crate::tunnel::unit::{Hold, Instance, Keeper, UnitError, Wanted};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -28,10 +22,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long all tunnels together may take to be started at boot.
-const ALL: Duration = Duration::from_secs(30);
+use std::time::Duration;
 
 /// A question whose connection is cut off is asked so often, and so long after.
 const ASKED: u32 = 4;
@@ -61,7 +52,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
     }
 
     /// Has others know, until the end of this run, that the share's tunnel is used.
-    fn hold(&self, share: &Share, until: Deadline) -> Result<(), Failure> {
+    fn hold(&self, share: &Share, until: Deadline) -> Result<(), TunnelsError> {
         if self.holds().contains_key(&share.mount_point) {
             return Ok(());
         }
@@ -145,12 +136,12 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
     fn asked<T>(
         &self,
         until: Deadline,
-        ask: &dyn Fn() -> Result<T, TunnelFailure>,
-    ) -> Result<T, TunnelFailure> {
+        ask: &dyn Fn() -> Result<T, TunnelError>,
+    ) -> Result<T, TunnelError> {
         let mut tries = 1..ASKED;
         loop {
             match ask() {
-                Err(TunnelFailure::NoTunnel(Errno::ECONNRESET))
+                Err(TunnelError::NoTunnel(Errno::ECONNRESET))
                     if tries.next().is_some() && !until.passed(self.clock) =>
                 {
                     self.clock.wait(AGAIN.min(until.left(self.clock)))?;
@@ -162,11 +153,11 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 
     /// What it means that a question was not answered. A tunnel that has no key yet makes one, and nothing
     /// else that could take long comes before its first answer.
-    fn unanswered(&self, share: &Share, failure: TunnelFailure) -> TunnelFailure {
+    fn unanswered(&self, share: &Share, failure: TunnelError) -> TunnelError {
         let key = Instance::of(&share.mount_point).key();
         match failure {
-            TunnelFailure::NoTunnel(Errno::ETIMEDOUT) if files::absent(self.root, &key) => {
-                TunnelFailure::MakingKey
+            TunnelError::NoTunnel(Errno::ETIMEDOUT) if files::absent(self.root, &key) => {
+                TunnelError::MakingKey
             }
             other => other,
         }
@@ -174,7 +165,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 }
 
 impl<C: Clock + Sync> Tunnels for Units<'_, C> {
-    fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, Failure> {
+    fn start(&self, share: &Share, at: Option<u16>, until: Deadline) -> Result<u16, TunnelsError> {
         trusted(self.root, share)?;
         // Until it is there, or has failed: of two that start one, each would take the other's port away.
         let _alone = self.keeper().alone(&share.mount_point, until)?;
@@ -186,7 +177,7 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 return Ok(port);
             }
             match self.status(share, until) {
-                Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+                Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
                 // Somebody uses it.
                 Ok(status) if status.connections > 0 => return Ok(port),
                 // Or has begun with it, or has something mounted whose connection is just being made anew.
@@ -197,9 +188,10 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
                 _ => self.stop(share, until)?,
             }
         }
-        let program = register::executable(self.root)
-            .map_err(|Unfit { what, cure, .. }| Failure::Program { what, cure })?;
-        let program = PathBuf::from(program);
+        let program = installed::executable(self.root).map_err(|unfit| TunnelsError::Program {
+            what: unfit.to_string(),
+            cure: unfit.cure(),
+        })?;
         let encryption = share.encryption.as_ref();
         let configured = encryption.and_then(|encryption| encryption.tunnel_port);
         let aws_environment = encryption.is_some_and(|encryption| encryption.aws_environment);
@@ -248,16 +240,16 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         self.keeper().is_orphan(&share.mount_point)
     }
 
-    fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
+    fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, TunnelError> {
         let socket = self.socket(share);
-        let ask = || control::handshake(&socket, until, self.clock, self.stop);
+        let ask = || protocol::handshake(&socket, until, self.clock, self.stop);
         let result = self.asked(until, &ask);
-        Ok(result.map_err(|failure| self.unanswered(share, failure))?)
+        result.map_err(|failure| self.unanswered(share, failure))
     }
 
-    fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+    fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError> {
         let socket = self.socket(share);
-        let ask = || control::status(&socket, until, self.clock, self.stop);
+        let ask = || protocol::status(&socket, until, self.clock, self.stop);
         self.asked(until, &ask).map_err(|failure| self.unanswered(share, failure))
     }
 
@@ -285,9 +277,11 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         };
         let table = files::whole(&self.root.join("proc/self/mountinfo"));
         // What is detached is in no mount table, but its server is known to the kernel as long as it is used.
-        let servers = files::whole(&self.root.join(transport::SERVERS)).unwrap_or_default();
-        let used = transport::has_server(&servers, SocketAddr::new(TUNNEL, port))
-            || table.map_or(true, |table| table::leads_through(&table::parse(&table), port));
+        let servers = files::whole(&self.root.join(connections::SERVERS)).unwrap_or_default();
+        let used = connections::has_server(&servers, SocketAddr::new(LOCAL.into(), port))
+            || table.map_or(true, |table| {
+                mount_table::leads_through(&mount_table::parse(&table), port)
+            });
         if used {
             holds.remove(point);
         }
@@ -298,7 +292,7 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         self.holds().remove(&share.mount_point);
     }
 
-    fn stop(&self, share: &Share, until: Deadline) -> Result<(), Failure> {
+    fn stop(&self, share: &Share, until: Deadline) -> Result<(), TunnelsError> {
         self.keeper().end(&share.mount_point, until).map_err(no_tunnel)
     }
 }
@@ -307,79 +301,30 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
 /// they cannot only when it is asked for a handshake, and the server has been looked for by then.
 ///
 /// # Errors
-/// [`Failure::Tunnel`].
-pub fn trusted(root: &Path, share: &Share) -> Result<(), Failure> {
+/// [`TunnelsError::Tunnel`].
+pub fn trusted(root: &Path, share: &Share) -> Result<(), TunnelsError> {
     match &share.encryption {
         Some(encryption) => Ok(aws::roots(root, &encryption.trust).map(|_| ())?),
         None => Ok(()),
     }
 }
 
-fn no_tunnel(error: UnitError) -> Failure {
+fn no_tunnel(error: UnitError) -> TunnelsError {
     match error {
         UnitError::Stopped(stopped) => stopped.into(),
-        UnitError::PortTaken(port) => Failure::TunnelPort(port),
-        other => Failure::NoTunnel(other.to_string()),
+        UnitError::PortTaken(port) => TunnelsError::PortTaken(port),
+        other => TunnelsError::NotHeld(other.to_string()),
     }
-}
-
-/// Starts the tunnels of all shares that are encrypted, and returns the exit code.
-pub fn start_all(config: Option<&Path>, started: Instant) -> Code {
-    let log = super::log(true);
-    all(config, started, &log).unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
-}
-
-fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refusal> {
-    let root = Path::new("/");
-    if !nix::unistd::geteuid().is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, config)?;
-    super::apply(&settings.log, false, log);
-    let tunnels = Units::new(root, &clock, &stop, &path);
-    let until = Deadline::after(&clock, ALL);
-    let mut code = Code::OK;
-    for share in settings.shares.iter().filter(|share| share.encryption.is_some()) {
-        let at = share.mount_point.display();
-        match tunnels.start(share, None, until) {
-            Ok(port) => log.info(format_args!("{at}: its tunnel listens on 127.0.0.1:{port}")),
-            Err(Failure::NoTunnel(why)) => {
-                log.error(format_args!("{at}: its tunnel cannot be started: {why}"));
-                code = code.worse(Code::DEADLINE);
-            }
-            Err(failure @ Failure::TunnelPort(_)) => {
-                let Cause { sentence, cure, .. } = explain(&failure, share, "");
-                log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
-                code = code.worse(Code::DEADLINE);
-            }
-            Err(Failure::Program { what, cure }) => {
-                log.error(format_args!("{at}: its tunnel is not started: {what}; {cure}"));
-                code = code.worse(Code::REFUSED);
-            }
-            Err(Failure::Tunnel(failure)) => {
-                log.error(format_args!("{at}: its tunnel is not started: {failure}"));
-                code = code.worse(Code::REFUSED);
-            }
-            Err(_) => {
-                let signal = stop.signal().map_or(15, |signal| signal as i32);
-                return Err((Code::signal(signal), "stopped by a signal".into()));
-            }
-        }
-    }
-    Ok(code)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::test::encrypted_share;
+    use crate::stop::SystemClock;
     use crate::tunnel::unit::write_port;
     use std::os::unix::net::UnixListener;
+    use std::time::Instant;
 
     const SHARE: &str = "mount_point = \"/mnt/a\"\n";
 
@@ -480,16 +425,16 @@ mod tests {
         let soon = || Deadline::after(&clock, Duration::from_millis(100));
         let (socket, key) = (units.socket(&share), Instance::of(&share.mount_point).key());
         fs::create_dir_all(socket.parent().unwrap()).unwrap();
-        let gone = TunnelFailure::NoTunnel(Errno::ENOENT);
+        let gone = TunnelError::NoTunnel(Errno::ENOENT);
         assert_eq!(units.status(&share, soon()), Err(gone));
         // It listens, and does not answer.
         let _listener = UnixListener::bind(&socket).unwrap();
-        assert_eq!(units.status(&share, soon()), Err(TunnelFailure::MakingKey));
-        let failure = Failure::Tunnel(TunnelFailure::MakingKey);
+        assert_eq!(units.status(&share, soon()), Err(TunnelError::MakingKey));
+        let failure = TunnelError::MakingKey;
         assert_eq!(units.handshake(&share, soon()), Err(failure));
         fs::write(dir.path().join(key.strip_prefix("/").unwrap()), "key").unwrap();
-        let late = TunnelFailure::NoTunnel(Errno::ETIMEDOUT);
+        let late = TunnelError::NoTunnel(Errno::ETIMEDOUT);
         assert_eq!(units.status(&share, soon()), Err(late.clone()));
-        assert_eq!(units.handshake(&share, soon()), Err(Failure::Tunnel(late)));
+        assert_eq!(units.handshake(&share, soon()), Err(late));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::json::{Document, Node, Value, quoted};
 use crate::share::mount_point::FolderId;
-use crate::share::remembered::member;
+use crate::status::remembered::member;
 use std::fs;
 use std::path::{Path, PathBuf};
 

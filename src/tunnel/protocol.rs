@@ -52,12 +52,12 @@ pub struct TunnelStatus {
     /// Connections that were not the kernel's, and closed.
     pub refused: u64,
     /// Why the last attempt to reach the file system failed, if it did.
-    pub last_failure: Option<TunnelFailure>,
+    pub last_failure: Option<TunnelError>,
 }
 
 /// Why there is no encrypted connection to the file system.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TunnelFailure {
+pub enum TunnelError {
     /// The tunnel itself cannot be asked: it does not run, or does not answer (ETIMEDOUT), or ends
     /// the conversation (ECONNRESET), or says what no tunnel says (EPROTO).
     #[error("the tunnel cannot be asked: {}", named(*.0))]
@@ -101,7 +101,7 @@ pub enum TunnelFailure {
         /// Why it has none.
         what: String,
         /// Why AWS has given none.
-        why: Box<TunnelFailure>,
+        why: Box<TunnelError>,
     },
     /// A file is not read (credentials, or trusted certificates), since others than root can change it.
     #[error("{what}; run: {mend}")]
@@ -183,7 +183,7 @@ pub enum TunnelFailure {
     Stopped(#[from] Stopped),
 }
 
-impl TunnelFailure {
+impl TunnelError {
     /// Whether another server of the same file system may do better.
     pub fn is_of_the_server(&self) -> bool {
         !matches!(
@@ -225,13 +225,13 @@ fn stamp(at: &SystemTime) -> String {
 /// connection is closed again.
 ///
 /// # Errors
-/// See [`TunnelFailure`].
+/// See [`TunnelError`].
 pub fn handshake(
     socket: &Path,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<Peer, TunnelFailure> {
+) -> Result<Peer, TunnelError> {
     // Its answer needs a moment too, or it would come too late whenever it is that nobody answers.
     let wanted =
         |left: Duration| Request::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))));
@@ -245,13 +245,13 @@ pub fn handshake(
 /// Asks the tunnel behind `socket` how it is, before `until`.
 ///
 /// # Errors
-/// [`TunnelFailure::NoTunnel`] or [`TunnelFailure::Stopped`].
+/// [`TunnelError::NoTunnel`] or [`TunnelError::Stopped`].
 pub fn status(
     socket: &Path,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<TunnelStatus, TunnelFailure> {
+) -> Result<TunnelStatus, TunnelError> {
     let answer = ask(socket, &|_| Request::Status, until, clock, stop)?;
     read(&answer, read_status)
 }
@@ -259,13 +259,13 @@ pub fn status(
 /// Has the tunnel behind `socket`, which no service manager holds, end for good.
 ///
 /// # Errors
-/// [`TunnelFailure::NoTunnel`] or [`TunnelFailure::Stopped`].
+/// [`TunnelError::NoTunnel`] or [`TunnelError::Stopped`].
 pub fn end(
     socket: &Path,
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<(), TunnelFailure> {
+) -> Result<(), TunnelError> {
     ask(socket, &|_| Request::End, until, clock, stop).map(|_| ())
 }
 
@@ -311,7 +311,7 @@ fn ask(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<String, TunnelFailure> {
+) -> Result<String, TunnelError> {
     let stream = loop {
         match sys::connect_unix(socket) {
             Ok(stream) => break stream,
@@ -319,12 +319,12 @@ fn ask(
             Err(Errno::EAGAIN) if !until.passed(clock) => {
                 clock.wait(PAUSE.min(until.left(clock)))?;
             }
-            Err(errno) => return Err(TunnelFailure::NoTunnel(errno)),
+            Err(errno) => return Err(TunnelError::NoTunnel(errno)),
         }
     };
     let request = wanted(until.left(clock)).line();
     // A new socket's buffer takes a line whole.
-    sys::send_now(stream.as_fd(), request.as_bytes()).map_err(TunnelFailure::NoTunnel)?;
+    sys::send_now(stream.as_fd(), request.as_bytes()).map_err(TunnelError::NoTunnel)?;
     answer(stream, until, clock, stop)
 }
 
@@ -333,38 +333,38 @@ fn answer(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<String, TunnelFailure> {
+) -> Result<String, TunnelError> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
         stop.poll(&fds, until.left(clock))?;
         match stream.read(&mut chunk) {
-            Ok(0) => return Err(TunnelFailure::NoTunnel(Errno::ECONNRESET)),
+            Ok(0) => return Err(TunnelError::NoTunnel(Errno::ECONNRESET)),
             Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
                 if until.passed(clock) {
-                    return Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT));
+                    return Err(TunnelError::NoTunnel(Errno::ETIMEDOUT));
                 }
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => {
                 let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-                return Err(TunnelFailure::NoTunnel(errno));
+                return Err(TunnelError::NoTunnel(errno));
             }
         }
         if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             bytes.truncate(end);
-            return String::from_utf8(bytes).map_err(|_| TunnelFailure::NoTunnel(Errno::EPROTO));
+            return String::from_utf8(bytes).map_err(|_| TunnelError::NoTunnel(Errno::EPROTO));
         }
         if bytes.len() > LONGEST_ANSWER {
-            return Err(TunnelFailure::NoTunnel(Errno::EPROTO));
+            return Err(TunnelError::NoTunnel(Errno::EPROTO));
         }
     }
 }
 
 /// The line that answers [`Request::Handshake`].
-pub fn handshake_line(result: &Result<Peer, TunnelFailure>) -> String {
+pub fn handshake_line(result: &Result<Peer, TunnelError>) -> String {
     match result {
         Ok(peer) => format!("{{\"peer\": {}}}\n", peer_json(peer)),
         Err(failure) => format!("{{\"failure\": {}}}\n", failure_json(failure)),
@@ -399,8 +399,8 @@ fn peer_json(peer: &Peer) -> String {
     )
 }
 
-fn failure_json(failure: &TunnelFailure) -> String {
-    use TunnelFailure as F;
+fn failure_json(failure: &TunnelError) -> String {
+    use TunnelError as F;
     let with = |kind: &str, rest: String| format!("{{\"kind\": \"{kind}\", {rest}}}");
     let text = |kind: &str, text: &str| with(kind, format!("\"text\": {}", quoted(text)));
     let bare = |kind: &str| format!("{{\"kind\": \"{kind}\"}}");
@@ -464,10 +464,10 @@ fn unix(at: &SystemTime) -> u64 {
 }
 
 /// Reads an answer with `what`.
-fn read<T>(text: &str, what: impl Fn(Root<'_, '_>) -> Option<T>) -> Result<T, TunnelFailure> {
+fn read<T>(text: &str, what: impl Fn(Root<'_, '_>) -> Option<T>) -> Result<T, TunnelError> {
     let document = Document::parse(text).ok();
     let read = document.as_ref().and_then(|d| what(Root { document: d, node: &d.root }));
-    read.ok_or(TunnelFailure::NoTunnel(Errno::EPROTO))
+    read.ok_or(TunnelError::NoTunnel(Errno::EPROTO))
 }
 
 /// A value, and the document that it is in.
@@ -524,8 +524,8 @@ fn read_status(status: Root<'_, '_>) -> Option<TunnelStatus> {
     })
 }
 
-fn read_failure(failure: Root<'_, '_>) -> Option<TunnelFailure> {
-    use TunnelFailure as F;
+fn read_failure(failure: Root<'_, '_>) -> Option<TunnelError> {
+    use TunnelError as F;
     let text = || string(failure, "text");
     let errno = || Some(Errno::from_raw(number(failure, "errno")?.try_into().ok()?));
     let span = || Some(Duration::from_millis(number(failure, "milliseconds")?));
@@ -605,8 +605,8 @@ mod tests {
         }
     }
 
-    fn failures() -> Vec<TunnelFailure> {
-        use TunnelFailure as F;
+    fn failures() -> Vec<TunnelError> {
+        use TunnelError as F;
         vec![
             F::NoTunnel(Errno::ENOENT),
             F::NoMeans(Errno::EMFILE),
@@ -667,9 +667,9 @@ mod tests {
         })
     }
 
-    type Asked<T> = fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelFailure>;
+    type Asked<T> = fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelError>;
 
-    fn asked<T>(asked: Asked<T>, socket: &Path, millis: u64) -> Result<T, TunnelFailure> {
+    fn asked<T>(asked: Asked<T>, socket: &Path, millis: u64) -> Result<T, TunnelError> {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_millis(millis));
@@ -700,8 +700,8 @@ mod tests {
         // One of them all the way.
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("t.sock");
-        let _tunnel = tunnel(&socket, false, |_| handshake_line(&Err(TunnelFailure::NotTls)));
-        assert_eq!(asked(handshake, &socket, 5000), Err(TunnelFailure::NotTls));
+        let _tunnel = tunnel(&socket, false, |_| handshake_line(&Err(TunnelError::NotTls)));
+        assert_eq!(asked(handshake, &socket, 5000), Err(TunnelError::NotTls));
     }
 
     #[test]
@@ -731,7 +731,7 @@ mod tests {
     fn a_tunnel_that_cannot_be_asked_is_told_by_its_errno() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("t.sock");
-        let no_tunnel = |errno| Err(TunnelFailure::NoTunnel(errno));
+        let no_tunnel = |errno| Err(TunnelError::NoTunnel(errno));
         assert_eq!(asked(status, &socket, 100), no_tunnel(Errno::ENOENT));
         let listener = UnixListener::bind(&socket).unwrap();
         let (result, started) = (asked(status, &socket, 300), Instant::now());
@@ -759,7 +759,7 @@ mod tests {
             let socket = dir.path().join("t.sock");
             let _tunnel = tunnel(&socket, false, answer);
             let got = asked(handshake, &socket, 5000);
-            assert_eq!(got, Err(TunnelFailure::NoTunnel(errno)));
+            assert_eq!(got, Err(TunnelError::NoTunnel(errno)));
         }
     }
 

@@ -5,7 +5,7 @@
 use crate::config::{Endpoint, Share};
 use crate::files::{self, Place};
 use crate::json::{Document, Node, Value};
-use crate::share::table;
+use crate::kernel::mount_table;
 use std::path::{Path, PathBuf};
 
 /// Where it is.
@@ -53,7 +53,7 @@ impl Remembered {
     }
 
     /// Whether a line of the mount table is that mount.
-    pub fn is(&self, entry: &table::Entry<'_>) -> bool {
+    pub fn is(&self, entry: &mount_table::Entry<'_>) -> bool {
         self.is_mount(entry.id, entry.device)
             && self.mount_point == entry.mount_point
             && entry.is_nfs()

@@ -4,18 +4,21 @@
 //! that has not ended, [`begun`] knows.
 
 mod begun;
+pub mod remembered;
+pub mod unfinished;
 
 pub use begun::{Begun, Made, cleared};
 
 use crate::config::Share;
 use crate::files::{self, Fault, Place};
 use crate::json::{Document, Node, Value, quoted};
+use crate::kernel::mount_table;
 use crate::report::{Code, Outcome, Report};
+use crate::share::Mounted;
 use crate::share::client::{Identity, SetBy};
 use crate::share::linux::{Namespace, namespace};
-use crate::share::remembered::{Remembered, STATUS, contents, is_of, member, objects};
-use crate::share::unfinished::{self, MadePoint, Unfinished};
-use crate::share::{Mounted, remembered, table};
+use crate::status::remembered::{Remembered, STATUS, contents, is_of, member, objects};
+use crate::status::unfinished::{MadePoint, Unfinished};
 use crate::sys;
 use nix::errno::Errno;
 use std::fs::{DirBuilder, File};
@@ -134,7 +137,7 @@ fn earlier(root: &Path, before: &str, report: &Report) -> Vec<String> {
         return Vec::new();
     }
     let bytes = files::whole(&root.join("proc/self/mountinfo")).unwrap_or_default();
-    let table = table::parse(&bytes);
+    let table = mount_table::parse(&bytes);
     let is_mounted = |one: &Remembered| !sees_all || table.iter().any(|entry| one.is(entry));
     let others = others.into_iter().filter(|(_, one)| is_mounted(one)).take(MOST);
     others.map(|(node, _)| document.slice(node.span.clone()).to_owned()).collect()
@@ -355,7 +358,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::share::causes::{Cause, Class};
-    use crate::share::remembered::{self, made};
+    use crate::status::remembered::{self, made};
 
     fn report(made: bool, already: bool) -> Report {
         let config = "[[share]]\nendpoint = \"fs-1.example\"\n[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n";
