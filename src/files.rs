@@ -198,10 +198,7 @@ fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
 /// The first folder or link on the way that somebody else could change, or that is not there.
 pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
     const MOST_LINKS: usize = 40;
-    let stat = |at: &Path| {
-        let below = root.join(at.strip_prefix("/").unwrap_or(at));
-        fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW)
-    };
+    let stat = |at: &Path| fstatat(AT_FDCWD, &below(root, at), AtFlags::AT_SYMLINK_NOFOLLOW);
     let refused = |errno, at: &Path| match errno {
         Errno::ENOENT => Refused::Obstacle(Obstacle::Unopenable(errno)),
         errno => Refused::Obstacle(Obstacle::Unreachable(at.to_owned(), errno)),
@@ -240,7 +237,7 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
         }
         links += 1;
-        let target = readlinkat(AT_FDCWD, &root.join(next.strip_prefix("/").unwrap_or(&next)));
+        let target = readlinkat(AT_FDCWD, &below(root, &next));
         let target = target.map_err(|errno| refused(errno, &next))?;
         if links > MOST_LINKS {
             return Err(refused(Errno::ELOOP, &next));
@@ -452,9 +449,14 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
+/// Where the absolute `path` is on a machine whose root is `root` (`/` outside of tests).
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// Whether nothing at all is at `path` below `root`: one look that saves the walk of [`find`].
 pub fn absent(root: &Path, path: &Path) -> bool {
-    let below = root.join(path.strip_prefix("/").unwrap_or(path));
+    let below = below(root, path);
     let found = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW);
     matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }

@@ -42,3 +42,4 @@ pub mod stop;
 pub mod sys;
 pub mod text;
 pub mod tunnel;
+pub mod wait;

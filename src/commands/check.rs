@@ -15,13 +15,14 @@ use crate::config::{Level, Settings, Share, advice};
 use crate::installed;
 use crate::json::quoted;
 use crate::kernel::modules;
+use crate::kernel::namespace::{Namespace, may_mount, namespace};
 use crate::kernel::route::{self, Route};
 use crate::net::probe::{self, Heard};
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::share::causes::{Cause, explain, explain_by, no_use};
 use crate::share::client::Identity;
-use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
+use crate::share::linux::{Linux, Root, Tried};
 use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
 use crate::share::worker::RootReport;
@@ -510,8 +511,7 @@ impl Chain {
         if let Some(encryption) = &share.encryption {
             return self.encrypted(machine, units, settings, share, encryption);
         }
-        let heard =
-            probe::null_call(SocketAddr::new(address, port), None, until(), clock, machine.stop);
+        let heard = probe::null_call(SocketAddr::new(address, port), None, machine.wait(until()));
         match heard {
             Some(Heard::Nfs) => {
                 self.ok("NULL call", Some(share), format!("{address} is an NFS server"))

@@ -313,7 +313,7 @@ fn broker(
     started: Instant,
     stop: &Stop,
 ) -> Result<Broker, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let errno = |e: std::io::Error| sys::errno_of(&e);
     let (ours, theirs) = UnixStream::pair().map_err(errno)?;
     let parent = nix::unistd::getpid();
     if sys::fork()?.is_some() {
@@ -481,7 +481,7 @@ fn run_once(
     started: Instant,
     stop: &Stop,
 ) -> Result<Ended, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let errno = |e: std::io::Error| sys::errno_of(&e);
     // Closed when the child ends.
     let (ours, theirs) = UnixStream::pair().map_err(errno)?;
     let parent = nix::unistd::getpid();

@@ -5,4 +5,5 @@ pub mod connections;
 pub mod holders;
 pub mod modules;
 pub mod mount_table;
+pub mod namespace;
 pub mod route;

@@ -2,9 +2,8 @@
 //! connection of our own: it tells a server that is hung or none at all from
 //! one whose larger packets are lost on the way. Explains nothing.
 
-use crate::retry::{Clock, Deadline};
-use crate::stop::Stop;
 use crate::sys;
+use crate::wait::Wait;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,15 +24,9 @@ pub enum Heard {
     Nothing,
 }
 
-/// Makes a NULL call of NFS version 4 and listens for the answer until `until`, or until `or` is
-/// readable. `None`: nothing can be told, since there was no connection or the wait was cut short.
-pub fn null_call(
-    server: SocketAddr,
-    or: Option<BorrowedFd<'_>>,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Option<Heard> {
+/// Makes a NULL call of NFS version 4 and listens for the answer, or until `or` is readable. `None`: nothing is known,
+/// since there was no connection or the wait was cut short.
+pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Option<Heard> {
     // A tunnel takes connections from root's ports alone.
     let mut stream = match server.ip().is_loopback() {
         true => sys::connect_tcp_from_reserved(server),
@@ -44,7 +37,7 @@ pub fn null_call(
     let ready = |stream: &TcpStream, what| {
         let mut fds = vec![PollFd::new(stream.as_fd(), what)];
         fds.extend(or.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        match stop.poll(&fds, until.left(clock)).ok()?.as_slice() {
+        match wait.poll(&fds).ok()?.as_slice() {
             [_, true] | [] => None,
             [ours, ..] => Some(*ours),
         }
@@ -72,7 +65,7 @@ pub fn null_call(
         if bytes.len() > LONGEST {
             return Some(Heard::NotRpc);
         }
-        if until.passed(clock) {
+        if wait.passed() {
             break;
         }
     }
@@ -119,7 +112,8 @@ fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stop::SystemClock;
+    use crate::retry::Deadline;
+    use crate::stop::{Stop, SystemClock};
     use std::net::TcpListener;
     use std::time::{Duration, Instant};
 
@@ -150,7 +144,7 @@ mod tests {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_secs(1));
-        null_call(address, None, until, &clock, &stop)
+        null_call(address, None, Wait { until, clock: &clock, stop: &stop })
     }
 
     #[test]
@@ -190,6 +184,6 @@ mod tests {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_secs(1));
-        assert_eq!(null_call(nobody, None, until, &clock, &stop), None);
+        assert_eq!(null_call(nobody, None, Wait { until, clock: &clock, stop: &stop }), None);
     }
 }

@@ -2,11 +2,10 @@
 //! is let loose on it: the kernel's own connection attempts back off for
 //! seconds, and cannot be cut short. Sends nothing on the connection.
 
-use crate::retry::seconds;
-use crate::retry::{Clock, Deadline, Span, Stopped};
-use crate::stop::Stop;
+use crate::retry::{Span, Stopped, seconds};
 use crate::sys;
 use crate::text::unconnected;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -86,7 +85,7 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
     tried.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// The first of `addresses` that takes a TCP connection on `port` before `until`, and whether that had to be made
+/// The first of `addresses` that takes a TCP connection on `port` in time, and whether that had to be made
 /// from a port that root alone can have: a machine's users can take all others.
 ///
 /// Returns early with the problems if all of them are turned down for certain.
@@ -96,12 +95,10 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
 pub fn first_that_answers(
     addresses: &[IpAddr],
     port: u16,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
+    wait: Wait<'_>,
 ) -> Result<(IpAddr, bool), ReachError> {
-    let started = clock.now();
-    let stagger = STAGGER.min(until.left(clock).part(2).part(addresses.len()));
+    let started = wait.clock.now();
+    let stagger = STAGGER.min(wait.left().part(2).part(addresses.len()));
     let mut all: Vec<Candidate> = addresses
         .iter()
         .zip(0u32..)
@@ -114,20 +111,20 @@ pub fn first_that_answers(
         })
         .collect();
     loop {
-        let now = clock.now();
+        let now = wait.clock.now();
         for candidate in &mut all {
             candidate.begin(now, port);
         }
-        if all.iter().any(|candidate| candidate.problem.is_none()) && !until.passed(clock) {
+        if all.iter().any(|candidate| candidate.problem.is_none()) && !wait.passed() {
             hurry(&mut all, now);
             let due = all.iter().map(|candidate| candidate.due).min();
-            let pause = due.unwrap_or(now).saturating_sub(now).min(until.left(clock));
+            let pause = due.unwrap_or(now).saturating_sub(now);
             let fds: Vec<PollFd<'_>> = all
                 .iter()
                 .flat_map(|candidate| &candidate.under_way)
                 .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
                 .collect();
-            let mut ready = stop.events(&fds, pause)?.into_iter();
+            let mut ready = wait.within(pause).events(&fds)?.into_iter();
             drop(fds);
             for candidate in &mut all {
                 if candidate.answered(&mut ready) {
@@ -226,7 +223,8 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stop::SystemClock;
+    use crate::retry::Clock;
+    use crate::stop::{Stop, SystemClock};
     use std::net::TcpListener;
     use std::time::Instant;
 
@@ -242,9 +240,9 @@ mod tests {
     ) -> (Result<(IpAddr, bool), ReachError>, Duration) {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
-        let until = Deadline::after(&clock, Duration::from_millis(window));
+        let wait = Wait::of(Duration::from_millis(window), &clock, &stop);
         let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        let result = first_that_answers(&addresses, port, until, &clock, &stop);
+        let result = first_that_answers(&addresses, port, wait);
         (result, clock.now())
     }
 

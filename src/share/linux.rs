@@ -22,6 +22,7 @@ use crate::share::{Answer, Failure, Machine, Mounted, after, release};
 use crate::status::{remembered, unfinished};
 use crate::stop::Stop;
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::poll::{PollFd, PollFlags};
@@ -130,6 +131,11 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let (user, client) = (OnceLock::new(), OnceLock::new());
         let (known, made, lacks_ports) = Default::default();
         Self { root, clock, stop, user, client, known, made, lacks_ports }
+    }
+
+    /// The time until `until`, which ends with this run.
+    pub fn wait(&self, until: Deadline) -> Wait<'a> {
+        Wait { until, clock: self.clock, stop: self.stop }
     }
 
     fn resolver(&self) -> Resolver<'_> {
@@ -440,7 +446,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         if until.left(self.clock) < TOO_SHORT {
             return None;
         }
-        probe::null_call(call.connects_to, child, until, self.clock, self.stop)
+        probe::null_call(call.connects_to, child, self.wait(until))
     }
 
     /// What it means that mount(2) said `errno`, where that has several causes.
@@ -760,7 +766,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         until: Deadline,
     ) -> Result<IpAddr, Failure> {
         let port = share.options.port;
-        let reached = reach::first_that_answers(addresses, port, until, self.clock, self.stop)?;
+        let reached = reach::first_that_answers(addresses, port, self.wait(until))?;
         let (address, from_reserved) = reached;
         self.lacks_ports.store(from_reserved, Ordering::Relaxed);
         Ok(address)
@@ -969,75 +975,12 @@ fn no_way(address: IpAddr, port: u16) -> Option<Failure> {
     Some(Failure::Reach(ReachError::NoneAnswers { port, tried }))
 }
 
-/// Whether what we mount is seen by the rest of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Namespace {
-    /// PID 1 is in the same mount namespace.
-    Shared,
-    /// It is not.
-    Private,
-    /// /proc does not tell.
-    Unknown,
-}
-
-/// Compares our mount namespace with PID 1's. `proc` is `/proc` outside of tests.
-pub fn namespace(proc: &Path) -> Namespace {
-    // Without the right to read it, some kernels give an empty link rather than an error.
-    let link = |process: &str| {
-        let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
-        (!target.as_os_str().is_empty()).then_some(target)
-    };
-    if let (Some(ours), Some(first)) = (link("self"), link("1")) {
-        return if ours == first { Namespace::Shared } else { Namespace::Private };
-    }
-    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
-    // the machine, so tables of two namespaces share none.
-    let ids = |process: &str| {
-        let bytes = files::whole(&proc.join(process).join("mountinfo")).ok()?;
-        Some(mount_table::parse(&bytes).into_iter().map(|entry| entry.id).collect::<Vec<_>>())
-    };
-    match (ids("self"), ids("1")) {
-        (Some(ours), Some(first)) if !ours.is_empty() && !first.is_empty() => {
-            if ours.iter().any(|id| first.contains(id)) {
-                Namespace::Shared
-            } else {
-                Namespace::Private
-            }
-        }
-        _ => Namespace::Unknown,
-    }
-}
-
-/// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
-pub fn may_mount() -> bool {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    sys::capabilities().is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::test::share_of;
     use crate::retry::test::VirtualClock;
     use crate::stop::SystemClock;
-
-    #[test]
-    fn a_private_namespace_is_told_by_links_or_else_by_mount_ids() {
-        let dir = tempfile::tempdir().unwrap();
-        let proc = dir.path();
-        assert_eq!(namespace(proc), Namespace::Unknown);
-        for (process, id) in [("self", 40), ("1", 40)] {
-            fs::create_dir_all(proc.join(process).join("ns")).unwrap();
-            let line = format!("{id} 1 0:1 / / rw - ext4 /dev/a rw\n");
-            fs::write(proc.join(process).join("mountinfo"), line).unwrap();
-        }
-        assert_eq!(namespace(proc), Namespace::Shared);
-        fs::write(proc.join("1/mountinfo"), "22 1 0:1 / / rw - ext4 /dev/a rw\n").unwrap();
-        assert_eq!(namespace(proc), Namespace::Private);
-        std::os::unix::fs::symlink("mnt:[1]", proc.join("self/ns/mnt")).unwrap();
-        std::os::unix::fs::symlink("mnt:[1]", proc.join("1/ns/mnt")).unwrap();
-        assert_eq!(namespace(proc), Namespace::Shared, "the links decide where there are any");
-    }
 
     #[test]
     fn a_loopback_that_is_down_is_not_told_as_the_servers_fault() {
@@ -1075,7 +1018,7 @@ mod tests {
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
         assert_eq!(sys::capabilities(), Some(effective));
-        assert_eq!(may_mount(), effective & 1 << 21 != 0);
+        assert_eq!(crate::kernel::namespace::may_mount(), effective & 1 << 21 != 0);
     }
 
     #[test]

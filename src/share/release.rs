@@ -123,7 +123,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return false;
         };
         let server = SocketAddr::new(address, mounted.port);
-        let heard = probe::null_call(server, None, until, self.clock, self.stop);
+        let heard = probe::null_call(server, None, self.wait(until));
         matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
     }
 

@@ -7,6 +7,7 @@ use super::protocol::TunnelError;
 use crate::aws::credentials::{Credentials, Secret, Service, Trouble};
 use crate::retry::{Clock, Deadline};
 use crate::stop::Stop;
+use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
@@ -45,7 +46,7 @@ impl Broker {
     /// # Errors
     /// The errno of fcntl(2).
     pub fn new(stream: UnixStream) -> Result<Self, Errno> {
-        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let errno = |e: std::io::Error| sys::errno_of(&e);
         stream.set_nonblocking(true).map_err(errno)?;
         Ok(Self(Mutex::new(Line { stream, asked: 0 })))
     }
@@ -56,7 +57,7 @@ impl Broker {
     /// The errno of dup(2).
     pub fn lifeline(&self) -> Result<UnixStream, Errno> {
         let line = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        line.stream.try_clone().map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        line.stream.try_clone().map_err(|e| sys::errno_of(&e))
     }
 
     /// Credentials of this moment.

@@ -14,6 +14,7 @@ use crate::net::{IPV4_ALONE, IPV6_QUESTION};
 use crate::retry::{Clock, Deadline, Span};
 use crate::stop::Stop;
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -75,7 +76,11 @@ impl Dialer<'_> {
             let port = self.share.options.port;
             // Where there may be IPv6 addresses too, the IPv4 ones are tried alone for a moment only.
             let window = if may_ask { until.within(self.clock, IPV4_ALONE) } else { until };
-            let tried = reach::first_that_answers(&left, port, window, self.clock, self.stop);
+            let tried = reach::first_that_answers(
+                &left,
+                port,
+                Wait { until: window, clock: self.clock, stop: self.stop },
+            );
             let failure = match tried {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
@@ -166,7 +171,7 @@ impl Dialer<'_> {
             return Err(unreached(address, port, Errno::ETIMEDOUT));
         }
         if let Ok(Some(e)) | Err(e) = stream.take_error() {
-            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            let errno = sys::errno_of(&e);
             return Err(unreached(address, port, errno));
         }
         // Without one of these, the connection is as good as most.

@@ -349,7 +349,7 @@ fn answer(
             }
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => {
-                let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+                let errno = sys::errno_of(&e);
                 return Err(TunnelError::NoTunnel(errno));
             }
         }

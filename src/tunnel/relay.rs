@@ -475,7 +475,7 @@ fn is_taken(stream: &TcpStream) -> bool {
 fn later(error: &io::Error) -> Result<(), Errno> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-        _ => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        _ => Err(sys::errno_of(&error)),
     }
 }
 

@@ -131,7 +131,7 @@ impl Tunnel {
         let _ = control.set_nonblocking(true);
         let (asked, ask) = match UnixStream::pair() {
             Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
-            Err(e) => return End::NoMeans(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+            Err(e) => return End::NoMeans(sys::errno_of(&e)),
         };
         // One at a higher port is of an earlier version, and so may be what is mounted through it.
         let reserved = self.share.options.has("resvport")

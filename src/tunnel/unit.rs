@@ -237,7 +237,7 @@ impl Part {
     /// # Errors
     /// The errno of open(2) or fcntl(2): EAGAIN where another process is it.
     pub fn be(self, root: &Path, mount_point: &Path) -> Result<File, Errno> {
-        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let errno = |e: std::io::Error| sys::errno_of(&e);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let path = below(root, &Instance::of(mount_point).file(self.kind()));
@@ -593,7 +593,7 @@ impl Keeper<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         sys::keep_children();
         let mut child = command.spawn().map_err(|e| {
-            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            let errno = sys::errno_of(&e);
             UnitError::NotStarted { program: words.clone(), errno }
         })?;
         let said = match self.listen(&mut child, until) {
@@ -689,17 +689,14 @@ pub fn write_port(root: &Path, mount_point: &Path, port: u16) -> Result<(), Unit
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    files::below(root, path)
 }
 
 fn folder(root: &Path, path: &Path, mode: u32) -> Result<(), UnitError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(below(root, path));
     made.map_err(|e| UnitError::File {
         path: path.to_owned(),
-        why: format!(
-            "cannot be made: {}",
-            named(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-        ),
+        why: format!("cannot be made: {}", named(sys::errno_of(&e))),
     })
 }
 

@@ -91,9 +91,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
             format!("{} {of:?}", path.display())
         };
         let trust = match share.encryption.as_ref().map(|encryption| &encryption.trust) {
-            Some(Trust::File(path)) => {
-                seen(&self.root.join(path.strip_prefix("/").unwrap_or(path)))
-            }
+            Some(Trust::File(path)) => seen(&files::below(self.root, path)),
             _ => String::new(),
         };
         let program = std::env::current_exe().map(|program| seen(&program)).unwrap_or_default();
@@ -128,7 +126,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 
     fn socket(&self, share: &Share) -> PathBuf {
         let socket = Instance::of(&share.mount_point).socket();
-        self.root.join(socket.strip_prefix("/").unwrap_or(&socket))
+        files::below(self.root, &socket)
     }
 
     /// The answer to a question, which is asked again where the connection was cut off: the tunnel is being started

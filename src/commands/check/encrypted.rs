@@ -13,6 +13,7 @@ use crate::share::plan;
 use crate::share::{Failure, Machine};
 use crate::tunnel::contract::{Tunnels, end_unused};
 use crate::tunnel::protocol::{Peer, TunnelError};
+use crate::wait::Wait;
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -86,8 +87,8 @@ impl Chain {
         let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
         self.ok("handshake", Some(share), what);
         let call = plan::tunnelled_call(share, port, peer.address, machine.client());
-        let until = Deadline::after(machine.clock, LINK);
-        match probe::null_call(call.connects_to, None, until, machine.clock, machine.stop) {
+        let wait = Wait::of(LINK, machine.clock, machine.stop);
+        match probe::null_call(call.connects_to, None, wait) {
             Some(Heard::Nfs) => {
                 let what = format!("{address} is an NFS server");
                 self.ok("NULL call", Some(share), what);
