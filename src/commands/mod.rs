@@ -6,10 +6,6 @@ pub mod check;
 mod left;
 pub mod register;
 pub mod session;
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod soak;
 pub mod status;
 pub mod tunnel;
 pub mod unmount;

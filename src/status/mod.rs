@@ -311,7 +311,7 @@ fn share(outcome: &Outcome, before: Option<&str>, orphans: &[MadePoint]) -> Stri
     let Outcome { share, result, attempts, took } = outcome;
     let text = |text: Option<&str>| text.map_or("null".into(), quoted);
     let mounted = result.as_ref().ok();
-    let cause = result.as_ref().err();
+    let cause = result.as_ref().err().map(|error| error.cause(share, None));
     // The folder of what was mounted already was made, or not, by an earlier run; or by one at the same time, which
     // found that this one was quicker with the mount.
     let is_old = |mounted: &Mounted, before: &str| {
@@ -348,8 +348,8 @@ fn share(outcome: &Outcome, before: Option<&str>, orphans: &[MadePoint]) -> Stri
         text(mounted.and_then(|mounted| Some(mounted.peer.as_ref()?.version.as_str()))),
         share.encryption.is_some(),
         took.as_secs_f64(),
-        text(cause.map(|cause| cause.sentence.as_str())),
-        text(cause.map(|cause| cause.cure.as_str())),
+        text(cause.as_ref().map(|cause| cause.sentence.as_str())),
+        text(cause.as_ref().map(|cause| cause.cure.as_str())),
     )
 }
 
@@ -357,18 +357,17 @@ fn share(outcome: &Outcome, before: Option<&str>, orphans: &[MadePoint]) -> Stri
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::share::causes::{Cause, Class};
+    use crate::report::MountError;
+    use crate::share::Failure;
+    use crate::share::causes::MachineFacts;
     use crate::status::remembered::{self, made};
 
     fn report(made: bool, already: bool) -> Report {
         let config = "[[share]]\nendpoint = \"fs-1.example\"\n[[share]]\nendpoint = \"fs-2.example\"\nmount_point = \"/mnt/b\"\n";
         let shares = Settings::parse(Path::new("c"), config).unwrap().shares;
-        let cause = Cause {
-            class: Class::Temporary,
-            sentence: "it is \"broken\"".into(),
-            cure: "mend it".into(),
-        };
-        let results = [Ok(Mounted { made, ..Mounted::fake(already) }), Err(cause)];
+        let failure = Failure::Program { what: "it is \"broken\"".into(), cure: "mend it".into() };
+        let error = MountError { failure, facts: MachineFacts::default() };
+        let results = [Ok(Mounted { made, ..Mounted::fake(already) }), Err(error)];
         let outcome = |(share, result)| Outcome {
             share,
             result,
@@ -402,16 +401,19 @@ mod tests {
         assert_eq!(json["config"], CONFIG);
         assert_eq!(json["client"]["identity"], "efs-agent-0123");
         assert_eq!(json["client"]["set_by"], "efs-agent");
-        assert_eq!(json["shares"][1]["cause"], "it is \"broken\"");
+        assert_eq!(
+            json["shares"][1]["cause"],
+            "the tunnel for encryption in transit is not started: it is \"broken\""
+        );
         assert!(made(&text, &report.outcomes[0].share));
         assert!(!made(&text, &report.outcomes[1].share));
         assert_eq!(
             ended(&text).unwrap(),
             "the last session start ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted, \
-             config /etc/a \"b\".toml: it is \"broken\""
+             config /etc/a \"b\".toml: the tunnel for encryption in transit is not started: it is \"broken\""
         );
         let earlier = text.replace("\"config\": \"/etc/a \\\"b\\\".toml\", ", "");
-        assert!(ended(&earlier).unwrap().ends_with("1 of 2 shares mounted: it is \"broken\""));
+        assert!(ended(&earlier).unwrap().ends_with("1 of 2 shares mounted: the tunnel for encryption in transit is not started: it is \"broken\""));
         for broken in ["", "{}", "[]", "{\"shares\": 1}", "{\"shares\": [1, {}]}"] {
             assert!(!made(broken, &report.outcomes[0].share));
             assert_eq!(ended(broken), None);
