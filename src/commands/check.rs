@@ -23,7 +23,7 @@ use crate::retry::{Clock, Deadline};
 use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
 use crate::share::client::Identity;
 use crate::share::linux::{Linux, Root, Tried};
-use crate::share::locate::reach;
+use crate::share::locate::Locator;
 use crate::share::plan::TUNNEL;
 use crate::share::worker::RootReport;
 use crate::share::{Failure, Machine, after, mount_point, plan};
@@ -354,8 +354,9 @@ impl Chain {
             Err(taken @ Failure::Taken { .. }) if share.encryption.is_none() => {
                 let call = || {
                     let mut found = machine.resolve(share, until()).ok()?;
-                    let far = Deadline::after(clock, LINK.saturating_mul(2));
-                    let address = reach(machine, share, &mut found, LINK, far, clock).ok()?;
+                    let deadline = Deadline::after(clock, LINK.saturating_mul(2));
+                    let locator = Locator { machine, share, deadline, clock };
+                    let address = locator.reach(&mut found, LINK).ok()?;
                     Some(plan::mount_call(share, address, machine.client()))
                 };
                 let found = call().map(|call| machine.recognized(share, &call, until()));
@@ -502,8 +503,9 @@ impl Chain {
                 }
             }
         }
-        let far = Deadline::after(clock, LINK.saturating_mul(2));
-        let address = match reach(machine, share, &mut found, LINK, far, clock) {
+        let deadline = Deadline::after(clock, LINK.saturating_mul(2));
+        let locator = Locator { machine, share, deadline, clock };
+        let address = match locator.reach(&mut found, LINK) {
             Ok(address) => address,
             Err(failure) => return self.failed("port", share, &failure),
         };
