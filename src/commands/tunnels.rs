@@ -3,7 +3,7 @@
 //! them at boot.
 
 use super::Refusal;
-use super::register::{self, Unfit};
+use super::register::{self, ExecutableError};
 use crate::cli::VERSION;
 use crate::config::encryption::Trust;
 use crate::config::{Endpoint, Share};
@@ -198,7 +198,7 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
             }
         }
         let program = register::executable(self.root)
-            .map_err(|Unfit { what, cure, .. }| Failure::Program { what, cure })?;
+            .map_err(|ExecutableError { what, cure, .. }| Failure::Program { what, cure })?;
         let program = PathBuf::from(program);
         let encryption = share.encryption.as_ref();
         let configured = encryption.and_then(|encryption| encryption.tunnel_port);

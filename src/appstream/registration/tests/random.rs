@@ -2,8 +2,10 @@
 //! unregistering changes our entries and nothing else. serde_json is the judge.
 //! `DOCUMENTS=100000` makes as many of them.
 
-use super::registration::tests::{both, call, none};
-use super::registration::{Change, Refusal, Wanted, change};
+use super::{both, call, none};
+use crate::appstream::diff;
+use crate::appstream::registration::{Change, Registration, RegistrationError, change};
+use crate::config::Level;
 use crate::json::Document;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -494,7 +496,7 @@ fn rest(document: Tree) -> Tree {
     document
 }
 
-fn changed(text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
+fn changed(text: &str, wanted: &Registration) -> Result<Change, RegistrationError> {
     change(Path::new("/s/config.json"), text, wanted)
 }
 
@@ -505,9 +507,9 @@ fn only_our_entries_differ_whatever_the_document() {
         let old_text = Writer::new(seed).document();
         let old = without_null(parsed(&old_text));
         let replace = seed % 2 == 0;
-        let wanted = Wanted { replace, ..both() };
+        let wanted = Registration { replace, ..both() };
         let change = match changed(&old_text, &wanted) {
-            Err(Refusal::Foreign(..)) if foreign(&old) && !replace => {
+            Err(RegistrationError::Foreign(..)) if foreign(&old) && !replace => {
                 refused += 1;
                 continue;
             }
@@ -516,7 +518,7 @@ fn only_our_entries_differ_whatever_the_document() {
         };
         assert!(replace || !foreign(&old), "seed {seed}: {old_text}");
         // No change without a word.
-        let told = change.notes.iter().any(|(level, _)| *level == crate::config::Level::Info);
+        let told = change.notes.iter().any(|note| note.level() == Level::Info);
         assert_eq!(told, !change.edits.is_empty(), "seed {seed}: {old_text}");
         let new = parsed(&change.text);
         let context = || format!("seed {seed}\n{old_text}\n{}", change.text);
@@ -549,7 +551,7 @@ fn only_our_entries_differ_whatever_the_document() {
             };
             assert!(small, "{gone}\n{}", context());
         }
-        let diff = super::diff(&old_text, &change.edits);
+        let diff = diff(&old_text, &change.edits);
         assert_eq!(patched(&old_text, &diff), lines(&change.text), "{diff}\n{}", context());
         // Line breaks are as the document has them.
         if !old_text.contains("\r\n") && !old_text.contains('\n') {
@@ -632,13 +634,13 @@ fn no_text_makes_it_panic_and_serde_json_agrees_on_what_is_json() {
                 if e.to_string().contains("surrogate") || e.to_string().contains("hex escape") => {}
             (ours, theirs) => panic!("{ours:?}\n{theirs:?}\n{text}"),
         }
-        for wanted in [both(), Wanted { replace: true, ..both() }, none()] {
+        for wanted in [both(), Registration { replace: true, ..both() }, none()] {
             match changed(&text, &wanted) {
                 Ok(change) => {
-                    let _ = super::diff(&text, &change.edits);
+                    let _ = diff(&text, &change.edits);
                     assert!(changed(&change.text, &wanted).unwrap().edits.is_empty());
                 }
-                Err(Refusal::Fault(e)) => panic!("{e}\n{text}"),
+                Err(RegistrationError::Fault(e)) => panic!("{e}\n{text}"),
                 Err(refusal) => assert_eq!(refusal.to_string().lines().count(), 1),
             }
         }
