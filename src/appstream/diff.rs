@@ -7,98 +7,160 @@ use std::ops::Range;
 /// Lines of context around a change.
 const CONTEXT: usize = 2;
 
-/// What `edits` change in `old`, in the form of `diff -U2` without its head.
+/// What `edits`, which are sorted, change in `old`. Empty if that is nothing.
 pub fn diff(old: &str, edits: &[Edit]) -> String {
-    let lines: Vec<&str> = old.split_inclusive('\n').collect();
-    let mut starts = vec![0];
-    for line in &lines {
-        starts.push(starts.last().unwrap_or(&0) + line.len());
-    }
-    let line_of = |place: usize| {
-        // The last line that begins at or before the place; behind the end of the file: the last.
-        let after = starts.partition_point(|start| *start <= place);
-        after.saturating_sub(1).min(lines.len().saturating_sub(1))
-    };
-    // Edits in the same or in touching lines are one change.
-    let mut changes: Vec<(Range<usize>, Vec<Edit>)> = Vec::new();
-    for edit in edits {
-        let (first, end) = (line_of(edit.span.start), line_of(edit.span.end) + 1);
-        match changes.last_mut() {
-            Some((lines, all)) if first <= lines.end => {
-                lines.end = lines.end.max(end);
-                all.push(edit.clone());
-            }
-            _ => changes.push((first..end.min(lines.len()), vec![edit.clone()])),
-        }
-    }
-    // Each change as old and new lines, without what is the same at its ends.
-    let changes: Vec<(Range<usize>, Vec<String>)> = changes
-        .into_iter()
-        .map(|(mut at, mut edits)| {
-            let (start, end) =
-                (starts.get(at.start).unwrap_or(&0), starts.get(at.end).unwrap_or(&0));
-            for edit in &mut edits {
-                edit.span = edit.span.start - start..edit.span.end - start;
-            }
-            let new = apply(old.get(*start..*end).unwrap_or(""), &edits);
-            let mut new: Vec<String> = new.split_inclusive('\n').map(str::to_owned).collect();
-            let same = |old: usize, new: Option<&String>| {
-                lines.get(old).is_some_and(|old| new.is_some_and(|new| new == old))
-            };
-            while at.start < at.end && same(at.start, new.first()) {
-                at.start += 1;
-                new.remove(0);
-            }
-            while at.start < at.end && same(at.end - 1, new.last()) {
-                at.end -= 1;
-                new.pop();
-            }
-            (at, new)
-        })
-        .filter(|(at, new)| !at.is_empty() || !new.is_empty())
-        .collect();
-    let mut out = String::new();
-    let mut put = |sign: char, line: &str| {
-        out.push(sign);
-        // Not what a terminal would act on.
-        out.extend(line.trim_end_matches(['\r', '\n']).chars().map(|c| match c {
-            c if misleads(c) && c != '\t' => ' ',
-            c => c,
-        }));
-        out.push('\n');
-    };
-    let (mut gone_before, mut come_before) = (0, 0);
+    let old = Lines::of(old);
+    let changes = changes(&old, edits);
+    let mut diff = Diff { old: &old, out: String::new(), removed: 0, added: 0 };
+
     let mut rest = changes.as_slice();
     while !rest.is_empty() {
         // As many changes as have no more than their contexts between them are one hunk.
-        let apart = |pair: &[(Range<usize>, _)]| match pair {
-            [(before, _), (after, _)] => after.start - before.end > 2 * CONTEXT,
-            _ => true,
-        };
-        let count = rest.windows(2).position(apart).unwrap_or(rest.len() - 1) + 1;
-        let (hunk, others) = rest.split_at(count);
+        let last = rest.windows(2).position(are_apart).unwrap_or(rest.len() - 1);
+        let (hunk, others) = rest.split_at(last + 1);
+        diff.hunk(hunk);
         rest = others;
-        let (Some((first, _)), Some((last, _))) = (hunk.first(), hunk.last()) else { break };
-        let from = first.start.saturating_sub(CONTEXT);
-        let to = (last.end + CONTEXT).min(lines.len());
-        let gone: usize = hunk.iter().map(|(at, _)| at.len()).sum();
-        let come: usize = hunk.iter().map(|(_, new)| new.len()).sum();
-        let (old_count, new_count) = (to - from, to - from - gone + come);
-        let old_line = from + usize::from(old_count > 0);
-        let new_line = from + come_before - gone_before + usize::from(new_count > 0);
-        put('@', &format!("@ -{old_line},{old_count} +{new_line},{new_count} @@"));
-        gone_before += gone;
-        come_before += come;
-        let mut at = from;
-        for (change, new) in hunk {
-            (at..change.start).filter_map(|at| lines.get(at)).for_each(|line| put(' ', line));
-            change.clone().filter_map(|at| lines.get(at)).for_each(|line| put('-', line));
-            new.iter().for_each(|line| put('+', line));
-            at = change.end;
-        }
-        (at..to).filter_map(|at| lines.get(at)).for_each(|line| put(' ', line));
     }
-    out
+    diff.out
+}
+
+/// A text and its lines.
+struct Lines<'t> {
+    text: &'t str,
+    lines: Vec<&'t str>,
+    /// Where each line begins, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn of(text: &'t str) -> Self {
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let mut starts = vec![0];
+        let mut end = 0;
+        for line in &lines {
+            end += line.len();
+            starts.push(end);
+        }
+        Self { text, lines, starts }
+    }
+
+    /// The line that `place` is in; behind the end of the text, the last one.
+    fn line_of(&self, place: usize) -> usize {
+        let after = self.starts.partition_point(|start| *start <= place);
+        after.saturating_sub(1).min(self.lines.len().saturating_sub(1))
+    }
+
+    fn start(&self, line: usize) -> usize {
+        self.starts.get(line).copied().unwrap_or(self.text.len())
+    }
+
+    fn get(&self, lines: Range<usize>) -> &[&'t str] {
+        self.lines.get(lines).unwrap_or(&[])
+    }
+}
+
+/// Old lines, and the new ones in their place.
+struct Change {
+    old: Range<usize>,
+    new: Vec<String>,
+}
+
+fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<Change> {
+    // Edits in the same or in touching lines are one change.
+    let mut groups: Vec<(Range<usize>, Vec<Edit>)> = Vec::new();
+    for edit in edits {
+        let first = old.line_of(edit.span.start);
+        let end = (old.line_of(edit.span.end) + 1).min(old.lines.len());
+        match groups.last_mut() {
+            Some((lines, edits)) if first <= lines.end => {
+                lines.end = lines.end.max(end);
+                edits.push(edit.clone());
+            }
+            _ => groups.push((first..end, vec![edit.clone()])),
+        }
+    }
+
+    let changes = groups.into_iter().map(|(lines, edits)| Change::of(old, lines, edits));
+    changes.filter(|change| !change.old.is_empty() || !change.new.is_empty()).collect()
+}
+
+impl Change {
+    /// What `edits` make of `lines`, without what is the same at both ends.
+    fn of(old: &Lines<'_>, mut lines: Range<usize>, mut edits: Vec<Edit>) -> Self {
+        let (start, end) = (old.start(lines.start), old.start(lines.end));
+        for edit in &mut edits {
+            edit.span = edit.span.start - start..edit.span.end - start;
+        }
+        let new = apply(old.text.get(start..end).unwrap_or(""), &edits);
+        let mut new: Vec<String> = new.split_inclusive('\n').map(str::to_owned).collect();
+
+        let before = old.get(lines.clone());
+        let same = before.iter().zip(&new).take_while(|(old, new)| old == new).count();
+        lines.start += same;
+        new.drain(..same);
+
+        let before = old.get(lines.clone());
+        let pairs = before.iter().rev().zip(new.iter().rev());
+        let same = pairs.take_while(|(old, new)| old == new).count();
+        lines.end -= same;
+        new.truncate(new.len() - same);
+        Self { old: lines, new }
+    }
+}
+
+fn are_apart(pair: &[Change]) -> bool {
+    match pair {
+        [before, after] => after.old.start - before.old.end > 2 * CONTEXT,
+        _ => true,
+    }
+}
+
+/// The text of a diff as it grows.
+struct Diff<'o, 't> {
+    old: &'o Lines<'t>,
+    out: String,
+    /// Lines of all hunks so far.
+    removed: usize,
+    added: usize,
+}
+
+impl Diff<'_, '_> {
+    fn hunk(&mut self, changes: &[Change]) {
+        let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return };
+        let from = first.old.start.saturating_sub(CONTEXT);
+        let to = (last.old.end + CONTEXT).min(self.old.lines.len());
+        let removed: usize = changes.iter().map(|change| change.old.len()).sum();
+        let added: usize = changes.iter().map(|change| change.new.len()).sum();
+
+        let (old_count, new_count) = (to - from, to - from - removed + added);
+        let old_line = from + usize::from(old_count > 0);
+        let new_line = from + self.added - self.removed + usize::from(new_count > 0);
+        self.line('@', &format!("@ -{old_line},{old_count} +{new_line},{new_count} @@"));
+        self.removed += removed;
+        self.added += added;
+
+        let mut at = from;
+        for change in changes {
+            self.old_lines(' ', at..change.old.start);
+            self.old_lines('-', change.old.clone());
+            change.new.iter().for_each(|line| self.line('+', line));
+            at = change.old.end;
+        }
+        self.old_lines(' ', at..to);
+    }
+
+    fn old_lines(&mut self, sign: char, lines: Range<usize>) {
+        let old = self.old;
+        old.get(lines).iter().for_each(|line| self.line(sign, line));
+    }
+
+    fn line(&mut self, sign: char, line: &str) {
+        self.out.push(sign);
+        // Not what a terminal would act on.
+        let shown = line.trim_end_matches(['\r', '\n']).chars();
+        self.out.extend(shown.map(|c| if misleads(c) && c != '\t' { ' ' } else { c }));
+        self.out.push('\n');
+    }
 }
 
 #[cfg(test)]

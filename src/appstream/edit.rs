@@ -1,15 +1,14 @@
-//! Edits of a JSON text as splices: what is not edited keeps its bytes, and what
-//! is added looks like what is there. Also what an edit changes, line by line.
+//! Edits of a JSON text as splices: what is not edited keeps its bytes, and what is added is laid out like the document.
+//! Knows no key of AppStream's.
 
 use crate::json::{Document, Member, Node, Value, quoted};
 use std::ops::Range;
 
-/// `text` in the place of the bytes of `span`.
+/// `text` in the place of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// What goes.
+    /// The bytes that go.
     pub span: Range<usize>,
-    /// What comes.
     pub text: String,
 }
 
@@ -26,13 +25,13 @@ pub fn apply(text: &str, edits: &[Edit]) -> String {
 }
 
 /// A value that is to be added.
-pub enum New {
+pub enum NewValue {
     /// JSON text as it is.
-    Text(String),
+    Json(String),
     /// An object, laid out like the rest of the document.
-    Object(Vec<(&'static str, New)>),
+    Object(Vec<(&'static str, NewValue)>),
     /// An array of one item.
-    List(Box<New>),
+    Array(Box<NewValue>),
 }
 
 /// How a document is laid out, for what is added to it.
@@ -50,13 +49,13 @@ pub struct Layout<'d> {
 }
 
 impl<'d> Layout<'d> {
-    /// Of `document`.
     pub fn of(document: &'d Document<'d>) -> Self {
         let inside = document.slice(document.root.span.clone());
         let newline = inside.find('\n').map(|at| match inside.get(..at) {
             Some(before) if before.ends_with('\r') => "\r\n",
             _ => "\n",
         });
+
         let mut layout = Self { document, newline, step: "  ", colon: ": ", pad: " " };
         if let Value::Object(members) = &document.root.value
             && let [first, ..] = &members[..]
@@ -95,7 +94,7 @@ impl<'d> Layout<'d> {
         if colon.contains('\n') { ": " } else { colon }
     }
 
-    /// The same for what is put into `container`: what is on one line stays there.
+    /// The layout inside `container`: what is on one line stays there.
     fn inside(&self, container: &Node) -> Self {
         let span = container.span.clone();
         let one_line = if is_empty(&container.value) {
@@ -109,12 +108,13 @@ impl<'d> Layout<'d> {
     }
 
     /// `members` behind the last one of `object`.
-    pub fn add_members(&self, object: &Node, members: Vec<(&'static str, New)>) -> Edit {
+    pub fn add_members(&self, object: &Node, members: Vec<(&'static str, NewValue)>) -> Edit {
         let old: &[Member] = match &object.value {
             Value::Object(old) => old,
-            // `null` is an object that is not there: what is put into it takes its place.
+            // `null` counts as an object that is not there.
             _ => &[],
         };
+
         let last = old.last().map(|last| last.key_span.start..last.value.span.end);
         let indent = self.indent_inside(object, last.as_ref());
         let mut layout = self.inside(object);
@@ -125,12 +125,13 @@ impl<'d> Layout<'d> {
     }
 
     /// `item` behind the last item of `array`.
-    pub fn add_item(&self, array: &Node, item: New) -> Edit {
+    pub fn add_item(&self, array: &Node, item: NewValue) -> Edit {
         let items: &[Node] = match &array.value {
             Value::Array(items) => items,
             _ => &[],
         };
-        // An item that is not there makes room for one that is.
+
+        // `null` makes room for an item.
         let vacant = items.iter().find(|item| item.value == Value::Null);
         let last = vacant.or(items.last()).map(|item| item.span.clone());
         let layout = self.inside(array);
@@ -150,6 +151,7 @@ impl<'d> Layout<'d> {
         }
     }
 
+    /// `items` behind the last item of `container`, which is at `last`.
     fn append(
         &self,
         container: &Node,
@@ -162,6 +164,7 @@ impl<'d> Layout<'d> {
             let text = self.wrap(open, items, self.indent(span.start));
             return Edit { span, text };
         };
+
         let mut blank = self.blank_before(last.start);
         // The first after a bracket that hugs it: `{"a": 1}`.
         if blank.is_empty() {
@@ -176,16 +179,16 @@ impl<'d> Layout<'d> {
         if self.colon.ends_with(' ') { " " } else { "" }
     }
 
-    fn member(&self, (key, value): &(&str, New), indent: &str) -> String {
+    fn member(&self, (key, value): &(&str, NewValue), indent: &str) -> String {
         format!("{}{}{}", quoted(key), self.colon, self.render(value, indent))
     }
 
-    fn render(&self, new: &New, indent: &str) -> String {
+    fn render(&self, new: &NewValue, indent: &str) -> String {
         let inner = format!("{indent}{}", self.step);
         match new {
-            New::Text(text) => text.clone(),
-            New::List(item) => self.wrap('[', &[self.render(item, &inner)], indent),
-            New::Object(members) => {
+            NewValue::Json(text) => text.clone(),
+            NewValue::Array(item) => self.wrap('[', &[self.render(item, &inner)], indent),
+            NewValue::Object(members) => {
                 let items = members.iter().map(|member| self.member(member, &inner));
                 self.wrap('{', &items.collect::<Vec<_>>(), indent)
             }

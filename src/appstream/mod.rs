@@ -1,5 +1,5 @@
-//! All that is AppStream's: the user that sessions run as, and config.json, in
-//! which the programs of a session's start and end are registered.
+//! All that is AppStream's: the user that sessions run as, what it says about a session, and config.json, in which the
+//! programs of a session's start and end are registered. Nothing here mounts, prints or writes a file.
 
 mod diff;
 mod edit;

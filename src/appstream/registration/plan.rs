@@ -7,7 +7,7 @@ use super::{
     Before, Call, Change, Event, ForeignProgram, ForeignPrograms, LONGEST_WAIT, Limit, Note,
     Registration, RegistrationError,
 };
-use crate::appstream::edit::{Edit, Layout, New, apply};
+use crate::appstream::edit::{Edit, Layout, NewValue, apply};
 use crate::json::{Node, Value, quoted};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const COMFORT: Duration = Duration::from_secs(5);
 const MOST_EXECUTABLES: usize = 2;
 
 /// A key and its value, to be added to an object.
-type NewMember = (&'static str, New);
+type NewMember = (&'static str, NewValue);
 
 /// Works out how the document becomes what is `wanted`.
 ///
@@ -240,7 +240,7 @@ impl<'d> Plan<'_, 'd> {
                 }
                 Some(_) => continue,
                 None => {
-                    missing.push((key, New::Text(value.clone())));
+                    missing.push((key, NewValue::Json(value.clone())));
                     Before::Nothing
                 }
             };
@@ -278,7 +278,7 @@ impl<'d> Plan<'_, 'd> {
         if was_ours {
             self.notes.push(Note::KeySet { event, key, value: value.clone(), before });
         }
-        (before == Before::Nothing).then_some((key, New::Text(value)))
+        (before == Before::Nothing).then_some((key, NewValue::Json(value)))
     }
 
     /// An event that the file does not have.
@@ -290,7 +290,7 @@ impl<'d> Plan<'_, 'd> {
         self.registered(event.event, call, None);
         let waiting_time = self.fit_waiting_time(event, call.limit)?;
         let members = [executables(call)].into_iter().chain(waiting_time).collect();
-        Ok((event.event.name(), New::Object(members)))
+        Ok((event.event.name(), NewValue::Object(members)))
     }
 
     /// Sees to it that AppStream waits long enough. Returns the key, if the event does not have it yet.
@@ -309,7 +309,7 @@ impl<'d> Plan<'_, 'd> {
         let waiting = match node.map(|node| (node, &node.value)) {
             None => {
                 self.notes.push(Note::WaitingTimeSet { event, seconds, limit });
-                return Ok(Some(("waitingTime", New::Text(seconds.to_string()))));
+                return Ok(Some(("waitingTime", NewValue::Json(seconds.to_string()))));
             }
             Some((node, Value::Null)) => {
                 self.notes.push(Note::WaitingTimeSet { event, seconds, limit });
@@ -357,15 +357,15 @@ impl<'d> Plan<'_, 'd> {
 
 /// `"executables": [ … ]` with our entry in it.
 fn executables(call: &Call) -> NewMember {
-    ("executables", New::List(Box::new(new_entry(call))))
+    ("executables", NewValue::Array(Box::new(new_entry(call))))
 }
 
-fn new_entry(call: &Call) -> New {
-    New::Object(vec![
-        ("context", New::Text(quoted("system"))),
-        ("filename", New::Text(quoted(&call.filename))),
-        ("arguments", New::Text(quoted(&call.arguments))),
-        ("s3LogEnabled", New::Text("true".to_owned())),
+fn new_entry(call: &Call) -> NewValue {
+    NewValue::Object(vec![
+        ("context", NewValue::Json(quoted("system"))),
+        ("filename", NewValue::Json(quoted(&call.filename))),
+        ("arguments", NewValue::Json(quoted(&call.arguments))),
+        ("s3LogEnabled", NewValue::Json("true".to_owned())),
     ])
 }
 
