@@ -232,7 +232,30 @@ pub struct ForeignProgram {
     /// Where that stands, and what it is.
     pub what: String,
     /// What keeps the filename from being a path of ours, if it is meant to be one.
-    pub slip: Option<&'static str>,
+    pub slip: Option<FilenameSlip>,
+}
+
+/// A filename that is meant to be a path, and is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilenameSlip {
+    BlankAtEnd,
+    BlankAtBeginning,
+    Arguments,
+}
+
+impl FilenameSlip {
+    /// Whether `filename` would be a path that `is_meant`, if it were not for a slip.
+    pub fn find(filename: &str, is_meant: impl Fn(&str) -> bool) -> Option<Self> {
+        let bare = filename.trim();
+        if bare != filename && is_meant(bare) {
+            return Some(match filename.starts_with(bare) {
+                true => Self::BlankAtEnd,
+                false => Self::BlankAtBeginning,
+            });
+        }
+        let program = bare.split_whitespace().next()?;
+        (program != bare && is_meant(program)).then_some(Self::Arguments)
+    }
 }
 
 /// Why a config.json is left as it is. `Display` says what is wrong; [`sentence`](Self::sentence) says all.

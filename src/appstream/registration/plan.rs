@@ -4,8 +4,8 @@
 use super::locate::{Entry, EventNode, Locator, Text};
 use super::words::{command_line, on_one_line};
 use super::{
-    Before, Call, Change, Event, ForeignProgram, ForeignPrograms, LONGEST_WAIT, Limit, Note,
-    Registration, RegistrationError,
+    Before, Call, Change, Event, FilenameSlip, ForeignProgram, ForeignPrograms, LONGEST_WAIT,
+    Limit, Note, Registration, RegistrationError,
 };
 use crate::appstream::edit::{Edit, Layout, NewValue, apply};
 use crate::json::{Node, Value, quoted};
@@ -191,7 +191,7 @@ impl<'d> Plan<'_, 'd> {
         filename: &str,
         arguments: &str,
     ) -> ForeignProgram {
-        let slip = self.slip_in(filename);
+        let slip = FilenameSlip::find(filename, |name| self.wanted.is_ours(name));
         let why = match slip {
             Some(slip) => format!(": {slip}"),
             None => ", which is not efs-agent".to_owned(),
@@ -203,20 +203,6 @@ impl<'d> Plan<'_, 'd> {
         );
         let what = self.locator.error_at(place, &what).to_string();
         ForeignProgram { filename: filename.to_owned(), what, slip }
-    }
-
-    /// What keeps a filename that is meant to be ours from being a path of ours.
-    fn slip_in(&self, filename: &str) -> Option<&'static str> {
-        let bare = filename.trim();
-        if bare != filename && self.wanted.is_ours(bare) {
-            return Some(match filename.starts_with(bare) {
-                true => "its filename has a blank at its end",
-                false => "its filename has a blank at its beginning",
-            });
-        }
-        let program = bare.split_whitespace().next()?;
-        (program != bare && self.wanted.is_ours(program))
-            .then_some("arguments belong into `arguments`")
     }
 
     /// Sets the filename and the arguments of an entry. Returns the keys that it does not have yet.

@@ -1,7 +1,8 @@
 //! What is said about config.json: every sentence that a change or an error of the registration needs. Decides nothing.
 
 use super::{
-    Before, Event, ForeignPrograms, LONGEST_WAIT, Limit, Note, PROGRAM, RegistrationError, SPARE,
+    Before, Event, FilenameSlip, ForeignPrograms, LONGEST_WAIT, Limit, Note, PROGRAM,
+    RegistrationError, SPARE,
 };
 use crate::config::Level;
 use std::fmt;
@@ -86,6 +87,16 @@ impl fmt::Display for Note {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.key, humantime::format_duration(self.span))
+    }
+}
+
+impl fmt::Display for FilenameSlip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BlankAtEnd => "its filename has a blank at its end",
+            Self::BlankAtBeginning => "its filename has a blank at its beginning",
+            Self::Arguments => "arguments belong into `arguments`",
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //! looked at, never run.
 
 use super::Standing;
-use crate::appstream::registration::{CONFIG_JSON, ForeignProgram, ForeignPrograms};
+use crate::appstream::registration::{CONFIG_JSON, FilenameSlip, ForeignProgram, ForeignPrograms};
 use nix::libc;
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -82,26 +82,17 @@ pub fn at_termination(
 ///
 /// # Errors
 /// Why AppStream can run nothing by that name.
-fn names_efs_agent(root: &Path, program: &ForeignProgram) -> Result<bool, &'static str> {
+fn names_efs_agent(root: &Path, program: &ForeignProgram) -> Result<bool, String> {
     if let Some(slip) = program.slip {
-        return Err(slip);
+        return Err(slip.to_string());
     }
     let filename = program.filename.as_str();
     if is_file(root, filename) {
         return Ok(file_names_efs_agent(root, filename));
     }
-
-    let bare = filename.trim();
-    let first_word = bare.split_whitespace().next().unwrap_or(bare);
-    Err(if bare != filename && is_file(root, bare) {
-        match filename.starts_with(bare) {
-            true => "its filename has a blank at its end",
-            false => "its filename has a blank at its beginning",
-        }
-    } else if first_word != bare && is_file(root, first_word) {
-        "arguments belong into `arguments`"
-    } else {
-        "there is no such file"
+    Err(match FilenameSlip::find(filename, |name| is_file(root, name)) {
+        Some(slip) => slip.to_string(),
+        None => "there is no such file".to_owned(),
     })
 }
 
