@@ -11,7 +11,9 @@ pub mod file;
 pub mod options;
 mod pasted;
 mod reader;
+mod schema;
 mod slips;
+mod syntax;
 mod words;
 
 pub use reader::nearest;
@@ -19,7 +21,9 @@ pub use reader::nearest;
 use crate::text::misleads;
 use encryption::Encryption;
 use options::MountOptions;
-use reader::{Source, Table};
+use reader::{Entry, Source};
+use schema::File;
+use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -37,12 +41,6 @@ pub const MOUNT_POINT: &str = "/mnt/efs_share";
 /// Mode of a mount point that we create.
 pub const MODE: u32 = 0o1777;
 
-const DEADLINE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
-/// A start reads its config before its deadline counts for anything: no list without end.
-const MOST_SHARES: usize = 64;
-const MOST_ADDRESSES: usize = 64;
-const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
-
 /// A config file's meaning, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -59,14 +57,23 @@ pub struct Settings {
 }
 
 /// The `[log]` table.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "[log]", default, deny_unknown_fields)]
 pub struct LogSettings {
     /// The least level written.
+    #[serde(deserialize_with = "schema::level")]
     pub level: Level,
     /// Whether lines go to /dev/log too.
     pub syslog: bool,
     /// As which facility.
+    #[serde(deserialize_with = "schema::facility")]
     pub facility: Facility,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: Level::Info, syslog: true, facility: Facility::Daemon }
+    }
 }
 
 /// How much a line matters; also the least that is written (`log.level`).
@@ -226,87 +233,16 @@ impl ConfigError {
     }
 }
 
-const TOP_KEYS: &[&str] = &["deadline", "attempt_timeout", "unmount_deadline", "log", "share"];
-const LOG_KEYS: &[&str] = &["level", "syslog", "facility"];
-const OWN_KEYS: &[&str] =
-    &["endpoint", "mount_point", "path", "mode", "root_mode", "options", "addresses", "required"];
-/// A share's own, and behind them those of its encryption.
-const SHARE_KEYS: &[&str] = &{
-    let mut keys = [""; OWN_KEYS.len() + encryption::KEYS.len()];
-    let (own, rest) = keys.split_at_mut(OWN_KEYS.len());
-    own.copy_from_slice(OWN_KEYS);
-    rest.copy_from_slice(encryption::KEYS);
-    keys
-};
-
 impl Settings {
     /// Reads `text`, the contents of `file`.
     ///
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let source = Source::new(file, text, belongs, encryption::renamed);
-        let mut top = source.document("the top level", TOP_KEYS)?;
-        let deadline = match top.span("deadline")? {
-            None => DEADLINE,
-            Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
-        };
-        let attempt_timeout = match top.span("attempt_timeout")? {
-            None => ATTEMPT_TIMEOUT.min(deadline),
-            Some(value) => value.parse(|text| {
-                duration(text, (SHORTEST_ATTEMPT, DEADLINE_RANGE.1)).and_then(|timeout| {
-                    if timeout <= deadline {
-                        return Ok(timeout);
-                    }
-                    let deadline = humantime::format_duration(deadline);
-                    Err(format!("is longer than the deadline ({deadline}): make it shorter"))
-                })
-            })?,
-        };
-        let unmount_deadline = match top.span("unmount_deadline")? {
-            None => UNMOUNT_DEADLINE,
-            Some(value) => value.parse(|text| duration(text, DEADLINE_RANGE))?,
-        };
-        let log = log_settings(top.table("log", "[log]", LOG_KEYS)?)?;
-        let mut shares = Vec::new();
-        let mut lines: Vec<usize> = Vec::new();
-        for mut table in top.tables("share", "[[share]]", SHARE_KEYS)? {
-            if shares.len() == MOST_SHARES {
-                let what = format!("more than {MOST_SHARES} [[share]] tables");
-                return Err(source.error(table.place(), what));
-            }
-            let port_place = table.place_of("tunnel_port");
-            let (share, place) = share(&mut table)?;
-            let clash = shares.iter().zip(&lines).find_map(|(other, line): (&Share, _)| {
-                let how = clash(&share.mount_point, &other.mount_point)?;
-                let default =
-                    if share.mount_point == Path::new(MOUNT_POINT) { " (the default)" } else { "" };
-                Some(format!(
-                    "mount point {}{default} {how} line {line}",
-                    quote(&share.mount_point)
-                ))
-            });
-            if let Some(clash) = clash {
-                let hint = "give each [[share]] a mount_point of its own";
-                return Err(source.error(place, format!("{clash}; {hint}")));
-            }
-            if let Some(port) = tunnel_port(&share)
-                && let Some(other) = shares.iter().find(|s| tunnel_port(s) == Some(port))
-            {
-                let what = format!(
-                    "tunnel_port {port} is given twice, first for {}: give each share its own, or none",
-                    other.mount_point.display()
-                );
-                return Err(source.error(port_place.unwrap_or(place), what));
-            }
-            lines.push(source.line(place));
-            shares.push(share);
-        }
-        if shares.is_empty() {
-            let what = "no [[share]] table: write [[share]] and below it endpoint = \"fs-….amazonaws.com\"";
-            return Err(source.error(text.len(), what.into()));
-        }
-        Ok(Self { deadline, attempt_timeout, unmount_deadline, log, shares })
+        let source = Source::new(file, text, &schema::ADVICE);
+        let document = source.document()?;
+        let entry = Entry::of_document(source, &document);
+        entry.read::<File>()?.checked(entry)
     }
 
     /// What counts where there is no config that can be used, but something to be done.
@@ -315,132 +251,26 @@ impl Settings {
             deadline: DEADLINE,
             attempt_timeout: ATTEMPT_TIMEOUT,
             unmount_deadline: UNMOUNT_DEADLINE,
-            log: LogSettings { level: Level::Info, syslog: true, facility: Facility::Daemon },
+            log: LogSettings::default(),
             shares: Vec::new(),
         }
     }
 }
 
-/// Where a key of ours belongs, for whoever put it into another table.
-fn belongs(key: &str) -> Option<&'static str> {
-    if TOP_KEYS.iter().take(3).any(|k| *k == key) {
-        Some("at the top of the file, above the first [[share]] and [log]")
-    } else if LOG_KEYS.contains(&key) {
-        Some("below a line [log]")
-    } else if SHARE_KEYS.contains(&key) {
-        Some("below a line [[share]]")
-    } else if key == "share" {
-        Some("on a line of its own, as [[share]]")
-    } else {
-        None
-    }
+fn level_from(text: &str) -> Result<Level, String> {
+    let known = Level::ALL.into_iter().find(|level| level.word() == text);
+    known.ok_or("is no level: allowed are error, warning, info, debug, in lower case".into())
 }
 
-fn quote(path: &Path) -> String {
-    format!("\"{}\"", path.display())
-}
-
-fn clash(path: &Path, other: &Path) -> Option<&'static str> {
-    if path == other {
-        Some("is given twice, first in")
-    } else if path.starts_with(other) {
-        Some("lies inside the mount point of")
-    } else if other.starts_with(path) {
-        Some("holds the mount point of")
-    } else {
-        None
+fn facility_from(text: &str) -> Result<Facility, String> {
+    match text {
+        "daemon" => Ok(Facility::Daemon),
+        "user" => Ok(Facility::User),
+        _ => match text.strip_prefix("local").and_then(|n| n.parse().ok()) {
+            Some(n @ 0..=7) => Ok(Facility::Local(n)),
+            _ => Err("is no facility: allowed are daemon, user, local0 to local7".into()),
+        },
     }
-}
-
-fn tunnel_port(share: &Share) -> Option<u16> {
-    share.encryption.as_ref()?.tunnel_port
-}
-
-fn log_settings(table: Option<Table<'_>>) -> Result<LogSettings, ConfigError> {
-    let mut settings = LogSettings { level: Level::Info, syslog: true, facility: Facility::Daemon };
-    let Some(mut table) = table else {
-        return Ok(settings);
-    };
-    if let Some(value) = table.string("level")? {
-        settings.level = value.parse(|text| {
-            let known = Level::ALL.into_iter().find(|level| level.word() == text);
-            known
-                .ok_or("is no level: allowed are error, warning, info, debug, in lower case".into())
-        })?;
-    }
-    settings.syslog = table.boolean("syslog")?.unwrap_or(settings.syslog);
-    if let Some(value) = table.string("facility")? {
-        settings.facility = value.parse(|text| match text {
-            "daemon" => Ok(Facility::Daemon),
-            "user" => Ok(Facility::User),
-            _ => match text.strip_prefix("local").and_then(|n| n.parse().ok()) {
-                Some(n @ 0..=7) => Ok(Facility::Local(n)),
-                _ => Err("is no facility: allowed are daemon, user, local0 to local7".into()),
-            },
-        })?;
-    }
-    Ok(settings)
-}
-
-/// Reads one `[[share]]`; also the place (byte offset) to blame for its mount point.
-fn share(table: &mut Table<'_>) -> Result<(Share, usize), ConfigError> {
-    let endpoint_text = table.required_string("endpoint", "the file system's DNS name")?;
-    let endpoint = endpoint_text.parse(endpoint_from)?;
-    let path = match table.string("path")? {
-        None => "/".into(),
-        Some(value) => value.parse(|text| {
-            unexpanded(text)?;
-            absolute(text).map(|p| p.to_string_lossy().into())
-        })?,
-    };
-    let (mount_point, place) = match table.string("mount_point")? {
-        None => (PathBuf::from(MOUNT_POINT), table.place()),
-        Some(value) => (value.parse(mount_point_from)?, value.place()),
-    };
-    let mode = match table.string("mode")? {
-        None => MODE,
-        Some(value) => value.parse(mode_from)?,
-    };
-    let root_mode = match table.string("root_mode")? {
-        None => None,
-        Some(value) => Some(value.parse(mode_from)?),
-    };
-    let options = match table.string("options")? {
-        None => MountOptions::default(),
-        Some(value) => {
-            let held = |key: &str| table.place_of(key).is_some();
-            value.parse(|text| MountOptions::beside(text, &held))?
-        }
-    };
-    let mut addresses = Vec::new();
-    for value in table.strings("addresses")? {
-        let address = value.parse(|text| {
-            address_from(text).ok_or_else(|| {
-                let several = text.contains([',', ';', ' ']);
-                slips::in_text(text)
-                    .filter(|_| !several)
-                    .unwrap_or_else(|| slips::not_an_address(text))
-            })
-        })?;
-        if addresses.len() == MOST_ADDRESSES {
-            return value.parse(|_| Err(format!("is one too many: allowed are {MOST_ADDRESSES}")));
-        }
-        addresses.push(address);
-    }
-    let required = table.boolean("required")?.unwrap_or(true);
-    let encryption = encryption::read(table, &endpoint, &endpoint_text, &options)?;
-    let share = Share {
-        endpoint,
-        path,
-        mount_point,
-        mode,
-        root_mode,
-        options,
-        addresses,
-        required,
-        encryption,
-    };
-    Ok((share, place))
 }
 
 fn duration(text: &str, (least, most): (Duration, Duration)) -> Result<Duration, String> {
@@ -549,6 +379,11 @@ const SYSTEM_TREES: &[&str] = &[
     "/var/spool",
 ];
 
+fn path_from(text: &str) -> Result<String, String> {
+    unexpanded(text)?;
+    absolute(text).map(|path| path.to_string_lossy().into())
+}
+
 fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     unexpanded(text)?;
     let path = absolute(text)?;
@@ -577,6 +412,14 @@ fn address_from(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let address = IpAddr::from_str(bare).ok()?.to_canonical();
     slips::no_server_has(address).is_none().then_some(address)
+}
+
+/// One of the further addresses.
+fn address_in_list(text: &str) -> Result<IpAddr, String> {
+    address_from(text).ok_or_else(|| {
+        let several = text.contains([',', ';', ' ']);
+        slips::in_text(text).filter(|_| !several).unwrap_or_else(|| slips::not_an_address(text))
+    })
 }
 
 fn endpoint_from(text: &str) -> Result<Endpoint, String> {
@@ -645,6 +488,8 @@ pub mod test {
 
 #[cfg(test)]
 mod tests {
+    use super::reader::keys;
+    use super::schema::ShareTable;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -691,7 +536,7 @@ mod tests {
             .replace("iam = false", "iam = true");
         let whole = parse(&on).unwrap();
         assert_eq!(whole.shares[0].root_mode, Some(0o1777));
-        for key in TOP_KEYS.iter().chain(LOG_KEYS).chain(SHARE_KEYS) {
+        for key in keys::<File>().iter().chain(keys::<LogSettings>()).chain(keys::<ShareTable>()) {
             let shown =
                 |l: &str| l.starts_with(&format!("{key} =")) || l.trim_matches(['[', ']']) == *key;
             assert!(uncommented.lines().any(shown), "{key} is not in the example");
@@ -774,6 +619,35 @@ mod tests {
         for (text, expected) in cases {
             assert!(error(text).starts_with(&format!("/c.toml:{expected}")), "{}", error(text));
         }
+    }
+
+    #[test]
+    fn an_array_of_the_values_is_no_table() {
+        let share = "[[share]]\nendpoint = \"a\"\n";
+        for (text, told) in [
+            (
+                format!("log = [\"info\", true]\n{share}"),
+                "1:7: log must be the table [log], not an array: write [log], with one bracket on each side",
+            ),
+            (
+                "share = [[\"a\"]]\n".into(),
+                "1:10: share must be one or more [[share]] tables, not an array",
+            ),
+        ] {
+            assert_eq!(error(&text), format!("/c.toml:{told}"));
+        }
+    }
+
+    #[test]
+    fn of_several_values_that_cannot_be_the_first_in_the_file_is_told() {
+        let told = error(
+            "unmount_deadline = \"0s\"\ndeadline = \"0s\"\n[[share]]\nmode = \"9\"\nendpiont = \"a\"\n",
+        );
+        assert!(told.starts_with("/c.toml:1:20: unmount_deadline"), "{told}");
+        let told = error("[[share]]\nroot_mode = \"9\"\nmode = \"9\"\nendpiont = \"a\"\n");
+        assert!(told.starts_with("/c.toml:2:13: root_mode"), "{told}");
+        let told = error("[[share]]\nendpiont = \"a\"\nmode = \"9\"\n");
+        assert!(told.starts_with("/c.toml:2:1: unknown key"), "{told}");
     }
 
     #[test]
@@ -1307,6 +1181,12 @@ mod tests {
         }
     }
 
+    /// Whether it is for shares that are encrypted.
+    fn of_encryption(key: &str) -> bool {
+        let keys = keys::<ShareTable>().iter().skip_while(|key| **key != encryption::MAIN);
+        keys.copied().any(|other| other == key)
+    }
+
     const PAGE: &str = include_str!("../../packaging/man/efs-agent.toml.5.md");
 
     /// The part of the manual page below a heading, which ends at the next of the same level.
@@ -1346,9 +1226,9 @@ mod tests {
     fn the_manual_page_has_every_key_with_its_default_and_a_good_example() {
         let shipped = include_str!("../../config.example.toml");
         let places = [
-            ("## At the top of the file", TOP_KEYS, "{}\n[[share]]\nendpoint = \"a\"\n"),
-            ("## In [[share]]", SHARE_KEYS, "[[share]]\nendpoint = \"a\"\n{}\n"),
-            ("## In [log]", LOG_KEYS, "[[share]]\nendpoint = \"a\"\n[log]\n{}\n"),
+            ("## At the top of the file", keys::<File>(), "{}\n[[share]]\nendpoint = \"a\"\n"),
+            ("## In [[share]]", keys::<ShareTable>(), "[[share]]\nendpoint = \"a\"\n{}\n"),
+            ("## In [log]", keys::<LogSettings>(), "[[share]]\nendpoint = \"a\"\n[log]\n{}\n"),
         ];
         for (heading, keys, around) in places {
             let documented = definitions(section(heading));
@@ -1381,7 +1261,7 @@ mod tests {
                 let around = match key {
                     "endpoint" => "[[share]]\n{}\n",
                     "encryption_in_transit" => ENCRYPTED,
-                    _ if encryption::KEYS.contains(&key) => ALL_ENCRYPTED,
+                    _ if of_encryption(key) => ALL_ENCRYPTED,
                     _ => around,
                 };
                 let around: String = around
