@@ -434,30 +434,7 @@ pub fn hint(word: &str, known: &[&str]) -> String {
 /// How many edits the nearest of `known` is away, and which one that is.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<(usize, &'k str)> {
     // What is far too long is no near miss, and the distance would take its square in time.
-    known.iter().filter(|_| word.len() <= 64).map(|k| (distance(word, k), *k)).min()
-}
-
-/// Edits (insert, delete, replace, swap of neighbours) between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // Three rows of the usual table: two back, one back, and the one being filled.
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
-            let mut best =
-                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or(0)
+    known.iter().filter(|_| word.len() <= 64).map(|k| (strsim::osa_distance(word, k), *k)).min()
 }
 
 #[cfg(test)]
