@@ -5,6 +5,7 @@ use super::options::MountOptions;
 use super::reader::Entry;
 use super::schema::ShareTable;
 use super::{ConfigError, Endpoint, absolute, is_dns_name};
+use crate::partitions::{self, Partition};
 use crate::text::misleads;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
@@ -59,19 +60,6 @@ pub enum Trust {
     File(PathBuf),
 }
 
-/// What stands behind `efs.<region>.` in the partitions of AWS, and whether the certificates there
-/// lead to Amazon's public roots; else the system's bundle holds those that count. The first is
-/// for every region that no other is for.
-const SUFFIXES: &[(&str, &[&str], bool)] = &[
-    ("amazonaws.com", &[], true),
-    ("amazonaws.com.cn", &["cn-"], true),
-    ("amazonaws.eu", &["eusc-"], true),
-    ("c2s.ic.gov", &["us-iso-"], false),
-    ("sc2s.sgov.gov", &["us-isob-"], false),
-    ("cloud.adc-e.uk", &["eu-isoe-"], false),
-    ("csp.hci.ic.gov", &["us-isof-"], false),
-];
-
 /// The key that turns encryption on.
 pub const MAIN: &str = "encryption_in_transit";
 /// Of a key about credentials, where nothing needs any.
@@ -112,10 +100,11 @@ pub(super) fn checked(
     }
 
     let (file_system_id, region) = identity(table, entry)?;
-    let (suffix, public) = partition(&region);
+    let Partition { dns_suffix, has_public_roots, .. } = *partitions::of_region(&region);
     let tls_name = table.tls_name.clone();
-    let tls_name = tls_name.unwrap_or_else(|| format!("{file_system_id}.efs.{region}.{suffix}"));
-    let usual_trust = if public { Trust::Amazon } else { Trust::System };
+    let tls_name =
+        tls_name.unwrap_or_else(|| format!("{file_system_id}.efs.{region}.{dns_suffix}"));
+    let usual_trust = if has_public_roots { Trust::Amazon } else { Trust::System };
     credentials_are_used(table, entry)?;
     let tunnel_port = table.tunnel_port.map(NonZeroU16::get);
     if let Some(port) = tunnel_port {
@@ -254,25 +243,10 @@ fn port_is_possible(port: u16, options: &MountOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// The suffix of a region's names, and whether Amazon's roots are right there.
-fn partition(region: &str) -> (&'static str, bool) {
-    let of_it = |(_, regions, _): &&(&str, &[&str], bool)| {
-        regions.iter().any(|start| region.starts_with(start))
-    };
-    let found = SUFFIXES.iter().find(of_it).or(SUFFIXES.first());
-    found.map_or(("amazonaws.com", true), |(suffix, _, public)| (*suffix, *public))
-}
-
-/// What the names of a region end in.
-pub(super) fn suffix(region: &str) -> &'static str {
-    partition(region).0
-}
-
 /// The whole name, if `name` is one of EFS but for `.efs`: `<id>.<region>.<suffix>`. What has anything between the two is
 /// a name of another service (`fs-….fsx.<region>…`).
 pub(super) fn with_efs(name: &str) -> Option<String> {
-    let (front, suffix) =
-        SUFFIXES.iter().find_map(|(suffix, ..)| Some((in_front_of(name, suffix)?, suffix)))?;
+    let (front, suffix) = partitions::split(name)?;
     let (id, region) = front.split_once('.')?;
     region_from(region).ok().filter(|_| id.starts_with("fs-"))?;
     Some(format!("{id}.efs.{region}.{suffix}"))
@@ -283,15 +257,6 @@ pub(super) fn access_point_id(text: &str) -> bool {
     hex_after(text, "fsap-", &[17])
 }
 
-/// Whether `name` ends like the names of AWS.
-pub fn is_of_aws(name: &str) -> bool {
-    SUFFIXES.iter().any(|(suffix, ..)| in_front_of(name, suffix).is_some())
-}
-
-fn in_front_of<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
-    name.strip_suffix(suffix)?.strip_suffix('.')
-}
-
 /// Whether `name` is one of EFS, with an id and a region in it that may be wrong.
 pub(super) fn is_of_efs(name: &str) -> bool {
     !matches!(of_efs(name), Ok(None))
@@ -299,7 +264,7 @@ pub(super) fn is_of_efs(name: &str) -> bool {
 
 /// File-system id and region, if `name` is `[<zone>.]<id>.efs.<region>.<suffix>`.
 fn of_efs(name: &str) -> Result<Option<(String, String)>, String> {
-    let Some(front) = SUFFIXES.iter().find_map(|(suffix, ..)| in_front_of(name, suffix)) else {
+    let Some((front, suffix)) = partitions::split(name) else {
         return Ok(None);
     };
     let labels: Vec<&str> = front.split('.').collect();
@@ -310,10 +275,9 @@ fn of_efs(name: &str) -> Result<Option<(String, String)>, String> {
     let id = file_system_id(id).map_err(|why| format!("has an id in it, \"{id}\", that {why}"))?;
     let region = region_from(region)
         .map_err(|why| format!("has a region in it, \"{region}\", that {why}"))?;
-    let suffix = partition(&region).0;
-    match in_front_of(name, suffix) {
-        Some(_) => Ok(Some((id, region))),
-        None => Err(format!("does not end as names of {region} do, in \".{suffix}\"")),
+    match partitions::dns_suffix(&region) {
+        right if right == suffix => Ok(Some((id, region))),
+        right => Err(format!("does not end as names of {region} do, in \".{right}\"")),
     }
 }
 

@@ -18,6 +18,7 @@ mod words;
 
 pub use reader::nearest;
 
+use crate::partitions::is_of_aws;
 use crate::text::misleads;
 use encryption::Encryption;
 use options::MountOptions;
@@ -195,7 +196,7 @@ impl Endpoint {
 /// Whether a search domain would only make another name of `name`: it has a dot at its end, or ends like the names
 /// of AWS.
 pub fn is_whole(name: &str) -> bool {
-    name.ends_with('.') || name.ends_with(".aws") || encryption::is_of_aws(name)
+    name.ends_with('.') || name.ends_with(".aws") || is_of_aws(name)
 }
 
 impl fmt::Display for Endpoint {

@@ -5,6 +5,7 @@ use super::encryption::{self, access_point_id, region_from};
 use super::options::Read;
 use super::slips;
 use super::{is_dns_name, mount_point_from, unexpanded};
+use crate::partitions::dns_suffix;
 use crate::text::misleads;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -114,7 +115,7 @@ impl Source {
         let region = options.region.as_ref().or(self.region.as_ref()).or(of_zone.as_ref());
         let name = |id: &str, service: &str| {
             let zone = options.zone.as_ref().map(|zone| format!("{zone}.")).unwrap_or_default();
-            let suffix = encryption::suffix(region.map_or("", String::as_str));
+            let suffix = dns_suffix(region.map_or("", String::as_str));
             let region = region.map_or("<region>", String::as_str);
             format!("{zone}{id}.{service}.{region}.{suffix}")
         };

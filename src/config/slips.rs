@@ -1,8 +1,9 @@
 //! What was meant for the name of a file system, and is not quite one: a zone for a region, an id of something else, a
 //! placeholder, two names. Only what the text alone proves is refused; a region that is new passes.
 
-use super::encryption::{self, access_point_id, region_from, suffix};
+use super::encryption::{self, access_point_id, region_from};
 use super::{address_from, is_dns_name, pasted};
+use crate::partitions::{dns_suffix as suffix, is_of_aws};
 use std::net::{IpAddr, SocketAddr};
 
 /// Ids of AWS that people take for a file system's.
@@ -313,7 +314,7 @@ fn several(text: &str) -> Option<String> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let sure = address(word).is_some()
             || pasted::file_system_id(host)
-            || is_dns_name(host) && encryption::is_of_aws(host) && host.len() > 20;
+            || is_dns_name(host) && is_of_aws(host) && host.len() > 20;
         let first_is_bare = words.first().is_some_and(|first| !first.contains([':', '/']));
         let dotted = commas && first_is_bare && word.contains('.') && is_dns_name(word);
         sure || dotted || at == 0 && is_dns_name(host) && host.contains('.')
