@@ -57,7 +57,7 @@ impl<'a> Source<'a> {
 ///
 /// serde reads it. What one value says of another is checked later, and the places for that are found here too.
 #[derive(Clone, Copy)]
-pub struct Entry<'a> {
+pub struct Node<'a> {
     source: Source<'a>,
     key: &'a str,
     value: &'a Spanned<DeValue<'a>>,
@@ -65,7 +65,7 @@ pub struct Entry<'a> {
     expected: Option<&'static str>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> Node<'a> {
     /// The whole document.
     pub fn of_document(source: Source<'a>, value: &'a Spanned<DeValue<'a>>) -> Self {
         Self { source, key: "", value, expected: None }
@@ -225,7 +225,7 @@ impl Error for ReadError {
     }
 }
 
-impl<'de> Deserializer<'de> for Entry<'de> {
+impl<'de> Deserializer<'de> for Node<'de> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -270,11 +270,11 @@ impl<'de> Deserializer<'de> for Entry<'de> {
         };
 
         // In the order of the file, so that the first fault is told.
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut pairs: Vec<_> = table.iter().collect();
+        pairs.sort_by_key(|(key, _)| key.span().start);
 
         let keys =
-            Keys { source: self.source, table: name, rest: entries.into_iter(), value: None };
+            TableKeys { source: self.source, table: name, rest: pairs.into_iter(), value: None };
         visitor.visit_map(keys).map_err(|error| match error {
             ReadError::MissingKey(key) => {
                 let meaning = (self.source.advice.meaning)(key);
@@ -291,7 +291,7 @@ impl<'de> Deserializer<'de> for Entry<'de> {
     }
 }
 
-impl<'a> IntoDeserializer<'a, ReadError> for Entry<'a> {
+impl<'a> IntoDeserializer<'a, ReadError> for Node<'a> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -300,16 +300,16 @@ impl<'a> IntoDeserializer<'a, ReadError> for Entry<'a> {
 }
 
 /// The keys of a table and their values, in the order of the file.
-struct Keys<'a> {
+struct TableKeys<'a> {
     source: Source<'a>,
     /// What the table is called.
     table: &'static str,
     rest: std::vec::IntoIter<(&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)>,
     /// The value of the key that was read last.
-    value: Option<Entry<'a>>,
+    value: Option<Node<'a>>,
 }
 
-impl Keys<'_> {
+impl TableKeys<'_> {
     fn unknown(&self, key: &Spanned<DeString<'_>>, known: &[&str]) -> ConfigError {
         let (word, table, advice) = (key.get_ref(), self.table, self.source.advice);
         let what = match ((advice.belongs)(word), (advice.renamed)(word)) {
@@ -321,7 +321,7 @@ impl Keys<'_> {
     }
 }
 
-impl<'a> MapAccess<'a> for Keys<'a> {
+impl<'a> MapAccess<'a> for TableKeys<'a> {
     type Error = ReadError;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(
@@ -331,7 +331,7 @@ impl<'a> MapAccess<'a> for Keys<'a> {
         let Some((key, value)) = self.rest.next() else {
             return Ok(None);
         };
-        self.value = Some(Entry { source: self.source, key: key.get_ref(), value, expected: None });
+        self.value = Some(Node { source: self.source, key: key.get_ref(), value, expected: None });
         let read = seed.deserialize(StrDeserializer::new(key.get_ref()));
         read.map(Some).map_err(|error| match error {
             ReadError::UnknownKey(known) => ReadError::Placed(self.unknown(key, known)),
@@ -353,12 +353,12 @@ pub fn text<'de, D: Deserializer<'de>, T>(
     expected: &'static str,
     read: fn(&str) -> Result<T, String>,
 ) -> Result<T, D::Error> {
-    struct Text<T> {
+    struct TextVisitor<T> {
         expected: &'static str,
         read: fn(&str) -> Result<T, String>,
     }
 
-    impl<T> Visitor<'_> for Text<T> {
+    impl<T> Visitor<'_> for TextVisitor<T> {
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -370,15 +370,15 @@ pub fn text<'de, D: Deserializer<'de>, T>(
         }
     }
 
-    from.deserialize_str(Text { expected, read })
+    from.deserialize_str(TextVisitor { expected, read })
 }
 
 /// The keys that a table of the type `T` may have.
 pub fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
     /// Reads nothing: it answers with the keys that it is asked for.
-    struct Asked;
+    struct KeyList;
 
-    impl<'de> Deserializer<'de> for Asked {
+    impl<'de> Deserializer<'de> for KeyList {
         type Error = ReadError;
 
         fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, ReadError> {
@@ -400,7 +400,7 @@ pub fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
         }
     }
 
-    match T::deserialize(Asked) {
+    match T::deserialize(KeyList) {
         Err(ReadError::UnknownKey(keys)) => keys,
         _ => &[],
     }
@@ -425,10 +425,16 @@ fn cut(text: &str, start: usize, end: usize) -> String {
 
 /// "did you mean …" where one of `known` is near, else the whole list.
 pub fn hint(word: &str, known: &[&str]) -> String {
-    match nearest(word, known).filter(|(far, k)| *far <= 1 + k.len() / 4) {
-        Some((_, k)) => format!("did you mean \"{k}\"?"),
+    match near_miss(word, known) {
+        Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("allowed are {}", known.join(", ")),
     }
+}
+
+/// The one of `known` that may be meant by `word`.
+pub fn near_miss<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = nearest(word, known).filter(|(edits, known)| *edits <= 1 + known.len() / 4);
+    near.map(|(_, known)| known)
 }
 
 /// How many edits the nearest of `known` is away, and which one that is.

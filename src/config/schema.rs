@@ -1,13 +1,15 @@
 //! The keys of the config file: which there are, what stands for those that are left out, and what one value says of
 //! another. What a single value may be is said where its type is.
 
-use super::encryption::{self, FileSystem, Trust};
+use super::encryption::{self, Trust};
+use super::endpoint::{Endpoint, address_in_list, endpoint_from};
+use super::ids::{self, FileSystem};
 use super::options::MountOptions;
-use super::reader::{Entry, KeyAdvice, SPAN, STRING, keys, text};
+use super::paths::{mount_point_from, path_from};
+use super::reader::{KeyAdvice, Node, SPAN, STRING, keys, text};
 use super::{
-    ATTEMPT_TIMEOUT, ConfigError, DEADLINE, Endpoint, Facility, Level, LogSettings, MODE,
-    MOUNT_POINT, Settings, Share, UNMOUNT_DEADLINE, address_in_list, duration, endpoint_from,
-    facility_from, level_from, mode_from, mount_point_from, path_from,
+    ATTEMPT_TIMEOUT, ConfigError, DEADLINE, Facility, Level, LogSettings, MODE, MOUNT_POINT,
+    Settings, Share, UNMOUNT_DEADLINE,
 };
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
@@ -24,7 +26,7 @@ const MOST_ADDRESSES: usize = 64;
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(rename = "the top level", default, deny_unknown_fields)]
-pub struct File {
+pub struct FileTable {
     #[serde(deserialize_with = "deadline")]
     deadline: Duration,
     #[serde(deserialize_with = "attempt_timeout")]
@@ -35,7 +37,7 @@ pub struct File {
     share: Shares,
 }
 
-impl Default for File {
+impl Default for FileTable {
     fn default() -> Self {
         Self {
             deadline: DEADLINE,
@@ -122,11 +124,11 @@ texts! {
     level: Level = STRING, level_from;
     facility: Facility = STRING, facility_from;
     address: IpAddr = STRING, address_in_list;
-    access_point: String = STRING, encryption::access_point_from;
+    access_point: String = STRING, ids::access_point_from;
     trust: Trust = STRING, encryption::trust_from;
     tls_name: String = STRING, encryption::tls_name_from;
-    file_system: FileSystem = STRING, encryption::file_system_from;
-    region: String = STRING, encryption::region_from;
+    file_system: FileSystem = STRING, ids::file_system_from;
+    region: String = STRING, ids::region_from;
 }
 
 fn usual_mount_point() -> PathBuf {
@@ -145,6 +147,40 @@ fn yes() -> bool {
     true
 }
 
+fn level_from(text: &str) -> Result<Level, String> {
+    let known = Level::ALL.into_iter().find(|level| level.word() == text);
+    known.ok_or("is no level: allowed are error, warning, info, debug, in lower case".into())
+}
+
+fn facility_from(text: &str) -> Result<Facility, String> {
+    match text {
+        "daemon" => Ok(Facility::Daemon),
+        "user" => Ok(Facility::User),
+        _ => match text.strip_prefix("local").and_then(|n| n.parse().ok()) {
+            Some(n @ 0..=7) => Ok(Facility::Local(n)),
+            _ => Err("is no facility: allowed are daemon, user, local0 to local7".into()),
+        },
+    }
+}
+
+fn duration(text: &str, (least, most): (Duration, Duration)) -> Result<Duration, String> {
+    let (low, high) = (humantime::format_duration(least), humantime::format_duration(most));
+    match humantime::parse_duration(text) {
+        Ok(span) if span >= least && span <= most => Ok(span),
+        Ok(_) => Err(format!("cannot be: allowed is {low} to {high}")),
+        Err(_) => Err(format!("is no duration: write it like \"25s\" ({low} to {high})")),
+    }
+}
+
+fn mode_from(text: &str) -> Result<u32, String> {
+    let octal =
+        text.len() >= 3 && text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if octal && mode <= 0o7777 => Ok(mode),
+        _ => Err("is no mode: allowed are 3 or 4 octal digits, like \"1777\"".into()),
+    }
+}
+
 pub const ADVICE: KeyAdvice =
     KeyAdvice { belongs, renamed: encryption::renamed, meaning: |_| "the file system's DNS name" };
 
@@ -156,39 +192,39 @@ fn belongs(key: &str) -> Option<&'static str> {
         Some("below a line [[share]]")
     } else if key == "share" {
         Some("on a line of its own, as [[share]]")
-    } else if key != "log" && keys::<File>().contains(&key) {
+    } else if key != "log" && keys::<FileTable>().contains(&key) {
         Some("at the top of the file, above the first [[share]] and [log]")
     } else {
         None
     }
 }
 
-impl File {
-    /// The settings, if no value contradicts another. `entry` is the file.
-    pub fn checked(self, entry: Entry<'_>) -> Result<Settings, ConfigError> {
+impl FileTable {
+    /// The settings, if no value contradicts another. `node` is the file.
+    pub fn checked(self, node: Node<'_>) -> Result<Settings, ConfigError> {
         let mut attempt_timeout = self.attempt_timeout;
         if attempt_timeout > self.deadline {
-            if entry.get("attempt_timeout").is_some() {
+            if node.get("attempt_timeout").is_some() {
                 let deadline = humantime::format_duration(self.deadline);
                 let what = format!("is longer than the deadline ({deadline}): make it shorter");
-                return Err(entry.at("attempt_timeout").complaint(&what));
+                return Err(node.at("attempt_timeout").complaint(&what));
             }
             attempt_timeout = self.deadline;
         }
 
-        let mut shares: Vec<(Share, Entry<'_>)> = Vec::new();
-        let entries = entry.get("share").into_iter().flat_map(Entry::items);
-        for (table, entry) in self.share.0.into_iter().zip(entries) {
+        let mut shares: Vec<(Share, Node<'_>)> = Vec::new();
+        let nodes = node.get("share").into_iter().flat_map(Node::items);
+        for (table, node) in self.share.0.into_iter().zip(nodes) {
             if shares.len() == MOST_SHARES {
-                return Err(entry.error(format!("more than {MOST_SHARES} [[share]] tables")));
+                return Err(node.error(format!("more than {MOST_SHARES} [[share]] tables")));
             }
-            let share = table.checked(entry)?;
-            apart(&share, entry, &shares)?;
-            shares.push((share, entry));
+            let share = table.checked(node)?;
+            apart(&share, node, &shares)?;
+            shares.push((share, node));
         }
         if shares.is_empty() {
             let what = "no [[share]] table: write [[share]] and below it endpoint = \"fs-….amazonaws.com\"";
-            return Err(entry.error_at_end(what.into()));
+            return Err(node.error_at_end(what.into()));
         }
 
         Ok(Settings {
@@ -202,19 +238,19 @@ impl File {
 }
 
 impl ShareTable {
-    fn checked(self, entry: Entry<'_>) -> Result<Share, ConfigError> {
+    fn checked(self, node: Node<'_>) -> Result<Share, ConfigError> {
         let options = match &self.options {
             None => MountOptions::default(),
-            Some(text) => MountOptions::beside(text, &|key| entry.get(key).is_some())
-                .map_err(|complaint| entry.at("options").complaint(&complaint))?,
+            Some(text) => MountOptions::beside(text, &|key| node.get(key).is_some())
+                .map_err(|complaint| node.at("options").complaint(&complaint))?,
         };
-        let mut addresses = entry.get("addresses").into_iter().flat_map(Entry::items);
+        let mut addresses = node.get("addresses").into_iter().flat_map(Node::items);
         if let Some(address) = addresses.nth(MOST_ADDRESSES) {
             let complaint = format!("is one too many: allowed are {MOST_ADDRESSES}");
             return Err(address.complaint(&complaint));
         }
         Ok(Share {
-            encryption: encryption::checked(&self, entry, &options)?,
+            encryption: encryption::checked(&self, node, &options)?,
             endpoint: self.endpoint,
             path: self.path,
             mount_point: self.mount_point,
@@ -228,21 +264,17 @@ impl ShareTable {
 }
 
 /// Refuses a share that cannot be beside the `others`: neither two mount points nor two ports can be the same.
-fn apart(
-    share: &Share,
-    entry: Entry<'_>,
-    others: &[(Share, Entry<'_>)],
-) -> Result<(), ConfigError> {
-    for (other, other_entry) in others {
+fn apart(share: &Share, node: Node<'_>, others: &[(Share, Node<'_>)]) -> Result<(), ConfigError> {
+    for (other, other_node) in others {
         if let Some(how) = clash(&share.mount_point, &other.mount_point) {
             let point = share.mount_point.display();
             let is_default = share.mount_point == Path::new(MOUNT_POINT);
             let default = if is_default { " (the default)" } else { "" };
-            let line = other_entry.at("mount_point").line();
+            let line = other_node.at("mount_point").line();
             let what = format!(
                 "mount point \"{point}\"{default} {how} line {line}; give each [[share]] a mount_point of its own"
             );
-            return Err(entry.at("mount_point").error(what));
+            return Err(node.at("mount_point").error(what));
         }
     }
 
@@ -254,7 +286,7 @@ fn apart(
                 "tunnel_port {port} is given twice, first for {}: give each share its own, or none",
                 other.mount_point.display()
             );
-            return Err(entry.at("tunnel_port").error(what));
+            return Err(node.at("tunnel_port").error(what));
         }
     }
     Ok(())
