@@ -307,8 +307,9 @@ impl MountOptions {
         }
         if key.contains(|c: char| c.is_ascii_uppercase()) {
             let lower = key.to_ascii_lowercase();
-            if is_known(lower.split(':').next().unwrap_or_default()) {
-                let right = word.replacen(key, &lower, 1);
+            let right = word.replacen(key, &lower, 1);
+            // Another spelling may be wrong only in its colon.
+            if is_known(&lower) || check_spelling(&right).is_err() {
                 return Err(format!("{word:?} is written in lower case: {right}"));
             }
         }
