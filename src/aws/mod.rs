@@ -20,7 +20,7 @@ pub mod trust;
 mod types;
 mod world;
 
-pub use world::{ENVIRONMENT, Endpoints, Environment, Metadata, World, dns_suffix};
+pub use world::{ENVIRONMENT, Endpoints, Environment, Metadata, World};
 
 #[cfg(test)]
 mod tests {
