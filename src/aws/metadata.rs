@@ -2,7 +2,7 @@
 //! used until it ages. Version 1, which anything on the machine can be made to
 //! ask, is never spoken.
 
-use super::document;
+use super::document::Document;
 use super::http::{Request, Response};
 use super::secret::{Secret, harmless, harmless_without};
 use super::types::{Credentials, Problem, Service};
@@ -93,7 +93,7 @@ fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
     let role = role.ok_or(Problem::NoRole)?;
     let response = get(&format!("{ROLES}{role}"), world, until)?;
     let sent = token(world, until)?;
-    let mut credentials = document::credentials(&response.body, &[sent.expose()])?;
+    let mut credentials = Document::parse(&response.body)?.credentials(&[sent.expose()])?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)
 }

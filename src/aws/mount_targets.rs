@@ -2,14 +2,15 @@
 //! name does not resolve. Those in our own zone come first, as the instance
 //! metadata service tells it.
 
-use super::document;
-use super::http::Request;
+use super::http::{Request, Response};
 use super::metadata;
 use super::secret::harmless;
 use super::signature::{ApiRequest, EFS, authorize, target};
 use super::types::{Credentials, Problem, Service, Trouble};
 use super::world::{Endpoints, World};
+use crate::json::{self, Object};
 use crate::retry::Deadline;
+use serde::Deserialize;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -128,36 +129,61 @@ fn list(
     let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     if response.status != 200 {
-        let said = match document::Object::parse(&response.body) {
-            Ok(object) => {
-                let code = object.string("ErrorCode").map(str::to_owned);
-                let code = code.or(response.header("x-amzn-errortype").map(str::to_owned));
-                let code = code.unwrap_or_default();
-                let code = code.split(':').next().unwrap_or_default();
-                let message = object.string("Message").or(object.string("message"));
-                let parts = [code, message.unwrap_or_default()].map(harmless);
-                parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-            }
-            Err(_) => response.text().map(harmless).unwrap_or_default(),
-        };
-        return Err(Problem::Status { status: response.status, said });
+        return Err(Problem::Status { status: response.status, said: refusal(&response) });
     }
-    let object = document::Object::parse(&response.body)?;
+
+    let listed: Listed = json::object(&response.body).map_err(|_| Problem::NotJson)?;
     let mut targets = Vec::new();
     let mut states: Vec<String> = Vec::new();
-    for item in object.objects("MountTargets") {
-        let value = |name| item.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        let state = value("LifeCycleState").unwrap_or("available");
-        if state != "available" {
-            states.push(harmless(state));
+    for Object(listed) in listed.mount_targets {
+        if let Some(state) = listed.life_cycle_state.filter(|state| state != "available") {
+            states.push(harmless(&state));
             continue;
         }
-        for address in [value("IpAddress"), value("Ipv6Address")].into_iter().flatten() {
-            if let Ok(address) = address.parse() {
-                let zone = value("AvailabilityZoneId").map(str::to_owned);
-                targets.push(MountTarget { address, zone, near: false });
-            }
+        let addresses = [listed.ip_address, listed.ipv6_address].into_iter().flatten();
+        for address in addresses.filter_map(|address| address.parse().ok()) {
+            let zone = listed.availability_zone_id.clone();
+            targets.push(MountTarget { address, zone, near: false });
         }
     }
     Ok((targets, states.join(", ")))
+}
+
+/// What the API answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    #[serde(default)]
+    mount_targets: Vec<Object<ListedTarget>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedTarget {
+    life_cycle_state: Option<String>,
+    ip_address: Option<String>,
+    ipv6_address: Option<String>,
+    availability_zone_id: Option<String>,
+}
+
+/// What it answers when it does not do what it is asked.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Refusal {
+    error_code: Option<String>,
+    message: Option<String>,
+    #[serde(rename = "message")]
+    lowercase_message: Option<String>,
+}
+
+/// The code and the message of a refusal, with a colon between them.
+fn refusal(response: &Response) -> String {
+    let Ok(refusal) = json::object::<Refusal>(&response.body) else {
+        return response.text().map(harmless).unwrap_or_default();
+    };
+    let code = refusal.error_code.as_deref().or(response.header("x-amzn-errortype"));
+    let code = code.and_then(|code| code.split(':').next());
+    let message = refusal.message.or(refusal.lowercase_message);
+    let parts = [code, message.as_deref()].into_iter().flatten().map(harmless);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }

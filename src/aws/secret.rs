@@ -14,6 +14,28 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// Reads a string of JSON, with its quotes. `None` if it is none.
+    pub fn from_json(json: &str) -> Option<Self> {
+        let mut rest = json.strip_prefix('"')?.strip_suffix('"')?;
+        // Never outgrown, so that all of it is wiped.
+        let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+        while let Some((plain, escaped)) = rest.split_once('\\') {
+            text.push_str(plain);
+            let length = match escaped.as_bytes() {
+                // The first half of a surrogate pair, and the second one.
+                [b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', _, _, b'\\', ..] => 11,
+                [b'u', ..] => 5,
+                _ => 1,
+            };
+            let (escape, after) = escaped.split_at_checked(length)?;
+            // serde_json does not wipe the buffer in which it resolves escapes: it is given one letter at a time.
+            text.push(crate::json::read(format!("\"\\{escape}\"").as_bytes()).ok()?);
+            rest = after;
+        }
+        text.push_str(rest);
+        Some(Self(text))
+    }
+
     /// The text, for whoever signs with it or hands it on.
     pub fn expose(&self) -> &str {
         &self.0
@@ -81,6 +103,24 @@ fn without_keys(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_of_json_is_read_whatever_escapes_it_has() {
+        for json in [
+            r#""""#,
+            r#""wJalrXUtnFEMI\/K7MDENG""#,
+            r#""\"\\\/\b\f\n\r\t\u00e4\uD83d\uDE00x""#,
+            r#""ä\\""#,
+        ] {
+            let expected: String = serde_json::from_str(json).unwrap();
+            assert_eq!(Secret::from_json(json).unwrap().expose(), expected);
+        }
+        for json in
+            ["", "\"", "1", "null", r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\u12""#, r#""\x""#]
+        {
+            assert_eq!(Secret::from_json(json), None, "{json}");
+        }
+    }
 
     #[test]
     fn what_could_be_a_key_or_a_token_is_hidden_and_the_rest_is_one_line() {

@@ -1,7 +1,7 @@
 //! Credentials of a container: an endpoint on the machine, named by variables.
 
 use super::token;
-use crate::aws::document;
+use crate::aws::document::Document;
 use crate::aws::http::{Request, Url};
 use crate::aws::secret::{Secret, harmless_without};
 use crate::aws::types::{Credentials, Problem, Service};
@@ -69,7 +69,7 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
         let problem = Problem::Status { status: response.status, said };
         return Err(problem.of(Service::Container));
     }
-    let mut credentials = document::credentials(&response.body, &sent)?;
+    let mut credentials = Document::parse(&response.body)?.credentials(&sent)?;
     credentials.source = format!("the container's endpoint {}", url.authority());
     Ok(credentials)
 }

@@ -2,7 +2,7 @@
 //! with next to no environment, for a bounded time and a bounded output, in a
 //! process group that is killed and a process that is reaped whatever comes.
 
-use crate::aws::document;
+use crate::aws::document::Document;
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
 use crate::aws::secret::harmless;
@@ -56,12 +56,11 @@ pub fn run(
     }
 
     let printed = |problem| Problem::Printed { path: path.clone(), problem: Box::new(problem) };
-    let version =
-        document::Object::parse(&ended.output).map_err(printed)?.number("Version") == Some("1");
-    if !version {
+    let document = Document::parse(&ended.output).map_err(printed)?;
+    if !document.is_version_1() {
         return Err(ProcessError::Version(path).into());
     }
-    let mut credentials = document::credentials(&ended.output, &[]).map_err(printed)?;
+    let mut credentials = document.credentials(&[]).map_err(printed)?;
     credentials.source = format!("credential_process {}", path.display());
     Ok(credentials)
 }
