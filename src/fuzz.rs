@@ -497,9 +497,9 @@ pub fn aws_profile(data: &[u8]) {
     for kind in [Kind::Credentials, Kind::Config] {
         let read = Profiles::parse(text, kind);
         assert_eq!(read, Profiles::parse(text, kind), "the same text, the same meaning");
-        for slip in &read.slips {
-            assert!(is_one_plain_line(&slip.to_string()), "{slip:?}");
-            assert!((1..=text.lines().count()).contains(&slip.line), "{slip:?} is on no line");
+        for error in &read.errors {
+            assert!(is_one_plain_line(&error.to_string()), "{error:?}");
+            assert!((1..=text.lines().count()).contains(&error.line), "{error:?} is on no line");
         }
         let section = match kind {
             Kind::Credentials => "[fuzz]",
@@ -530,7 +530,7 @@ pub fn aws_profile(data: &[u8]) {
             }
         }
         let again = Profiles::parse(&written, kind);
-        assert_eq!((&again.slips[..], &again.misnamed[..]), (&[][..], &[][..]), "{written}");
+        assert_eq!((&again.errors[..], &again.misnamed[..]), (&[][..], &[][..]), "{written}");
         assert_eq!(again.profiles, read.profiles, "written out in full:\n{written}");
     }
 }

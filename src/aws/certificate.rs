@@ -2,7 +2,7 @@
 //! for byte what amazon-efs-utils makes, and the RSA key it is for. A
 //! certificate is made in memory in a few milliseconds; nothing is stored here.
 
-use super::types::Credentials;
+use super::secret::Credentials;
 use super::{der, signature};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::encoding::AsDer;

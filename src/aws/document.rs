@@ -1,8 +1,8 @@
 //! Credentials as JSON: what a `credential_process` prints, and what the container and the instance metadata services
 //! answer. Where the documents come from is not known here.
 
-use super::secret::{Secret, harmless_without};
-use super::types::{Credentials, Problem};
+use super::error::AwsError;
+use super::secret::{Credentials, Secret, harmless_without};
 use crate::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,10 +32,10 @@ impl<'a> Document<'a> {
     /// Reads `bytes`. What is wrong with them is not said in detail: they may hold secrets.
     ///
     /// # Errors
-    /// [`Problem::NotJson`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
+    /// [`AwsError::NotJson`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, AwsError> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        json::object(bytes).map_err(|_| Problem::NotJson)
+        json::object(bytes).map_err(|_| AwsError::NotJson)
     }
 
     /// Whether it says that it is of the version of `credential_process` that there is.
@@ -47,24 +47,24 @@ impl<'a> Document<'a> {
     /// error does not repeat them.
     ///
     /// # Errors
-    /// [`Problem::Lacks`], [`Problem::BadTime`], or what the document says in the place of credentials.
-    pub fn credentials(&self, sent: &[&str]) -> Result<Credentials, Problem> {
+    /// [`AwsError::Lacks`], [`AwsError::BadTime`], or what the document says in the place of credentials.
+    pub fn credentials(&self, sent: &[&str]) -> Result<Credentials, AwsError> {
         if let Some(code) = text(self.code).filter(|code| code.expose() != "Success") {
             let message = text(self.message).or(text(self.lowercase_message));
             let message = message.as_ref().map_or("", Secret::expose);
-            let said = format!("{} {message}", code.expose());
-            return Err(Problem::Refused(harmless_without(&said, sent)));
+            let [code, message] = [code.expose(), message].map(|text| harmless_without(text, sent));
+            return Err(AwsError::Refused { code, message });
         }
 
-        let access_key_id = text(self.access_key_id).ok_or(Problem::Lacks("AccessKeyId"))?;
+        let access_key_id = text(self.access_key_id).ok_or(AwsError::Lacks("AccessKeyId"))?;
         let secret_access_key = text(self.secret_access_key);
         let expires = match text(self.expiration) {
-            Some(text) => Some(time(text.expose()).ok_or(Problem::BadTime)?),
+            Some(text) => Some(time(text.expose()).ok_or(AwsError::BadTime)?),
             None => None,
         };
         Ok(Credentials {
             access_key_id: access_key_id.expose().to_owned(),
-            secret_access_key: secret_access_key.ok_or(Problem::Lacks("SecretAccessKey"))?,
+            secret_access_key: secret_access_key.ok_or(AwsError::Lacks("SecretAccessKey"))?,
             session_token: text(self.token).or(text(self.session_token)),
             expires,
             source: String::new(),
@@ -108,7 +108,7 @@ pub fn time(text: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
-    fn credentials(bytes: &[u8]) -> Result<Credentials, Problem> {
+    fn credentials(bytes: &[u8]) -> Result<Credentials, AwsError> {
         Document::parse(bytes)?.credentials(&[])
     }
 

@@ -3,9 +3,10 @@
 //! ask, is never spoken.
 
 use super::document::Document;
+use super::error::{AwsError, ErrorAnswer};
 use super::http::{Request, Response};
-use super::secret::{Secret, harmless, harmless_without};
-use super::types::{Credentials, Problem, Service};
+use super::secret::{Credentials, Secret};
+use super::service::Service;
 use super::world::World;
 use crate::retry::Deadline;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
 const MARGIN: Duration = Duration::from_secs(300);
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
-fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
+fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
     // Kept by whoever asks first: the others wait for its answer.
     let mut known = world.metadata.token();
     let now = world.net.clock.now();
@@ -36,8 +37,7 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
     let token = match text {
         Some(text) if response.status == 200 => Secret::new(text.to_owned()),
         _ => {
-            let said = response.text().map(harmless).unwrap_or_default();
-            return Err(Problem::NoToken { status: response.status, said });
+            return Err(AwsError::NoToken(ErrorAnswer::without_code(&response, &[])));
         }
     };
     *known = Some((token.clone(), now.saturating_add(TOKEN_LIFE).saturating_sub(MARGIN)));
@@ -48,7 +48,7 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
 ///
 /// # Errors
 /// What it, or the way to it, said.
-pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Response, Problem> {
+pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Response, AwsError> {
     let mut again = true;
     loop {
         let token = token(world, until)?;
@@ -63,34 +63,32 @@ pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Resp
                 again = false;
                 *world.metadata.token() = None;
             }
-            _ => return Err(status(&response, &[token.expose()])),
+            _ => {
+                let answer = ErrorAnswer::without_code(&response, &[token.expose()]);
+                return Err(AwsError::Status(answer));
+            }
         }
     }
-}
-
-fn status(response: &Response, sent: &[&str]) -> Problem {
-    let said = response.text().map(|text| harmless_without(text, sent)).unwrap_or_default();
-    Problem::Status { status: response.status, said }
 }
 
 /// The credentials of the instance's role.
 ///
 /// # Errors
 /// What the service, or the way to it, said.
-pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     of_role(world, until).map_err(|problem| problem.of(Service::Metadata))
 }
 
-fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     let roles = match get(ROLES, world, until) {
-        Err(Problem::Status { status: 404, .. }) => return Err(Problem::NoRole),
+        Err(AwsError::Status(answer)) if answer.status == 404 => return Err(AwsError::NoRole),
         roles => roles?,
     };
     let role = roles.text().and_then(|text| text.lines().next()).map(str::trim);
     // It becomes part of a path.
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
     let role = role.filter(|role| !role.is_empty() && role.bytes().all(fits));
-    let role = role.ok_or(Problem::NoRole)?;
+    let role = role.ok_or(AwsError::NoRole)?;
     let response = get(&format!("{ROLES}{role}"), world, until)?;
     let sent = token(world, until)?;
     let mut credentials = Document::parse(&response.body)?.credentials(&[sent.expose()])?;

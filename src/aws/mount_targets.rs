@@ -2,11 +2,12 @@
 //! name does not resolve. Those in our own zone come first, as the instance
 //! metadata service tells it.
 
+use super::error::{AwsError, ErrorAnswer};
 use super::http::{Request, Response};
 use super::metadata;
-use super::secret::harmless;
+use super::secret::{Credentials, harmless};
+use super::service::{Service, Trouble};
 use super::signature::{ApiRequest, EFS, authorize, target};
-use super::types::{Credentials, Problem, Service, Trouble};
 use super::world::{Endpoints, World};
 use crate::json::{self, Object};
 use crate::retry::Deadline;
@@ -34,12 +35,12 @@ pub struct MountTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
     /// The API, or the way to it, failed.
-    #[error("the mount targets of {file_system_id} cannot be listed: {problem}")]
+    #[error("the mount targets of {file_system_id} cannot be listed: {error}")]
     Failed {
         /// The file system.
         file_system_id: String,
         /// What was said.
-        problem: Problem,
+        error: AwsError,
     },
     /// It has none that can be used.
     #[error("{file_system_id} has no mount target that is available{states}")]
@@ -58,7 +59,7 @@ impl DiscoveryError {
     /// What is the trouble with EFS's API, if that is known.
     pub fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Failed { problem, .. } => Trouble::of(Service::Efs, problem),
+            Self::Failed { error, .. } => error.trouble_of(Service::Efs),
             Self::NoTarget { .. } => Some(Trouble::Empty),
             Self::Stopped(_) => None,
         }
@@ -77,9 +78,9 @@ pub fn find(
     until: Deadline,
 ) -> Result<Vec<MountTarget>, DiscoveryError> {
     let listed = list(file_system_id, region, credentials, world, until);
-    let (mut targets, states) = listed.map_err(|problem| match problem {
-        Problem::Stopped(stopped) => stopped.into(),
-        problem => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), problem },
+    let (mut targets, states) = listed.map_err(|error| match error {
+        AwsError::Stopped(stopped) => stopped.into(),
+        error => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), error },
     })?;
     if targets.is_empty() {
         let states = if states.is_empty() { states } else { format!(" ({states})") };
@@ -90,7 +91,7 @@ pub fn find(
     {
         let zone = match metadata::get(ZONE_ID, world, until) {
             Ok(response) => response.text().map(|text| text.trim().to_owned()),
-            Err(Problem::Stopped(stopped)) => return Err(stopped.into()),
+            Err(AwsError::Stopped(stopped)) => return Err(stopped.into()),
             Err(_) => None,
         };
         for target in &mut targets {
@@ -108,7 +109,7 @@ fn list(
     credentials: &Credentials,
     world: &World<'_>,
     until: Deadline,
-) -> Result<(Vec<MountTarget>, String), Problem> {
+) -> Result<(Vec<MountTarget>, String), AwsError> {
     let url = Endpoints::api(world.endpoints.efs.as_ref(), EFS, region);
     let host = url.authority();
     let parameters = [("FileSystemId", file_system_id)];
@@ -129,10 +130,10 @@ fn list(
     let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     if response.status != 200 {
-        return Err(Problem::Status { status: response.status, said: refusal(&response) });
+        return Err(AwsError::Status(refusal(&response)));
     }
 
-    let listed: Listed = json::object(&response.body).map_err(|_| Problem::NotJson)?;
+    let listed: Listed = json::object(&response.body).map_err(|_| AwsError::NotJson)?;
     let mut targets = Vec::new();
     let mut states: Vec<String> = Vec::new();
     for Object(listed) in listed.mount_targets {
@@ -176,14 +177,15 @@ struct Refusal {
     lowercase_message: Option<String>,
 }
 
-/// The code and the message of a refusal, with a colon between them.
-fn refusal(response: &Response) -> String {
+/// What the API said instead.
+fn refusal(response: &Response) -> ErrorAnswer {
     let Ok(refusal) = json::object::<Refusal>(&response.body) else {
-        return response.text().map(harmless).unwrap_or_default();
+        return ErrorAnswer::without_code(response, &[]);
     };
     let code = refusal.error_code.as_deref().or(response.header("x-amzn-errortype"));
     let code = code.and_then(|code| code.split(':').next());
     let message = refusal.message.or(refusal.lowercase_message);
-    let parts = [code, message.as_deref()].into_iter().flatten().map(harmless);
-    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    let [code, message] =
+        [code, message.as_deref()].map(|part| part.map(harmless).unwrap_or_default());
+    ErrorAnswer { status: response.status, code, message }
 }

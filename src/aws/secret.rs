@@ -1,7 +1,9 @@
-//! Texts that nobody is to see.
+//! Secrets and the credentials made of them, and how to show text that may have secrets in it. Where credentials are
+//! found, and what is signed with them, is said elsewhere.
 
 use crate::text::misleads;
 use std::fmt;
+use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 /// A text that is shown to nobody, and wiped when it is dropped.
@@ -46,6 +48,21 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
+}
+
+/// What a request is signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name of the key: no secret.
+    pub access_key_id: String,
+    /// The key.
+    pub secret_access_key: Secret,
+    /// What belongs to a temporary key.
+    pub session_token: Option<Secret>,
+    /// When the key expires, where that is known.
+    pub expires: Option<SystemTime>,
+    /// Where they were found, for people: "profile \"default\" of /root/.aws/credentials".
+    pub source: String,
 }
 
 /// What others have said, fit to be told in one line: without control characters, cut after some 300

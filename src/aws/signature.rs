@@ -2,8 +2,7 @@
 //! whose canonical form is EFS's own, and that of requests to AWS's APIs. Sends
 //! nothing.
 
-use super::secret::Secret;
-use super::types::Credentials;
+use super::secret::{Credentials, Secret};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use std::fmt::Write;
