@@ -15,7 +15,7 @@ const YEAR_9999: u64 = 253_402_300_799;
 /// is not of the expected type counts as missing.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-pub struct Document<'a> {
+pub struct CredentialsDocument<'a> {
     version: Option<&'a RawValue>,
     code: Option<&'a RawValue>,
     message: Option<&'a RawValue>,
@@ -28,7 +28,7 @@ pub struct Document<'a> {
     expiration: Option<&'a RawValue>,
 }
 
-impl<'a> Document<'a> {
+impl<'a> CredentialsDocument<'a> {
     /// Reads `bytes`. What is wrong with them is not said in detail: they may hold secrets.
     ///
     /// # Errors
@@ -109,21 +109,24 @@ mod tests {
     use super::*;
 
     fn credentials(bytes: &[u8]) -> Result<Credentials, AwsError> {
-        Document::parse(bytes)?.credentials(&[])
+        CredentialsDocument::parse(bytes)?.credentials(&[])
     }
 
     #[test]
     fn a_document_may_begin_with_a_mark_and_have_both_tokens_and_members_of_any_type() {
         let text = "\u{feff}{\"Version\": 1, \"AccessKeyId\": \"A\", \"SecretAccessKey\": \"a\\/b\", \
                     \"Token\": 7, \"SessionToken\": \"T\", \"Expiration\": null, \"Other\": [{}]}";
-        let document = Document::parse(text.as_bytes()).unwrap();
+        let document = CredentialsDocument::parse(text.as_bytes()).unwrap();
         assert!(document.is_version_1());
         let read = document.credentials(&[]).unwrap();
         assert_eq!(read.secret_access_key.expose(), "a/b");
         assert_eq!(read.session_token.unwrap().expose(), "T");
         for version in ["2", "1.0", "\"1\"", "null"] {
             let text = format!("{{\"Version\": {version}}}");
-            assert!(!Document::parse(text.as_bytes()).unwrap().is_version_1(), "{version}");
+            assert!(
+                !CredentialsDocument::parse(text.as_bytes()).unwrap().is_version_1(),
+                "{version}"
+            );
         }
     }
 

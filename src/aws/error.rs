@@ -1,7 +1,7 @@
 //! Why AWS, or a source of its credentials, did not give what it was asked for. At the bottom of this room, so that all
 //! who ask can name these errors without knowing each other. What can be done about an error is said in `remedy`.
 
-use super::http::{HttpError, Response};
+use super::http::{HttpError, HttpResponse};
 use super::profile::LineError;
 use super::secret::harmless_without;
 use super::service::{Service, Trouble};
@@ -337,7 +337,7 @@ impl AwsError {
 
 impl ErrorAnswer {
     /// The error answer of a service that knows no codes, without the secrets in `sent`.
-    pub(super) fn without_code(response: &Response, sent: &[&str]) -> Self {
+    pub(super) fn without_code(response: &HttpResponse, sent: &[&str]) -> Self {
         let message = response.text().map(|text| harmless_without(text, sent)).unwrap_or_default();
         Self { status: response.status, code: String::new(), message }
     }

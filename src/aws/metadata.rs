@@ -2,9 +2,9 @@
 //! used until it ages. Version 1, which anything on the machine can be made to
 //! ask, is never spoken.
 
-use super::document::Document;
+use super::document::CredentialsDocument;
 use super::error::{AwsError, ErrorAnswer};
-use super::http::{Request, Response};
+use super::http::{HttpRequest, HttpResponse};
 use super::secret::{Credentials, Secret};
 use super::service::Service;
 use super::world::World;
@@ -31,7 +31,7 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
     let life = TOKEN_LIFE.as_secs().to_string();
     let url = world.endpoints.metadata.at("/latest/api/token");
     let headers = [("X-aws-ec2-metadata-token-ttl-seconds", life.as_str())];
-    let request = Request { method: "PUT", url: &url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "PUT", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     let text = response.text().map(str::trim).filter(|text| !text.is_empty());
     let token = match text {
@@ -48,13 +48,17 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
 ///
 /// # Errors
 /// What it, or the way to it, said.
-pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Response, AwsError> {
+pub(super) fn get(
+    path: &str,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<HttpResponse, AwsError> {
     let mut again = true;
     loop {
         let token = token(world, until)?;
         let url = world.endpoints.metadata.at(path);
         let headers = [("X-aws-ec2-metadata-token", token.expose())];
-        let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
+        let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
         let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
         match response.status {
             200 => return Ok(response),
@@ -91,7 +95,8 @@ fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> 
     let role = role.ok_or(AwsError::NoRole)?;
     let response = get(&format!("{ROLES}{role}"), world, until)?;
     let sent = token(world, until)?;
-    let mut credentials = Document::parse(&response.body)?.credentials(&[sent.expose()])?;
+    let mut credentials =
+        CredentialsDocument::parse(&response.body)?.credentials(&[sent.expose()])?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)
 }

@@ -3,7 +3,7 @@
 //! metadata service tells it.
 
 use super::error::{AwsError, ErrorAnswer};
-use super::http::{Request, Response};
+use super::http::{HttpRequest, HttpResponse};
 use super::metadata;
 use super::secret::{Credentials, harmless};
 use super::service::{Service, Trouble};
@@ -127,13 +127,13 @@ fn list(
     headers.extend(signed.iter().map(|(name, value)| (*name, value.expose())));
     let (path, query) = target(PATH, &parameters);
     let url = url.at(&format!("{path}?{query}"));
-    let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     if response.status != 200 {
         return Err(AwsError::Status(refusal(&response)));
     }
 
-    let listed: Listed = json::object(&response.body).map_err(|_| AwsError::NotJson)?;
+    let listed: MountTargetList = json::object(&response.body).map_err(|_| AwsError::NotJson)?;
     let mut targets = Vec::new();
     let mut states: Vec<String> = Vec::new();
     for Object(listed) in listed.mount_targets {
@@ -153,14 +153,14 @@ fn list(
 /// What the API answers.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listed {
+struct MountTargetList {
     #[serde(default)]
-    mount_targets: Vec<Object<ListedTarget>>,
+    mount_targets: Vec<Object<MountTargetItem>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ListedTarget {
+struct MountTargetItem {
     life_cycle_state: Option<String>,
     ip_address: Option<String>,
     ipv6_address: Option<String>,
@@ -170,7 +170,7 @@ struct ListedTarget {
 /// What it answers when it does not do what it is asked.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Refusal {
+struct ApiErrorBody {
     error_code: Option<String>,
     message: Option<String>,
     #[serde(rename = "message")]
@@ -178,8 +178,8 @@ struct Refusal {
 }
 
 /// What the API said instead.
-fn refusal(response: &Response) -> ErrorAnswer {
-    let Ok(refusal) = json::object::<Refusal>(&response.body) else {
+fn refusal(response: &HttpResponse) -> ErrorAnswer {
+    let Ok(refusal) = json::object::<ApiErrorBody>(&response.body) else {
         return ErrorAnswer::without_code(response, &[]);
     };
     let code = refusal.error_code.as_deref().or(response.header("x-amzn-errortype"));

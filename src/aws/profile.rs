@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Which of the two files a text is: they name their profiles differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProfileFileKind {
     /// `[name]`.
     Credentials,
     /// `[profile name]`, but `[default]`.
@@ -104,7 +104,7 @@ enum Section {
 impl Profiles {
     /// Reads `text`. What is there twice counts as it is the last time; sections of one name are one. Bytes that
     /// were no text are expected as U+FFFD.
-    pub fn parse(text: &str, kind: Kind) -> Self {
+    pub fn parse(text: &str, kind: ProfileFileKind) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut read = Self::default();
         let mut section = Section::Above;
@@ -199,7 +199,7 @@ impl Profiles {
     }
 
     /// Begins the section `header`, which may be that of a profile.
-    fn begin(&mut self, header: &str, kind: Kind) -> Option<String> {
+    fn begin(&mut self, header: &str, kind: ProfileFileKind) -> Option<String> {
         match profile_of(header, kind) {
             Ok(name) => {
                 self.profiles.entry(name.to_owned()).or_default();
@@ -217,18 +217,18 @@ impl Profiles {
 const UNREADABLE: char = '\u{fffd}';
 
 /// The profile that the section `header` is; or, if it is none, the name that it would have in the other file.
-fn profile_of(header: &str, kind: Kind) -> Result<&str, Option<&str>> {
+fn profile_of(header: &str, kind: ProfileFileKind) -> Result<&str, Option<&str>> {
     let prefixed = header.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t', '"']));
     let name = match (kind, prefixed) {
-        (Kind::Config, Some(name)) => unquoted(name.trim()),
-        (Kind::Config, None) if header == "default" => header,
+        (ProfileFileKind::Config, Some(name)) => unquoted(name.trim()),
+        (ProfileFileKind::Config, None) if header == "default" => header,
         // Other things are there too, as "sso-session name" and "services name".
-        (Kind::Config, None) => {
+        (ProfileFileKind::Config, None) => {
             let is_a_name = !header.is_empty() && !header.contains([' ', '\t']);
             return Err(is_a_name.then_some(header));
         }
-        (Kind::Credentials, Some(name)) => return Err(Some(unquoted(name.trim()))),
-        (Kind::Credentials, None) => unquoted(header),
+        (ProfileFileKind::Credentials, Some(name)) => return Err(Some(unquoted(name.trim()))),
+        (ProfileFileKind::Credentials, None) => unquoted(header),
     };
     if name.is_empty() { Err(None) } else { Ok(name) }
 }
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     /// All values, as "profile.key=value".
-    fn shown(text: &str, kind: Kind) -> Vec<String> {
+    fn shown(text: &str, kind: ProfileFileKind) -> Vec<String> {
         let read = Profiles::parse(text, kind);
         assert!(read.errors.is_empty(), "{:?}", read.errors);
         let mut all = Vec::new();
@@ -314,7 +314,7 @@ mod tests {
                     \n  ; another\n[ other ] # why\n   aws_access_key_id = X # mine\n   aws_secret_access_key =\tY ;\n\
                     [default]\naws_session_token = T\n[profile p]\na=b\n[\"with space\"]\nk=\n";
         assert_eq!(
-            shown(text, Kind::Credentials),
+            shown(text, ProfileFileKind::Credentials),
             [
                 "default.aws_access_key_id=AKID",
                 "default.aws_secret_access_key=a=b+c/d#e;f",
@@ -324,7 +324,7 @@ mod tests {
                 "with space.k=",
             ]
         );
-        let read = Profiles::parse(text, Kind::Credentials);
+        let read = Profiles::parse(text, ProfileFileKind::Credentials);
         assert_eq!(read.misnamed, ["p"]);
         assert!(!format!("{read:?}").contains("AKID"));
     }
@@ -335,7 +335,7 @@ mod tests {
                     [profile \"two words\"]\nk=v\n[profile\t three]\nk=1\nk=2\n[sso-session s]\nsso_region=c\n[four]\nk=v\n\
                     [profile]\nk=w\n[profile ]\nk=w\n";
         assert_eq!(
-            shown(text, Kind::Config),
+            shown(text, ProfileFileKind::Config),
             [
                 "default.region=a",
                 "one.region=b",
@@ -345,7 +345,7 @@ mod tests {
                 "two words.k=v",
             ]
         );
-        let read = Profiles::parse(text, Kind::Config);
+        let read = Profiles::parse(text, ProfileFileKind::Config);
         assert_eq!(read.misnamed, ["four", "profile", "profile"]);
     }
 
@@ -379,7 +379,7 @@ mod tests {
             ("[a]\nk=v # gr\u{fffd}n\n# \u{fffd}\n[b]\n", 0, ""),
         ];
         for (text, line, what) in cases {
-            let read = Profiles::parse(text, Kind::Credentials);
+            let read = Profiles::parse(text, ProfileFileKind::Credentials);
             let told: Vec<String> = read.errors.iter().map(ToString::to_string).collect();
             let expected = format!("line {line}: {what}");
             assert_eq!(told, if what.is_empty() { vec![] } else { vec![expected] }, "{text}");
@@ -391,7 +391,7 @@ mod tests {
     fn a_bad_line_costs_the_profile_that_it_is_in_and_no_other() {
         let text =
             "[good]\nk = v\n[bad]\nno separator\nk: a=b\n[other\nk = lost\n[last] x\nk = lost\n";
-        let read = Profiles::parse(text, Kind::Credentials);
+        let read = Profiles::parse(text, ProfileFileKind::Credentials);
         let line = |profile| read.error_in(profile).map(|error| error.line);
         let lines = ["good", "bad", "other", "last", "none"].map(line);
         assert_eq!(lines, [None, Some(4), Some(6), Some(8), None]);
@@ -400,11 +400,13 @@ mod tests {
         assert_eq!(read.profiles["good"]["k"].expose(), "v");
         assert_eq!(read.profiles["bad"]["k"].expose(), "a=b");
         assert_eq!((read.line_of("bad", "k"), read.line_of("bad", "j")), (Some(5), None));
-        let read =
-            Profiles::parse("[profile a\nk=v\n[sso-session s]\nhush\n[b]\nhush\n", Kind::Config);
+        let read = Profiles::parse(
+            "[profile a\nk=v\n[sso-session s]\nhush\n[b]\nhush\n",
+            ProfileFileKind::Config,
+        );
         assert_eq!(read.errors.iter().map(|error| error.line).collect::<Vec<_>>(), [1]);
         assert_eq!(read.errors[0].profile.as_deref(), Some("a"));
-        let read = Profiles::parse("k = v\n[default]\nk = w\n", Kind::Credentials);
+        let read = Profiles::parse("k = v\n[default]\nk = w\n", ProfileFileKind::Credentials);
         assert_eq!(read.error_anywhere().map(|error| error.line), Some(1));
         assert_eq!(read.profiles["default"]["k"].expose(), "w");
     }
@@ -413,13 +415,13 @@ mod tests {
     fn whichever_separator_comes_first_ends_the_key() {
         let text = "[a]\nk: v\nl :w=x\nm = y:z\nn=arn:aws:iam::1:role/r\no:\n";
         let expected = ["a.k=v", "a.l=w=x", "a.m=y:z", "a.n=arn:aws:iam::1:role/r", "a.o="];
-        assert_eq!(shown(text, Kind::Credentials), expected);
+        assert_eq!(shown(text, ProfileFileKind::Credentials), expected);
     }
 
     #[test]
     fn each_error_has_the_line_that_is_to_be_corrected() {
         let mend = |text: &str| {
-            let read = Profiles::parse(text, Kind::Credentials);
+            let read = Profiles::parse(text, ProfileFileKind::Credentials);
             read.errors[0].correction(Path::new("/root/.aws/credentials"))
         };
         assert_eq!(mend("[a]\nb"), "correct line 2 of /root/.aws/credentials");

@@ -2,7 +2,7 @@
 
 use super::document;
 use super::error::{AwsError, ErrorAnswer};
-use super::http::{Request, Response};
+use super::http::{HttpRequest, HttpResponse};
 use super::secret::{Credentials, Secret, harmless_without};
 use super::service::Service;
 use super::signature::{ApiRequest, authorize, target};
@@ -104,7 +104,8 @@ fn ask(
     });
     let mut headers = vec![form];
     headers.extend(signed.iter().flatten().map(|(name, value)| (*name, value.expose())));
-    let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
+    let request =
+        HttpRequest { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     if response.status != 200 {
         let signer = signer.iter().flat_map(|signer| {
@@ -131,7 +132,7 @@ fn ask(
 }
 
 /// What STS said instead, without the secrets in `sent`.
-fn refusal(response: &Response, sent: &[&str]) -> ErrorAnswer {
+fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
     let text = response.text().unwrap_or_default();
     let part = |name| element(text, name).map(|text| harmless_without(&text, sent));
     match part("Code") {

@@ -164,8 +164,8 @@ fn add(store: &mut RootCertStore, path: &Path, pem: &[u8], strict: bool) -> Resu
 #[cfg(test)]
 mod tests {
     use super::super::der;
-    use super::super::signature::hex;
     use super::*;
+    use crate::text::hex;
     use aws_lc_rs::digest::{SHA256, digest};
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,9 +1,9 @@
 //! Credentials of a container: an endpoint on the machine, named by variables.
 
 use super::files;
-use crate::aws::document::Document;
+use crate::aws::document::CredentialsDocument;
 use crate::aws::error::{AwsError, CredentialSource, ErrorAnswer};
-use crate::aws::http::{Request, Url};
+use crate::aws::http::{HttpRequest, Url};
 use crate::aws::secret::{Credentials, Secret};
 use crate::aws::service::Service;
 use crate::aws::world::World;
@@ -62,14 +62,14 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
     let sent: Vec<&str> = token.iter().map(Secret::expose).collect();
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
-    let request = Request { method: "GET", url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "GET", url, headers: &headers, body: b"" };
     let asked = world.net.exchange(&request, until.within(world.net.clock, PATIENCE));
     let response = asked.map_err(|e| AwsError::from(e).of(Service::Container))?;
     if response.status != 200 {
         let answer = ErrorAnswer::without_code(&response, &sent);
         return Err(AwsError::Status(answer).of(Service::Container));
     }
-    let mut credentials = Document::parse(&response.body)?.credentials(&sent)?;
+    let mut credentials = CredentialsDocument::parse(&response.body)?.credentials(&sent)?;
     credentials.source = CredentialSource::Container(Some(url.authority())).to_string();
     Ok(credentials)
 }

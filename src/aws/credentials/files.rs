@@ -3,7 +3,7 @@
 
 use super::keys::flaw;
 use crate::aws::error::AwsError;
-use crate::aws::profile::{Kind, LineError, Profile, Profiles};
+use crate::aws::profile::{LineError, Profile, ProfileFileKind, Profiles};
 use crate::aws::secret::Secret;
 use crate::aws::world::World;
 use crate::files::{self, Obstacle, Refused};
@@ -48,8 +48,8 @@ impl ProfileFiles {
     pub fn read(world: &World<'_>) -> Result<Self, AwsError> {
         let ([credentials, config], home) = paths(world);
         Ok(Self {
-            credentials: ProfileFile::read(world.root, credentials, Kind::Credentials)?,
-            config: ProfileFile::read(world.root, config, Kind::Config)?,
+            credentials: ProfileFile::read(world.root, credentials, ProfileFileKind::Credentials)?,
+            config: ProfileFile::read(world.root, config, ProfileFileKind::Config)?,
             home,
         })
     }
@@ -137,7 +137,7 @@ impl ProfileFile {
     ///
     /// # Errors
     /// [`AwsError::Changeable`].
-    fn read(root: &Path, path: PathBuf, kind: Kind) -> Result<Self, AwsError> {
+    fn read(root: &Path, path: PathBuf, kind: ProfileFileKind) -> Result<Self, AwsError> {
         match profiles(root, &path, kind) {
             Ok(profiles) => Ok(Self { path, profiles, unread: Cell::new(None) }),
             Err(changeable @ AwsError::Changeable { .. }) => Err(changeable),
@@ -248,7 +248,7 @@ fn home(root: &Path) -> PathBuf {
 }
 
 /// The profiles in a file.
-fn profiles(root: &Path, path: &Path, kind: Kind) -> Result<Profiles, AwsError> {
+fn profiles(root: &Path, path: &Path, kind: ProfileFileKind) -> Result<Profiles, AwsError> {
     if files::absent(root, path) {
         return Ok(Profiles::default());
     }

@@ -3,7 +3,7 @@
 //! process group that is killed and a process that is reaped whatever comes.
 
 use crate::aws::PROGRAM_PATH as PATH;
-use crate::aws::document::Document;
+use crate::aws::document::CredentialsDocument;
 use crate::aws::error::{AwsError, ProcessError};
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
@@ -57,7 +57,7 @@ pub fn run(
     }
 
     let printed = |error| AwsError::Printed { path: path.clone(), error: Box::new(error) };
-    let document = Document::parse(&ended.output).map_err(printed)?;
+    let document = CredentialsDocument::parse(&ended.output).map_err(printed)?;
     if !document.is_version_1() {
         return Err(ProcessError::Version(path).into());
     }
