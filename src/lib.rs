@@ -5,6 +5,7 @@
 //! ```text
 //! main → cli → commands → tunnel → { share, appstream, report, status } → { aws, config, log }
 //!      → { json, retry, stop } → { files, partitions, sys, text }
+//!      → { json, programs } → { retry, stop } → { files, sys, text }
 //! ```
 //!
 //! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::protocol`), and a tunnel
@@ -35,6 +36,7 @@ pub mod kernel;
 pub mod log;
 pub mod net;
 pub mod partitions;
+pub mod programs;
 pub mod report;
 pub mod retry;
 pub mod share;
