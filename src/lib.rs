@@ -33,9 +33,6 @@ pub mod config;
 pub mod files;
 #[cfg(test)]
 mod floors;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzz;
 pub mod installed;
 pub mod json;
 pub mod kernel;
@@ -47,6 +44,9 @@ pub mod share;
 pub mod status;
 pub mod stop;
 pub mod sys;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod testing;
 pub mod text;
 pub mod tunnel;
 pub mod wait;
