@@ -9,7 +9,7 @@ mod search;
 pub(super) use encrypted::unguarded;
 
 use crate::appstream;
-use crate::cli::{SessionArgs, VERSION};
+use crate::cli::SessionArgs;
 use crate::config::{Level, Share, advice};
 use crate::kernel::holders::list;
 use crate::kernel::namespace::{Namespace, may_mount, namespace};
@@ -23,6 +23,7 @@ use crate::share::{Answer, Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::text::VERSION;
 use crate::tunnel::contract::Tunnels;
 use crate::tunnel::units::Units;
 use search::Search;
