@@ -1,9 +1,10 @@
 //! The real machine: each step of a share carried out on this kernel, with this machine's files. Here is what a run
 //! knows of the machine, and the short steps. [`existing`] has what is mounted already, [`mounting`] mounts and proves
-//! it, and [`root`] looks after the root of what is mounted.
+//! it, [`root`] looks after the root of what is mounted, and [`release`] takes it down.
 
 mod existing;
 mod mounting;
+mod release;
 mod root;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ use crate::retry::{Clock, Deadline};
 use crate::share::client::Client;
 use crate::share::mount_point::{self, PreparedPoint};
 use crate::share::plan::MountCall;
+use crate::share::release::Release;
 use crate::share::worker::{self, WorkerError};
-use crate::share::{Answer, Failure, Machine, MountLimit, Mounted, release};
+use crate::share::{Answer, Failure, Machine, MountLimit, Mounted};
 use crate::status::remembered;
 use crate::stop::Stop;
 use crate::wait::Wait;
@@ -147,7 +149,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     }
 
     fn held_by(&self, share: &Share) -> Vec<Holder> {
-        release::Release::holders(self, share)
+        self.holders(share)
     }
 
     fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr> {

@@ -3,7 +3,7 @@
 //! parent's.
 
 use super::SessionRun;
-use super::share_run::ANSWER_TIMEOUT;
+use super::pace::ANSWER_TIMEOUT;
 use crate::config::Share;
 use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
