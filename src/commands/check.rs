@@ -4,9 +4,10 @@
 mod encrypted;
 mod point;
 
-use super::NoSettings;
+use super::frame::Frame;
 use super::left;
 use super::register::Standing;
+use super::settings;
 use super::status::{ANEW, elsewhere, past};
 use crate::appstream;
 use crate::cli::StatusArgs;
@@ -27,7 +28,7 @@ use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
 use crate::share::worker::RootReport;
 use crate::share::{Failure, Machine, after, mount_point, plan};
-use crate::stop::{Stop, SystemClock};
+use crate::stop::SystemClock;
 use crate::sys;
 use crate::text::plain;
 use crate::tunnel::contract::Tunnels;
@@ -45,7 +46,6 @@ const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.serv
 
 /// Goes through the chain and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
-    let root = Path::new("/");
     let mut chain = Chain {
         links: Vec::new(),
         there: None,
@@ -53,17 +53,17 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
         json: args.json,
         began: started,
     };
-    let mut signal = None;
-    match Stop::install() {
-        Ok(stop) => {
-            chain.all(root, args, &SystemClock::new(started, &stop), &stop);
-            signal = stop.signal();
+    let stopped = Frame::run(started, None, |frame| {
+        chain.all(frame, args);
+        Ok(frame.stopped())
+    });
+    match stopped {
+        Ok(None) => {}
+        Ok(Some((code, text))) => {
+            super::print(&format!("{text}\n"));
+            return code;
         }
-        Err(e) => chain.fault("signals", None, format!("cannot set signals: {e}"), "run it anew"),
-    }
-    if let Some(signal) = signal {
-        super::print(&format!("stopped by {signal}\n"));
-        return Code::signal(signal as i32);
+        Err((_, text)) => chain.fault("signals", None, text, "run it anew"),
     }
     let well = !chain.links.iter().any(|link| link.state == State::Fault);
     if args.json {
@@ -151,10 +151,11 @@ struct Chain {
 }
 
 impl Chain {
-    fn all(&mut self, root: &Path, args: &StatusArgs, clock: &SystemClock<'_>, stop: &Stop) {
+    fn all(&mut self, frame: &Frame<'_>, args: &StatusArgs) {
+        let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
         // A config that is there, but cannot be used.
         let mut refused = false;
-        let found = match super::settings(root, args.config.as_deref()) {
+        let found = match settings::find(root, args.config.as_deref()) {
             Ok((path, settings)) => {
                 let deadline = humantime::format_duration(settings.deadline);
                 let count = settings.shares.len();
@@ -168,9 +169,8 @@ impl Chain {
                 Some((path, settings))
             }
             Err(why) => {
-                refused = matches!(why, NoSettings::Refused(..));
-                let (what, cure) = why.told();
-                self.fault("config", None, what, &cure);
+                refused = why.is_refused();
+                self.fault("config", None, why.sentence(), &why.cure());
                 None
             }
         };
@@ -180,7 +180,7 @@ impl Chain {
             None => {
                 self.skipped("shares", None);
                 if may {
-                    let (machine, config) = (Linux::new(root, clock, stop), Path::new(INSTALLED));
+                    let (machine, config) = (frame.machine(), Path::new(INSTALLED));
                     let unread = Some(refused);
                     self.left(&machine, &Units::new(root, clock, stop, config), &[], unread);
                 }
@@ -191,7 +191,7 @@ impl Chain {
                 }
             }
             Some((path, settings)) => {
-                let machine = Linux::new(root, clock, stop);
+                let machine = frame.machine();
                 let units = Units::new(root, clock, stop, path);
                 self.client(&machine.client().identity);
                 for share in &settings.shares {

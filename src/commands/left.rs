@@ -1,7 +1,8 @@
 //! What this boot has mounted and started, and the config does not have: it was changed since, or is gone. Whoever
 //! takes shares down or tells of them must not overlook it. Changes nothing.
 
-use super::{NoSettings, Refusal};
+use super::Refusal;
+use super::settings::{self, SettingsError};
 use crate::config::{Settings, Share, file};
 use crate::kernel::mount_table;
 use crate::share::linux::Linux;
@@ -28,8 +29,8 @@ pub struct Known {
 pub fn known(
     machine: &Linux<'_, SystemClock<'_>>,
     config: Option<&Path>,
-) -> Result<Known, NoSettings> {
-    let (config, settings, refused) = match super::settings(machine.root, config) {
+) -> Result<Known, SettingsError> {
+    let (config, settings, refused) = match settings::find(machine.root, config) {
         Ok((path, settings)) => (path, settings, None),
         Err(why) => {
             let left = left(machine, &[]);

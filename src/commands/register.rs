@@ -6,7 +6,9 @@
 mod boot;
 mod standing;
 
-use super::{NoSettings, Refusal};
+use super::Refusal;
+use super::frame::{self, Frame};
+use super::settings::{self, SettingsError};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Call, Change, LONGEST, Refusal as Unchanged, SHIM, Wanted,
 };
@@ -18,7 +20,6 @@ use crate::installed::{self, UnfitProgram};
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
-use crate::stop::{Stop, SystemClock};
 use crate::text::{misleads, word};
 use boot::Boot;
 use nix::errno::Errno;
@@ -63,36 +64,22 @@ fn run(
     started: Instant,
     task: &dyn Fn(&Path, &Log) -> Result<Task, Refusal>,
 ) -> Code {
-    let root = Path::new("/");
     let log = super::log(false);
     if dry_run {
         log.drop_syslog();
     }
-    let result = Stop::install()
-        .map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
-        .and_then(|stop| {
-            if !dry_run && !crate::sys::is_root() {
-                let text = format!("only root can {command}: use sudo, or look on with --dry-run");
-                return Err((Code::PERMISSION, text));
-            }
-            let task = task(root, &log)?;
-            let clock = SystemClock::new(started, &stop);
-            carry_out(root, &task, &clock, &log).map_err(|refusal| match stop.signal() {
-                Some(signal) => (Code::signal(signal as i32), format!("stopped by {signal}")),
-                None => refusal,
-            })?;
-            if let Some((level, text)) = task.boot.carry_out(root, dry_run) {
-                log.line(level, text);
-            }
-            Ok(())
-        });
-    match result {
-        Ok(()) => Code::OK,
-        Err((code, text)) => {
-            log.error(format_args!("{text} (exit {})", code.0));
-            code
+    let complaint = format!("only root can {command}: use sudo, or look on with --dry-run");
+    let without_root = (!dry_run).then_some(complaint.as_str());
+    let result = Frame::run(started, without_root, |frame| {
+        let task = task(frame.root, &log)?;
+        carry_out(frame.root, &task, &frame.clock, &log)
+            .map_err(|refusal| frame.stopped().unwrap_or(refusal))?;
+        if let Some((level, text)) = task.boot.carry_out(frame.root, dry_run) {
+            log.line(level, text);
         }
-    }
+        Ok(Code::OK)
+    });
+    frame::concluded(result, &log)
 }
 
 /// What is to become of a config.json and what is beside it.
@@ -118,14 +105,14 @@ fn file_named(named: Option<&Path>) -> Result<PathBuf, Refusal> {
 
 /// What `register` wants.
 fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, Refusal> {
-    let settings = super::settings(root, args.config.as_deref());
+    let settings = settings::find(root, args.config.as_deref());
     start_with(root, args, settings, log)
 }
 
 fn start_with(
     root: &Path,
     args: &RegisterArgs,
-    settings: Result<(PathBuf, Settings), NoSettings>,
+    settings: Result<(PathBuf, Settings), SettingsError>,
     log: &Log,
 ) -> Result<Task, Refusal> {
     let file = file_named(args.file.as_deref())?;
@@ -137,7 +124,7 @@ fn start_with(
             Some(_) => (Some(settings), config_option(&path)?),
             None => (Some(settings), String::new()),
         },
-        Err(NoSettings::NoFile(e)) => {
+        Err(SettingsError::NoFile(e)) => {
             let deadline = humantime::format_duration(config::DEADLINE);
             log.warning(format_args!(
                 "{e}: until there is one, every session start ends with exit 78; waitingTime is to fit \

@@ -8,6 +8,8 @@ mod search;
 
 pub(super) use encrypted::unguarded;
 
+use super::Refusal;
+use super::frame::{self, Frame};
 use crate::appstream;
 use crate::cli::{SessionArgs, VERSION};
 use crate::config::{Level, Share, advice};
@@ -18,15 +20,12 @@ use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, seconds};
 use crate::share::causes::{Cause, explain_by, no_use};
 use crate::share::client::{Client, Identity};
-use crate::share::linux::Linux;
 use crate::share::{Answer, Failure, Machine, Mounted, plan};
 use crate::status;
-use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::contract::Tunnels;
 use crate::tunnel::units::Units;
 use search::Search;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,41 +50,26 @@ const STACK: usize = 256 * 1024;
 /// Runs a session start and returns its exit code.
 pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let log = super::log(!args.once);
-    let (code, text) = match start(args, started, &log) {
-        Ok((config, report)) => {
-            let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            let (root, code) = (Path::new("/"), report.code());
-            // Before the last line, which is the outcome.
-            if let Err(why) = status::write(root, &config, &report, code, args.once, &at) {
-                log.warning(why);
-            }
-            return finish(&report, args.once, &log);
+    let without_root = Some("only root can mount: use sudo");
+    let result = Frame::run(started, without_root, |frame| {
+        let (config, report) = start(args, frame, &log)?;
+        let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        // Before the last line, which is the outcome.
+        if let Err(why) = status::write(frame.root, &config, &report, report.code(), args.once, &at)
+        {
+            log.warning(why);
         }
-        Err(refusal) => refusal,
-    };
-    log.error(format_args!("{text} (exit {})", code.0));
-    code
+        Ok(finish(&report, args.once, &log))
+    });
+    frame::concluded(result, &log)
 }
 
 /// The frame of a run: what must be right before the first share is touched.
-fn start(
-    args: &SessionArgs,
-    started: Instant,
-    log: &Log,
-) -> Result<(PathBuf, Report), (Code, String)> {
-    let root = Path::new("/");
-    let proc = Path::new("/proc");
-    // First of all: nothing may be written before SIGPIPE is blocked.
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    // Its descriptor ends with the process, which has nothing to do afterwards but to say how it went.
-    let stop = ManuallyDrop::new(stop);
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "only root can mount: use sudo".into()));
-    }
-    let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
-    super::apply(&settings.log, args.once, log);
-    let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
+fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, Report), Refusal> {
+    let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
+    let (path, settings) = frame.settings(args.config.as_deref(), args.once, log)?;
+    let left = settings.deadline.saturating_sub(frame.started.elapsed());
+    let deadline = Deadline::after(clock, left);
     log.info(format_args!(
         "{VERSION}: config {}, {}, deadline {}{}",
         path.display(),
@@ -98,23 +82,23 @@ fn start(
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
         return Err((Code::PERMISSION, text.into()));
     }
-    if namespace(proc) == Namespace::Private && !args.allow_private_namespace {
+    if namespace(Path::new("/proc")) == Namespace::Private && !args.allow_private_namespace {
         let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
                     ReadOnlyPaths= and their like (take these out); so do unshare and containers. If it is \
                     meant so, give --allow-private-namespace";
         return Err((Code::FAULT, text.into()));
     }
-    let machine = Linux::new(root, &clock, &stop);
+    let machine = frame.machine();
     let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let begun = status::Begun::new(root, &path, args.once, at, Arc::clone(&machine.made));
     stop.when_waited_for(SLOW, Box::new(move || begun.note()));
     introduce(machine.client(), log);
-    let tunnels = Units::new(root, &clock, &stop, &path);
+    let tunnels = Units::new(root, clock, stop, &path);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
-        clock: &clock,
+        clock,
         log,
         deadline,
         attempt_timeout: settings.attempt_timeout,

@@ -2,6 +2,7 @@
 //! mount only in a process that can be cut off.
 
 use super::Refusal;
+use super::frame::Frame;
 use super::left::{self, Known};
 use crate::cli::StatusArgs;
 use crate::config::Share;
@@ -17,7 +18,7 @@ use crate::share::plan::TUNNEL;
 use crate::share::{Failure, Mounted};
 use crate::status;
 use crate::status::remembered;
-use crate::stop::{Stop, SystemClock};
+use crate::stop::SystemClock;
 use crate::sys;
 use crate::text::plain;
 use crate::tunnel::contract::Tunnels;
@@ -36,7 +37,8 @@ const ALIVE: Duration = Duration::from_millis(1500);
 
 /// Tells how the shares are, and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
-    match start(args, started) {
+    let without_root = Some("only root can look at all of it: use sudo");
+    match Frame::run(started, without_root, |frame| start(args, frame)) {
         Ok(code) => code,
         Err((code, text)) => {
             if args.json {
@@ -51,23 +53,18 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
     }
 }
 
-fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
-    let root = Path::new("/");
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "only root can look at all of it: use sudo".into()));
-    }
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    let clock = SystemClock::new(started, &stop);
-    let machine = Linux::new(root, &clock, &stop);
+fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
+    let root = frame.root;
+    let machine = frame.machine();
     let Known { config, settings, left, refused } = left::known(&machine, args.config.as_deref())?;
-    let tunnels = Units::new(root, &clock, &stop, &config);
+    let tunnels = Units::new(root, &frame.clock, frame.stop, &config);
     let in_config = settings.shares.len();
     let shares: Vec<Share> = settings.shares.into_iter().chain(left).collect();
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
     // All shares at once: of several dead servers, each costs its time, and none the other's.
     let states: Vec<State> = std::thread::scope(|scope| {
-        let look = |share: &Share| state(&machine, &tunnels, &clock, share, &stats);
+        let look = |share: &Share| state(&machine, &tunnels, &frame.clock, share, &stats);
         let thread = |share| {
             // No thread to be had: one after another is better than not at all.
             let thread = std::thread::Builder::new().spawn_scoped(scope, move || look(share));
@@ -82,8 +79,8 @@ fn start(args: &StatusArgs, started: Instant) -> Result<Code, Refusal> {
         threads.into_iter().map(end).collect()
     });
     // What was looked at when we were stopped says nothing.
-    if let Some(signal) = stop.signal() {
-        return Err((Code::signal(signal as i32), format!("stopped by {signal}")));
+    if let Some(stopped) = frame.stopped() {
+        return Err(stopped);
     }
     let last = remembered::read(root);
     let client = Identity::read(root);

@@ -6,7 +6,8 @@ use crate::appstream::registration::{
     self, CONFIG_JSON, Foreign, Refusal as Unchanged, SHIM, Theirs, Wanted,
 };
 use crate::cli::RegisterArgs;
-use crate::commands::{NoSettings, Refusal, settings};
+use crate::commands::Refusal;
+use crate::commands::settings::{self, SettingsError};
 use crate::config::{Level, Settings};
 use crate::files;
 use crate::installed;
@@ -112,7 +113,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         return Ok(());
     }
     // One of the two is the usual one, wherever that is.
-    let usual = settings(root, None);
+    let usual = settings::find(root, None);
     let here = match (&ours, &usual) {
         (Some(path), _) => path.display().to_string(),
         (None, Ok((path, _))) => path.display().to_string(),
@@ -134,7 +135,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         }
         (None, Ok((usual, _))) if ours.as_ref() == Some(usual) => return Ok(()),
         (None, Ok((usual, _))) => usual,
-        (None, Err(NoSettings::NoFile(e))) => {
+        (None, Err(SettingsError::NoFile(e))) => {
             let what = format!("sessions are not told of {here}: {e}");
             return Err(Standing::Wrong(what, anew));
         }
@@ -280,9 +281,9 @@ fn standing_as(root: &Path, args: &RegisterArgs) -> Result<Standing, Differs> {
         };
         Standing::Wrong(text, cure.into())
     };
-    let mut settings = settings(root, args.config.as_deref());
+    let mut settings = settings::find(root, args.config.as_deref());
     // What is registered can be told all the same; but not whether the times fit.
-    let unknown = matches!(settings, Err(NoSettings::Refused(..)));
+    let unknown = settings.as_ref().is_err_and(SettingsError::is_refused);
     if unknown {
         let path = args.config.as_deref().and_then(|path| std::path::absolute(path).ok());
         let times = Duration::ZERO;
