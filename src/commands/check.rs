@@ -8,7 +8,7 @@ use super::frame::Frame;
 use super::left;
 use super::register::Standing;
 use super::settings;
-use super::status::{ANEW, elsewhere, past};
+use super::status::{MOUNT_ANEW, elsewhere, past};
 use crate::appstream;
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
@@ -401,7 +401,7 @@ impl Chain {
                             mounted.address,
                             no_use(errno)
                         );
-                        let cure = Some(ANEW.to_owned());
+                        let cure = Some(MOUNT_ANEW.to_owned());
                         return self.add("mount point", Some(share), fault, what, cure);
                     }
                     Ok(Root::Over) => return self.failed("mount point", share, &Failure::Hidden),

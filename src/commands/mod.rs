@@ -18,9 +18,11 @@ pub mod unmount;
 
 use crate::cli::{self, Command};
 use crate::config::{Facility, Level, LogSettings};
+use crate::json;
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -84,6 +86,11 @@ fn print(text: &str) -> Code {
     // A reader that has gone (`| head`) is no fault.
     let _ = sys::write_stdout(text.as_bytes());
     Code::OK
+}
+
+/// Prints what a program is to read, in one line.
+fn print_json(value: &impl Serialize) {
+    print(&(json::written(value) + "\n"));
 }
 
 /// The log before the config is known: both sinks.

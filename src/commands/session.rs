@@ -55,8 +55,7 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
         let (config, report) = start(args, frame, &log)?;
         let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         // Before the last line, which is the outcome.
-        if let Err(why) = status::write(frame.root, &config, &report, report.code(), args.once, &at)
-        {
+        if let Err(why) = status::write(frame.root, report.ended(&config, args.once, at)) {
             log.warning(why);
         }
         Ok(finish(&report, args.once, &log))
@@ -105,7 +104,7 @@ fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, R
         once: args.once,
         kernel: sys::kernel_release,
     };
-    let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome));
+    let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome.into()));
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
     let stopped_by = if failed { stop.signal().map(|signal| signal as i32) } else { None };
     let client = machine.client().identity.clone();

@@ -17,8 +17,7 @@ use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
-use crate::status::remembered;
-use crate::status::unfinished::{self, MadePoint};
+use crate::status::unfinished::MadePoint;
 use crate::sys;
 use crate::tunnel::contract::{Tunnels, TunnelsError, end_unused};
 use crate::tunnel::protocol::TunnelError;
@@ -54,7 +53,7 @@ pub fn run(args: &UnmountArgs, started: Instant) -> Code {
 fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
     let (root, clock) = (frame.root, &frame.clock);
     let machine = frame.machine();
-    let before = remembered::read(root).unwrap_or_default();
+    let before = status::read(root);
     let Known { config, settings, left: others, refused } =
         left::known(&machine, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
@@ -72,7 +71,7 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refus
     }
     let left = settings.unmount_deadline.saturating_sub(frame.started.elapsed());
     let tunnels = Units::new(root, clock, frame.stop, &config);
-    let orphans = unfinished::orphans(root, &before);
+    let orphans = before.orphans(root);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
@@ -100,15 +99,13 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refus
             ));
         }
     }
-    let living = unfinished::living(root, &remembered::read(root).unwrap_or_default());
+    let living = status::read(root).living(root);
     for share in settings.shares.iter().chain(&others).filter(|_| !apart) {
         let away = matches!(machine.found(share, run.deadline), Ok(None));
         if !away {
             continue;
         }
-        if remembered::made(&before, share)
-            && !orphans.iter().any(|one| one.path == share.mount_point)
-        {
+        if before.made(share) && !orphans.iter().any(|one| one.path == share.mount_point) {
             if living.is_some() {
                 // It may be about to mount the share there.
                 continue;
