@@ -40,6 +40,8 @@ pub mod share;
 pub mod status;
 pub mod stop;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod tunnel;
 pub mod wait;

@@ -21,7 +21,7 @@ use crate::kernel::route::{self, Route};
 use crate::net::probe::{self, Heard};
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
-use crate::share::causes::{Cause, explain, explain_by, no_use};
+use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
 use crate::share::client::Identity;
 use crate::share::linux::{Linux, Root, Tried};
 use crate::share::locate::reach;
@@ -591,7 +591,8 @@ impl Chain {
             return;
         }
         let route = |to| route::to(Path::new("/"), to);
-        let cause = explain_by(failure, share, &sys::kernel_release(), &route);
+        let facts = MachineFacts::about(failure, sys::kernel_release(), route);
+        let cause = explain_with(failure, share, &facts);
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };
         self.add(name, Some(share), state, cause.sentence, Some(cause.cure));

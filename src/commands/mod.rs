@@ -8,10 +8,6 @@ mod left;
 pub mod register;
 pub mod session;
 mod settings;
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod soak;
 pub mod status;
 pub mod tunnel;
 pub mod unmount;

@@ -38,7 +38,7 @@ pub fn client(identity: &Identity) -> Option<ClientRecord> {
 impl From<&Outcome> for ShareResult {
     fn from(Outcome { share, result, attempts, took }: &Outcome) -> Self {
         let mounted = result.as_ref().ok();
-        let cause = result.as_ref().err();
+        let cause = result.as_ref().err().map(|error| error.cause(share, None));
         let tls = mounted.and_then(|mounted| Some(mounted.peer.as_ref()?.version.clone()));
         let record = ShareRecord {
             endpoint: share.endpoint.to_string(),
@@ -53,8 +53,8 @@ impl From<&Outcome> for ShareResult {
             made: mounted.is_some_and(|mounted| mounted.made),
             attempts: *attempts,
             seconds: took.as_millis() as f64 / 1000.0,
-            cause: cause.map(|cause| cause.sentence.clone()),
-            cure: cause.map(|cause| cause.cure.clone()),
+            cause: cause.as_ref().map(|cause| cause.sentence.clone()),
+            cure: cause.map(|cause| cause.cure),
         };
         let over = mounted.and_then(|mounted| mounted.over).map(|folder| folder.to_string());
         let is_old = mounted.is_some_and(|mounted| mounted.already || mounted.anew);
@@ -77,7 +77,9 @@ impl From<&Mounted> for MountRecord {
 mod tests {
     use super::*;
     use crate::config::test::share;
-    use crate::share::causes::{Cause, Class};
+    use crate::report::MountError;
+    use crate::share::Failure;
+    use crate::share::causes::MachineFacts;
     use std::time::Duration;
 
     #[test]
@@ -97,11 +99,12 @@ mod tests {
         assert!(ShareResult::from(&outcome(Ok(Mounted::fake(true)))).is_old);
         assert!(ShareResult::from(&outcome(Ok(Mounted { anew: true, ..mounted }))).is_old);
 
-        let cause =
-            Cause { class: Class::Temporary, sentence: "it is broken".into(), cure: "mend".into() };
-        let ShareResult { record, .. } = (&outcome(Err(cause))).into();
+        let failure = Failure::Program { what: "it is broken".into(), cure: "mend it".into() };
+        let error = MountError { failure, facts: MachineFacts::default() };
+        let ShareResult { record, .. } = (&outcome(Err(error))).into();
         assert!(!record.mounted && record.mount.is_none() && record.address.is_none());
-        assert_eq!(record.cause.zip(record.cure), Some(("it is broken".into(), "mend".into())));
+        assert!(record.cause.unwrap().ends_with(": it is broken"));
+        assert_eq!(record.cure.as_deref(), Some("mend it"));
     }
 
     #[test]
