@@ -4,10 +4,11 @@
 mod encrypted;
 mod point;
 
-use super::NoSettings;
+use super::frame::Frame;
 use super::left;
 use super::register::Standing;
-use super::status::{ANEW, elsewhere, past};
+use super::settings;
+use super::status::{MOUNT_ANEW, elsewhere, past};
 use crate::appstream;
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
@@ -20,14 +21,14 @@ use crate::kernel::route::{self, Route};
 use crate::net::probe::{self, Heard};
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
-use crate::share::causes::{Cause, explain, explain_by, no_use};
+use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
 use crate::share::client::Identity;
 use crate::share::linux::{Linux, Root, Tried};
 use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
 use crate::share::worker::RootReport;
 use crate::share::{Failure, Machine, after, mount_point, plan};
-use crate::stop::{Stop, SystemClock};
+use crate::stop::SystemClock;
 use crate::sys;
 use crate::text::plain;
 use crate::tunnel::contract::Tunnels;
@@ -45,7 +46,6 @@ const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.serv
 
 /// Goes through the chain and returns the exit code.
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
-    let root = Path::new("/");
     let mut chain = Chain {
         links: Vec::new(),
         there: None,
@@ -53,17 +53,17 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
         json: args.json,
         began: started,
     };
-    let mut signal = None;
-    match Stop::install() {
-        Ok(stop) => {
-            chain.all(root, args, &SystemClock::new(started, &stop), &stop);
-            signal = stop.signal();
+    let stopped = Frame::run(started, None, |frame| {
+        chain.all(frame, args);
+        Ok(frame.stopped())
+    });
+    match stopped {
+        Ok(None) => {}
+        Ok(Some((code, text))) => {
+            super::print(&format!("{text}\n"));
+            return code;
         }
-        Err(e) => chain.fault("signals", None, format!("cannot set signals: {e}"), "run it anew"),
-    }
-    if let Some(signal) = signal {
-        super::print(&format!("stopped by {signal}\n"));
-        return Code::signal(signal as i32);
+        Err((_, text)) => chain.fault("signals", None, text, "run it anew"),
     }
     let well = !chain.links.iter().any(|link| link.state == State::Fault);
     if args.json {
@@ -151,10 +151,11 @@ struct Chain {
 }
 
 impl Chain {
-    fn all(&mut self, root: &Path, args: &StatusArgs, clock: &SystemClock<'_>, stop: &Stop) {
+    fn all(&mut self, frame: &Frame<'_>, args: &StatusArgs) {
+        let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
         // A config that is there, but cannot be used.
         let mut refused = false;
-        let found = match super::settings(root, args.config.as_deref()) {
+        let found = match settings::find(root, args.config.as_deref()) {
             Ok((path, settings)) => {
                 let deadline = humantime::format_duration(settings.deadline);
                 let count = settings.shares.len();
@@ -168,9 +169,8 @@ impl Chain {
                 Some((path, settings))
             }
             Err(why) => {
-                refused = matches!(why, NoSettings::Refused(..));
-                let (what, cure) = why.told();
-                self.fault("config", None, what, &cure);
+                refused = why.is_refused();
+                self.fault("config", None, why.sentence(), &why.cure());
                 None
             }
         };
@@ -180,7 +180,7 @@ impl Chain {
             None => {
                 self.skipped("shares", None);
                 if may {
-                    let (machine, config) = (Linux::new(root, clock, stop), Path::new(INSTALLED));
+                    let (machine, config) = (frame.machine(), Path::new(INSTALLED));
                     let unread = Some(refused);
                     self.left(&machine, &Units::new(root, clock, stop, config), &[], unread);
                 }
@@ -191,7 +191,7 @@ impl Chain {
                 }
             }
             Some((path, settings)) => {
-                let machine = Linux::new(root, clock, stop);
+                let machine = frame.machine();
                 let units = Units::new(root, clock, stop, path);
                 self.client(&machine.client().identity);
                 for share in &settings.shares {
@@ -401,7 +401,7 @@ impl Chain {
                             mounted.address,
                             no_use(errno)
                         );
-                        let cure = Some(ANEW.to_owned());
+                        let cure = Some(MOUNT_ANEW.to_owned());
                         return self.add("mount point", Some(share), fault, what, cure);
                     }
                     Ok(Root::Over) => return self.failed("mount point", share, &Failure::Hidden),
@@ -591,7 +591,8 @@ impl Chain {
             return;
         }
         let route = |to| route::to(Path::new("/"), to);
-        let cause = explain_by(failure, share, &sys::kernel_release(), &route);
+        let facts = MachineFacts::about(failure, sys::kernel_release(), route);
+        let cause = explain_with(failure, share, &facts);
         // A session start goes on without an optional share.
         let state = if share.required { State::Fault } else { State::Warning };
         self.add(name, Some(share), state, cause.sentence, Some(cause.cure));
