@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main → cli → commands → tunnel → { share, appstream, report, status } → { aws, config, log }
-//!      → { json, retry, stop } → { files, sys, text }
+//!      → { json, programs } → { retry, stop } → { files, sys, text }
 //! ```
 //!
 //! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::protocol`), and a tunnel
@@ -34,6 +34,7 @@ pub mod json;
 pub mod kernel;
 pub mod log;
 pub mod net;
+pub mod programs;
 pub mod report;
 pub mod retry;
 pub mod share;
