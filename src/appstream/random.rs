@@ -5,7 +5,9 @@
 use super::registration::tests::{both, call, none};
 use super::registration::{Change, Refusal, Wanted, change};
 use crate::json::Document;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
 use std::path::Path;
 
 const OURS: &str = "/usr/sbin/efs-agent";
@@ -320,58 +322,126 @@ fn lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What serde_json makes of it: key order and number spelling are kept.
-fn parsed(text: &str) -> Value {
+/// What serde_json reads, with the order of keys and the spelling of numbers.
+#[derive(Debug, Clone, PartialEq)]
+enum Tree {
+    Object(Vec<(String, Tree)>),
+    Array(Vec<Tree>),
+    Text(String),
+    /// A number, `true`, `false` or `null`, as it is spelt.
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let tree = match raw.as_bytes()[0] {
+            b'{' => {
+                serde_json::Deserializer::from_str(raw).deserialize_map(Members).map(Self::Object)
+            }
+            b'[' => serde_json::from_str(raw).map(Self::Array),
+            b'"' => serde_json::from_str(raw).map(Self::Text),
+            _ => Ok(Self::Word(raw.to_owned())),
+        };
+        tree.map_err(serde::de::Error::custom)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<(String, Tree)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        std::iter::from_fn(|| map.next_entry().transpose()).collect()
+    }
+}
+
+impl Tree {
+    fn object(&self) -> Option<&[(String, Tree)]> {
+        if let Self::Object(members) = self { Some(members) } else { None }
+    }
+
+    fn object_mut(&mut self) -> Option<&mut Vec<(String, Tree)>> {
+        if let Self::Object(members) = self { Some(members) } else { None }
+    }
+
+    fn array(&self) -> Option<&[Tree]> {
+        if let Self::Array(items) = self { Some(items) } else { None }
+    }
+
+    fn array_mut(&mut self) -> Option<&mut Vec<Tree>> {
+        if let Self::Array(items) = self { Some(items) } else { None }
+    }
+
+    fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn word(&self) -> Option<&str> {
+        if let Self::Word(word) = self { Some(word) } else { None }
+    }
+
+    fn is_null(&self) -> bool {
+        self.word() == Some("null")
+    }
+}
+
+fn parsed(text: &str) -> Tree {
     serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 /// The value at `key` in any case.
-fn at<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
-    value.as_object()?.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, value)| value)
+fn at<'v>(value: &'v Tree, key: &str) -> Option<&'v Tree> {
+    value.object()?.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, value)| value)
 }
 
-fn remove(value: &mut Value, key: &str) {
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|k, _| !k.eq_ignore_ascii_case(key));
+fn remove(value: &mut Tree, key: &str) {
+    if let Some(object) = value.object_mut() {
+        object.retain(|(k, _)| !k.eq_ignore_ascii_case(key));
     }
 }
 
-fn is_system(entry: &Value) -> bool {
-    at(entry, "context").and_then(Value::as_str).is_some_and(|c| c.eq_ignore_ascii_case("system"))
+fn is_system(entry: &Tree) -> bool {
+    at(entry, "context").and_then(Tree::text).is_some_and(|c| c.eq_ignore_ascii_case("system"))
 }
 
-fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
-    at(value, key).map_or("", |text| text.as_str().unwrap())
+fn text_at<'v>(value: &'v Tree, key: &str) -> &'v str {
+    at(value, key).map_or("", |text| text.text().unwrap())
 }
 
-fn system_entry<'v>(document: &'v Value, event: &str) -> Option<&'v Value> {
-    at(at(document, event)?, "executables")?.as_array()?.iter().find(|entry| is_system(entry))
+fn system_entry<'v>(document: &'v Tree, event: &str) -> Option<&'v Tree> {
+    at(at(document, event)?, "executables")?.array()?.iter().find(|entry| is_system(entry))
 }
 
 /// The same document with absent in the place of `null`, wherever that is the same.
-fn without_null(mut document: Value) -> Value {
-    let keep = |object: &mut Value| {
-        if let Some(object) = object.as_object_mut() {
+fn without_null(mut document: Tree) -> Tree {
+    let keep = |object: &mut Tree| {
+        if let Some(object) = object.object_mut() {
             let known = |k: &str| {
                 ["filename", "arguments", "s3LogEnabled", "executables", "waitingTime"]
                     .iter()
                     .any(|known| k.eq_ignore_ascii_case(known))
             };
-            object.retain(|k, value| !known(k) || !value.is_null());
+            object.retain(|(k, value)| !known(k) || !value.is_null());
         }
     };
     let is_event = |k: &str| {
         ["SessionStart", "SessionTermination"].iter().any(|event| k.eq_ignore_ascii_case(event))
     };
-    let events = document.as_object_mut().unwrap();
-    events.retain(|k, event| !is_event(k) || !event.is_null());
+    let events = document.object_mut().unwrap();
+    events.retain(|(k, event)| !is_event(k) || !event.is_null());
     for (_, event) in events.iter_mut().filter(|(k, _)| is_event(k)) {
         keep(event);
         let list = event
-            .as_object_mut()
+            .object_mut()
             .and_then(|event| event.iter_mut().find(|(k, _)| k.eq_ignore_ascii_case("executables")))
-            .and_then(|(_, list)| list.as_array_mut());
+            .and_then(|(_, list)| list.array_mut());
         if let Some(list) = list {
             list.retain(|entry| !entry.is_null());
             list.iter_mut().for_each(keep);
@@ -381,7 +451,7 @@ fn without_null(mut document: Value) -> Value {
 }
 
 /// Whether somebody else's program is where ours should be.
-fn foreign(document: &Value) -> bool {
+fn foreign(document: &Tree) -> bool {
     ["SessionStart", "SessionTermination"].iter().any(|event| {
         let filename = system_entry(document, event).map_or("", |entry| text_at(entry, "filename"));
         let name = filename.rsplit('/').next().unwrap();
@@ -390,38 +460,38 @@ fn foreign(document: &Value) -> bool {
 }
 
 /// The document without what is ours: in it, all must be as it was, and in the same order.
-fn rest(document: Value) -> String {
+fn rest(document: Tree) -> Tree {
     let mut document = without_null(document);
-    for (key, event) in document.as_object_mut().unwrap() {
+    for (key, event) in document.object_mut().unwrap() {
         if !["sessionstart", "sessiontermination"].contains(&key.to_ascii_lowercase().as_str()) {
             continue;
         }
         remove(event, "waitingTime");
         let Some((_, list)) = event
-            .as_object_mut()
+            .object_mut()
             .unwrap()
             .iter_mut()
             .find(|(k, _)| k.eq_ignore_ascii_case("executables"))
         else {
             continue;
         };
-        let list = list.as_array_mut().unwrap();
+        let list = list.array_mut().unwrap();
         for entry in list.iter_mut().filter(|entry| is_system(entry)) {
             ["filename", "arguments", "s3LogEnabled"].iter().for_each(|key| remove(entry, key));
             remove(entry, "context");
         }
         // What is left of an entry that had nothing else in it.
-        list.retain(|entry| entry.as_object().is_none_or(|entry| !entry.is_empty()));
+        list.retain(|entry| entry.object().is_none_or(|entry| !entry.is_empty()));
         if list.is_empty() {
             remove(event, "executables");
         }
     }
-    let object = document.as_object_mut().unwrap();
+    let object = document.object_mut().unwrap();
     let is_event = |key: &str| {
         key.eq_ignore_ascii_case("SessionStart") || key.eq_ignore_ascii_case("SessionTermination")
     };
-    object.retain(|key, event| !is_event(key) || event.as_object().is_none_or(|e| !e.is_empty()));
-    document.to_string()
+    object.retain(|(key, event)| !is_event(key) || event.object().is_none_or(|e| !e.is_empty()));
+    document
 }
 
 fn changed(text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
@@ -457,9 +527,10 @@ fn only_our_entries_differ_whatever_the_document() {
             assert_eq!(text_at(entry, "filename"), OURS, "{}", context());
             assert_eq!(text_at(entry, "arguments"), wanted.arguments, "{}", context());
             let before = system_entry(&old, event).and_then(|entry| at(entry, "s3LogEnabled"));
-            let logged = before.cloned().unwrap_or(true.into());
+            let logged = before.cloned().unwrap_or(Tree::Word("true".into()));
             assert_eq!(at(entry, "s3LogEnabled"), Some(&logged), "{}", context());
-            let time = |document| at(at(document, event)?, "waitingTime").map(Value::to_string);
+            let time =
+                |document| at(at(document, event)?, "waitingTime")?.word().map(str::to_owned);
             let now: f64 = time(&new).unwrap().parse().unwrap();
             assert!(now >= least, "{}", context());
             if let Some(before) = time(&old).filter(|time| time.parse::<f64>().unwrap() >= least) {
@@ -469,10 +540,10 @@ fn only_our_entries_differ_whatever_the_document() {
         // The bytes: no edit reaches beyond a value of ours or the blanks of an empty container.
         for edit in &change.edits {
             let gone = &old_text[edit.span.clone()];
-            let value = serde_json::from_str::<Value>(gone);
+            let value = serde_json::from_str(gone);
             let small = match value {
-                Ok(Value::Array(items)) => items.is_empty(),
-                Ok(Value::Object(members)) => members.is_empty(),
+                Ok(Tree::Array(items)) => items.is_empty(),
+                Ok(Tree::Object(members)) => members.is_empty(),
                 Ok(_) => true,
                 Err(_) => gone.is_empty(),
             };
@@ -499,7 +570,7 @@ fn only_our_entries_differ_whatever_the_document() {
         }
         assert!(changed(&out.text, &none()).unwrap().edits.is_empty());
         let there_again = changed(&out.text, &both()).unwrap();
-        assert_eq!(parsed(&there_again.text).to_string(), new.to_string());
+        assert_eq!(parsed(&there_again.text), new);
     }
     assert!(refused > 0, "no entry of somebody else's came up");
 }
@@ -553,7 +624,7 @@ fn no_text_makes_it_panic_and_serde_json_agrees_on_what_is_json() {
             }
         }
         let bare = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        match (Document::parse(&text), serde_json::from_str::<Value>(bare)) {
+        match (Document::parse(&text), serde_json::from_str::<Tree>(bare)) {
             (Ok(_), Ok(_)) => good += 1,
             (Err(_), Err(_)) => {}
             // Half a surrogate pair is within the grammar, but no string of Rust's.

@@ -7,7 +7,7 @@
 
 use super::edit::{Edit, Layout, New, apply};
 use crate::config::{ConfigError, Level};
-use crate::json::{Document, Member, Node, Slip, Value, quoted};
+use crate::json::{Document, Member, Node, SyntaxError, Value, quoted};
 use std::path::Path;
 use std::time::Duration;
 
@@ -224,7 +224,7 @@ pub fn change(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusa
 }
 
 fn plan(file: &Path, text: &str, wanted: &Wanted) -> Result<Change, Refusal> {
-    let document = Document::parse(text).map_err(|Slip { place, what }| {
+    let document = Document::parse(text).map_err(|SyntaxError { place, what }| {
         Refusal::Malformed(ConfigError::at(file, text, place, &what))
     })?;
     let reader = Reader { file, document: &document };
