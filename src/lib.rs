@@ -6,9 +6,10 @@
 //! ```text
 //! main
 //! commands
-//! cli, report, status
+//! cli, report
 //! share
 //! tunnel
+//! status
 //! aws, appstream, kernel, net
 //! log
 //! config
