@@ -28,7 +28,7 @@ use super::secret::harmless;
 use super::sts::{self, Role};
 use super::types::{RENEWED, place_of};
 use super::world::World;
-use crate::files::{self, Obstacle};
+use crate::files::{self, Refused};
 use crate::retry::{Deadline, Stopped};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -702,18 +702,14 @@ fn profiles(root: &Path, path: &Path, kind: Kind) -> Result<Profiles, Problem> {
     if files::absent(root, path) {
         return Ok(Profiles::default());
     }
-    let failed = |obstacle| Problem::File { path: path.to_owned(), obstacle };
-    let place = match files::find(root, path) {
-        Err(Obstacle::NoFolder(_)) => return Ok(Profiles::default()),
-        place => place.map_err(failed)?,
-    };
-    let Some(file) = place.open().map_err(failed)? else {
+    // Whoever can change it can have root run a program.
+    let bytes = files::read(root, path).map_err(|e| match e {
+        Refused::Obstacle(obstacle) => Problem::File { path: path.to_owned(), obstacle },
+        Refused::Fault(fault) => Problem::Changeable { path: path.to_owned(), fault },
+    })?;
+    let Some(bytes) = bytes.map(Zeroizing::new) else {
         return Ok(Profiles::default());
     };
-    // Whoever can change it can have root run a program.
-    let changeable = |fault| Problem::Changeable { path: path.to_owned(), fault };
-    place.trust(Some(&file)).map_err(changeable)?;
-    let bytes = Zeroizing::new(files::contents(&file).map_err(failed)?);
     // UTF-16 has one beside each letter of a key.
     if bytes.contains(&0) {
         return Err(Problem::NotText(path.to_owned()));

@@ -276,44 +276,17 @@ fn without_comment(value: &str) -> &str {
     value.trim()
 }
 
-/// Splits a command line (`credential_process`) into program and arguments: at white space, but not
-/// between quotes, nor behind a backslash. Nothing else has a meaning: there is no shell.
+/// Splits a command line (`credential_process`) into program and arguments, as a POSIX shell splits words by quotes
+/// and backslashes. Nothing else has a meaning: there is no shell.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn words(line: &str) -> Result<Vec<String>, &'static str> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    let mut letters = line.chars();
-    while let Some(c) = letters.next() {
-        match (quote, c) {
-            (Some('"'), '\\') => {
-                let next = letters.next().ok_or("a quote that is not closed")?;
-                let text = word.get_or_insert_default();
-                if !matches!(next, '"' | '\\') {
-                    text.push('\\');
-                }
-                text.push(next);
-            }
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, '\\') => {
-                let next = letters.next().ok_or("a backslash at its end")?;
-                word.get_or_insert_default().push(next);
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
-        }
+    let words = shell_words::split(line).map_err(|_| "a quote that is not closed")?;
+    let backslashes = line.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    if backslashes % 2 == 1 {
+        return Err("a backslash at its end");
     }
-    if quote.is_some() {
-        return Err("a quote that is not closed");
-    }
-    words.extend(word);
     Ok(words)
 }
 

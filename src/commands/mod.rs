@@ -18,6 +18,7 @@ use crate::json;
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
+use crate::text::VERSION;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -51,7 +52,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(Command::AllTunnels(config)) => all_tunnels::start_all(config.as_deref(), started),
         Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
-        Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
+        Ok(Command::Version) => print(&format!("{}\n", VERSION)),
         Err(e) => {
             let log = log(!std::io::stdout().is_terminal());
             log.error(format_args!("{e} (exit {})", Code::USAGE.0));
@@ -72,7 +73,7 @@ fn tell_fault(panic: &PanicHookInfo<'_>) {
         panic.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
     log(!std::io::stdout().is_terminal()).error(format_args!(
         "efs-agent {} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
-        cli::VERSION,
+        VERSION,
         Code::FAULT.0
     ));
     sys::exit(Code::FAULT.0);

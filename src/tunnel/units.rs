@@ -1,7 +1,6 @@
 //! The tunnels of this machine, as the steps of a share see them: held by the service manager (or by a
 //! process of ours, where there is none), and asked over their control sockets.
 
-use crate::cli::VERSION;
 use crate::config::encryption::Trust;
 use crate::config::{Endpoint, Share};
 use crate::files::{self, Like, Place, Version};
@@ -9,6 +8,7 @@ use crate::installed;
 use crate::kernel::{connections, mount_table};
 use crate::retry::{Clock, Deadline};
 use crate::stop::Stop;
+use crate::text::VERSION;
 use crate::tunnel::aws;
 use crate::tunnel::contract::{Tunnels, TunnelsError};
 use crate::tunnel::peer::LOCAL;

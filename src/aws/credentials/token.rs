@@ -15,15 +15,13 @@ use zeroize::Zeroizing;
 pub fn read(path: &Path, world: &World<'_>) -> Result<Secret, Problem> {
     let failed = |obstacle| Problem::File { path: path.to_owned(), obstacle };
     let changeable = |fault| Problem::Changeable { path: path.to_owned(), fault };
-    let real = files::followed(world.root, path).map_err(|refused| match refused {
+    let real = files::followed(world.root, path);
+    let bytes = real.and_then(|real| files::read(world.root, &real)).map_err(|e| match e {
         Refused::Obstacle(obstacle) => failed(obstacle),
         Refused::Fault(fault) => changeable(fault),
     })?;
-    let place = files::find(world.root, &real).map_err(failed)?;
-    let file = place.open().map_err(failed)?;
-    place.trust(file.as_ref()).map_err(changeable)?;
     let missing = || failed(Obstacle::Unopenable(nix::errno::Errno::ENOENT));
-    let bytes = Zeroizing::new(files::contents(&file.ok_or_else(missing)?).map_err(failed)?);
+    let bytes = Zeroizing::new(bytes.ok_or_else(missing)?);
     let text = std::str::from_utf8(&bytes).map_err(|_| Problem::NotText(path.to_owned()))?;
     Ok(Secret::new(text.trim().to_owned()))
 }

@@ -136,12 +136,7 @@ impl Reader {
                 }
                 Part::ChunkSize => {
                     let Some(line) = self.line()? else { return Ok(None) };
-                    let size = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-                    let size = std::str::from_utf8(size).ok().filter(|size| size.len() <= 8);
-                    // What from_str_radix takes besides digits is a sign.
-                    let size = size.filter(|size| !size.starts_with(['+', '-']));
-                    let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
-                    self.part = match size.ok_or(Malformed::Chunk)? {
+                    self.part = match chunk_size(&line)? {
                         0 => Part::Trailer,
                         size => Part::Chunk(size),
                     };
@@ -256,35 +251,49 @@ impl Reader {
             // Only says that the answer is to come.
             return Ok(Part::Head);
         }
-        let of = |name: &'static str| {
-            headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
-        };
-        let encodings: Vec<&str> = of("transfer-encoding").collect();
-        let mut lengths = of("content-length");
-        let part = if status == 204 || status == 304 {
-            Part::Body(0)
-        } else if !encodings.is_empty() {
-            let chunked = matches!(&encodings[..], [one] if one.eq_ignore_ascii_case("chunked"));
-            if !chunked {
-                return Err(Malformed::Encoding);
-            }
-            Part::ChunkSize
-        } else if let Some(length) = lengths.next() {
-            let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
-            if !digits || lengths.any(|other| other != length) {
-                return Err(Malformed::Length);
-            }
-            // More digits than a number can have are too large a body all the same.
-            let length: usize = length.parse().unwrap_or(usize::MAX);
-            if length > LARGEST_BODY {
-                return Err(Malformed::LargeBody);
-            }
-            Part::Body(length)
-        } else {
-            Part::Rest
-        };
+        let part = what_follows(status, &headers)?;
         self.response.status = status;
         self.response.headers = headers;
         Ok(part)
     }
+}
+
+/// What comes behind a head.
+fn what_follows(status: u16, headers: &[(String, String)]) -> Result<Part, Malformed> {
+    let named = |name: &'static str| {
+        headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
+    if status == 204 || status == 304 {
+        return Ok(Part::Body(0));
+    }
+
+    let encodings: Vec<&str> = named("transfer-encoding").collect();
+    match &encodings[..] {
+        [] => {}
+        [one] if one.eq_ignore_ascii_case("chunked") => return Ok(Part::ChunkSize),
+        _ => return Err(Malformed::Encoding),
+    }
+
+    let mut lengths = named("content-length");
+    let Some(length) = lengths.next() else { return Ok(Part::Rest) };
+    let is_number = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+    if !is_number || lengths.any(|other| other != length) {
+        return Err(Malformed::Length);
+    }
+    // More digits than a number can have are too large a body all the same.
+    match length.parse() {
+        Ok(length) if length <= LARGEST_BODY => Ok(Part::Body(length)),
+        _ => Err(Malformed::LargeBody),
+    }
+}
+
+/// The size in the line in front of a chunk. What may stand behind it has no meaning here.
+fn chunk_size(line: &[u8]) -> Result<usize, Malformed> {
+    let size = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    // A sign, which the parser would take, is none of these digits.
+    if size.len() > 8 || !size.iter().all(u8::is_ascii_hexdigit) {
+        return Err(Malformed::Chunk);
+    }
+    let size = std::str::from_utf8(size).ok();
+    size.and_then(|size| usize::from_str_radix(size, 16).ok()).ok_or(Malformed::Chunk)
 }

@@ -1,12 +1,12 @@
 //! The words of a session start about itself: who this machine is to its servers, how each share ended, and the last
 //! lines. Nothing is decided here.
 
-use crate::cli::VERSION;
 use crate::config::{Level, Settings};
 use crate::log::Log;
 use crate::report::{Code, Outcome, OutcomeText, Report};
 use crate::share::client::{Client, Identity};
 use crate::sys;
+use crate::text::VERSION;
 use std::fmt;
 use std::path::Path;
 
