@@ -38,6 +38,7 @@ pub mod json;
 pub mod kernel;
 pub mod log;
 pub mod net;
+pub mod partitions;
 pub mod programs;
 pub mod report;
 pub mod retry;

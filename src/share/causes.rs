@@ -8,13 +8,13 @@ mod tunnel;
 
 pub use class::{Class, class_of};
 
-use crate::config::encryption;
-use crate::config::{Endpoint, Share};
+use crate::config::{Endpoint, Share, encryption};
 use crate::kernel::connections::VOLUMES;
 use crate::kernel::mount_table::AUTOFS;
 use crate::kernel::route::Route;
 use crate::net::names::{Answered, By};
 use crate::net::reach::ReachError;
+use crate::partitions;
 use crate::retry::seconds;
 use crate::share::Failure;
 use crate::share::locate::Origin;
@@ -463,7 +463,7 @@ fn stopped(before: Option<&Failure>, share: &Share, facts: &MachineFacts) -> Wor
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Name(name) if encryption::is_of_aws(name))
+    matches!(endpoint, Endpoint::Name(name) if partitions::is_of_aws(name))
 }
 
 fn point(error: &PointError) -> Words {

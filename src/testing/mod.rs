@@ -1,8 +1,8 @@
-//! What only tests and fuzzing use: scripted machines, simulations and long runs. It may reach into every room, and
-//! nothing that ships may reach into it.
+//! What only tests and fuzzing use: scripted machines, simulations, long runs, made-up input. It may reach into every
+//! room, and nothing that ships may reach into it.
 
 #[cfg(test)]
-pub mod fake_machine;
+pub(crate) mod fake_machine;
 pub mod fuzz;
 #[cfg(test)]
 pub mod names;

@@ -11,6 +11,7 @@ use crate::programs::{self, OutputLimit, ProgramError};
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
+use crate::text::hex;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
@@ -115,10 +116,7 @@ impl Instance {
         let hash = digest(&SHA256, mount_point.as_os_str().as_bytes());
         let mut short: String = name.chars().take(LONGEST_NAME - 17).collect();
         short.push('-');
-        for byte in hash.as_ref().iter().take(8) {
-            // Writing to a string cannot fail.
-            let _ = write!(short, "{byte:02x}");
-        }
+        short.push_str(&hex(hash.as_ref().get(..8).unwrap_or_default()));
         Self(short)
     }
 
@@ -162,6 +160,7 @@ pub(crate) fn escaped(path: &Path) -> String {
             if plain {
                 name.push(char::from(*byte));
             } else {
+                // Writing to a string cannot fail.
                 let _ = write!(name, "\\x{byte:02x}");
             }
         }

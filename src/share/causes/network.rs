@@ -2,10 +2,11 @@
 //! which this machine would go there. Part of the one place that explains.
 
 use super::{BY_ADDRESS, MachineFacts, SECURITY_GROUP, Words, is_of_aws, stopped, words};
-use crate::config::{Endpoint, Share, encryption};
+use crate::config::{Endpoint, Share};
 use crate::kernel::route::Route;
 use crate::net::names::NameError;
 use crate::net::reach::{Problem, ReachError, describe};
+use crate::partitions;
 use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,7 +25,7 @@ fn name_cure(error: &NameError, name: &Endpoint, alias: Option<&Endpoint>) -> St
     };
     let and_region = if alias.is_some() { "" } else { " and its region" };
     match error {
-        NameError::Alias { to, .. } if to.contains(".amazonaws.") && !encryption::is_of_aws(to) => {
+        NameError::Alias { to, .. } if to.contains(".amazonaws.") && !partitions::is_of_aws(to) => {
             format!("put a dot at the end of what the alias (CNAME record) of {name} leads to")
         }
         NameError::Alias { to, why } => name_cure(why, &Endpoint::Name(to.clone()), Some(name)),
