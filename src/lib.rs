@@ -8,8 +8,7 @@
 //! commands
 //! cli, report
 //! share
-//! tunnel
-//! status
+//! status, tunnel
 //! aws, appstream, kernel, net
 //! log
 //! config

@@ -1,7 +1,7 @@
 //! What /run/efs-agent/status.json consists of, as types that serde writes and reads. A key that is missing (an earlier
 //! version wrote the file) has its default. How the file is locked and replaced is the business of [`super`].
 
-use super::unfinished::UnfinishedRun;
+use super::unfinished::{MadePoint, UnfinishedRun};
 use crate::config::{Endpoint, Share};
 use crate::json;
 use crate::kernel::mount_table::Entry;
@@ -178,6 +178,20 @@ impl Status {
     /// Whether a run of this boot has made the mount of this number and file system.
     pub fn has_mount(&self, id: u32, device: &str) -> bool {
         self.records().filter_map(|one| one.mount.as_ref()).any(|mount| mount.is_mount(id, device))
+    }
+
+    /// The process of another run that has begun and goes on. What it waits for may be a folder that was made by a run
+    /// which was killed.
+    pub fn living(&self, root: &Path) -> Option<u32> {
+        let own = std::process::id();
+        let mut others = self.unfinished.iter().filter(|run| run.pid != own);
+        others.find(|run| run.runs(root)).map(|run| run.pid)
+    }
+
+    /// The mount points that were made by runs which did not end.
+    pub fn orphans(&self, root: &Path) -> Vec<MadePoint> {
+        let made = self.unfinished.iter().filter(|run| !run.made.is_empty());
+        made.filter(|run| !run.runs(root)).flat_map(|run| run.made.clone()).collect()
     }
 
     /// How the last run ended, in one line; none before the first has.

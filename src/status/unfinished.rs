@@ -1,7 +1,6 @@
 //! The runs that /run/efs-agent/status.json has as begun and not ended. If the process of one is gone, it was killed, or
 //! the program failed, and the mount points that it made belong to nobody. Who writes them there: [`super::begun`].
 
-use super::record::Status;
 use crate::files::FolderId;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -71,26 +70,11 @@ pub fn born(root: &Path, pid: &str) -> Option<String> {
     fields.nth(18).filter(|_| !has_ended).map(str::to_owned)
 }
 
-impl Status {
-    /// The process of another run that has begun and goes on. What it waits for may be a folder that was made by a run
-    /// which was killed.
-    pub fn living(&self, root: &Path) -> Option<u32> {
-        let own = std::process::id();
-        let mut others = self.unfinished.iter().filter(|run| run.pid != own);
-        others.find(|run| run.runs(root)).map(|run| run.pid)
-    }
-
-    /// The mount points that were made by runs which did not end.
-    pub fn orphans(&self, root: &Path) -> Vec<MadePoint> {
-        let made = self.unfinished.iter().filter(|run| !run.made.is_empty());
-        made.filter(|run| !run.runs(root)).flat_map(|run| run.made.clone()).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::json;
+    use crate::status::record::Status;
 
     fn made(path: &str) -> MadePoint {
         MadePoint { path: path.into(), folder: "1:2:3.4".into() }
