@@ -1,6 +1,8 @@
 //! What a run came to: an outcome for each share, the last line of the log,
 //! and the exit code. Decides nothing about mounts.
 
+pub mod record;
+
 use crate::config::Share;
 use crate::retry::seconds;
 use crate::share::causes::{Cause, Class, MachineFacts, class_of, explain_with};

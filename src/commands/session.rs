@@ -17,6 +17,8 @@ pub(super) use encrypted::unguarded;
 #[cfg(test)]
 pub(crate) use outcome::log_end;
 
+use super::Refusal;
+use super::frame::{self, Frame};
 use crate::appstream;
 use crate::cli::SessionArgs;
 use crate::config::Share;
@@ -25,16 +27,13 @@ use crate::log::Log;
 use crate::report::{Code, MountError, Outcome, Report};
 use crate::retry::{Clock, Deadline};
 use crate::share::causes::{Cause, MachineFacts, explain_with};
-use crate::share::linux::Linux;
 use crate::share::{Failure, Machine};
 use crate::status;
-use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::contract::Tunnels;
 use crate::tunnel::units::Units;
 use pace::Pace;
 use search::Search;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,22 +47,16 @@ const STACK: usize = 256 * 1024;
 /// Runs a session start and returns its exit code.
 pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let log = super::log(!args.once);
-    match start(args, started, &log) {
-        Ok((config, report)) => {
-            let root = Path::new("/");
-            // Before the last line, which is the outcome.
-            if let Err(why) =
-                status::write(root, &config, &report, report.code(), args.once, &now())
-            {
-                log.warning(why);
-            }
-            outcome::log_end(&report, args.once, &log)
+    let without_root = Some("only root can mount: use sudo");
+    let result = Frame::run(started, without_root, |frame| {
+        let (config, report) = start(args, frame, &log)?;
+        // Before the last line, which is the outcome.
+        if let Err(why) = status::write(frame.root, report.ended(&config, args.once, now())) {
+            log.warning(why);
         }
-        Err((code, text)) => {
-            log.error(format_args!("{text} (exit {})", code.0));
-            code
-        }
-    }
+        Ok(outcome::log_end(&report, args.once, &log))
+    });
+    frame::concluded(result, &log)
 }
 
 /// The time of day, for what is written down.
@@ -71,45 +64,32 @@ fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// The frame of a run: what must be right before the first share is touched.
-fn start(
-    args: &SessionArgs,
-    started: Instant,
-    log: &Log,
-) -> Result<(PathBuf, Report), (Code, String)> {
-    let root = Path::new("/");
-    // First of all: nothing may be written before SIGPIPE is blocked.
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    // Its descriptor ends with the process, which has nothing to do afterwards but to say how it went.
-    let stop = ManuallyDrop::new(stop);
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "only root can mount: use sudo".into()));
-    }
-
-    let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
-    super::apply(&settings.log, args.once, log);
-    let deadline = Deadline::after(&clock, settings.deadline.saturating_sub(started.elapsed()));
+/// What must be right before the first share is touched.
+fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, Report), Refusal> {
+    let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
+    let (path, settings) = frame.settings(args.config.as_deref(), args.once, log)?;
+    let left = settings.deadline.saturating_sub(frame.started.elapsed());
+    let deadline = Deadline::after(clock, left);
     outcome::log_start(&path, &settings, appstream::Session::read(root), log);
     check_namespace(args.allow_private_namespace)?;
 
-    let machine = Linux::new(root, &clock, &stop);
+    let machine = frame.machine();
     let begun = status::Begun::new(root, &path, args.once, now(), Arc::clone(&machine.made));
     stop.when_waited_for(NOTE_AFTER, Box::new(move || begun.note()));
     outcome::log_client(machine.client(), log);
 
-    let tunnels = Units::new(root, &clock, &stop, &path);
+    let tunnels = Units::new(root, clock, stop, &path);
     let run = SessionRun {
         machine: &machine,
         tunnels: &tunnels,
-        clock: &clock,
+        clock,
         log,
         deadline,
         attempt_timeout: settings.attempt_timeout,
         once: args.once,
         kernel: sys::kernel_release,
     };
-    let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome));
+    let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome.into()));
 
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
     let stopped_by = if failed { stop.signal() } else { None };
@@ -118,7 +98,7 @@ fn start(
 }
 
 /// Whether this process may mount, and others will see what it mounts.
-fn check_namespace(allow_private: bool) -> Result<(), (Code, String)> {
+fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
     if !may_mount() {
         let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";

@@ -28,7 +28,6 @@ use crate::share::plan::MountCall;
 use crate::share::release::Release;
 use crate::share::worker::{self, WorkerError};
 use crate::share::{Answer, Failure, Machine, MountLimit, Mounted};
-use crate::status::remembered;
 use crate::stop::Stop;
 use crate::wait::Wait;
 use existing::ExistingMounts;
@@ -197,7 +196,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn abandon(&self, share: &Share, made: bool) {
         let status = self.remembered();
-        if made || remembered::made(&status, share) || self.is_orphan(share, &status) {
+        if made || status.made(share) || self.is_orphan(share, &status) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }

@@ -364,7 +364,7 @@ impl Machine for FakeMachine {
 }
 
 /// A session start on `machine`.
-pub fn run_on<'a>(
+pub(crate) fn run_on<'a>(
     machine: &'a FakeMachine,
     log: &'a Log,
     settings: &Settings,

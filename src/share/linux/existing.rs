@@ -11,7 +11,7 @@ use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError};
 use crate::share::plan::{MountCall, TUNNEL};
 use crate::share::{Failure, Mounted, locate};
-use crate::status::{remembered, unfinished};
+use crate::status::{self, record::Status};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -203,22 +203,21 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    pub(super) fn remembered(&self) -> String {
-        remembered::read(self.root).unwrap_or_default()
+    pub(super) fn remembered(&self) -> Status {
+        status::read(self.root)
     }
 
     /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since, nor may
     /// be about to mount the share there.
-    pub(super) fn is_orphan(&self, share: &Share, status: &str) -> bool {
-        let mut all = unfinished::orphans(self.root, status).into_iter();
+    pub(super) fn is_orphan(&self, share: &Share, status: &Status) -> bool {
+        let mut all = status.orphans(self.root).into_iter();
         all.any(|one| one.path == share.mount_point && one.is_there(self.root))
-            && unfinished::living(self.root, status).is_none()
+            && status.living(self.root).is_none()
     }
 
     /// Whether an earlier run of this boot has mounted it as the share.
     fn is_remembered(&self, entry: &Entry<'_>, share: &Share) -> bool {
-        let all = remembered::all(&self.remembered());
-        all.iter().any(|known| known.is(entry) && known.is_share(share))
+        self.remembered().mounts().any(|known| known.is(entry) && known.is_share(share))
     }
 
     /// The mount that is seen at the share's mount point, if it is the share's in whatever state.
