@@ -14,7 +14,7 @@ use crate::report::Code;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::share::causes::{explain, is_there};
 use crate::share::linux::Linux;
-use crate::share::release::{Flush, Gone, How, Release};
+use crate::share::release::{FlushResult, Release, UnmountMode, UnmountResult};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
 use crate::status::unfinished::MadePoint;
@@ -277,9 +277,9 @@ impl<R: Release> Run<'_, R> {
                 share.encryption.is_some() || local && mounted.port != share.options.port;
             if turn == 0 && tunnelled && !self.has_tunnel(share, &mounted)? {
                 // Whoever is at its port now may be anybody: nothing is to be written through it.
-                let gone = self.unmount(share, &mounted, How::Force)?;
-                if gone != Gone::Yes {
-                    self.unmount(share, &mounted, How::Detach)?;
+                let gone = self.unmount(share, &mounted, UnmountMode::Force)?;
+                if gone != UnmountResult::Gone {
+                    self.unmount(share, &mounted, UnmountMode::Detach)?;
                 }
                 return Err(Failure::PortLost(mounted.port));
             }
@@ -289,14 +289,19 @@ impl<R: Release> Run<'_, R> {
             let until = self.deadline.within(self.clock, left.part(after as usize + 1));
             let flushed = self.machine.flush(share, &mounted, until)?;
             match flushed {
-                Flush::Done | Flush::Unknown => {}
-                Flush::Refused(errno) => refused = Some(errno),
-                Flush::Late => {
+                FlushResult::Done | FlushResult::Unknown => {}
+                FlushResult::Refused(errno) => refused = Some(errno),
+                FlushResult::Late => {
                     let had = self.clock.now().saturating_sub(began);
                     return Err(self.tear_away(share, &mounted, had)?);
                 }
             }
-            self.take_away(share, &mounted, started, flushed == Flush::Done && refused.is_none())?;
+            self.take_away(
+                share,
+                &mounted,
+                started,
+                flushed == FlushResult::Done && refused.is_none(),
+            )?;
         }
         Err(Failure::Stays)
     }
@@ -319,7 +324,7 @@ impl<R: Release> Run<'_, R> {
             self.log.info(format_args!("unmounted {share}{written}; in {took:.3} s"));
             so_far
         };
-        if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
+        if self.unmount(share, mounted, UnmountMode::Plain)? == UnmountResult::Gone {
             return done(Ok(()));
         }
         // What users wrote since; a refusal is told once by the kernel, and kept here.
@@ -334,13 +339,13 @@ impl<R: Release> Run<'_, R> {
             while !patience.passed(self.clock) {
                 self.clock.wait(AGAIN)?;
                 so_far = so_far.and(self.flush_again(share, mounted)?);
-                if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
+                if self.unmount(share, mounted, UnmountMode::Plain)? == UnmountResult::Gone {
                     return done(so_far);
                 }
             }
         }
         so_far = so_far.and(self.flush_again(share, mounted)?);
-        if self.unmount(share, mounted, How::Detach)? != Gone::Yes {
+        if self.unmount(share, mounted, UnmountMode::Detach)? != UnmountResult::Gone {
             return Err(Failure::Stays);
         }
         let by = match holders.as_slice() {
@@ -363,9 +368,9 @@ impl<R: Release> Run<'_, R> {
         let left = self.deadline.left(self.clock).saturating_sub(TO_DETACH);
         let (began, span) = (self.clock.now(), left.min(ONE_CALL));
         match self.machine.flush(share, mounted, self.deadline.within(self.clock, span))? {
-            Flush::Done | Flush::Unknown => Ok(Ok(())),
-            Flush::Refused(errno) => Ok(Err(Failure::Refused(errno))),
-            Flush::Late => {
+            FlushResult::Done | FlushResult::Unknown => Ok(Ok(())),
+            FlushResult::Refused(errno) => Ok(Err(Failure::Refused(errno))),
+            FlushResult::Late => {
                 let had = self.clock.now().saturating_sub(began);
                 Ok(Err(Failure::NotWritten(mounted.address.clone(), had)))
             }
@@ -386,12 +391,14 @@ impl<R: Release> Run<'_, R> {
             && !self.machine.answers(mounted, self.deadline.within(self.clock, span));
         let (failure, gone) = if dead {
             // Ends what waits for the server, so that nothing of it stays in the kernel.
-            (Failure::Lost(address), self.unmount(share, mounted, How::Force)?)
+            (Failure::Lost(address), self.unmount(share, mounted, UnmountMode::Force)?)
         } else {
-            (Failure::NotWritten(address, had), Gone::No)
+            (Failure::NotWritten(address, had), UnmountResult::Stays)
         };
         // Once it is gone, what is seen there now is not ours to take away.
-        if gone == Gone::Yes || self.unmount(share, mounted, How::Detach)? == Gone::Yes {
+        if gone == UnmountResult::Gone
+            || self.unmount(share, mounted, UnmountMode::Detach)? == UnmountResult::Gone
+        {
             return Ok(failure);
         }
         Err(Failure::Stays)
@@ -454,11 +461,16 @@ impl<R: Release> Run<'_, R> {
         }
     }
 
-    fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
+    fn unmount(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        how: UnmountMode,
+    ) -> Result<UnmountResult, Stopped> {
         let until = self.deadline.within(self.clock, ONE_CALL);
         // Detaching takes no time, and is what must not be left out for lack of it.
         let least = Deadline::after(self.clock, TO_DETACH);
-        let until = if how == How::Detach { until.max(least) } else { until };
+        let until = if how == UnmountMode::Detach { until.max(least) } else { until };
         self.machine.unmount(share, mounted, how, until)
     }
 }
@@ -545,15 +557,15 @@ mod tests {
         taken: bool,
         /// Somebody else's mount is below all of them.
         below: bool,
-        flush: Flush,
+        flush: FlushResult,
         /// What comes of the second time and later.
-        flush_again: Flush,
+        flush_again: FlushResult,
         flushed: Cell<u32>,
         answers: bool,
         /// When nobody uses it any more.
         free_from: Duration,
         asked_to_end: RefCell<Vec<i32>>,
-        hows: RefCell<Vec<How>>,
+        hows: RefCell<Vec<UnmountMode>>,
     }
 
     fn machine() -> FakeMachine {
@@ -562,8 +574,8 @@ mod tests {
             stacked: Cell::new(1),
             taken: false,
             below: false,
-            flush: Flush::Done,
-            flush_again: Flush::Done,
+            flush: FlushResult::Done,
+            flush_again: FlushResult::Done,
             flushed: Cell::new(0),
             answers: true,
             free_from: Duration::ZERO,
@@ -580,10 +592,10 @@ mod tests {
             Ok((self.stacked.get() > 0).then(|| Mounted::fake(true)))
         }
 
-        fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
+        fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<FlushResult, Stopped> {
             let first = self.flushed.replace(self.flushed.get() + 1) == 0;
             let flush = if first { self.flush } else { self.flush_again };
-            if flush == Flush::Late {
+            if flush == FlushResult::Late {
                 self.clock.wait(until.left(&self.clock))?;
             }
             Ok(flush)
@@ -594,15 +606,21 @@ mod tests {
             self.answers
         }
 
-        fn unmount(&self, _: &Share, _: &Mounted, how: How, _: Deadline) -> Result<Gone, Stopped> {
+        fn unmount(
+            &self,
+            _: &Share,
+            _: &Mounted,
+            how: UnmountMode,
+            _: Deadline,
+        ) -> Result<UnmountResult, Stopped> {
             self.hows.borrow_mut().push(how);
             let free = self.clock.now() >= self.free_from;
             Ok(match how {
-                How::Plain if !free => Gone::Busy,
-                How::Force => Gone::No,
+                UnmountMode::Plain if !free => UnmountResult::Busy,
+                UnmountMode::Force => UnmountResult::Stays,
                 _ => {
                     self.stacked.set(self.stacked.get() - 1);
-                    Gone::Yes
+                    UnmountResult::Gone
                 }
             })
         }
@@ -731,7 +749,8 @@ mod tests {
         );
         // By itself it is in the way, as ever.
         assert_eq!(unmount(&fake, false).0, Code::REFUSED);
-        let fake = FakeMachine { below: true, flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+        let fake =
+            FakeMachine { below: true, flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
         assert_eq!(unmount(&fake, false).0, Code::REFUSED, "what was refused is told all the same");
     }
 
@@ -747,7 +766,7 @@ mod tests {
              103 (vi), 104 (vi), 105 (vi) and 2 more: detached, so that they alone still see it; all that was \
              written is on the server\n"
         );
-        assert_eq!(*fake.hows.borrow(), [How::Plain, How::Detach]);
+        assert_eq!(*fake.hows.borrow(), [UnmountMode::Plain, UnmountMode::Detach]);
         assert!(fake.asked_to_end.borrow().is_empty());
 
         let fake = FakeMachine { free_from: Duration::from_secs(2), ..machine() };
@@ -757,21 +776,21 @@ mod tests {
             "is busy: asked to end: 101 (vi), 102 (vi), 103 (vi), 104 (vi), 105 (vi) and 1 more\n";
         assert!(text.contains(asked), "{text}");
         assert!(text.ends_with("all that was written is on the server; in 2.000 s\n"), "{text}");
-        assert!(!fake.hows.borrow().contains(&How::Detach));
+        assert!(!fake.hows.borrow().contains(&UnmountMode::Detach));
     }
 
     #[test]
     fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
         let busy = || FakeMachine { free_from: Duration::MAX / 2, ..machine() };
         for terminate in [false, true] {
-            let fake = FakeMachine { flush_again: Flush::Refused(Errno::ENOSPC), ..busy() };
+            let fake = FakeMachine { flush_again: FlushResult::Refused(Errno::ENOSPC), ..busy() };
             let (code, text) = unmount(&fake, terminate);
             assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0), "{text}");
             assert!(
                 text.contains("(ENOSPC)") && !text.contains("all that was written is"),
                 "{text}"
             );
-            let fake = FakeMachine { flush_again: Flush::Late, ..busy() };
+            let fake = FakeMachine { flush_again: FlushResult::Late, ..busy() };
             let (code, text) = unmount(&fake, terminate);
             assert_eq!((code, fake.stacked.get()), (Code::DEADLINE, 0), "{text}");
         }
@@ -779,22 +798,22 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
-        let fake = FakeMachine { flush: Flush::Late, ..machine() };
+        let fake = FakeMachine { flush: FlushResult::Late, ..machine() };
         let (code, text) = unmount(&fake, false);
         assert_eq!(code, Code::DEADLINE);
         assert!(text.contains("did not take all that was written within 17.0 s"), "{text}");
-        assert_eq!(*fake.hows.borrow(), [How::Detach]);
+        assert_eq!(*fake.hows.borrow(), [UnmountMode::Detach]);
 
-        let fake = FakeMachine { flush: Flush::Late, answers: false, ..machine() };
+        let fake = FakeMachine { flush: FlushResult::Late, answers: false, ..machine() };
         let (code, text) = unmount(&fake, false);
         assert_eq!(code, Code::DEADLINE);
         assert!(text.contains("does not answer: taken away by force"), "{text}");
-        assert_eq!(*fake.hows.borrow(), [How::Force, How::Detach]);
+        assert_eq!(*fake.hows.borrow(), [UnmountMode::Force, UnmountMode::Detach]);
     }
 
     #[test]
     fn data_that_the_server_refused_is_told_and_the_share_goes_all_the_same() {
-        let fake = FakeMachine { flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+        let fake = FakeMachine { flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
         let (code, text) = unmount(&fake, false);
         assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0));
         assert!(text.contains("the server refused some of what was written: "), "{text}");
@@ -846,7 +865,7 @@ mod tests {
         assert!(tunnels.seen.lock().unwrap().is_empty());
         // Nor does one end through which data is still to be written.
         let tunnels = FakeTunnels::new(true, 0);
-        let slow = FakeMachine { flush: Flush::Late, ..machine() };
+        let slow = FakeMachine { flush: FlushResult::Late, ..machine() };
         assert_eq!(unmount_with(&slow, &tunnels, ENCRYPTED, false).0, Code::DEADLINE);
         assert!(tunnels.seen.lock().unwrap().is_empty());
     }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 /// What became of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
+pub enum FlushResult {
     /// The server has all of it.
     Done,
     /// The server refused some of it.
@@ -23,7 +23,7 @@ pub enum Flush {
 
 /// A way to take a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum UnmountMode {
     /// If nobody uses it.
     Plain,
     /// Giving up what still waits for its server.
@@ -32,18 +32,18 @@ pub enum How {
     Detach,
 }
 
-/// What came of it.
+/// What came of taking a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum UnmountResult {
     /// It is off the mount table.
-    Yes,
+    Gone,
     /// Somebody uses it.
     Busy,
     /// It is still there.
-    No,
+    Stays,
 }
 
-/// What `unmount` asks of the machine. The real one is [`Linux`].
+/// What `unmount` asks of the machine. The real one is [`crate::share::linux::Linux`].
 pub trait Release {
     /// The mount that is the share, in whatever state, if there is one at its mount point, on top.
     ///
@@ -55,7 +55,12 @@ pub trait Release {
     ///
     /// # Errors
     /// [`Stopped`].
-    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped>;
+    fn flush(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<FlushResult, Stopped>;
 
     /// Whether the server answers an NFS NULL call before `until`.
     fn answers(&self, mounted: &Mounted, until: Deadline) -> bool;
@@ -68,9 +73,9 @@ pub trait Release {
         &self,
         share: &Share,
         mounted: &Mounted,
-        how: How,
+        how: UnmountMode,
         until: Deadline,
-    ) -> Result<Gone, Stopped>;
+    ) -> Result<UnmountResult, Stopped>;
 
     /// Who uses it.
     fn holders(&self, share: &Share) -> Vec<Holder>;

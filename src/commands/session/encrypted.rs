@@ -9,7 +9,7 @@ use super::pace::{ANSWER_TIMEOUT, HANDSHAKE_TIMEOUT, LOCATE_TIMEOUT};
 use crate::aws::credentials::Trouble;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
-use crate::share::{Answer, Failure, Machine, Mounted, plan};
+use crate::share::{Failure, Machine, Mounted, ServerAnswer, plan};
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -98,12 +98,12 @@ impl<M: Machine> ShareRun<'_, M> {
         }
 
         let fault = match run.machine.responds(share, mounted, soon())? {
-            Answer::Well => {
+            ServerAnswer::Well => {
                 let of_status = || run.tunnels.status(share, soon()).ok()?.peer;
                 return Ok(Look::Alive(peer.or_else(of_status)));
             }
-            Answer::Fault(errno) => Some(errno),
-            Answer::Silence => None,
+            ServerAnswer::Fault(errno) => Some(errno),
+            ServerAnswer::Silence => None,
         };
         // The kernel knows nothing of a tunnel that was made anew since.
         if let Some(port) = elsewhere {

@@ -4,7 +4,7 @@
 use super::attempt::ShareRun;
 use super::pace::ANSWER_TIMEOUT;
 use crate::share::causes::no_use;
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Failure, Machine, Mounted, ServerAnswer};
 use crate::tunnel::protocol::Peer;
 use nix::errno::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -58,9 +58,9 @@ impl<M: Machine> ShareRun<'_, M> {
         let run = self.run;
         let until = run.deadline.within(run.clock, ANSWER_TIMEOUT);
         let fault = match run.machine.responds(self.share, mounted, until)? {
-            Answer::Well => return Ok(Look::Alive(None)),
-            Answer::Fault(errno) => Some(errno),
-            Answer::Silence => None,
+            ServerAnswer::Well => return Ok(Look::Alive(None)),
+            ServerAnswer::Fault(errno) => Some(errno),
+            ServerAnswer::Silence => None,
         };
 
         let located = run.locate(self.share, ANSWER_TIMEOUT, self.search);

@@ -7,7 +7,7 @@ use crate::kernel::holders::{Holder, holders};
 use crate::kernel::mount_table;
 use crate::net::probe::{self, Heard};
 use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::release::{Flush, Gone, How, Release};
+use crate::share::release::{FlushResult, Release, UnmountMode, UnmountResult};
 use crate::share::worker::{self, FlushReport, WorkerError};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::sys;
@@ -33,21 +33,26 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         self.found(share, until)
     }
 
-    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
+    fn flush(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<FlushResult, Stopped> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
-            return Ok(Flush::Late);
+            return Ok(FlushResult::Late);
         };
         let (device, user) = (mounted.device.as_str(), self.user());
         match worker::flush(&parent, device, user, self.wait(until)) {
             Ok(FlushReport::Answered(Ok(()))) if tells_errors(&sys::kernel_release()) => {
-                Ok(Flush::Done)
+                Ok(FlushResult::Done)
             }
             Ok(FlushReport::Answered(Ok(())) | FlushReport::Sent | FlushReport::Nothing) => {
-                Ok(Flush::Unknown)
+                Ok(FlushResult::Unknown)
             }
-            Ok(FlushReport::Answered(Err(errno))) => Ok(Flush::Refused(errno)),
+            Ok(FlushReport::Answered(Err(errno))) => Ok(FlushResult::Refused(errno)),
             Err(WorkerError::Stopped(stopped)) => Err(stopped),
-            Err(_) => Ok(Flush::Late),
+            Err(_) => Ok(FlushResult::Late),
         }
     }
 
@@ -64,16 +69,16 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         &self,
         share: &Share,
         mounted: &Mounted,
-        how: How,
+        how: UnmountMode,
         until: Deadline,
-    ) -> Result<Gone, Stopped> {
+    ) -> Result<UnmountResult, Stopped> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
-            return Ok(Gone::No);
+            return Ok(UnmountResult::Stays);
         };
         let flags = match how {
-            How::Plain => MntFlags::empty(),
-            How::Force => MntFlags::MNT_FORCE,
-            How::Detach => MntFlags::MNT_DETACH,
+            UnmountMode::Plain => MntFlags::empty(),
+            UnmountMode::Force => MntFlags::MNT_FORCE,
+            UnmountMode::Detach => MntFlags::MNT_DETACH,
         };
         let device = &mounted.device;
         let result = worker::unmount(&parent, device, flags, self.wait(until));
@@ -85,9 +90,9 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             mount_table::parse(&table).iter().any(|entry| entry.id == mounted.id)
         });
         Ok(match result {
-            _ if !still => Gone::Yes,
-            Ok(Err(Errno::EBUSY)) => Gone::Busy,
-            _ => Gone::No,
+            _ if !still => UnmountResult::Gone,
+            Ok(Err(Errno::EBUSY)) => UnmountResult::Busy,
+            _ => UnmountResult::Stays,
         })
     }
 
