@@ -1,7 +1,7 @@
 //! A session start: every share of the config from its name to its mount, inside one deadline. Here is its story: what
 //! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], the attempts to
-//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through a
-//! tunnel, [`search`] finds a server, [`pace`] says how long each step may take, and [`outcome`] has the words.
+//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through
+//! a tunnel, and [`search`] finds a server. [`pace`] says how long each step may take, and [`outcome`] has the words.
 
 mod attempt;
 mod encrypted;
@@ -50,6 +50,7 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let without_root = Some("only root can mount: use sudo");
     let result = Frame::run(started, without_root, |frame| {
         let (config, report) = start(args, frame, &log)?;
+
         // Before the last line, which is the outcome.
         if let Err(why) = status::write(frame.root, report.ended(&config, args.once, now())) {
             log.warning(why);
@@ -143,8 +144,8 @@ struct AllShares<'a> {
 type ServerShares = Vec<(usize, Share)>;
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// All shares: different servers side by side, the shares of one server one after another, because mounts of one
-    /// server at the same time can fail in the kernel's trunking discovery.
+    /// All shares: different servers side by side, the shares of one server one after another. Mounts of one server at
+    /// the same time can fail in the kernel's trunking discovery.
     pub(crate) fn all(&self, shares: Vec<Share>, remember: Remember<'_>) -> Vec<Outcome> {
         let (count, pending) = (shares.len(), AtomicUsize::new(shares.len()));
         let all = AllShares { count, pending, remember };

@@ -48,7 +48,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
 pub(crate) fn log_end(report: &Report, once: bool, log: &Log) -> Code {
     let code = report.code();
 
-    // Of several shares, each has had its line as it ended; of one, its line is the last.
+    // Each of several shares got its line as it ended; the line of a single share is the last.
     if let [outcome] = report.outcomes.as_slice() {
         let text = outcome.text(report.stopped_by);
         log_outcome(&text, outcome.share.required, once, Some(code), log);

@@ -1,6 +1,6 @@
-//! Where a share's server is: what a run remembers of that from one attempt and one share to the next, when it asks a
-//! name server, and when it only knocks. Which addresses are tried in what order is `share::locate`'s; mounting is the
-//! parent's.
+//! Where a share's server is: what a run remembers of that from one attempt and one share to the next. Here is when it
+//! asks a name server, and when it only tries to connect. Which addresses are tried in what order is `share::locate`'s;
+//! mounting is the parent's.
 
 use super::SessionRun;
 use super::pace::ANSWER_TIMEOUT;
@@ -68,8 +68,8 @@ impl Search {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// The share's address that answers, found within `window` for the name and again for it;
-    /// of several, those that failed before come last, the latest at the end.
+    /// The share's address that answers. The name gets `window`, and the connections as long again. Addresses that
+    /// failed before come last, the latest at the end.
     pub(super) fn locate(
         &self,
         share: &Share,
@@ -116,9 +116,9 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that
-    /// did. A name is asked for anew in a pause only where that costs nobody anything: a fleet whose name fails would
-    /// ask its name server for it thirty times a second and machine.
+    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that did.
+    /// A name is asked for again in a pause only where that costs nobody anything. Else each machine of a fleet would
+    /// ask its name server thirty times a second.
     pub(super) fn pause(
         &self,
         share: &Share,
@@ -174,8 +174,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// Why the server of a share may not be the one that the config means, so that its root had better stay as it is. A
-    /// whole name leads nowhere else, and a certificate tells.
+    /// Why the server of a share may not be the one that the config means, so that its root must stay as it is. There
+    /// is no doubt about a whole name, or where a certificate was checked.
     pub(super) fn doubt(&self, share: &Share, mounted: &Mounted) -> Option<String> {
         let name = &share.endpoint;
         if share.encryption.is_some() {
@@ -184,7 +184,8 @@ impl<M: Machine> SessionRun<'_, M> {
         if !mounted.already {
             return mounted.doubt.clone();
         }
-        // Of any other, nobody knows any more by which name it was mounted.
+
+        // For any other mount, nobody knows any more by which name it was mounted.
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }
@@ -206,7 +207,7 @@ impl<M: Machine> SessionRun<'_, M> {
     }
 }
 
-/// What it means that a search domain had a part in it.
+/// What it means that a search domain completed the name.
 fn guessed(share: &Share, completed: &str, address: &str) -> String {
     format!(
         "a search domain made {completed} of {}, which may be another machine ({address}); if it is the right one, \

@@ -34,7 +34,8 @@ impl<M: Machine> SessionRun<'_, M> {
         let mut outcome = Outcome { share, result, attempts, took };
         if let Ok(mounted) = &outcome.result {
             if !mounted.already && mounted.led_to(&outcome.share).is_some() {
-                // The mount table does not show whose it is: if this run is killed, nothing else would tell the next one.
+                // The mount table does not show whose it is. If this run is killed, the next one can only know it from
+                // this note.
                 remember(&outcome);
             }
             if let Err(failure) = self.settle_or_detach(&outcome.share, mounted) {
@@ -115,8 +116,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// What somebody else has mounted there, if it is the share all the same: by a path that the server leads
-    /// elsewhere, or a run that was killed before it could say so.
+    /// The share, if somebody else has mounted it there by a path that the server leads elsewhere. It may have been a
+    /// run that was killed before it could say so.
     fn recognized(&self, share: &Share) -> Option<Mounted> {
         let until = || self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let call = match share.encryption {
@@ -124,6 +125,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 let address = self.locate(share, ANSWER_TIMEOUT, &mut Search::default()).ok()?;
                 plan::mount_call(share, address, self.machine.client())
             }
+
             // A tunnel that is not there any more has nothing to compare with.
             Some(_) => {
                 let port = self.tunnels.port(share)?;

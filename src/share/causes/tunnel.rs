@@ -226,7 +226,7 @@ fn of_container(trouble: Trouble) -> &'static str {
     }
 }
 
-/// Of AWS's APIs: STS, which hands out roles, and that of EFS, which tells the mount targets.
+/// What to do about AWS's APIs: STS, which hands out roles, and that of EFS, which lists the mount targets.
 fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
     use Trouble as T;
     const CLOCK: &str = "the clock here is wrong: have it set (chronyc makestep; timedatectl)";
