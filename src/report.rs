@@ -128,6 +128,7 @@ impl Outcome {
                     1 => format!("; after 1 attempt in {took}"),
                     n => format!("; after {n} attempts in {took}"),
                 };
+
                 let optional = if share.required { "" } else { "optional share " };
                 let line = format!("cannot mount {optional}{share}: {sentence}{tries}");
                 OutcomeText { line, cure: Some(cure) }

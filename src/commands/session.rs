@@ -57,6 +57,7 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
         }
         Ok(outcome::log_end(&report, args.once, &log))
     });
+
     frame::concluded(result, &log)
 }
 
@@ -90,6 +91,7 @@ fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, R
         once: args.once,
         kernel: sys::kernel_release,
     };
+
     let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome.into()));
 
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
@@ -105,6 +107,7 @@ fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
         return Err((Code::PERMISSION, text.into()));
     }
+
     if namespace(Path::new("/proc")) == Namespace::Private && !allow_private {
         let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
@@ -112,6 +115,7 @@ fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
                     meant so, give --allow-private-namespace";
         return Err((Code::FAULT, text.into()));
     }
+
     Ok(())
 }
 
@@ -159,6 +163,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 .collect(),
             _ => self.side_by_side(servers, &all),
         };
+
         outcomes.sort_by_key(|(place, _)| *place);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -181,6 +186,7 @@ impl<M: Machine> SessionRun<'_, M> {
                     Err(_) => outcomes.extend(self.one_server(again, pace, all)),
                 }
             }
+
             outcomes
                 .extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
             outcomes
@@ -211,6 +217,7 @@ impl<M: Machine> SessionRun<'_, M> {
             }
             outcomes.push((place, outcome));
         }
+
         outcomes
     }
 
@@ -239,5 +246,6 @@ fn by_server(shares: Vec<Share>) -> Vec<ServerShares> {
             None => servers.push((name, vec![(place, share)])),
         }
     }
+
     servers.into_iter().map(|(_, shares)| shares).collect()
 }

@@ -80,6 +80,7 @@ fn mode_warning(share: &Share, report: &RootReport) -> Option<String> {
         Errno::EROFS => "the server exports it read-only".to_owned(),
         other => other.to_string(),
     };
+
     let at = share.mount_point.display();
     Some(format!("root_mode {mode:04o} of {at} could not be set: {why}"))
 }
@@ -106,6 +107,7 @@ fn writing_warning(share: &Share, user: Option<&User>, report: &RootReport) -> O
         (_, None) => "set root_mode = \"1777\" in the config, or let an access point set the owner",
         (_, Some(_)) => "choose a root_mode that lets others write, such as \"1777\"",
     };
+
     let (name, at) = (&user.name, share.mount_point.display());
     let RootReport { uid, gid, mode, .. } = report;
     Some(format!(
@@ -121,6 +123,7 @@ fn lets_write(user: &User, report: &RootReport) -> bool {
         () if *gid == user.gid || user.groups.contains(gid) => 0o030,
         () => 0o003,
     };
+
     mode & bits == bits
 }
 

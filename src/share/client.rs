@@ -133,6 +133,7 @@ impl NfsClient {
                 Err(errno) => ClientIdentity::Unset { place, why: Some(errno) },
             };
         }
+
         let network = stat(&below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
         Self { identity, earlier, seed: format!("{seed} {network}") }
     }
@@ -264,6 +265,7 @@ fn give(root: &Path, place: &'static str, text: &str) -> Result<(String, &'stati
         Err(errno) if place == PARAMETER => return Err(errno),
         Err(errno) => write_to(root, PARAMETER, text).map(|()| PARAMETER).map_err(|_| errno)?,
     };
+
     Ok((text.to_owned(), place))
 }
 

@@ -48,6 +48,7 @@ impl fmt::Display for Origin {
             }
             Some(Err(_)) | None => {}
         }
+
         Ok(())
     }
 }
@@ -140,6 +141,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             Failure::Tunnel(failure) => failure.is_of_the_server(),
             other => other.is_of_the_server(),
         };
+
         if !of_the_server || is_as_expected(found, &failure) {
             return failure;
         }
@@ -149,6 +151,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             let found = self.machine.past_hosts(self.share, ipv6, until);
             found.map(|found| found.addresses)
         });
+
         let origin = Origin { by: by_of(found, failure.first_address()), beside };
         Failure::Led(failure.into(), origin.into())
     }

@@ -153,6 +153,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
             }
             () => return None,
         };
+
         Some(format!(
             "{} lies below {}, which {why}: who can change that folder can rename or remove the mount \
              point; choose one below folders that root alone can change, such as /mnt",
@@ -175,6 +176,7 @@ pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, Poi
         };
         Ok((parent, was_there))
     });
+
     match result {
         Ok((parent, was_there)) => Ok(PreparedPoint { parent, made, was_there }),
         Err(error) => {
@@ -224,6 +226,7 @@ fn walk(
         }
         folder = Rc::new(open_folder(&next, &at)?.0);
     }
+
     Ok((Parent { folder, name }, false))
 }
 
@@ -269,6 +272,7 @@ fn make(
         Err(Errno::EEXIST) => return Ok(false),
         Err(errno) => return Err(failed(path, "made")(errno)),
     }
+
     made.push(Parent { folder: Rc::clone(folder), name: name.clone() });
 
     // By its name: nobody but root can have put something else there (see above).
@@ -294,6 +298,7 @@ fn open_folder(point: &Parent, path: &Path) -> Result<(OwnedFd, FolderId), Point
         SFlag::S_IFSOCK => "a socket",
         _ => "a device",
     };
+
     Err(PointError::NotAFolder { path: path.into(), what })
 }
 

@@ -211,6 +211,7 @@ impl Job<'_> {
                 }
             }
         }
+
         Ok(seen)
     }
 

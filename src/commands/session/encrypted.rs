@@ -44,6 +44,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 let _ = run.tunnels.stop(share, run.deadline.within(run.clock, ANSWER_TIMEOUT));
             }
         });
+
         let peer = peer.map_err(|error| run.with_origin(share, error.into(), self.search))?;
         run.log_peer(share, &peer, port);
 

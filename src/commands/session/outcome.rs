@@ -31,6 +31,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
         ClientIdentity::NoClient => return,
         ClientIdentity::Set { .. } => Level::Debug,
     };
+
     if log.takes(level) {
         log.line(level, client.identity.told(&sys::host_name()));
     }
@@ -81,6 +82,7 @@ fn log_outcome(text: &OutcomeText, required: bool, once: bool, code: Option<Code
                 Code::OK => ": the share is optional",
                 _ => "",
             };
+
             log.info(format_args!("  exit {}{more}", code.0));
         }
     }

@@ -15,20 +15,28 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// While an attempt is not due, a port is looked at this long …
-const GLANCE: Duration = Duration::from_millis(120);
+const PORT_LOOK_TIMEOUT: Duration = Duration::from_millis(120);
 /// … with about this much between two looks, so that what has come good is seen in 0.3 s.
-const BETWEEN: Duration = Duration::from_millis(40);
-/// For this long an address that does not answer is not asked for anew.
-const KEPT: Duration = Duration::from_secs(2);
+const PORT_LOOK_PAUSE: Duration = Duration::from_millis(40);
+/// For this long, a name whose address does not answer is not asked for again.
+const ADDRESS_MAX_AGE: Duration = Duration::from_secs(2);
 
-/// By what a share's address is found and tried, its name apart: to another share, the same address may be of no use.
-type Means = (u16, Option<String>, Vec<IpAddr>, Option<bool>);
+/// By what a share's address is found and tried, besides its name: to a share with other means, the same address may be
+/// of no use.
+#[derive(Default, PartialEq)]
+struct SearchMeans {
+    port: u16,
+    proto: Option<String>,
+    listed: Vec<IpAddr>,
+    /// Whether AWS may be asked; nothing where there is no tunnel.
+    discover: Option<bool>,
+}
 
 /// What is known of where a share's server is.
 #[derive(Default)]
 pub(super) struct Search {
-    /// Whose it is.
-    means: Means,
+    /// The means of the share that it is about.
+    means: SearchMeans,
     /// What its name has led to, and when that was found out.
     known: Option<(Found, Duration)>,
     /// Addresses that took a connection and did not mount: tried last from then on.
@@ -42,7 +50,8 @@ impl Search {
     pub(super) fn begin(&mut self, share: &Share) {
         let discover = share.encryption.as_ref().map(|encryption| encryption.discover);
         let proto = share.options.value("proto").map(str::to_owned);
-        let means = (share.options.port, proto, share.addresses.clone(), discover);
+        let (port, listed) = (share.options.port, share.addresses.clone());
+        let means = SearchMeans { port, proto, listed, discover };
         if self.means != means {
             *self = Self { means, ..Self::default() };
         }
@@ -58,7 +67,7 @@ impl Search {
 
     /// Whether what is known need not be asked for anew. To look at a file costs nobody anything.
     fn is_fresh(&self, now: Duration) -> bool {
-        let is_young = |at: &Duration| now.saturating_sub(*at) < KEPT;
+        let is_young = |at: &Duration| now.saturating_sub(*at) < ADDRESS_MAX_AGE;
         self.known.as_ref().is_some_and(|(found, at)| found.by != By::Hosts && is_young(at))
     }
 
@@ -87,6 +96,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
             }
         };
+
         let reached = self.locator(share).reach(&mut found, window);
         let port = share.options.port;
         let told = reached.as_ref().ok().map(|address| {
@@ -101,6 +111,7 @@ impl<M: Machine> SessionRun<'_, M> {
             Some(text) => self.log.debug(text),
             None => {}
         }
+
         reached
     }
 
@@ -129,7 +140,7 @@ impl<M: Machine> SessionRun<'_, M> {
         let end = self.deadline.within(self.clock, backoff.pause());
         let stamp = self.machine.names_stamp();
         while !end.passed(self.clock) {
-            let step = BETWEEN.saturating_sub(backoff.jitter(BETWEEN.part(2)));
+            let step = PORT_LOOK_PAUSE.saturating_sub(backoff.jitter(PORT_LOOK_PAUSE.part(2)));
             self.clock.wait(step.min(end.left(self.clock)))?;
             if end.passed(self.clock) {
                 break;
@@ -143,16 +154,18 @@ impl<M: Machine> SessionRun<'_, M> {
             }
             let seen = match search.found() {
                 Some(found) => {
-                    let until = self.deadline.within(self.clock, GLANCE);
+                    let until = self.deadline.within(self.clock, PORT_LOOK_TIMEOUT);
                     self.machine.reach(share, &fitting(share, &found), until)
                 }
-                None => self.locate(share, GLANCE, search),
+                None => self.locate(share, PORT_LOOK_TIMEOUT, search),
             };
+
             if let Ok(address) = seen {
                 search.seen = Some(address);
                 break;
             }
         }
+
         Ok(())
     }
 

@@ -38,6 +38,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 // this note.
                 remember(&outcome);
             }
+
             if let Err(failure) = self.settle_or_detach(&outcome.share, mounted) {
                 outcome.result = Err(self.given_up(failure));
             }
@@ -66,6 +67,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 self.machine.abandon(share, mounted.made);
             }
         }
+
         settled
     }
 
@@ -100,11 +102,13 @@ impl<M: Machine> SessionRun<'_, M> {
                 "{at}: the server leads {path} to {source}, which is what df and findmnt show{since}"
             ));
         }
+
         if !mounted.differs.is_empty() {
             let differs = mounted.differs.join(", ");
             let hint = "unmount it and run again to have what the config says";
             self.log.warning(format_args!("{at} is mounted with {differs}: {hint}"));
         }
+
         if let Some(errno) = mounted.nameless {
             let cause = self.explain(&Failure::NoHostName(errno), share);
             self.log.warning(format_args!("{}: {}", cause.sentence, cause.cure));
@@ -133,6 +137,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 plan::tunnelled_call(share, port, peer.address, self.machine.client())
             }
         };
+
         self.machine.recognized(share, &call, until()).ok().flatten()
     }
 }
@@ -145,6 +150,7 @@ impl<M: Machine> ShareRun<'_, M> {
             }
             there => there?,
         };
+
         match there {
             Some(mounted) => self.keep_or_replace(mounted),
             None => self.mount_new(),

@@ -57,6 +57,7 @@ pub(super) fn probed(
             format!("{another}, and that it is not hung"),
         ),
     };
+
     words(sentence, cure)
 }
 

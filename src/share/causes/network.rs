@@ -110,6 +110,7 @@ pub(super) fn reach(error: &ReachError, share: &Share, facts: &MachineFacts) -> 
             parts.push(part);
         }
     }
+
     parts.append(&mut bridges);
     words(parts.join("; "), cure.unwrap_or_else(|| reach_cure(tried, share)))
 }

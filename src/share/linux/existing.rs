@@ -72,6 +72,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             }
             other => other,
         };
+
         let differs = match standing {
             Standing::Ours(differs) => differs,
             Standing::ReadOnly => return Err(Failure::ReadOnly),
@@ -90,6 +91,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 differs
             }
         };
+
         Ok(Some(Mounted { already: !fresh, differs, ..mounted(entry) }))
     }
 

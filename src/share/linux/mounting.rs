@@ -184,6 +184,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Failure::Mount(_, errno) => failure.wants_null_call() || is_no_way(*errno),
             _ => false,
         };
+
         if !call.is_tunnelled() || !may_be_network {
             return failure;
         }
@@ -268,6 +269,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
             *heard = machine.null_call(self.call, wait, Some(child));
             silence.is_some() && *heard == Some(Heard::Nothing)
         };
+
         let mut found = None;
         let mut shown = || {
             let found = found.insert(self.shown(Provenance::JustMounted, Failure::NotShown));
@@ -277,6 +279,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
             let changes = self.share.root_mode.is_none() || !strays(self.share, self.call, mounted);
             changes.then(|| mounted.device.clone())
         };
+
         let wishes = RootWishes { mode: self.share.root_mode, user: &|| machine.user().cloned() };
         let watch = MountWatch { meanwhile: &mut meanwhile, shown: &mut shown };
         let report = match worker::mount(self.call, point, wishes, wait, watch) {
@@ -311,6 +314,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
             WorkerError::Stopped(_) => Failure::Stopped(None),
             error => Failure::Worker(error),
         };
+
         self.shown(Provenance::CutOff(self.call.connects_to), failure)
     }
 

@@ -80,6 +80,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             UnmountMode::Force => MntFlags::MNT_FORCE,
             UnmountMode::Detach => MntFlags::MNT_DETACH,
         };
+
         let device = &mounted.device;
         let result = worker::unmount(&parent, device, flags, self.wait(until));
         if let Err(WorkerError::Stopped(stopped)) = result {
@@ -107,6 +108,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             *told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
             told.1.notify_one();
         };
+
         if std::thread::Builder::new().spawn(look).is_err() {
             return Vec::new();
         }

@@ -92,6 +92,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             }
             Err(e) => vec![(Level::Warning, e.to_string())],
         };
+
         let in_others_hands = mount_point::in_others_hands(self.root, &share.mount_point);
         notes.extend(in_others_hands.map(|text| (Level::Warning, text)));
         if self.lacks_ports.load(Ordering::Relaxed) && share.encryption.is_none() {
@@ -99,6 +100,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                         the share is mounted from a port that root alone can have";
             notes.push((Level::Warning, text.into()));
         }
+
         Ok(notes)
     }
 }

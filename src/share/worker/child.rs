@@ -194,6 +194,7 @@ pub(super) fn flush(
             root = open_root();
         }
     }
+
     match root {
         Some(root) => send(parent, [1, code(syncfs(&root))]),
         None => {
@@ -217,6 +218,7 @@ pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) 
             _ => Ok(answer),
         }
     });
+
     let (all, free) = seen.as_ref().map_or((0, 0), |s| {
         let size = s.block_size() as u64;
         (s.blocks().saturating_mul(size), s.blocks_available().saturating_mul(size))
@@ -234,6 +236,7 @@ pub(super) fn unmount(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)
         Ok(_) | Err(Errno::ESTALE) => Ok(()),
         Err(errno) => Err(errno),
     };
+
     let gone = is_it
         .and_then(|()| fchdir(&*point.folder))
         .and_then(|()| umount2(point.name.as_c_str(), how | MntFlags::UMOUNT_NOFOLLOW));

@@ -78,6 +78,7 @@ impl<'a> Job<'a> {
             Ok(_) => Err(WorkerError::CutOff),
             Err(stopped) => Err(stopped.into()),
         };
+
         if came.is_err() {
             let _ = kill(child.pid, Signal::SIGKILL);
         }
@@ -118,6 +119,7 @@ impl Drop for Job<'_> {
                 return; // uninterruptible: init will reap it once we are gone
             }
         }
+
         let _ = waitpid(*pid, Some(WaitPidFlag::__WALL));
     }
 }
