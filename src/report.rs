@@ -208,8 +208,10 @@ mod tests {
 
     fn outcome(required: bool, failure: Option<Failure>) -> Outcome {
         let share = share(&format!("required = {required}"));
-        let error = |failure| MountError { failure, facts: MachineFacts::default() };
-        let result = failure.map_or(Ok(Mounted::fake(false)), |failure| Err(error(failure)));
+        let result = match failure {
+            None => Ok(Mounted::fake(false)),
+            Some(failure) => Err(MountError { failure, facts: MachineFacts::default() }),
+        };
         Outcome { share, result, attempts: 2, took: Duration::from_millis(1234) }
     }
 

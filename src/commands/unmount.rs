@@ -257,7 +257,7 @@ impl<R: Release> Run<'_, R> {
         let mut refused = None;
         for turn in 0..=MOST_STACKED {
             let gone = |was| refused.map_or(Ok(was), |errno| Err(Failure::Refused(errno)));
-            let mounted = match self.machine.mounted(share, self.deadline) {
+            let mounted = match self.machine.find_mount(share, self.deadline) {
                 Ok(Some(mounted)) => mounted,
                 Ok(None) => return gone(if turn == 0 { Was::Absent } else { Was::Mounted }),
                 // What was below the share was there before it, and is not ours.
@@ -573,7 +573,7 @@ mod tests {
     }
 
     impl Release for FakeMachine {
-        fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
+        fn find_mount(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
             if self.taken || self.below && self.stacked.get() == 0 {
                 return Err(Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() });
             }

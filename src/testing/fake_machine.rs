@@ -15,7 +15,7 @@ use crate::retry::{Clock, Deadline};
 use crate::share::client::{Client, Identity};
 use crate::share::mount_point::PointError;
 use crate::share::plan::{self, MountCall};
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Answer, Failure, Machine, MountLimit, Mounted};
 use crate::tunnel::contract::{Tunnels, TunnelsError};
 use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
@@ -333,8 +333,7 @@ impl Machine for FakeMachine {
         share: &Share,
         call: &MountCall,
         (): &(),
-        silence: Option<Duration>,
-        until: Deadline,
+        MountLimit { until, silence }: MountLimit,
     ) -> Result<Mounted, Failure> {
         self.see("mount");
         self.modes.lock().unwrap().push(share.root_mode);

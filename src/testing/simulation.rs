@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::client::{Client, Identity};
 use crate::share::plan::MountCall;
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Answer, Failure, Machine, MountLimit, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
@@ -207,8 +207,7 @@ impl Machine for Instance {
         _: &Share,
         _: &MountCall,
         (): &(),
-        _: Option<Duration>,
-        until: Deadline,
+        MountLimit { until, .. }: MountLimit,
     ) -> Result<Mounted, Failure> {
         let mut pause = Duration::from_secs(1);
         while !self.shared.world.lock().unwrap().connect() {

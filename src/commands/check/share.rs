@@ -11,7 +11,7 @@ use crate::net::probe::{self, Heard};
 use crate::retry::Deadline;
 use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
 use crate::share::linux::{Linux, Root};
-use crate::share::locate::reach;
+use crate::share::locate::Locator;
 use crate::share::plan::{self, TUNNEL};
 use crate::share::worker::RootReport;
 use crate::share::{Failure, Machine, Mounted, mount_point};
@@ -110,7 +110,8 @@ impl<'a> ShareCheck<'a> {
     fn reach(&self, found: &mut Found) -> Result<IpAddr, Failure> {
         let clock = self.machine.clock;
         let far = Deadline::after(clock, LINK_TIMEOUT.saturating_mul(2));
-        reach(self.machine, self.share, found, LINK_TIMEOUT, far, clock)
+        Locator { machine: self.machine, share: self.share, deadline: far, clock }
+            .reach(found, LINK_TIMEOUT)
     }
 
     /// A share that is mounted already. A mount of our own would say nothing of the one that the users have.

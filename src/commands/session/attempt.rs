@@ -4,9 +4,9 @@
 use super::encrypted::HANDSHAKE_TIMEOUT;
 use super::share_run::ShareRun;
 use crate::config::Share;
-use crate::retry::{Backoff, Span, seconds};
+use crate::retry::{Backoff, Clock, Deadline, Span, seconds};
 use crate::share::causes::{Class, class_of};
-use crate::share::{Failure, Machine, Mounted, plan};
+use crate::share::{Failure, Machine, MountLimit, Mounted, plan};
 use crate::sys;
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ const CUT_OFF_DISTANCE: Duration = Duration::from_millis(500);
 /// How long one mount(2) may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    pub(super) span: Duration,
+    span: Duration,
     /// It is cut off earlier if the server is silent for this long.
-    pub(super) silence: Option<Duration>,
+    silence: Option<Duration>,
     /// How long a TLS handshake before it may take.
     pub(super) handshake: Duration,
 }
@@ -44,6 +44,11 @@ impl Pace {
             silence: Some(SILENCE_TIMEOUT),
             handshake: HANDSHAKE_TIMEOUT,
         }
+    }
+
+    /// The time of a mount(2) that begins now.
+    pub(super) fn limit(self, deadline: Deadline, clock: &dyn Clock) -> MountLimit {
+        MountLimit { until: deadline.within(clock, self.span), silence: self.silence }
     }
 
     /// What took longer than it may gets twice as much the next time.
@@ -161,18 +166,18 @@ impl<M: Machine> ShareRun<'_, M> {
         };
 
         let call = plan::mount_call(share, address, run.machine.client());
-        let until = run.deadline.within(run.clock, self.pace.span);
+        let limit = self.pace.limit(run.deadline, run.clock);
         let completed = self.search.completed();
         // The root of what may be another machine is left as it is.
         let careful = completed.is_some().then(|| Share { root_mode: None, ..share.clone() });
         let careful = careful.as_ref().unwrap_or(share);
-        match run.machine.mount(careful, &call, point, self.pace.silence, until) {
+        match run.machine.mount(careful, &call, point, limit) {
             Ok(mounted) => {
                 self.search.seen = Some(address);
                 let doubt = run.doubt_of_new(share, &call, completed, &mounted);
                 Ok(Mounted { doubt, ..mounted })
             }
-            Err(failure) => Err(run.led(share, failure, self.search)),
+            Err(failure) => Err(run.with_origin(share, failure, self.search)),
         }
     }
 }

@@ -46,12 +46,12 @@ impl<M: Machine> ShareRun<'_, M> {
                 let _ = run.tunnels.stop(share, run.deadline.within(run.clock, ANSWER_TIMEOUT));
             }
         });
-        let peer = peer.map_err(|error| run.led(share, error.into(), self.search))?;
+        let peer = peer.map_err(|error| run.with_origin(share, error.into(), self.search))?;
         run.log_peer(share, &peer, port);
 
         let call = plan::tunnelled_call(share, port, peer.address, run.machine.client());
-        let until = run.deadline.within(run.clock, self.pace.span);
-        match run.machine.mount(share, &call, point, self.pace.silence, until) {
+        let limit = self.pace.limit(run.deadline, run.clock);
+        match run.machine.mount(share, &call, point, limit) {
             Ok(mounted) => {
                 if !run.tunnels.is_guarded(port) {
                     run.log.warning(unguarded(share, port));
