@@ -1,9 +1,7 @@
-//! All that is AWS's: the client certificate that EFS asks for, signatures,
-//! credentials and where they come from, the trust roots, and the two APIs that
-//! are asked. Knows nothing of shares, of their config, or of tunnels.
+//! All that is AWS's: the client certificate that EFS asks for, signatures, credentials and their sources, trusted
+//! authorities, and the two APIs that are asked. Shares, their config and tunnels are not known here.
 //!
-//! What it takes of the world is handed to it as a [`World`]: nothing here reads
-//! an environment variable or looks a name up by itself.
+//! Files, the network, clocks and variables come in as a [`World`].
 
 pub mod certificate;
 pub mod credentials;
@@ -36,7 +34,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// The names that a file's code (not its tests) takes from its own room: of `path::{a, b}`, both.
+    /// The names that a file's code, without its tests, imports from its own room: for `path::{a, b}`, both.
     fn taken<'t>(text: &'t str, path: &str) -> Vec<&'t str> {
         let code = text.split("#[cfg(test)]").next().unwrap();
         let ends = |c: char| !c.is_alphanumeric() && c != '_';
@@ -56,7 +54,7 @@ mod tests {
         names
     }
 
-    /// Of each file here the others that it names.
+    /// For each file here, the other files that it names.
     fn arrows() -> BTreeMap<String, BTreeSet<String>> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/aws");
         let files_in = |folder: &Path| -> Vec<String> {
@@ -95,7 +93,7 @@ mod tests {
             arrows["credentials/web_identity"].contains("sts") && arrows["sts"].contains("error")
         );
         assert!(arrows["credentials/container"].contains("credentials/files"));
-        // Whatever needs nothing that is left is taken away, until nothing is left, or a circle.
+        // Files that need none of those left are taken away, until nothing is left, or a circle.
         while !arrows.is_empty() {
             let left = arrows.clone();
             arrows.retain(|_, to| to.iter().any(|other| left.contains_key(other)));
