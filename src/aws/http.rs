@@ -10,7 +10,7 @@ pub use url::Url;
 
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
-use crate::sys;
+use crate::sys::{self, errno_of};
 use crate::text;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -247,10 +247,6 @@ impl Net<'_> {
 pub(super) fn rounded(span: Duration) -> Duration {
     let tenths = (span.as_millis() + 50) / 100;
     Duration::from_millis(100 * tenths.max(1) as u64)
-}
-
-fn errno_of(e: &io::Error) -> Errno {
-    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// Sends the request, and reads until the answer is whole or broken.

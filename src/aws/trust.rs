@@ -1,7 +1,7 @@
 //! The certificate authorities that are trusted: Amazon's four roots, which the program carries, or a file of
 //! certificates. rustls checks servers by them, not this file.
 
-use crate::files::{self, Fault, Obstacle, Refused};
+use crate::files::{self, Fault, Obstacle, Refused, below};
 use nix::errno::Errno;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -133,12 +133,7 @@ fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, Trus
 fn read(root: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
     let missing = || Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT));
     let real = real(root, path).ok_or_else(missing)?;
-    files::find(root, &real).map_err(Refused::Obstacle)?.read()?.ok_or_else(missing)
-}
-
-/// `path` below `root`.
-pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    files::read(root, &real)?.ok_or_else(missing)
 }
 
 /// `path` with all symlinks resolved, as seen from `root`.

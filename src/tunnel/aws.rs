@@ -2,7 +2,7 @@
 //! server's certificate. How to ask is known in `crate::aws`; here it gets what it needs from this machine, and its
 //! errors become a tunnel's failures.
 
-use super::control::TunnelFailure;
+use super::protocol::TunnelError;
 use crate::aws::credentials::{
     self, Credentials, CredentialsError, ErrorClass, Service, Trouble, Wanted, identity_of,
 };
@@ -11,8 +11,8 @@ use crate::aws::mount_targets::DiscoveryError;
 use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
 use crate::config::Endpoint;
 use crate::config::encryption::{self as config, Encryption};
+use crate::net::names::Resolver;
 use crate::retry::{Clock, Deadline};
-use crate::share::names::Resolver;
 use crate::stop::Stop;
 use rustls::RootCertStore;
 use std::net::IpAddr;
@@ -51,14 +51,14 @@ impl Aws {
     /// The credentials for `encryption`.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Source`],
-    /// [`TunnelFailure::Changeable`].
+    /// [`TunnelError::Credentials`], [`TunnelError::Service`], [`TunnelError::Source`],
+    /// [`TunnelError::Changeable`].
     pub fn credentials(
         &self,
         encryption: &Encryption,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Credentials, TunnelFailure> {
+    ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
         let query = Wanted { profile, region: &encryption.region };
         self.with_world(at, |world| credentials::find(&query, world, until).map_err(failure))
@@ -67,14 +67,14 @@ impl Aws {
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// [`TunnelFailure::Service`], or [`TunnelFailure::Name`] where no more is known.
+    /// [`TunnelError::Service`], or [`TunnelError::Name`] where no more is known.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
         credentials: &Credentials,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, TunnelFailure> {
+    ) -> Result<Vec<IpAddr>, TunnelError> {
         let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
         let region = &encryption.region;
         self.with_world(at, |world| {
@@ -83,9 +83,9 @@ impl Aws {
                 (DiscoveryError::Stopped(stopped), _) => (*stopped).into(),
                 (_, Some(trouble)) => {
                     let what = format!("{e}{}", signed_by(credentials, trouble));
-                    TunnelFailure::Service { what, service: Service::Efs, trouble }
+                    TunnelError::Service { what, service: Service::Efs, trouble }
                 }
-                (_, None) => TunnelFailure::Name(e.to_string()),
+                (_, None) => TunnelError::Name(e.to_string()),
             })?;
             Ok(found.into_iter().map(|target| target.address).collect())
         })
@@ -115,17 +115,17 @@ impl Aws {
 }
 
 /// The failure of a tunnel that gets no credentials.
-fn failure(error: CredentialsError) -> TunnelFailure {
+fn failure(error: CredentialsError) -> TunnelError {
     let what = error.to_string();
     match error.class() {
-        Some(ErrorClass::Changeable(mend)) => TunnelFailure::Changeable { what, mend },
+        Some(ErrorClass::Changeable(mend)) => TunnelError::Changeable { what, mend },
         Some(ErrorClass::Service(service, trouble)) => {
-            TunnelFailure::Service { what, service, trouble }
+            TunnelError::Service { what, service, trouble }
         }
         Some(ErrorClass::Source(remedy)) => {
-            TunnelFailure::Source { what, mend: remedy.cure, lasts: remedy.lasts }
+            TunnelError::Source { what, mend: remedy.cure, lasts: remedy.lasts }
         }
-        None => TunnelFailure::Credentials(what),
+        None => TunnelError::Credentials(what),
     }
 }
 
@@ -141,16 +141,16 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
 /// The authorities for the server's certificate.
 ///
 /// # Errors
-/// [`TunnelFailure::Trust`], [`TunnelFailure::Changeable`].
-pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelFailure> {
+/// [`TunnelError::Trust`], [`TunnelError::Changeable`].
+pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelError> {
     let trust = match trust {
         config::Trust::Amazon => trust::Trust::Amazon,
         config::Trust::System => trust::Trust::System,
         config::Trust::File(path) => trust::Trust::File(path),
     };
     trust::roots(root, trust).map_err(|e| match e.cure() {
-        Some(mend) => TunnelFailure::Changeable { what: e.to_string(), mend },
-        None => TunnelFailure::Trust(e.to_string()),
+        Some(mend) => TunnelError::Changeable { what: e.to_string(), mend },
+        None => TunnelError::Trust(e.to_string()),
     })
 }
 

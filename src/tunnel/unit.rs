@@ -2,8 +2,8 @@
 //! service behind it. The units carry the name of the mount point. Where there is no systemd, the program
 //! itself keeps a tunnel, and is started here all the same.
 
-use super::control::{self, TunnelFailure, named};
 use super::port;
+use super::protocol::{self, TunnelError, named};
 use crate::aws::ENVIRONMENT;
 use crate::config::encryption::RESERVED;
 use crate::files::{self, Like, ReplaceError, Version};
@@ -12,6 +12,7 @@ use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
 use crate::text::hex;
+use crate::wait::Wait;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
@@ -236,7 +237,7 @@ impl Part {
     /// # Errors
     /// The errno of open(2) or fcntl(2): EAGAIN where another process is it.
     pub fn be(self, root: &Path, mount_point: &Path) -> Result<File, Errno> {
-        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let errno = |e: std::io::Error| sys::errno_of(&e);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let path = below(root, &Instance::of(mount_point).file(self.kind()));
@@ -465,9 +466,9 @@ impl Keeper<'_> {
             // Its parts: to be asked, to be told, and to be gone.
             let part = ASKED.min(until.left(self.clock).part(3));
             let asked = until.within(self.clock, part);
-            match control::end(&socket, asked, self.clock, self.stop) {
+            match protocol::end(&socket, asked, self.clock, self.stop) {
                 Ok(()) => {}
-                Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+                Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
                 // It is not there, or has gone before it could say so; or it cannot begin, and is
                 // started again and again by whom we end; or it hangs.
                 Err(_) => {
@@ -590,7 +591,7 @@ impl Keeper<'_> {
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let words = words.join(" ");
         let limit = OutputLimit::Drop(LONGEST_MESSAGE);
-        match programs::run(command, limit, until, self.clock, self.stop) {
+        match programs::run(command, limit, Wait { until, clock: self.clock, stop: self.stop }) {
             Ok(ended) if ended.status.success() => Ok(()),
             Ok(ended) => {
                 let said =
@@ -620,17 +621,14 @@ pub fn write_port(root: &Path, mount_point: &Path, port: u16) -> Result<(), Unit
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    files::below(root, path)
 }
 
 fn folder(root: &Path, path: &Path, mode: u32) -> Result<(), UnitError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(below(root, path));
     made.map_err(|e| UnitError::File {
         path: path.to_owned(),
-        why: format!(
-            "cannot be made: {}",
-            named(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-        ),
+        why: format!("cannot be made: {}", named(sys::errno_of(&e))),
     })
 }
 
@@ -1023,7 +1021,7 @@ mod tests {
                     let mut line = [0; 4];
                     if stream.read_exact(&mut line).is_ok() {
                         let _ =
-                            std::io::Write::write_all(&mut stream, control::END_LINE.as_bytes());
+                            std::io::Write::write_all(&mut stream, protocol::END_LINE.as_bytes());
                         return String::from_utf8(line.to_vec()).ok();
                     }
                 }

@@ -7,11 +7,12 @@ use crate::aws::error::{AwsError, ProcessError};
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
 use crate::aws::secret::{Credentials, harmless};
-use crate::aws::trust::{below, real};
+use crate::aws::trust::real;
 use crate::aws::world::World;
-use crate::files;
+use crate::files::{self, below};
 use crate::programs::{self, Finished, OutputLimit, ProgramError};
 use crate::retry::Deadline;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -48,9 +49,8 @@ pub fn run(
         .env("HOME", home);
 
     let net = &world.net;
-    let until = until.within(net.clock, TIMEOUT);
-    let limit = OutputLimit::Kill(LARGEST_OUTPUT);
-    let ended = programs::run(command, limit, until, net.clock, net.stop)
+    let wait = Wait { until, clock: net.clock, stop: net.stop }.within(TIMEOUT);
+    let ended = programs::run(command, OutputLimit::Kill(LARGEST_OUTPUT), wait)
         .map_err(|error| not_ended(error, &path))?;
     if !ended.status.success() {
         return Err(failed(path, &ended).into());
