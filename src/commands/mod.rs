@@ -169,7 +169,7 @@ fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), No
     let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| {
         let text = e.to_string();
         match &e {
-            FileError::Untrusted { mend, .. } => refused(Code::PERMISSION, text, mend),
+            FileError::Untrusted { cure, .. } => refused(Code::PERMISSION, text, cure),
             FileError::None(_) => NoSettings::NoFile(e),
             FileError::Missing(_) => refused(
                 Code::CONFIG,
