@@ -4,10 +4,11 @@
 //! its descriptor); read within bounds; replaced whole or not at all. What is in
 //! them, and what a fault costs, is their owners' business.
 
+use crate::sys::errno_of;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, read, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
@@ -162,6 +163,18 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     Ok(Place { way: Way::Walked(Rc::new(folder)), name: name.to_owned(), path: at, fault })
 }
 
+/// Reads a file that root alone can change. `None`: there is no such file, or no folder for it.
+///
+/// # Errors
+/// See [`Place::read`].
+pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Refused> {
+    match find(root, path) {
+        Ok(place) => place.read(),
+        Err(Obstacle::NoFolder(_)) => Ok(None),
+        Err(obstacle) => Err(Refused::Obstacle(obstacle)),
+    }
+}
+
 /// What is wrong with `root` itself. That of the machine is looked at once: if it is root's alone, it stays so.
 fn root_fault(root: &Path) -> Option<Fault> {
     static SOUND: AtomicBool = AtomicBool::new(false);
@@ -198,10 +211,7 @@ fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
 /// The first folder or link on the way that somebody else could change, or that is not there.
 pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
     const MOST_LINKS: usize = 40;
-    let stat = |at: &Path| {
-        let below = root.join(at.strip_prefix("/").unwrap_or(at));
-        fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW)
-    };
+    let stat = |at: &Path| fstatat(AT_FDCWD, &below(root, at), AtFlags::AT_SYMLINK_NOFOLLOW);
     let refused = |errno, at: &Path| match errno {
         Errno::ENOENT => Refused::Obstacle(Obstacle::Unopenable(errno)),
         errno => Refused::Obstacle(Obstacle::Unreachable(at.to_owned(), errno)),
@@ -240,7 +250,7 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
         }
         links += 1;
-        let target = readlinkat(AT_FDCWD, &root.join(next.strip_prefix("/").unwrap_or(&next)));
+        let target = readlinkat(AT_FDCWD, &below(root, &next));
         let target = target.map_err(|errno| refused(errno, &next))?;
         if links > MOST_LINKS {
             return Err(refused(Errno::ELOOP, &next));
@@ -270,20 +280,30 @@ impl Place {
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
-    /// Reads the whole of the file, if root alone can change it and the folders on the way; `None` if
-    /// there is none.
+    /// Reads the whole file, if root alone can change it and the folders above it. `None`: there is no file.
     ///
     /// # Errors
-    /// See [`Refused`]; nothing of a file that others can change is read.
+    /// See [`Refused`]. Nothing is read of a file that others can change.
     pub fn read(&self) -> Result<Option<Vec<u8>>, Refused> {
+        Ok(self.read_for_change()?.map(|contents| contents.bytes))
+    }
+
+    /// The same, with what [`Place::replace`] asks for.
+    ///
+    /// # Errors
+    /// See [`Place::read`].
+    pub fn read_for_change(&self) -> Result<Option<Contents>, Refused> {
         let Some(file) = self.open().map_err(Refused::Obstacle)? else {
             return Ok(None);
         };
         let stat = fstat(&file);
-        match self.fault.clone().or_else(|| fault(stat, &self.path)) {
-            Some(fault) => Err(Refused::Fault(fault)),
-            None => read_regular(&file, stat).map(Some).map_err(Refused::Obstacle),
+        if let Some(fault) = self.fault.clone().or_else(|| fault(stat, &self.path)) {
+            return Err(Refused::Fault(fault));
         }
+
+        let stat = stat.map_err(|errno| Refused::Obstacle(Obstacle::Unreadable(errno.into())))?;
+        let bytes = read_regular(&file, &stat).map_err(Refused::Obstacle)?;
+        Ok(Some(Contents { bytes, like: Like::from(&stat), version: Version::of(&stat) }))
     }
 
     /// Opens the file for nothing but to look at its owner and mode, which needs no right to it.
@@ -397,11 +417,11 @@ impl Place {
 /// # Errors
 /// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
 pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
-    read_regular(file, fstat(file))
+    let stat = fstat(file).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+    read_regular(file, &stat)
 }
 
-fn read_regular(file: &File, stat: Result<FileStat, Errno>) -> Result<Vec<u8>, Obstacle> {
-    let stat = stat.map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
@@ -437,7 +457,7 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
     while bytes.len() as u64 <= most {
-        match read(fd, &mut chunk) {
+        match nix::unistd::read(fd, &mut chunk) {
             Ok(0) => break,
             Ok(n) => {
                 bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
@@ -452,9 +472,14 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
+/// Where the absolute `path` is on a machine whose root is `root` (`/` outside of tests).
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// Whether nothing at all is at `path` below `root`: one look that saves the walk of [`find`].
 pub fn absent(root: &Path, path: &Path) -> bool {
-    let below = root.join(path.strip_prefix("/").unwrap_or(path));
+    let below = below(root, path);
     let found = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW);
     matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }
@@ -490,14 +515,30 @@ impl Like {
     /// # Errors
     /// The errno of fstat(2).
     pub fn of(file: &File) -> Result<Self, Errno> {
-        let stat = fstat(file)?;
-        Ok(Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
+        fstat(file).map(|stat| Self::from(&stat))
     }
 
     /// root's, with `mode`.
     pub fn root(mode: u32) -> Self {
         Self { uid: ROOT, gid: ROOT, mode }
     }
+}
+
+impl From<&FileStat> for Like {
+    fn from(stat: &FileStat) -> Self {
+        Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
+    }
+}
+
+/// A file that root alone can change, as it was when it was read.
+#[derive(Debug)]
+pub struct Contents {
+    /// All that is in it.
+    pub bytes: Vec<u8>,
+    /// Its owner and mode.
+    pub like: Like,
+    /// Tells later whether it is still the same.
+    pub version: Version,
 }
 
 /// Tells whether a file is still the one that was read.
@@ -579,10 +620,6 @@ impl Drop for Temporary<'_> {
             let _ = unlinkat(self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
-}
-
-fn errno_of(e: &io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(0))
 }
 
 #[cfg(test)]

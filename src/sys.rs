@@ -191,6 +191,11 @@ pub fn load_file_system(name: &CStr) {
     }
 }
 
+/// The errno of an error of the standard library. EIO for one that has none.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
 /// Whether a kernel's release (`uname -r`) is of a version, or of a later one.
 pub fn is_at_least(release: &str, version: (u32, u32)) -> bool {
     let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));

@@ -13,7 +13,7 @@ mod tls;
 use common::agent;
 use efs_agent::retry::{Clock, Deadline};
 use efs_agent::stop::{Stop, SystemClock};
-use efs_agent::tunnel::control::{self, Peer, TunnelFailure, TunnelStatus};
+use efs_agent::tunnel::protocol::{self, Peer, TunnelError, TunnelStatus};
 use efs_agent::tunnel::unit::Instance;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -183,18 +183,18 @@ impl Tunnel {
         stream
     }
 
-    fn handshake(&self, millis: u64) -> Result<Peer, TunnelFailure> {
+    fn handshake(&self, millis: u64) -> Result<Peer, TunnelError> {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_millis(millis));
-        control::handshake(&self.folder.path().join("t.sock"), until, &clock, &stop)
+        protocol::handshake(&self.folder.path().join("t.sock"), until, &clock, &stop)
     }
 
     fn status(&self) -> TunnelStatus {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let until = Deadline::after(&clock, Duration::from_secs(20));
-        control::status(&self.folder.path().join("t.sock"), until, &clock, &stop).unwrap()
+        protocol::status(&self.folder.path().join("t.sock"), until, &clock, &stop).unwrap()
     }
 }
 
@@ -530,15 +530,15 @@ fn what_is_wrong_with_a_server_is_told_by_a_handshake() {
     let other = "fs-ffffffff.efs.eu-west-1.amazonaws.com";
     assert_eq!(
         failure(&authority.issue(&[other], (2000, 2099))),
-        TunnelFailure::CertificateName { wanted: NAME.into(), presented: vec![other.into()] }
+        TunnelError::CertificateName { wanted: NAME.into(), presented: vec![other.into()] }
     );
-    assert_eq!(failure(&Authority::new().good()), TunnelFailure::UnknownIssuer);
+    assert_eq!(failure(&Authority::new().good()), TunnelError::UnknownIssuer);
     let expired = failure(&authority.issue(&[NAME], (2000, 2010)));
-    let TunnelFailure::Expired { not_after, now } = expired else { panic!("{expired:?}") };
+    let TunnelError::Expired { not_after, now } = expired else { panic!("{expired:?}") };
     assert_eq!(humantime::format_rfc3339(not_after).to_string(), "2010-01-01T00:00:00Z");
     assert!(now.elapsed().unwrap() < Duration::from_secs(60));
     let early = failure(&authority.issue(&[NAME], (2098, 2099)));
-    assert!(matches!(early, TunnelFailure::NotYetValid { .. }), "{early:?}");
+    assert!(matches!(early, TunnelError::NotYetValid { .. }), "{early:?}");
 }
 
 #[test]
@@ -567,9 +567,9 @@ fn servers_that_are_none_or_stop_on_the_way_are_told_apart() {
         thread::sleep(Duration::from_secs(5));
         Ok(())
     });
-    assert_eq!(failure(&server, 20_000), TunnelFailure::NotTls);
+    assert_eq!(failure(&server, 20_000), TunnelError::NotTls);
     let server = Server::raw(|mut stream| stream.read(&mut [0; 10]).map(|_| ()));
-    assert_eq!(failure(&server, 20_000), TunnelFailure::Closed);
+    assert_eq!(failure(&server, 20_000), TunnelError::Closed);
     // The handshake stops half-way, and after its end: each for the time there is.
     let server = Server::raw(|stream| {
         thread::sleep(Duration::from_secs(60));
@@ -577,7 +577,7 @@ fn servers_that_are_none_or_stop_on_the_way_are_told_apart() {
         Ok(())
     });
     let silent = failure(&server, 3000);
-    assert!(matches!(silent, TunnelFailure::Silent(_)), "{silent:?}");
+    assert!(matches!(silent, TunnelError::Silent(_)), "{silent:?}");
     let (config, _) = tls::server(&authority.good(), BOTH, &[]);
     let server = Server::start(config.clone(), |mut tls| {
         tls.conn.complete_io(&mut tls.sock)?;
@@ -585,18 +585,18 @@ fn servers_that_are_none_or_stop_on_the_way_are_told_apart() {
         Ok(())
     });
     let mute = failure(&server, 3000);
-    assert!(matches!(mute, TunnelFailure::Mute(_)), "{mute:?}");
+    assert!(matches!(mute, TunnelError::Mute(_)), "{mute:?}");
     let server = Server::start(config, |mut tls| {
         tls.conn.complete_io(&mut tls.sock)?;
         tls.conn.send_close_notify();
         tls.flush()
     });
-    assert_eq!(failure(&server, 20_000), TunnelFailure::Dropped);
+    assert_eq!(failure(&server, 20_000), TunnelError::Dropped);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let refused = Tunnel::to(closed, &authority).handshake(20_000).unwrap_err();
     assert_eq!(
         refused,
-        TunnelFailure::Reach(format!(
+        TunnelError::Reach(format!(
             "TCP {closed} to 127.0.0.1 was refused (nothing listens there)"
         ))
     );
@@ -816,7 +816,7 @@ fn what_keeps_a_tunnel_from_its_work_is_told_to_whoever_asks() {
     let roots = tunnel.folder.path().join("roots.pem");
     fs::write(&roots, "nothing").unwrap();
     tunnel.start();
-    let Err(TunnelFailure::Trust(why)) = tunnel.handshake(20_000) else { panic!() };
+    let Err(TunnelError::Trust(why)) = tunnel.handshake(20_000) else { panic!() };
     let path = roots.display();
     let expected =
         format!("{path} holds no certificate (they begin with -----BEGIN CERTIFICATE-----)");
@@ -900,7 +900,7 @@ fn credentials_come_from_a_second_process_that_stays_root_and_ends_with_the_firs
     fs::write(&profile, "[other]\n").unwrap();
     tunnel.start_in(&script);
     let failure = tunnel.handshake(20_000).unwrap_err();
-    let TunnelFailure::Source { what, lasts: true, .. } = failure else { panic!("{failure:?}") };
+    let TunnelError::Source { what, lasts: true, .. } = failure else { panic!("{failure:?}") };
     assert!(what.contains("profile \"test\"") && what.contains("no such profile"), "{what}");
 }
 
@@ -959,7 +959,7 @@ fn variables_count_where_the_config_says_so_and_only_the_second_process_keeps_th
         tunnel.run("/bin/bash", &[], variables);
         match (tunnel.handshake(20_000), expected) {
             (Ok(peer), Some(expected)) => assert_eq!(peer.identity.unwrap(), expected),
-            (Err(TunnelFailure::Source { what, .. }), None) => {
+            (Err(TunnelError::Source { what, .. }), None) => {
                 assert!(what.contains("there is no such profile in /"), "{what}");
             }
             (other, _) => panic!("{config}: {other:?}"),
@@ -1065,7 +1065,7 @@ fn openssl_speaks_with_us_in_both_versions_and_key_lengths() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let stunnel = Stunnel::start(&shown, nobody, &format!("sslVersion = {version}"));
         let failure = Tunnel::to(stunnel.port, &authority).handshake(20_000).unwrap_err();
-        assert_eq!(failure, TunnelFailure::Dropped, "{version}");
+        assert_eq!(failure, TunnelError::Dropped, "{version}");
     }
     // A client's certificate that is not accepted: with TLS 1.3 the alert comes behind the handshake.
     for version in ["TLSv1.2", "TLSv1.3"] {
@@ -1076,7 +1076,7 @@ fn openssl_speaks_with_us_in_both_versions_and_key_lengths() {
             format!("sslVersion = {version}\nverifyChain = yes\nCAfile = {}", path.display());
         let stunnel = Stunnel::start(&shown, backend.port, &more);
         let failure = Tunnel::to(stunnel.port, &authority).handshake(20_000).unwrap_err();
-        assert_eq!(failure, TunnelFailure::Alert("unknown_ca".into()), "{version}");
+        assert_eq!(failure, TunnelError::Alert("unknown_ca".into()), "{version}");
     }
 }
 
@@ -1112,7 +1112,7 @@ fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again(
     let stop = Stop::install().unwrap();
     let clock = SystemClock::new(Instant::now(), &stop);
     let soon = || Deadline::after(&clock, Duration::from_secs(20));
-    control::handshake(&socket, soon(), &clock, &stop).unwrap();
+    protocol::handshake(&socket, soon(), &clock, &stop).unwrap();
     let workers = || -> Vec<i32> {
         let all = fs::read_dir("/proc").unwrap().flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -1147,7 +1147,7 @@ fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again(
         )),
         "{text}"
     );
-    control::end(&socket, soon(), &clock, &stop).unwrap();
+    protocol::end(&socket, soon(), &clock, &stop).unwrap();
     let end = Instant::now() + Duration::from_secs(10);
     while socket.exists() || TcpStream::connect(("127.0.0.1", port)).is_ok() {
         assert!(Instant::now() < end, "it does not end");
@@ -1205,8 +1205,8 @@ impl Detached {
 
     fn asked<T>(
         &self,
-        ask: fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelFailure>,
-    ) -> Result<T, TunnelFailure> {
+        ask: fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelError>,
+    ) -> Result<T, TunnelError> {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
         let soon = Deadline::after(&clock, Duration::from_secs(20));
@@ -1321,7 +1321,7 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
     let more = "iam = true\naws_profile = \"slow\"\n";
     let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
     let detached = Detached::start("busy", server.port, &authority, more, script);
-    detached.asked(control::status).unwrap();
+    detached.asked(protocol::status).unwrap();
     let (relay, supervisor) = (detached.relay(), detached.supervisor());
     let broker = detached.one(true, false);
     // It has the line to the relay, and what tells of signals.
@@ -1339,13 +1339,13 @@ fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
     assert_eq!(shared, Vec::<PathBuf>::new(), "the broker holds listeners of the supervisor's");
     thread::scope(|scope| {
         // The broker waits for the program by now.
-        let asks = scope.spawn(|| detached.asked(control::handshake));
+        let asks = scope.spawn(|| detached.asked(protocol::handshake));
         thread::sleep(Duration::from_millis(700));
         kill(Pid::from_raw(relay), Signal::SIGKILL).unwrap();
         let killed = Instant::now();
-        detached.asked(control::status).unwrap();
+        detached.asked(protocol::status).unwrap();
         assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
-        assert_eq!(asks.join().unwrap(), Err(TunnelFailure::NoTunnel(Errno::ECONNRESET)));
+        assert_eq!(asks.join().unwrap(), Err(TunnelError::NoTunnel(Errno::ECONNRESET)));
     });
     assert_ne!(detached.relay(), relay);
     assert_eq!(detached.supervisor(), supervisor);
@@ -1372,9 +1372,9 @@ fn a_supervisor_whose_starter_ignores_its_children_learns_how_the_tunnel_ended()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execv(sys.argv[1], sys.argv[1:])' \"$@\"";
     let detached = Detached::start("ignored", server.port, &authority, "", script);
-    detached.asked(control::status).unwrap();
+    detached.asked(protocol::status).unwrap();
     let supervisor = detached.supervisor();
-    detached.asked(control::end).unwrap();
+    detached.asked(protocol::end).unwrap();
     assert!(ends(supervisor), "it starts the tunnel again");
 }
 
@@ -1388,7 +1388,7 @@ fn a_relay_whose_supervisor_is_killed_carries_on_and_the_next_start_or_unmount_d
     let (config, _) = tls::server(&authority.good(), BOTH, &[]);
     let server = Server::start(config, echo);
     let detached = Detached::start("orphan", server.port, &authority, "", ":");
-    detached.asked(control::handshake).unwrap();
+    detached.asked(protocol::handshake).unwrap();
     // Its note is not there, as if it had been started by a session; so it is made to be.
     let port = detached.port;
     let all = |code| {
@@ -1464,7 +1464,7 @@ fn a_tunnel_whose_port_nobody_wrote_down_is_begun_anew() {
     let stop = Stop::install().unwrap();
     let clock = SystemClock::new(Instant::now(), &stop);
     let soon = Deadline::after(&clock, Duration::from_secs(20));
-    control::end(&instance.socket(), soon, &clock, &stop).unwrap();
+    protocol::end(&instance.socket(), soon, &clock, &stop).unwrap();
     let beside = |kind| instance.socket().with_extension(kind);
     for file in [instance.key(), instance.port(), beside("for"), beside("lock")] {
         let _ = fs::remove_file(file);

@@ -8,27 +8,30 @@ use super::NoSettings;
 use super::left;
 use super::register::Standing;
 use super::status::{ANEW, elsewhere, past};
-use super::tunnels::{self, Units};
 use crate::appstream;
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
 use crate::config::{Level, Settings, Share, advice};
+use crate::installed;
 use crate::json::quoted;
+use crate::kernel::modules;
+use crate::kernel::namespace::{Namespace, may_mount, namespace};
+use crate::kernel::route::{self, Route};
+use crate::net::probe::{self, Heard};
 use crate::report::Code;
 use crate::retry::{Clock, Deadline};
 use crate::share::causes::{Cause, explain, explain_by, no_use};
 use crate::share::client::Identity;
-use crate::share::encrypted::Tunnels;
-use crate::share::linux::{Linux, Namespace, Root, Tried, may_mount, namespace};
+use crate::share::linux::{Linux, Root, Tried};
 use crate::share::locate::reach;
 use crate::share::plan::TUNNEL;
-use crate::share::probe::{self, Heard};
-use crate::share::route::{self, Route};
 use crate::share::worker::RootReport;
-use crate::share::{Failure, Machine, after, modules, mount_point, plan};
+use crate::share::{Failure, Machine, after, mount_point, plan};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::text::plain;
+use crate::tunnel::contract::Tunnels;
+use crate::tunnel::units::{self, Units};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -198,13 +201,14 @@ impl Chain {
             }
         }
         self.appstream(root, args);
-        match super::register::executable(root) {
+        match installed::executable(root) {
             Ok(path) => {
-                let what = format!("{path} and its folders can be changed by root alone");
+                let what =
+                    format!("{} and its folders can be changed by root alone", path.display());
                 self.ok("executable", None, what);
             }
             Err(unfit) => {
-                self.add("executable", None, State::Warning, unfit.what, Some(unfit.cure));
+                self.add("executable", None, State::Warning, unfit.to_string(), Some(unfit.cure()));
             }
         }
     }
@@ -437,8 +441,8 @@ impl Chain {
             self.add("mount point", Some(share), State::Warning, text, Some(cure));
         }
         // Before anything is sent: without them nothing would come of it.
-        if let Err(failure) = tunnels::trusted(machine.root, share) {
-            return self.failed("tunnel", share, &failure);
+        if let Err(failure) = units::trusted(machine.root, share) {
+            return self.failed("tunnel", share, &failure.into());
         }
         let mut found = match machine.resolve(share, until()) {
             Ok(found) => found,
@@ -507,8 +511,7 @@ impl Chain {
         if let Some(encryption) = &share.encryption {
             return self.encrypted(machine, units, settings, share, encryption);
         }
-        let heard =
-            probe::null_call(SocketAddr::new(address, port), None, until(), clock, machine.stop);
+        let heard = probe::null_call(SocketAddr::new(address, port), None, machine.wait(until()));
         match heard {
             Some(Heard::Nfs) => {
                 self.ok("NULL call", Some(share), format!("{address} is an NFS server"))

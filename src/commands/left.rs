@@ -3,8 +3,9 @@
 
 use super::{NoSettings, Refusal};
 use crate::config::{Settings, Share, file};
+use crate::kernel::mount_table;
 use crate::share::linux::Linux;
-use crate::share::{remembered, table};
+use crate::status::remembered;
 use crate::stop::SystemClock;
 use std::path::{Path, PathBuf};
 
@@ -55,7 +56,7 @@ pub fn left(machine: &Linux<'_, SystemClock<'_>>, shares: &[Share]) -> Vec<Share
         true => Vec::new(),
         false => machine.table().unwrap_or_default(),
     };
-    let table = table::parse(&bytes);
+    let table = mount_table::parse(&bytes);
     let mounted = others.iter().filter(|one| table.iter().any(|entry| one.is(entry)));
     mounted.map(|one| one.share()).collect()
 }

@@ -1,6 +1,7 @@
 //! One file for each thing that efs-agent can be asked to do, and the way from
 //! the command line to it.
 
+mod all_tunnels;
 pub mod check;
 mod left;
 pub mod register;
@@ -11,7 +12,6 @@ mod simulation;
 mod soak;
 pub mod status;
 pub mod tunnel;
-pub mod tunnels;
 pub mod unmount;
 
 use crate::cli::{self, Command};
@@ -20,6 +20,7 @@ use crate::config::{Facility, Level, LogSettings, Settings};
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
+use crate::text::VERSION;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -49,10 +50,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(Command::Unmount(args)) => unmount::run(&args, started),
         Ok(Command::Status(args)) => status::run(&args, started),
         Ok(Command::Check(args)) => check::run(&args, started),
-        Ok(Command::AllTunnels(config)) => tunnels::start_all(config.as_deref(), started),
+        Ok(Command::AllTunnels(config)) => all_tunnels::start_all(config.as_deref(), started),
         Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
-        Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
+        Ok(Command::Version) => print(&format!("{}\n", VERSION)),
         Err(e) => {
             let log = log(!std::io::stdout().is_terminal());
             log.error(format_args!("{e} (exit {})", Code::USAGE.0));
@@ -73,7 +74,7 @@ fn tell_fault(panic: &PanicHookInfo<'_>) {
         panic.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
     log(!std::io::stdout().is_terminal()).error(format_args!(
         "efs-agent {} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
-        cli::VERSION,
+        VERSION,
         Code::FAULT.0
     ));
     sys::exit(Code::FAULT.0);

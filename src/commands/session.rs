@@ -8,22 +8,24 @@ mod search;
 
 pub(super) use encrypted::unguarded;
 
-use super::tunnels::Units;
 use crate::appstream;
-use crate::cli::{SessionArgs, VERSION};
+use crate::cli::SessionArgs;
 use crate::config::{Level, Share, advice};
+use crate::kernel::holders::list;
+use crate::kernel::namespace::{Namespace, may_mount, namespace};
 use crate::log::Log;
 use crate::report::{Code, Outcome, Report};
 use crate::retry::{Backoff, Clock, Deadline, Span, seconds};
 use crate::share::causes::{Cause, explain_by, no_use};
 use crate::share::client::{Client, Identity};
-use crate::share::encrypted::Tunnels;
-use crate::share::holders::list;
-use crate::share::linux::{Linux, Namespace, may_mount, namespace};
+use crate::share::linux::Linux;
 use crate::share::{Answer, Failure, Machine, Mounted, plan};
 use crate::status;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::text::VERSION;
+use crate::tunnel::contract::Tunnels;
+use crate::tunnel::units::Units;
 use search::Search;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -639,16 +641,17 @@ impl<M: Machine> Run<'_, M> {
 pub(super) mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::kernel::holders::Holder;
+    use crate::kernel::route::Route;
     use crate::log::test::Lines;
+    use crate::net::names::{Answered, By, Found, NameError, Stamp};
+    use crate::net::probe::Heard;
+    use crate::net::reach::{Problem, ReachError};
     use crate::retry::test::VirtualClock;
-    use crate::share::holders::Holder;
     use crate::share::mount_point::PointError;
-    use crate::share::names::{Answered, By, Found, NameError, Stamp};
     use crate::share::plan::MountCall;
-    use crate::share::probe::Heard;
-    use crate::share::reach::{Problem, ReachError};
-    use crate::share::route::Route;
-    use crate::tunnel::control::{Peer, TunnelFailure, TunnelStatus};
+    use crate::tunnel::contract::TunnelsError;
+    use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
     use nix::errno::Errno;
     use std::net::{IpAddr, SocketAddr};
     use std::path::PathBuf;
@@ -680,8 +683,8 @@ pub(super) mod tests {
         /// The ports that a tunnel was asked to have.
         pub asked_at: Mutex<Vec<Option<u16>>>,
         /// What comes of handshakes, in turn, and of asking the tunnel; then all is well.
-        pub handshakes: Mutex<Vec<TunnelFailure>>,
-        pub statuses: Mutex<Vec<TunnelFailure>>,
+        pub handshakes: Mutex<Vec<TunnelError>>,
+        pub statuses: Mutex<Vec<TunnelError>>,
         /// Handshakes take all the time that they are given.
         pub slow_answers: bool,
         /// What would start its tunnel again was killed.
@@ -760,9 +763,9 @@ pub(super) mod tests {
     }
 
     impl Tunnels for FakeMachine {
-        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
             if self.see("tunnel") < self.no_tunnel_until {
-                return Err(Failure::NoTunnel("not yet".into()));
+                return Err(TunnelsError::NotHeld("not yet".into()));
             }
             self.asked_at.lock().unwrap().push(at);
             Ok(self.port_now())
@@ -780,7 +783,7 @@ pub(super) mod tests {
             self.orphan
         }
 
-        fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, Failure> {
+        fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, TunnelError> {
             self.see("handshake");
             let left = until.left(&self.clock);
             self.spans.lock().unwrap().push(left);
@@ -788,18 +791,18 @@ pub(super) mod tests {
             match (!script.is_empty()).then(|| script.remove(0)) {
                 Some(failure) if self.slow_answers => {
                     let _ = self.clock.wait(left);
-                    Err(failure.into())
+                    Err(failure)
                 }
-                Some(TunnelFailure::Silent(_)) => {
+                Some(TunnelError::Silent(_)) => {
                     let _ = self.clock.wait(left);
-                    Err(TunnelFailure::Silent(left).into())
+                    Err(TunnelError::Silent(left))
                 }
-                Some(failure) => Err(failure.into()),
+                Some(failure) => Err(failure),
                 None => Ok(far_end(share)),
             }
         }
 
-        fn status(&self, share: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+        fn status(&self, share: &Share, _: Deadline) -> Result<TunnelStatus, TunnelError> {
             let mut script = self.statuses.lock().unwrap();
             match (!script.is_empty()).then(|| script.remove(0)) {
                 Some(failure) => Err(failure),
@@ -813,7 +816,7 @@ pub(super) mod tests {
 
         fn release(&self, _: &Share) {}
 
-        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
             self.see("stop");
             Ok(())
         }
@@ -1544,7 +1547,7 @@ pub(super) mod tests {
     fn a_server_that_hangs_as_often_as_the_deadline_allows_does_not_end_the_run() {
         let address = "10.0.0.1".parse().unwrap();
         let hung = Failure::CutOff(address, seconds_of(0.1));
-        let slow = Failure::Tunnel(TunnelFailure::Silent(seconds_of(0.1)));
+        let slow = Failure::Tunnel(TunnelError::Silent(seconds_of(0.1)));
         for failure in [hung, slow] {
             let machine =
                 FakeMachine { mounts: Mutex::new(vec![failure; 400]), ..Default::default() };

@@ -4,15 +4,15 @@
 
 use super::session::Run;
 use crate::config::{Level, Settings, Share};
+use crate::kernel::holders::Holder;
+use crate::kernel::route::Route;
 use crate::log::{Log, Style};
+use crate::net::names::{Answered, By, Found, NameError, Stamp};
+use crate::net::reach::{FRESH, Problem, ReachError};
 use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::client::{Client, Identity};
-use crate::share::holders::Holder;
-use crate::share::names::{Answered, By, Found, NameError, Stamp};
 use crate::share::plan::MountCall;
-use crate::share::reach::{FRESH, Problem, ReachError};
-use crate::share::route::Route;
 use crate::share::{Answer, Failure, Machine, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -183,7 +183,7 @@ impl Machine for Instance {
         Stamp::default()
     }
 
-    /// A fresh connection every so often, as `share::reach` begins them.
+    /// A fresh connection every so often, as `net::reach` begins them.
     fn reach(&self, _: &Share, _: &[IpAddr], until: Deadline) -> Result<IpAddr, Failure> {
         let began = self.now();
         loop {

@@ -3,24 +3,26 @@
 
 use super::Refusal;
 use super::left::{self, Known};
-use super::tunnels::Units;
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json::{Document, quoted};
+use crate::kernel::mount_table;
+use crate::kernel::mount_table::Entry;
 use crate::report::Code;
 use crate::retry::Deadline;
 use crate::share::causes::{explain, is_there, no_use};
 use crate::share::client::Identity;
-use crate::share::encrypted::Tunnels;
 use crate::share::linux::{Linux, Root};
 use crate::share::plan::TUNNEL;
-use crate::share::table::Entry;
-use crate::share::{Failure, Mounted, remembered, table};
+use crate::share::{Failure, Mounted};
 use crate::status;
+use crate::status::remembered;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::text::plain;
-use crate::tunnel::control::{Peer, TunnelStatus};
+use crate::tunnel::contract::Tunnels;
+use crate::tunnel::protocol::{Peer, TunnelStatus};
+use crate::tunnel::units::Units;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -178,7 +180,7 @@ fn tunnel(
     until: Deadline,
 ) -> Option<Result<Box<Tunnel>, String>> {
     let way = machine.connected_to(entry.device);
-    match (table::is_tunnelled(entry, share), share.encryption.is_some()) {
+    match (mount_table::is_tunnelled(entry, share), share.encryption.is_some()) {
         (false, false) => None,
         (false, true) => Some(Err("NOT ENCRYPTED, which the config wants".into())),
         (true, false) => Some(Err("encrypted, which the config does not want".into())),
@@ -249,8 +251,8 @@ fn state(
         }
     };
     let table = machine.table().unwrap_or_default();
-    let table = table::parse(&table);
-    let entry = table::top_at(&table, &share.mount_point);
+    let table = mount_table::parse(&table);
+    let entry = mount_table::top_at(&table, &share.mount_point);
     let tunnel = entry.and_then(|entry| tunnel(machine, tunnels, share, entry, until));
     let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
     let space = match machine.root(share, &mounted, until) {
@@ -379,7 +381,7 @@ impl State {
                     }
                     Err(problem) => problem.text(),
                 };
-                let led = match table::has_path(source, share) {
+                let led = match mount_table::has_path(source, share) {
                     false => format!(
                         "  the server leads {} to {source}, which is what df and findmnt show\n",
                         share.path
@@ -488,7 +490,7 @@ mod tests {
             sent: 1536,
             received: 5,
             refused: 3,
-            last_failure: Some(crate::tunnel::control::TunnelFailure::Closed),
+            last_failure: Some(crate::tunnel::protocol::TunnelError::Closed),
         };
         let state = up(Some(Ok(Box::new(Tunnel { port: 40001, is }))));
         assert!(state.is_well());

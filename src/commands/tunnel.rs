@@ -14,10 +14,10 @@ use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::aws::{self, At, Aws};
 use crate::tunnel::broker::{self, Broker};
-use crate::tunnel::control::TunnelFailure;
 use crate::tunnel::identity::{Helper, Identity};
 use crate::tunnel::key::{self, Kept};
 use crate::tunnel::peer;
+use crate::tunnel::protocol::TunnelError;
 use crate::tunnel::serve::{End, Listeners, Tunnel};
 use crate::tunnel::tls::Client;
 use crate::tunnel::unit::{self, FOLDER, Instance, Part};
@@ -193,7 +193,7 @@ fn prepared(
     }
 }
 
-type Ready = (Share, Result<(Client, Identity), TunnelFailure>, Option<UnixStream>);
+type Ready = (Share, Result<(Client, Identity), TunnelError>, Option<UnixStream>);
 
 fn ready(
     args: &TunnelArgs,
@@ -270,7 +270,7 @@ fn means(
     encryption: &Encryption,
     log: &Log,
     broker: &mut dyn FnMut() -> Result<Broker, Refusal>,
-) -> Result<Result<(Client, Identity), TunnelFailure>, Refusal> {
+) -> Result<Result<(Client, Identity), TunnelError>, Refusal> {
     let roots = match aws::roots(root, &encryption.trust) {
         Ok(roots) => roots,
         Err(failure) => return Ok(Err(failure)),
@@ -280,7 +280,7 @@ fn means(
         // It is given credentials, and looks for none itself.
         match Aws::new(root, Environment::nothing()) {
             Ok(aws) => Some(Helper { broker, aws }),
-            Err(e) => return Ok(Err(TunnelFailure::Trust(e))),
+            Err(e) => return Ok(Err(TunnelError::Trust(e))),
         }
     } else {
         None
@@ -296,7 +296,7 @@ fn means(
             }
             key
         }
-        Err(e) => return Ok(Err(TunnelFailure::Key(e.to_string()))),
+        Err(e) => return Ok(Err(TunnelError::Key(e.to_string()))),
     };
     let client = match Client::new(roots, &encryption.tls_name, &key) {
         Ok(client) => client,
@@ -313,7 +313,7 @@ fn broker(
     started: Instant,
     stop: &Stop,
 ) -> Result<Broker, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let errno = |e: std::io::Error| sys::errno_of(&e);
     let (ours, theirs) = UnixStream::pair().map_err(errno)?;
     let parent = nix::unistd::getpid();
     if sys::fork()?.is_some() {
@@ -340,7 +340,7 @@ fn broker(
     let aws = Aws::new(root, environment);
     broker::serve(theirs, &mut |left| {
         let until = Deadline::after(&clock, left);
-        let aws = aws.as_ref().map_err(|why| TunnelFailure::Credentials(why.clone()))?;
+        let aws = aws.as_ref().map_err(|why| TunnelError::Credentials(why.clone()))?;
         aws.credentials(encryption, At { root, clock: &clock, stop }, until)
     });
     sys::exit(0)
@@ -481,7 +481,7 @@ fn run_once(
     started: Instant,
     stop: &Stop,
 ) -> Result<Ended, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let errno = |e: std::io::Error| sys::errno_of(&e);
     // Closed when the child ends.
     let (ours, theirs) = UnixStream::pair().map_err(errno)?;
     let parent = nix::unistd::getpid();

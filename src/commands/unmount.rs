@@ -3,23 +3,26 @@
 
 use super::Refusal;
 use super::left::{self, Known};
-use super::tunnels::Units;
 use crate::cli::UnmountArgs;
 use crate::config::Share;
+use crate::kernel::holders::list;
+use crate::kernel::mount_table;
+use crate::kernel::namespace::{Namespace, namespace};
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::share::causes::{explain, is_there};
-use crate::share::encrypted::{self, Tunnels};
-use crate::share::holders::list;
-use crate::share::linux::{Linux, Namespace, namespace};
+use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
-use crate::share::unfinished::{self, MadePoint};
-use crate::share::{Failure, Mounted, mount_point, remembered, table};
+use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
+use crate::status::remembered;
+use crate::status::unfinished::{self, MadePoint};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
-use crate::tunnel::control::TunnelFailure;
+use crate::tunnel::contract::{Tunnels, TunnelsError, end_unused};
+use crate::tunnel::protocol::TunnelError;
+use crate::tunnel::units::Units;
 use nix::errno::Errno;
 use std::io::IsTerminal;
 use std::net::IpAddr;
@@ -154,11 +157,12 @@ fn clear<C: Clock + Sync>(
         return;
     }
     let bytes = machine.table().unwrap_or_default();
-    let table = table::parse(&bytes);
+    let table = mount_table::parse(&bytes);
     // On the way to it may be a mount whose server is dead.
     let is_free = |one: &&MadePoint| {
         let point = &one.path;
-        table::top_at(&table, point).is_none() && table::remote_above(&table, point).is_none()
+        mount_table::top_at(&table, point).is_none()
+            && mount_table::remote_above(&table, point).is_none()
     };
     let mut cleared = Vec::new();
     for point in orphans.iter().filter(is_free).filter(|_| !table.is_empty()) {
@@ -410,15 +414,15 @@ impl<R: Release> Run<'_, R> {
         let is_there = |port| port == mounted.port || self.tunnels.is_guarded(mounted.port);
         match self.tunnels.status(share, soon()) {
             // One that is there, but busy, carries what is written too.
-            Err(TunnelFailure::NoTunnel(errno)) if errno != Errno::ETIMEDOUT => {}
-            Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+            Err(TunnelError::NoTunnel(errno)) if errno != Errno::ETIMEDOUT => {}
+            Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
             _ => return Ok(self.tunnels.port(share).is_none_or(is_there)),
         }
         match self.tunnels.start(share, Some(mounted.port), soon()) {
-            Err(stopped @ Failure::Stopped(_)) => Err(stopped),
+            Err(TunnelsError::Stopped(stopped)) => Err(stopped.into()),
             // It is taken down all the same; that it does not answer will be told.
             Err(failure) => {
-                let why = explain(&failure, share, &self.kernel).sentence;
+                let why = explain(&failure.into(), share, &self.kernel).sentence;
                 self.log.warning(format_args!("{share}: {why}"));
                 Ok(self.tunnels.is_guarded(mounted.port))
             }
@@ -442,7 +446,7 @@ impl<R: Release> Run<'_, R> {
         let point = share.mount_point.display();
         let was_there = self.tunnels.port(share).is_some();
         let patience = Deadline::after(self.clock, TO_END_TUNNEL);
-        match encrypted::end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
+        match end_unused(self.tunnels, share, patience, ONE_CALL, self.clock) {
             Ok(true) => was_there,
             Ok(false) => {
                 let text = format!(
@@ -451,9 +455,9 @@ impl<R: Release> Run<'_, R> {
                 self.log.info(text);
                 false
             }
-            Err(Failure::Stopped(_)) => false,
+            Err(TunnelsError::Stopped(_)) => false,
             Err(failure) => {
-                let why = explain(&failure, share, &self.kernel).sentence;
+                let why = explain(&failure.into(), share, &self.kernel).sentence;
                 self.log.warning(format_args!("{point}: its tunnel could not be ended: {why}"));
                 false
             }
@@ -473,10 +477,10 @@ impl<R: Release> Run<'_, R> {
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::kernel::holders::Holder;
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
-    use crate::share::holders::Holder;
-    use crate::tunnel::control::{Peer, TunnelStatus};
+    use crate::tunnel::protocol::{Peer, TunnelStatus};
     use std::cell::Cell;
     use std::cell::RefCell;
     use std::sync::Mutex;
@@ -502,7 +506,7 @@ mod tests {
     }
 
     impl Tunnels for FakeTunnels {
-        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, Failure> {
+        fn start(&self, _: &Share, at: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
             self.see(format!("start {at:?}"));
             self.runs.store(true, Ordering::Relaxed);
             Ok(at.unwrap_or(40001))
@@ -516,17 +520,17 @@ mod tests {
             true
         }
 
-        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, Failure> {
-            Err(Failure::NoTime)
+        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, TunnelError> {
+            Err(TunnelError::MakingKey)
         }
 
-        fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelFailure> {
+        fn status(&self, _: &Share, _: Deadline) -> Result<TunnelStatus, TunnelError> {
             match self.runs.load(Ordering::Relaxed) {
-                true if self.busy => Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT)),
+                true if self.busy => Err(TunnelError::NoTunnel(Errno::ETIMEDOUT)),
                 true => {
                     Ok(TunnelStatus { connections: self.connections, ..TunnelStatus::default() })
                 }
-                false => Err(TunnelFailure::NoTunnel(Errno::ENOENT)),
+                false => Err(TunnelError::NoTunnel(Errno::ENOENT)),
             }
         }
 
@@ -536,7 +540,7 @@ mod tests {
 
         fn release(&self, _: &Share) {}
 
-        fn stop(&self, _: &Share, _: Deadline) -> Result<(), Failure> {
+        fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
             self.see("stop".into());
             self.runs.store(false, Ordering::Relaxed);
             Ok(())

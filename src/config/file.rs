@@ -2,7 +2,7 @@
 //! be writable by nobody else. That is checked on the open descriptors, and no symlink is followed. What the text means
 //! is not this file's business.
 
-use crate::files::{self, Fault, Obstacle, Refused};
+use crate::files::{self, Fault, Refused};
 use std::path::{Path, PathBuf};
 
 /// The name beside the executable. Elastic fleets unpack everything into one folder.
@@ -78,16 +78,11 @@ fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
 /// Reads `path` below `root`, if it exists. A folder on the way that must not be trusted counts only if there is a file
 /// at the end.
 fn text(root: &Path, path: &Path) -> Result<Option<(PathBuf, String)>, FileError> {
-    let place = match files::find(root, path) {
-        Err(Obstacle::NoFolder(_)) => return Ok(None),
-        Err(obstacle) => return Err(unusable(path, obstacle)),
-        Ok(place) => place,
-    };
-    let bytes = match place.read() {
+    let bytes = match files::read(root, path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
         Err(Refused::Obstacle(obstacle)) => return Err(unusable(path, obstacle)),
-        Err(Refused::Fault(fault)) => return Err(untrusted(fault, place.path())),
+        Err(Refused::Fault(fault)) => return Err(untrusted(fault, path)),
     };
 
     match String::from_utf8(bytes) {

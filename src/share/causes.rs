@@ -9,16 +9,16 @@ mod tunnel;
 pub use route::explain_by;
 
 use crate::config::{Endpoint, Share, encryption};
+use crate::kernel::connections::VOLUMES;
+use crate::kernel::mount_table::AUTOFS;
+use crate::net::names::{Answered, By, NameError};
+use crate::net::probe::Heard;
+use crate::net::reach::{Problem, ReachError};
 use crate::partitions;
 use crate::retry::seconds;
 use crate::share::Failure;
 use crate::share::locate::Origin;
 use crate::share::mount_point::PointError;
-use crate::share::names::{Answered, By, NameError};
-use crate::share::probe::Heard;
-use crate::share::reach::{Problem, ReachError};
-use crate::share::table::AUTOFS;
-use crate::share::transport::VOLUMES;
 use crate::share::worker::WorkerError;
 use crate::text::word;
 use crate::tunnel::unit::escaped;
@@ -773,7 +773,7 @@ fn point(error: &PointError) -> Cause {
 mod tests {
     use super::*;
     use crate::config::test::share;
-    use crate::share::route::Route;
+    use crate::kernel::route::Route;
     use std::net::SocketAddr;
     use std::time::Duration;
 

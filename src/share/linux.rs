@@ -5,24 +5,24 @@
 use crate::appstream::{self, User};
 use crate::config::{Level, Share};
 use crate::files;
+use crate::kernel::holders::Holder;
+use crate::kernel::mount_table::{self, Entry, Standing};
+use crate::kernel::route::Route;
+use crate::kernel::{connections, modules, route};
+use crate::net::names::{By, Found, NameError, Resolver, Stamp};
+use crate::net::probe::{self, Heard};
+use crate::net::reach::{self, Problem, ReachError};
 use crate::retry::{Clock, Deadline};
 use crate::share::client::Client;
-use crate::share::holders::Holder;
 use crate::share::locate;
 use crate::share::mount_point::{self, PointError, PreparedPoint};
-use crate::share::names::{By, Found, NameError, Resolver, Stamp};
 use crate::share::plan::{MountCall, TUNNEL};
-use crate::share::probe::{self, Heard};
-use crate::share::reach::{Problem, ReachError};
-use crate::share::route::Route;
-use crate::share::table::{self, Entry, Standing};
 use crate::share::worker::{self, Called, RootReport, Seen, Wanted, WorkerError};
-use crate::share::{
-    Answer, Failure, Machine, Mounted, after, modules, reach, release, remembered, route,
-    transport, unfinished,
-};
+use crate::share::{Answer, Failure, Machine, Mounted, after, release};
+use crate::status::{remembered, unfinished};
 use crate::stop::Stop;
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use nix::poll::{PollFd, PollFlags};
@@ -133,6 +133,11 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         Self { root, clock, stop, user, client, known, made, lacks_ports }
     }
 
+    /// The time until `until`, which ends with this run.
+    pub fn wait(&self, until: Deadline) -> Wait<'a> {
+        Wait { until, clock: self.clock, stop: self.stop }
+    }
+
     fn resolver(&self) -> Resolver<'_> {
         Resolver { root: self.root, clock: self.clock, stop: self.stop }
     }
@@ -155,18 +160,18 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         since: Since,
         until: Deadline,
     ) -> Result<Option<Mounted>, Failure> {
-        let Some(entry) = table::top_at(table, &share.mount_point) else {
+        let Some(entry) = mount_table::top_at(table, &share.mount_point) else {
             return Ok(None);
         };
         let fresh = matches!(since, Since::Now | Since::Perhaps(_));
-        let standing = match table::standing(entry, share) {
+        let standing = match mount_table::standing(entry, share) {
             // The kernel shows what the server has made of the path: whose mount it is, is seen by the mount itself.
             Standing::Foreign if self.is_own(table, entry, share, since) => {
-                table::standing_of_own(entry, share)
+                mount_table::standing_of_own(entry, share)
             }
             // A server that the kernel knows by another name, and by another way perhaps: only the same can be there now.
             Standing::OtherName(_) if fresh || self.is_remembered(entry, share) => {
-                table::standing_of_own(entry, share)
+                mount_table::standing_of_own(entry, share)
             }
             other => other,
         };
@@ -195,7 +200,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     fn is_own(&self, table: &[Entry<'_>], entry: &Entry<'_>, share: &Share, since: Since) -> bool {
         // The run mounts only where it has found nothing: the one mount that is there then is the one that it has made.
         // Where there are two, another one was made meanwhile.
-        let alone = || entry.is_nfs() && table::only_at(table, &share.mount_point).is_some();
+        let alone = || entry.is_nfs() && mount_table::only_at(table, &share.mount_point).is_some();
         match since {
             Since::Before => self.is_remembered(entry, share),
             Since::Now => alone(),
@@ -216,14 +221,14 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let patience = until.within(self.clock, WORD);
         loop {
             let bytes = self.table()?;
-            let table = table::parse(&bytes);
+            let table = mount_table::parse(&bytes);
             self.know(share, &table);
             check_local(&table, share)?;
             let found = self.find(&table, share, Since::Before, until);
             let Err(Failure::Taken { .. }) = found else {
                 return found;
             };
-            let top = table::top_at(&table, &share.mount_point);
+            let top = mount_table::top_at(&table, &share.mount_point);
             let may_be = top.is_some_and(|entry| entry.is_nfs() && is_from(entry, share));
             if !may_be || patience.passed(self.clock) {
                 return found;
@@ -251,7 +256,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         if self.clock.now().saturating_sub(looked) > OLD
             && let Ok(table) = self.table()
         {
-            self.know(share, &table::parse(&table));
+            self.know(share, &mount_table::parse(&table));
         }
     }
 
@@ -294,7 +299,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     /// [`Failure::Taken`], [`Failure::Hidden`], [`Failure::NoTable`], [`Failure::Stopped`].
     pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
         let bytes = self.table()?;
-        let table = table::parse(&bytes);
+        let table = mount_table::parse(&bytes);
         check_local(&table, share)?;
         let result = self.find(&table, share, Since::Before, until);
         // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
@@ -306,7 +311,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly | Failure::OtherWay)) {
             return result;
         }
-        match (table::top_at(&table, &share.mount_point), result) {
+        match (mount_table::top_at(&table, &share.mount_point), result) {
             // Its server has another name, and nobody can be asked whether it is ours.
             (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
             (entry, _) => Ok(entry.map(mounted)),
@@ -324,9 +329,9 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         else_: Failure,
     ) -> Result<Mounted, Failure> {
         let bytes = self.table()?;
-        let table = table::parse(&bytes);
+        let table = mount_table::parse(&bytes);
         match self.find(&table, share, since, until) {
-            Err(Failure::OtherWay) => Err(match table::top_at(&table, &share.mount_point) {
+            Err(Failure::OtherWay) => Err(match mount_table::top_at(&table, &share.mount_point) {
                 Some(entry) => off_way(entry, share, self.connected_to(entry.device)),
                 None => Failure::OffWay(None),
             }),
@@ -344,8 +349,8 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
     /// Where the kernel is connected to for the file system `device`, if it tells.
     pub fn connected_to(&self, device: &str) -> Option<SocketAddr> {
         let look = || {
-            let volumes = files::whole(&self.root.join(transport::VOLUMES)).unwrap_or_default();
-            transport::of_device(&volumes, device)
+            let volumes = files::whole(&self.root.join(connections::VOLUMES)).unwrap_or_default();
+            connections::of_device(&volumes, device)
         };
         // It comes in pieces: a mount that ends meanwhile can make a line of another one be missed.
         look().or_else(look)
@@ -415,7 +420,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let all = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let known = all.get(&share.mount_point).map_or(&[][..], |known| &known.ids);
         let bytes = self.table().unwrap_or_default();
-        let table = table::parse(&bytes);
+        let table = mount_table::parse(&bytes);
         let new = |entry: &&Entry<'_>| !known.contains(&entry.id);
         let is_ours = |entry: &&Entry<'_>| {
             entry.source == share.source() || off_way && entry.mount_point == share.mount_point
@@ -441,7 +446,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         if until.left(self.clock) < TOO_SHORT {
             return None;
         }
-        probe::null_call(call.connects_to, child, until, self.clock, self.stop)
+        probe::null_call(call.connects_to, child, self.wait(until))
     }
 
     /// What it means that mount(2) said `errno`, where that has several causes.
@@ -558,13 +563,14 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         let mut way = Ok(None);
         let mut same = None;
         let mut shown = |process: Pid, device: &str, other: Option<&str>| {
-            let volumes = || files::whole(&self.root.join(transport::VOLUMES)).unwrap_or_default();
+            let volumes =
+                || files::whole(&self.root.join(connections::VOLUMES)).unwrap_or_default();
             let is_one =
-                |other: &&str| device == *other || transport::is_one(&volumes(), (device, other));
+                |other: &&str| device == *other || connections::is_one(&volumes(), (device, other));
             same = other.filter(is_one).map(str::to_owned);
             let table = self.root.join("proc").join(process.to_string()).join("mountinfo");
             let bytes = files::whole(&table).unwrap_or_default();
-            let table = table::parse(&bytes);
+            let table = mount_table::parse(&bytes);
             let entry = table.iter().rev().find(|entry| entry.device == device);
             way = match (self.check_way(call, device), entry) {
                 (Err(Failure::OffWay(to)), Some(entry)) => Err(off_way(entry, share, to)),
@@ -596,7 +602,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
 
 /// Whether the mount point can be looked at without asking a server that may be dead.
 fn check_local(table: &[Entry<'_>], share: &Share) -> Result<(), Failure> {
-    match table::remote_above(table, &share.mount_point) {
+    match mount_table::remote_above(table, &share.mount_point) {
         None => Ok(()),
         Some(entry) => Err(Failure::Point(PointError::Remote {
             path: share.mount_point.clone(),
@@ -628,10 +634,11 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         until: Deadline,
     ) -> Result<Option<Mounted>, Failure> {
         let bytes = self.table()?;
-        let table = table::parse(&bytes);
+        let table = mount_table::parse(&bytes);
         // Where the path is the share's, the name tells, or the address.
-        let top = table::top_at(&table, &share.mount_point);
-        let Some(entry) = top.filter(|e| e.is_nfs() && !table::has_path(&e.source, share)) else {
+        let top = mount_table::top_at(&table, &share.mount_point);
+        let Some(entry) = top.filter(|e| e.is_nfs() && !mount_table::has_path(&e.source, share))
+        else {
             return Ok(None);
         };
         let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
@@ -675,7 +682,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         {
             return Err(stopped.into());
         }
-        match table::parse(&self.table()?).iter().any(|entry| entry.id == mounted.id) {
+        match mount_table::parse(&self.table()?).iter().any(|entry| entry.id == mounted.id) {
             true => Err(Failure::Dead(mounted.address.clone())),
             false => {
                 // The kernel gives a number that is free again to the next mount.
@@ -759,7 +766,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         until: Deadline,
     ) -> Result<IpAddr, Failure> {
         let port = share.options.port;
-        let reached = reach::first_that_answers(addresses, port, until, self.clock, self.stop)?;
+        let reached = reach::first_that_answers(addresses, port, self.wait(until))?;
         let (address, from_reserved) = reached;
         self.lacks_ports.store(from_reserved, Ordering::Relaxed);
         Ok(address)
@@ -949,8 +956,8 @@ pub fn shows_name(share: &Share, mounted: &Mounted) -> bool {
 /// What it means that a mount of the share's is not on its way, and connected `to` something else.
 fn off_way(entry: &Entry<'_>, share: &Share, to: Option<SocketAddr>) -> Failure {
     // One that is on the connection of another mount shows the tunnel nevertheless.
-    let elsewhere = share.encryption.is_some() && !table::is_tunnelled(entry, share);
-    match elsewhere && !table::has_path(&entry.source, share) {
+    let elsewhere = share.encryption.is_some() && !mount_table::is_tunnelled(entry, share);
+    match elsewhere && !mount_table::has_path(&entry.source, share) {
         true => Failure::Referred { source: entry.source.to_string(), to },
         false => Failure::OffWay(to),
     }
@@ -968,75 +975,12 @@ fn no_way(address: IpAddr, port: u16) -> Option<Failure> {
     Some(Failure::Reach(ReachError::NoneAnswers { port, tried }))
 }
 
-/// Whether what we mount is seen by the rest of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Namespace {
-    /// PID 1 is in the same mount namespace.
-    Shared,
-    /// It is not.
-    Private,
-    /// /proc does not tell.
-    Unknown,
-}
-
-/// Compares our mount namespace with PID 1's. `proc` is `/proc` outside of tests.
-pub fn namespace(proc: &Path) -> Namespace {
-    // Without the right to read it, some kernels give an empty link rather than an error.
-    let link = |process: &str| {
-        let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
-        (!target.as_os_str().is_empty()).then_some(target)
-    };
-    if let (Some(ours), Some(first)) = (link("self"), link("1")) {
-        return if ours == first { Namespace::Shared } else { Namespace::Private };
-    }
-    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
-    // the machine, so tables of two namespaces share none.
-    let ids = |process: &str| {
-        let bytes = files::whole(&proc.join(process).join("mountinfo")).ok()?;
-        Some(table::parse(&bytes).into_iter().map(|entry| entry.id).collect::<Vec<_>>())
-    };
-    match (ids("self"), ids("1")) {
-        (Some(ours), Some(first)) if !ours.is_empty() && !first.is_empty() => {
-            if ours.iter().any(|id| first.contains(id)) {
-                Namespace::Shared
-            } else {
-                Namespace::Private
-            }
-        }
-        _ => Namespace::Unknown,
-    }
-}
-
-/// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
-pub fn may_mount() -> bool {
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
-    sys::capabilities().is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::test::share_of;
     use crate::retry::test::VirtualClock;
     use crate::stop::SystemClock;
-
-    #[test]
-    fn a_private_namespace_is_told_by_links_or_else_by_mount_ids() {
-        let dir = tempfile::tempdir().unwrap();
-        let proc = dir.path();
-        assert_eq!(namespace(proc), Namespace::Unknown);
-        for (process, id) in [("self", 40), ("1", 40)] {
-            fs::create_dir_all(proc.join(process).join("ns")).unwrap();
-            let line = format!("{id} 1 0:1 / / rw - ext4 /dev/a rw\n");
-            fs::write(proc.join(process).join("mountinfo"), line).unwrap();
-        }
-        assert_eq!(namespace(proc), Namespace::Shared);
-        fs::write(proc.join("1/mountinfo"), "22 1 0:1 / / rw - ext4 /dev/a rw\n").unwrap();
-        assert_eq!(namespace(proc), Namespace::Private);
-        std::os::unix::fs::symlink("mnt:[1]", proc.join("self/ns/mnt")).unwrap();
-        std::os::unix::fs::symlink("mnt:[1]", proc.join("1/ns/mnt")).unwrap();
-        assert_eq!(namespace(proc), Namespace::Shared, "the links decide where there are any");
-    }
 
     #[test]
     fn a_loopback_that_is_down_is_not_told_as_the_servers_fault() {
@@ -1074,7 +1018,7 @@ mod tests {
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
         assert_eq!(sys::capabilities(), Some(effective));
-        assert_eq!(may_mount(), effective & 1 << 21 != 0);
+        assert_eq!(crate::kernel::namespace::may_mount(), effective & 1 << 21 != 0);
     }
 
     #[test]
@@ -1136,7 +1080,7 @@ mod tests {
             let from = |address: &str| Since::Perhaps(address.parse().unwrap());
             let seen = |since| {
                 let bytes = machine.table().unwrap();
-                machine.find(&table::parse(&bytes), &share, since, until)
+                machine.find(&mount_table::parse(&bytes), &share, since, until)
             };
             let taken =
                 |source: &str| Err(Failure::Taken { source: source.into(), fstype: "nfs4".into() });
@@ -1169,14 +1113,17 @@ mod tests {
         let share = crate::config::test::encrypted_share("path = \"/current\"");
         let entry = |place: &str| {
             let text = format!("5 1 0:31 / /m rw - nfs4 fs:/data rw,{place}\n");
-            let table = table::parse(text.as_bytes());
+            let table = mount_table::parse(text.as_bytes());
             off_way(&table[0], &share, None)
         };
         let referred = Failure::Referred { source: "fs:/data".into(), to: None };
         assert_eq!(entry("addr=10.0.0.3"), referred);
         assert_eq!(entry("port=40001,addr=127.0.0.1"), Failure::OffWay(None));
         let same = "5 1 0:31 / /m rw - nfs4 fs:/current rw,addr=10.0.0.3\n";
-        assert_eq!(off_way(&table::parse(same.as_bytes())[0], &share, None), Failure::OffWay(None));
+        assert_eq!(
+            off_way(&mount_table::parse(same.as_bytes())[0], &share, None),
+            Failure::OffWay(None)
+        );
     }
 
     #[test]

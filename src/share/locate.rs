@@ -2,19 +2,16 @@
 //! encryption, and for `check`. Also where an address came from, for who reads that it failed. The names themselves
 //! are looked up in `names`, and connections are begun in `reach`.
 
-use super::names::{By, Found, NameError};
-use super::reach::{Problem, ReachError};
 use super::{Failure, Machine};
 use crate::config::Share;
+use crate::net::names::{By, Found, NameError};
+use crate::net::reach::{Problem, ReachError};
+use crate::net::{IPV4_ALONE, IPV6_QUESTION};
 use crate::retry::{Clock, Deadline};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// So long the IPv4 addresses of a name are tried alone, before it is asked whether there are IPv6 ones.
-pub const AHEAD: Duration = Duration::from_secs(1);
-/// So long that question may take.
-pub const QUESTION: Duration = Duration::from_secs(1);
 /// So long the name servers are asked what they say beside /etc/hosts.
 const BESIDE: Duration = Duration::from_millis(300);
 
@@ -100,7 +97,7 @@ pub fn reach<M: Machine>(
     let led = |failure, found: &Found| led(machine, share, failure, found, deadline, clock);
     let family = Family::of(share);
     if family == Family::Ipv6 {
-        ask_further(machine, share, found, until.within(clock, QUESTION))?;
+        ask_further(machine, share, found, until.within(clock, IPV6_QUESTION))?;
     }
     let ahead = fitting(share, found);
     if ahead.is_empty() {
@@ -108,14 +105,14 @@ pub fn reach<M: Machine>(
         return Err(Failure::NoFamily(wanted));
     }
     // In a short look, they have all the time that there is.
-    if family != Family::Both || !found.ipv4_alone || window < AHEAD {
+    if family != Family::Both || !found.ipv4_alone || window < IPV4_ALONE {
         return machine.reach(share, &ahead, until).map_err(|failure| led(failure, found));
     }
-    let first = machine.reach(share, &ahead, until.within(clock, AHEAD));
+    let first = machine.reach(share, &ahead, until.within(clock, IPV4_ALONE));
     let Err(failure @ Failure::Reach(_)) = first else {
         return first;
     };
-    ask_further(machine, share, found, until.within(clock, QUESTION))?;
+    ask_further(machine, share, found, until.within(clock, IPV6_QUESTION))?;
     let is_final = !failure.is_by_time() && found.addresses.len() == ahead.len();
     if is_final || until.passed(clock) {
         return Err(led(failure, found));

@@ -4,37 +4,28 @@
 pub mod after;
 pub mod causes;
 pub mod client;
-pub mod encrypted;
-pub mod holders;
 pub mod linux;
 pub mod locate;
-pub mod modules;
 pub mod mount_point;
-pub mod names;
 pub mod plan;
-pub mod probe;
-pub mod reach;
 pub mod release;
-pub mod remembered;
-pub mod route;
-pub mod table;
-pub mod transport;
-pub mod unfinished;
 pub mod worker;
 
 use crate::config::{Level, Share};
+use crate::kernel::holders::Holder;
+use crate::kernel::mount_table;
+use crate::kernel::route::Route;
+use crate::net::names::{Found, NameError, Stamp};
+use crate::net::probe::Heard;
+use crate::net::reach::ReachError;
 use crate::retry::{Deadline, Stopped};
-use crate::tunnel::control::{Peer, TunnelFailure};
+use crate::tunnel::contract::TunnelsError;
+use crate::tunnel::protocol::{Peer, TunnelError};
 use client::Client;
-use holders::Holder;
 use locate::Origin;
 use mount_point::{FolderId, PointError};
-use names::{Found, NameError, Stamp};
 use nix::errno::Errno;
 use plan::MountCall;
-use probe::Heard;
-use reach::ReachError;
-use route::Route;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use worker::WorkerError;
@@ -233,7 +224,7 @@ impl Mounted {
     /// What the mount table (df, findmnt) shows instead of the share's path, if the server has led that elsewhere: by
     /// a link, or by a referral.
     pub fn led_to(&self, share: &Share) -> Option<&str> {
-        (!table::has_path(&self.source, share)).then_some(self.source.as_str())
+        (!mount_table::has_path(&self.source, share)).then_some(self.source.as_str())
     }
 
     /// Where it is mounted from, for people.
@@ -332,7 +323,7 @@ pub enum Failure {
     /// Nor can it be as long as another program holds the local port that the config names.
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
-    Tunnel(TunnelFailure),
+    Tunnel(TunnelError),
     /// What came of a mount through the tunnel, when its handshake with this peer had gone well.
     Encrypted(Box<Failure>, Peer),
     /// mount(2) said no.
@@ -399,10 +390,22 @@ impl From<ReachError> for Failure {
     }
 }
 
-impl From<TunnelFailure> for Failure {
-    fn from(e: TunnelFailure) -> Self {
+impl From<TunnelsError> for Failure {
+    fn from(e: TunnelsError) -> Self {
         match e {
-            TunnelFailure::Stopped(stopped) => stopped.into(),
+            TunnelsError::NotHeld(why) => Self::NoTunnel(why),
+            TunnelsError::Program { what, cure } => Self::Program { what, cure },
+            TunnelsError::PortTaken(port) => Self::TunnelPort(port),
+            TunnelsError::Tunnel(e) => e.into(),
+            TunnelsError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+impl From<TunnelError> for Failure {
+    fn from(e: TunnelError) -> Self {
+        match e {
+            TunnelError::Stopped(stopped) => stopped.into(),
             other => Self::Tunnel(other),
         }
     }
@@ -517,9 +520,7 @@ impl Failure {
     pub fn is_by_time(&self) -> bool {
         match self.unprobed() {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,
-            Self::Tunnel(TunnelFailure::Silent(_) | TunnelFailure::NoTunnel(Errno::ETIMEDOUT)) => {
-                true
-            }
+            Self::Tunnel(TunnelError::Silent(_) | TunnelError::NoTunnel(Errno::ETIMEDOUT)) => true,
             Self::Reach(error) => error.has_silence(),
             _ => false,
         }

@@ -4,6 +4,7 @@
 //! The last component of the path may be the root of a share whose server is
 //! dead, and looking at that would block: callers ask the mount table first.
 
+use crate::files;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -170,7 +171,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
     let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
     folders.reverse();
     folders.into_iter().find_map(|folder| {
-        let below = root.join(folder.strip_prefix("/").unwrap_or(folder));
+        let below = files::below(root, folder);
         let stat = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
         let (owner, mode) = (stat.st_uid, stat.st_mode);
         // In a folder with the sticky bit, what is root's stays.

@@ -2,12 +2,13 @@
 //! one does it. The order of the steps is `commands::unmount`'s.
 
 use crate::config::Share;
+use crate::kernel::holders::{Holder, holders};
+use crate::kernel::mount_table;
+use crate::net::probe::{self, Heard};
 use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::holders::{Holder, holders};
 use crate::share::linux::Linux;
-use crate::share::probe::{self, Heard};
 use crate::share::worker::{self, WorkerError, Written};
-use crate::share::{Failure, Mounted, mount_point, table};
+use crate::share::{Failure, Mounted, mount_point};
 use crate::sys;
 use nix::errno::Errno;
 use nix::mount::MntFlags;
@@ -122,7 +123,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return false;
         };
         let server = SocketAddr::new(address, mounted.port);
-        let heard = probe::null_call(server, None, until, self.clock, self.stop);
+        let heard = probe::null_call(server, None, self.wait(until));
         matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
     }
 
@@ -147,9 +148,9 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Err(stopped);
         }
         // Off the table is gone, even if the call still waits for the server's good-bye.
-        let still = self
-            .table()
-            .map_or(true, |table| table::parse(&table).iter().any(|entry| entry.id == mounted.id));
+        let still = self.table().map_or(true, |table| {
+            mount_table::parse(&table).iter().any(|entry| entry.id == mounted.id)
+        });
         Ok(match result {
             _ if !still => Gone::Yes,
             Ok(Err(Errno::EBUSY)) => Gone::Busy,

@@ -783,7 +783,7 @@ mod tests {
             let parent = crate::share::mount_point::parent(dir.path(), name.as_ref()).unwrap();
             let (asked, _) = with(5000, |u, c, s| forbidden(&call, &parent, u, c, s));
             // Where tests run in a container, it is forbidden.
-            let may = crate::share::linux::may_mount();
+            let may = crate::kernel::namespace::may_mount();
             assert!(
                 matches!(asked, Ok(None)) || !may && asked == Ok(Some(Errno::EPERM)),
                 "{asked:?}"

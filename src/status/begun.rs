@@ -3,8 +3,8 @@
 
 use super::{locked, open};
 use crate::json::{Document, Value};
-use crate::share::remembered::{contents, member};
-use crate::share::unfinished::{self, KEY, MadePoint, Unfinished, born};
+use crate::status::remembered::{contents, member};
+use crate::status::unfinished::{self, KEY, MadePoint, Unfinished, born};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -162,7 +162,7 @@ pub(super) fn told(root: &Path, status: &str, ended: Option<&str>) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::share::remembered;
+    use crate::status::remembered;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 

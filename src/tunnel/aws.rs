@@ -2,15 +2,17 @@
 //! for the server counts. How that is asked is `crate::aws`'s business; here it is given what it needs of
 //! this machine.
 
-use super::control::TunnelFailure;
-use crate::aws::credentials::{self, Credentials, Remedy, Service, Trouble, Wanted, identity_of};
+use super::protocol::TunnelError;
+use crate::aws::credentials::{
+    self, Credentials, CredentialsError, ErrorClass, Service, Trouble, Wanted, identity_of,
+};
 use crate::aws::http::{self, Net};
 use crate::aws::mount_targets::DiscoveryError;
 use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
 use crate::config::Endpoint;
 use crate::config::encryption::{self as config, Encryption};
+use crate::net::names::Resolver;
 use crate::retry::{Clock, Deadline};
-use crate::share::names::Resolver;
 use crate::stop::Stop;
 use rustls::RootCertStore;
 use std::net::IpAddr;
@@ -50,44 +52,30 @@ impl Aws {
     /// The credentials that `encryption` wants.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Service`], [`TunnelFailure::Source`],
-    /// [`TunnelFailure::Changeable`].
+    /// [`TunnelError::Credentials`], [`TunnelError::Service`], [`TunnelError::Source`],
+    /// [`TunnelError::Changeable`].
     pub fn credentials(
         &self,
         encryption: &Encryption,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Credentials, TunnelFailure> {
+    ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
-        let wanted = Wanted { profile, region: &encryption.region };
-        self.with_world(at, |world| {
-            credentials::find(&wanted, world, until).map_err(|e| {
-                let what = e.to_string();
-                if let Some(mend) = e.mend() {
-                    return changeable(&what, mend);
-                }
-                if let Some((service, trouble)) = e.trouble() {
-                    return TunnelFailure::Service { what, service, trouble };
-                }
-                match e.remedy() {
-                    Some(Remedy { lasts, mend }) => TunnelFailure::Source { what, mend, lasts },
-                    None => TunnelFailure::Credentials(what),
-                }
-            })
-        })
+        let query = Wanted { profile, region: &encryption.region };
+        self.with_world(at, |world| credentials::find(&query, world, until).map_err(failure))
     }
 
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// [`TunnelFailure::Service`], or [`TunnelFailure::Name`] where there is no more to say.
+    /// [`TunnelError::Service`], or [`TunnelError::Name`] where there is no more to say.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
         credentials: &Credentials,
         at: At<'_>,
         until: Deadline,
-    ) -> Result<Vec<IpAddr>, TunnelFailure> {
+    ) -> Result<Vec<IpAddr>, TunnelError> {
         let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
         let region = &encryption.region;
         self.with_world(at, |world| {
@@ -96,9 +84,9 @@ impl Aws {
                 (DiscoveryError::Stopped(stopped), _) => (*stopped).into(),
                 (_, Some(trouble)) => {
                     let what = format!("{e}{}", signed_by(credentials, trouble));
-                    TunnelFailure::Service { what, service: Service::Efs, trouble }
+                    TunnelError::Service { what, service: Service::Efs, trouble }
                 }
-                (_, None) => TunnelFailure::Name(e.to_string()),
+                (_, None) => TunnelError::Name(e.to_string()),
             })?;
             Ok(found.into_iter().map(|target| target.address).collect())
         })
@@ -127,6 +115,21 @@ impl Aws {
     }
 }
 
+/// The failure of a tunnel that gets no credentials.
+fn failure(error: CredentialsError) -> TunnelError {
+    let what = error.to_string();
+    match error.class() {
+        Some(ErrorClass::Changeable(mend)) => TunnelError::Changeable { what, mend },
+        Some(ErrorClass::Service(service, trouble)) => {
+            TunnelError::Service { what, service, trouble }
+        }
+        Some(ErrorClass::Source(remedy)) => {
+            TunnelError::Source { what, mend: remedy.cure, lasts: remedy.lasts }
+        }
+        None => TunnelError::Credentials(what),
+    }
+}
+
 /// Whose keys a service does not take.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
@@ -139,23 +142,17 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
 /// The certificates that the server's must lead to.
 ///
 /// # Errors
-/// [`TunnelFailure::Trust`], [`TunnelFailure::Changeable`].
-pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelFailure> {
+/// [`TunnelError::Trust`], [`TunnelError::Changeable`].
+pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelError> {
     let trust = match trust {
         config::Trust::Amazon => trust::Trust::Amazon,
         config::Trust::System => trust::Trust::System,
         config::Trust::File(path) => trust::Trust::File(path),
     };
-    trust::roots(root, trust).map_err(|e| match e.mend() {
-        Some(mend) => changeable(&e.to_string(), mend),
-        None => TunnelFailure::Trust(e.to_string()),
+    trust::roots(root, trust).map_err(|e| match e.cure() {
+        Some(mend) => TunnelError::Changeable { what: e.to_string(), mend },
+        None => TunnelError::Trust(e.to_string()),
     })
-}
-
-/// Of an error that ends with the command that mends it.
-fn changeable(text: &str, mend: String) -> TunnelFailure {
-    let what = text.strip_suffix(&format!("; run: {mend}")).unwrap_or(text);
-    TunnelFailure::Changeable { what: what.to_owned(), mend }
 }
 
 /// From where it is asked.

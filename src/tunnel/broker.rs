@@ -3,10 +3,11 @@
 //! profile names and asks AWS's services, as root with few rights; it speaks with nobody else but the relay. A
 //! question is a number and the time there is; an answer is the number, and credentials or why not.
 
-use super::control::TunnelFailure;
+use super::protocol::TunnelError;
 use crate::aws::credentials::{Credentials, Secret, Service, Trouble};
 use crate::retry::{Clock, Deadline};
 use crate::stop::Stop;
+use crate::sys;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
@@ -45,7 +46,7 @@ impl Broker {
     /// # Errors
     /// The errno of fcntl(2).
     pub fn new(stream: UnixStream) -> Result<Self, Errno> {
-        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let errno = |e: std::io::Error| sys::errno_of(&e);
         stream.set_nonblocking(true).map_err(errno)?;
         Ok(Self(Mutex::new(Line { stream, asked: 0 })))
     }
@@ -56,20 +57,20 @@ impl Broker {
     /// The errno of dup(2).
     pub fn lifeline(&self) -> Result<UnixStream, Errno> {
         let line = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        line.stream.try_clone().map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+        line.stream.try_clone().map_err(|e| sys::errno_of(&e))
     }
 
     /// Credentials of this moment.
     ///
     /// # Errors
-    /// What the other end has to say, [`TunnelFailure::Source`] where it says nothing, or
-    /// [`TunnelFailure::Stopped`].
+    /// What the other end has to say, [`TunnelError::Source`] where it says nothing, or
+    /// [`TunnelError::Stopped`].
     pub fn ask(
         &self,
         until: Deadline,
         clock: &dyn Clock,
         stop: &Stop,
-    ) -> Result<Credentials, TunnelFailure> {
+    ) -> Result<Credentials, TunnelError> {
         // One after another: what comes back is for whoever asked last.
         let left = until.left(clock);
         let mut line = loop {
@@ -111,7 +112,7 @@ impl Line {
         clock: &dyn Clock,
         stop: &Stop,
         span: Duration,
-    ) -> Result<(), TunnelFailure> {
+    ) -> Result<(), TunnelError> {
         let mut filled = 0;
         while filled < bytes.len() {
             match self.stream.read(bytes.get_mut(filled..).unwrap_or_default()) {
@@ -137,7 +138,7 @@ impl Line {
     }
 }
 
-fn late(span: Duration) -> TunnelFailure {
+fn late(span: Duration) -> TunnelError {
     let span = crate::retry::seconds(span);
     passing(
         format!("no credentials were found within {span}"),
@@ -146,15 +147,15 @@ fn late(span: Duration) -> TunnelFailure {
     )
 }
 
-fn gone() -> TunnelFailure {
+fn gone() -> TunnelError {
     passing(
         "the process that reads the credentials has gone".into(),
         "see the tunnel's lines in the system's log (journalctl -t efs-agent)",
     )
 }
 
-fn passing(what: String, mend: &str) -> TunnelFailure {
-    TunnelFailure::Source { what, mend: mend.to_owned(), lasts: false }
+fn passing(what: String, mend: &str) -> TunnelError {
+    TunnelError::Source { what, mend: mend.to_owned(), lasts: false }
 }
 
 fn numbers(head: &[u8]) -> Option<(u64, usize)> {
@@ -167,7 +168,7 @@ fn numbers(head: &[u8]) -> Option<(u64, usize)> {
 /// the relay has gone.
 pub fn serve(
     mut stream: UnixStream,
-    find: &mut dyn FnMut(Duration) -> Result<Credentials, TunnelFailure>,
+    find: &mut dyn FnMut(Duration) -> Result<Credentials, TunnelError>,
 ) {
     let mut question = [0; QUESTION];
     while stream.read_exact(&mut question).is_ok() {
@@ -185,7 +186,7 @@ pub fn serve(
 }
 
 /// Fields, each behind its length. What is not there has a length that no field can have.
-fn encode(found: &Result<Credentials, TunnelFailure>) -> Zeroizing<Vec<u8>> {
+fn encode(found: &Result<Credentials, TunnelError>) -> Zeroizing<Vec<u8>> {
     // Made large enough at once: what is outgrown is not wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST));
     let mut field = |field: Option<&[u8]>| {
@@ -205,13 +206,11 @@ fn encode(found: &Result<Credentials, TunnelFailure>) -> Zeroizing<Vec<u8>> {
         }
         Err(failure) => {
             let (kind, why, more) = match failure {
-                TunnelFailure::Source { what, mend, lasts } => {
+                TunnelError::Source { what, mend, lasts } => {
                     (if *lasts { LASTING } else { SOURCE }, what.clone(), mend.clone())
                 }
-                TunnelFailure::Changeable { what, mend } => {
-                    (CHANGEABLE, what.clone(), mend.clone())
-                }
-                TunnelFailure::Service { what, service, trouble } => {
+                TunnelError::Changeable { what, mend } => (CHANGEABLE, what.clone(), mend.clone()),
+                TunnelError::Service { what, service, trouble } => {
                     (SERVICE, what.clone(), format!("{} {}", service.word(), trouble.word()))
                 }
                 other => (OTHER, other.to_string(), String::new()),
@@ -225,12 +224,12 @@ fn encode(found: &Result<Credentials, TunnelFailure>) -> Zeroizing<Vec<u8>> {
     }
     if bytes.len() > LONGEST {
         let why = "the credentials are too long".into();
-        return encode(&Err(TunnelFailure::Credentials(why)));
+        return encode(&Err(TunnelError::Credentials(why)));
     }
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelFailure>> {
+fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelError>> {
     let mut rest = bytes;
     let mut field = || -> Option<Option<&str>> {
         let (length, more) = rest.split_first_chunk::<4>()?;
@@ -248,16 +247,16 @@ fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelFailure>> {
         return Some(Err(match kind {
             kind @ (SOURCE | LASTING) => {
                 let lasts = kind == LASTING;
-                TunnelFailure::Source { what, mend: field()??.to_owned(), lasts }
+                TunnelError::Source { what, mend: field()??.to_owned(), lasts }
             }
-            CHANGEABLE => TunnelFailure::Changeable { what, mend: field()??.to_owned() },
+            CHANGEABLE => TunnelError::Changeable { what, mend: field()??.to_owned() },
             SERVICE => {
                 let (service, trouble) = field()??.split_once(' ')?;
                 let (service, trouble) =
                     (Service::from_word(service)?, Trouble::from_word(trouble)?);
-                TunnelFailure::Service { what, service, trouble }
+                TunnelError::Service { what, service, trouble }
             }
-            _ => TunnelFailure::Credentials(what),
+            _ => TunnelError::Credentials(what),
         }));
     };
     let access_key_id = access_key_id.to_owned();
@@ -288,8 +287,8 @@ mod tests {
     /// What comes of each of `spans` (milliseconds) to find them in, by a broker that does `find`.
     fn asked(
         spans: &[u64],
-        mut find: impl FnMut(Duration) -> Result<Credentials, TunnelFailure> + Send + 'static,
-    ) -> Vec<Result<Credentials, TunnelFailure>> {
+        mut find: impl FnMut(Duration) -> Result<Credentials, TunnelError> + Send + 'static,
+    ) -> Vec<Result<Credentials, TunnelError>> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         std::thread::spawn(move || serve(theirs, &mut find));
         let broker = Broker::new(ours).unwrap();
@@ -315,20 +314,20 @@ mod tests {
 
     #[test]
     fn why_there_are_none_comes_through_and_so_does_the_time_there_is() {
-        let none = TunnelFailure::Credentials;
+        let none = TunnelError::Credentials;
         let got = asked(&[4000], move |left| {
             Err(none(format!("none, though {}", left > Duration::from_secs(3))))
         });
         assert_eq!(got, vec![Err(none("none, though true".into()))]);
         for failure in [
-            TunnelFailure::Source {
+            TunnelError::Source {
                 what: "no such profile".into(),
                 mend: "make it".into(),
                 lasts: true,
             },
-            TunnelFailure::Source { what: "half".into(), mend: "wait".into(), lasts: false },
-            TunnelFailure::Changeable { what: "/c is mad".into(), mend: "chmod go-w /c".into() },
-            TunnelFailure::Service {
+            TunnelError::Source { what: "half".into(), mend: "wait".into(), lasts: false },
+            TunnelError::Changeable { what: "/c is mad".into(), mend: "chmod go-w /c".into() },
+            TunnelError::Service {
                 what: "it answered 503".into(),
                 service: Service::Metadata,
                 trouble: Trouble::Failing,
@@ -338,10 +337,10 @@ mod tests {
             assert_eq!(asked(&[4000], move |_| Err(told.clone())), vec![Err(failure)]);
         }
         let got = asked(&[4000], move |_| Err(none("ä".repeat(LONGEST))));
-        assert!(matches!(&got[..], [Err(TunnelFailure::Credentials(text))] if text.len() > 1000));
+        assert!(matches!(&got[..], [Err(TunnelError::Credentials(text))] if text.len() > 1000));
         let huge = "t".repeat(LONGEST);
         let got = asked(&[4000], move |_| Ok(credentials(Some(&huge))));
-        let expected = TunnelFailure::Credentials("the credentials are too long".into());
+        let expected = TunnelError::Credentials("the credentials are too long".into());
         assert_eq!(got, vec![Err(expected)]);
     }
 
@@ -353,12 +352,12 @@ mod tests {
             if n == 1 {
                 std::thread::sleep(Duration::from_millis(600));
             }
-            Err(TunnelFailure::Credentials(format!("answer {n}")))
+            Err(TunnelError::Credentials(format!("answer {n}")))
         });
         assert_eq!(got[0], Err(late(Duration::from_millis(400))));
         let text = got[0].as_ref().unwrap_err().to_string();
         assert_eq!(text, "no credentials were found within 0.4 s");
-        assert_eq!(got[1], Err(TunnelFailure::Credentials("answer 2".into())));
+        assert_eq!(got[1], Err(TunnelError::Credentials("answer 2".into())));
     }
 
     #[test]
@@ -404,7 +403,7 @@ mod tests {
         });
         // On a busy machine, the first may not have begun to read: then it leaves all of it to be passed
         // over. What it has begun with, it has read to its end.
-        let stopped = Err(TunnelFailure::Stopped(crate::retry::Stopped));
+        let stopped = Err(TunnelError::Stopped(crate::retry::Stopped));
         assert!([Ok(expected.clone()), stopped].contains(&both.0), "{:?}", both.0);
         assert_eq!(both.1, Ok(expected));
     }
@@ -415,7 +414,7 @@ mod tests {
         std::thread::spawn(move || {
             serve(theirs, &mut |_| {
                 std::thread::sleep(Duration::from_secs(3));
-                Err(TunnelFailure::Credentials("nothing".into()))
+                Err(TunnelError::Credentials("nothing".into()))
             });
         });
         let broker = Broker::new(ours).unwrap();
@@ -429,7 +428,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(500));
             assert_eq!(ask(500), Err(late(Duration::from_millis(500))));
             assert!(clock.now() < Duration::from_secs(2), "{:?}", clock.now());
-            assert_eq!(patient.join().unwrap(), Err(TunnelFailure::Credentials("nothing".into())));
+            assert_eq!(patient.join().unwrap(), Err(TunnelError::Credentials("nothing".into())));
         });
     }
 

@@ -3,8 +3,8 @@
 
 use super::aws::{At, Aws};
 use super::broker::Broker;
-use super::control::TunnelFailure;
-use crate::aws::certificate::{self, Key, Request};
+use super::protocol::TunnelError;
+use crate::aws::certificate::{self, CertificateRequest, Key};
 use crate::aws::credentials::identity_of;
 use crate::config::encryption::Encryption;
 use crate::files;
@@ -58,9 +58,9 @@ impl Identity {
     ///
     /// # Errors
     /// Why there are none.
-    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, TunnelFailure> {
+    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, TunnelError> {
         let Some(Helper { broker, aws }) = &self.helper else {
-            return Err(TunnelFailure::Name("AWS is not asked for the mount targets".into()));
+            return Err(TunnelError::Name("AWS is not asked for the mount targets".into()));
         };
         let credentials = broker.ask(until, at.clock, at.stop)?;
         aws.mount_targets(&self.encryption, &credentials, at, until)
@@ -69,18 +69,18 @@ impl Identity {
     /// A certificate for a connection that is begun now.
     ///
     /// # Errors
-    /// [`TunnelFailure::Credentials`], [`TunnelFailure::Key`] or [`TunnelFailure::Stopped`].
+    /// [`TunnelError::Credentials`], [`TunnelError::Key`] or [`TunnelError::Stopped`].
     pub fn mint(
         &self,
         until: Deadline,
         clock: &dyn Clock,
         stop: &Stop,
-    ) -> Result<Minted, TunnelFailure> {
+    ) -> Result<Minted, TunnelError> {
         let credentials = match &self.helper {
             Some(helper) if self.encryption.iam => Some(helper.broker.ask(until, clock, stop)?),
             _ => None,
         };
-        let request = Request {
+        let request = CertificateRequest {
             common_name: &self.host,
             file_system_id: &self.encryption.file_system_id,
             region: &self.encryption.region,
@@ -89,8 +89,8 @@ impl Identity {
             client: CLIENT,
             now: SystemTime::now(),
         };
-        let certificate = certificate::mint(&self.key, &request)
-            .map_err(|e| TunnelFailure::Key(e.to_string()))?;
+        let certificate =
+            certificate::mint(&self.key, &request).map_err(|e| TunnelError::Key(e.to_string()))?;
         let identity = credentials.as_ref().map(identity_of);
         Ok(Minted { certificate, identity })
     }

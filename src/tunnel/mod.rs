@@ -4,7 +4,7 @@
 //! `serve` is the tunnel: it lets in whom `peer` admits, has `outer` dial and `identity` make the
 //! client's certificate, and `relay` carries the data through a `tls` session. `broker` hands
 //! credentials to it, which has no rights of its own; `aws` is what both ask of AWS, and `key` keeps the
-//! RSA key. `control` is how
+//! RSA key. `protocol` is how
 //! others speak to a tunnel, `unit` how they start it, and `port` where it listens, and `budget`
 //! how much is logged of it.
 
@@ -12,17 +12,19 @@ pub mod aws;
 pub mod broker;
 pub mod budget;
 pub mod buffer;
-pub mod control;
+pub mod contract;
 pub mod identity;
 pub mod key;
 pub mod outer;
 pub mod peer;
 pub mod port;
+pub mod protocol;
 pub mod records;
 pub mod relay;
 pub mod serve;
 pub mod tls;
 pub mod unit;
+pub mod units;
 
 #[cfg(test)]
 #[path = "../../tests/common/tls.rs"]

@@ -3,17 +3,18 @@
 
 use super::aws::At;
 use super::buffer::Buffer;
-use super::control::{Peer, TunnelFailure};
 use super::identity::Identity;
+use super::protocol::{Peer, TunnelError};
 use super::relay;
 use super::tls::{Client, Session};
 use crate::config::Share;
+use crate::net::names::{By, Found, NameError, Resolver};
+use crate::net::reach::{self, ReachError};
+use crate::net::{IPV4_ALONE, IPV6_QUESTION};
 use crate::retry::{Clock, Deadline, Span};
-use crate::share::locate::{AHEAD, QUESTION};
-use crate::share::names::{By, Found, NameError, Resolver};
-use crate::share::reach::{self, ReachError};
 use crate::stop::Stop;
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -64,18 +65,22 @@ impl Dialer<'_> {
     /// Dials until `until`, each address that answers in turn.
     ///
     /// # Errors
-    /// See [`TunnelFailure`]: of several addresses, what the last said.
-    pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelFailure> {
+    /// See [`TunnelError`]: of several addresses, what the last said.
+    pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelError> {
         let found = self.addresses(until)?;
         let mut left = found.addresses.clone();
         let mut may_ask = found.ipv4_alone;
         // What became of the IPv4 addresses, where only others are left.
-        let mut before: Option<TunnelFailure> = None;
+        let mut before: Option<TunnelError> = None;
         loop {
             let port = self.share.options.port;
             // Where there may be IPv6 addresses too, the IPv4 ones are tried alone for a moment only.
-            let window = if may_ask { until.within(self.clock, AHEAD) } else { until };
-            let tried = reach::first_that_answers(&left, port, window, self.clock, self.stop);
+            let window = if may_ask { until.within(self.clock, IPV4_ALONE) } else { until };
+            let tried = reach::first_that_answers(
+                &left,
+                port,
+                Wait { until: window, clock: self.clock, stop: self.stop },
+            );
             let failure = match tried {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
@@ -93,27 +98,27 @@ impl Dialer<'_> {
                     if !may_ask || !other.has_silence() {
                         left.clear();
                     }
-                    TunnelFailure::Reach(other.to_string())
+                    TunnelError::Reach(other.to_string())
                 }
             };
-            if may_ask && (left.is_empty() || matches!(failure, TunnelFailure::Reach(_))) {
+            if may_ask && (left.is_empty() || matches!(failure, TunnelError::Reach(_))) {
                 may_ask = false;
                 if left.is_empty() {
                     before = Some(failure.clone());
                 }
-                let question = until.within(self.clock, QUESTION);
+                let question = until.within(self.clock, IPV6_QUESTION);
                 let further = self.resolver().further(&self.share.endpoint, &found, question)?;
                 left.extend(further.unwrap_or_default());
             }
             if left.is_empty() || until.passed(self.clock) {
                 return Err(match (before, failure) {
-                    (Some(TunnelFailure::Reach(first)), TunnelFailure::Reach(last))
+                    (Some(TunnelError::Reach(first)), TunnelError::Reach(last))
                         if first != last =>
                     {
-                        TunnelFailure::Reach(format!("{first}; {last}"))
+                        TunnelError::Reach(format!("{first}; {last}"))
                     }
                     // What a server has said is more than that another cannot be reached.
-                    (Some(first), TunnelFailure::Reach(_)) => first,
+                    (Some(first), TunnelError::Reach(_)) => first,
                     (_, failure) => failure,
                 });
             }
@@ -124,7 +129,7 @@ impl Dialer<'_> {
         Resolver { root: self.root, clock: self.clock, stop: self.stop }
     }
 
-    fn addresses(&self, until: Deadline) -> Result<Found, TunnelFailure> {
+    fn addresses(&self, until: Deadline) -> Result<Found, TunnelError> {
         let listed = &self.share.addresses;
         let discovers = self.identity.discovers();
         let patience = match listed.is_empty() && !discovers {
@@ -142,19 +147,19 @@ impl Dialer<'_> {
                 let name = &self.share.endpoint;
                 let what = format!("the name {name} does not resolve: {e}");
                 if !discovers {
-                    return Err(TunnelFailure::Name(what));
+                    return Err(TunnelError::Name(what));
                 }
                 let at = At { root: self.root, clock: self.clock, stop: self.stop };
                 let found = self.identity.mount_targets(at, until).map_err(|why| match why {
-                    TunnelFailure::Stopped(stopped) => stopped.into(),
-                    why => TunnelFailure::Undiscovered { what, why: Box::new(why) },
+                    TunnelError::Stopped(stopped) => stopped.into(),
+                    why => TunnelError::Undiscovered { what, why: Box::new(why) },
                 })?;
                 Ok(Found::new(found, By::Listed(e)))
             }
         }
     }
 
-    fn connect(&self, address: IpAddr, until: Deadline) -> Result<Outer, TunnelFailure> {
+    fn connect(&self, address: IpAddr, until: Deadline) -> Result<Outer, TunnelError> {
         let port = self.share.options.port;
         let stream = sys::connect_tcp(SocketAddr::new(address, port))
             .map_err(|errno| unreached(address, port, errno))?;
@@ -166,7 +171,7 @@ impl Dialer<'_> {
             return Err(unreached(address, port, Errno::ETIMEDOUT));
         }
         if let Ok(Some(e)) | Err(e) = stream.take_error() {
-            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            let errno = sys::errno_of(&e);
             return Err(unreached(address, port, errno));
         }
         // Without one of these, the connection is as good as most.
@@ -184,8 +189,8 @@ impl Dialer<'_> {
     /// Dials, makes sure that the server lets us in, and hangs up.
     ///
     /// # Errors
-    /// See [`TunnelFailure`].
-    pub fn try_out(&self, until: Deadline) -> Result<Peer, TunnelFailure> {
+    /// See [`TunnelError`].
+    pub fn try_out(&self, until: Deadline) -> Result<Peer, TunnelError> {
         let Outer { stream, mut session, mut plain, peer } = self.dial(until)?;
         relay::confirm(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
         relay::hang_up(&mut session, &stream);
@@ -194,8 +199,8 @@ impl Dialer<'_> {
 }
 
 /// It answered a moment ago.
-fn unreached(address: IpAddr, port: u16, errno: Errno) -> TunnelFailure {
+fn unreached(address: IpAddr, port: u16, errno: Errno) -> TunnelError {
     let problem = reach::Problem::Errno(errno);
     let failure = ReachError::NoneAnswers { port, tried: vec![(address, problem)] };
-    TunnelFailure::Reach(failure.to_string())
+    TunnelError::Reach(failure.to_string())
 }

@@ -7,6 +7,7 @@
 //! has no inode any more. Processes of root are let in: root could mount the share anyway.
 
 use crate::config::encryption::RESERVED;
+use crate::sys;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto,
@@ -179,7 +180,7 @@ fn searched(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<R
 
 /// Reads the table piece by piece until the row is there.
 fn look(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Option<Row>, Errno> {
-    let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let errno = |e: std::io::Error| sys::errno_of(&e);
     let mut file = File::open(table).map_err(errno)?;
     let mut bytes = vec![0; PIECE];
     let mut filled = 0;

@@ -47,7 +47,7 @@ pub fn free(root: &Path) -> Result<u16, Errno> {
     for port in fit.iter().cycle().skip(first).take(fit.len()) {
         match TcpListener::bind((LOCAL, *port)) {
             Ok(_) => return Ok(*port),
-            Err(e) => match e.raw_os_error().map_or(Errno::EIO, Errno::from_raw) {
+            Err(e) => match sys::errno_of(&e) {
                 Errno::EADDRINUSE => {}
                 // Without the right to listen there, which its service manager has, nothing can be told.
                 Errno::EACCES => return Ok(*port),

@@ -6,7 +6,7 @@
 //! after the last, to see that it has arrived.
 
 use super::buffer::Buffer;
-use super::control::{TunnelFailure, named};
+use super::protocol::{TunnelError, named};
 use super::tls::{CHUNK, Session, State};
 use crate::retry::{Clock, Deadline};
 use crate::stop::Stop;
@@ -53,7 +53,7 @@ pub enum RelayError {
     Outer(Errno),
     /// The server broke the rules of TLS, or sent an alert.
     #[error("{0}")]
-    Tls(#[from] TunnelFailure),
+    Tls(#[from] TunnelError),
     /// One side has ended, and the other does not.
     #[error("one side has ended the connection, and the other does not")]
     Lingers,
@@ -67,7 +67,7 @@ pub fn plain() -> Buffer {
 /// Finishes the handshake before `until`. Data that comes with its end goes into `plain`.
 ///
 /// # Errors
-/// See [`TunnelFailure`].
+/// See [`TunnelError`].
 pub fn handshake(
     session: &mut Session,
     plain: &mut Buffer,
@@ -75,24 +75,24 @@ pub fn handshake(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<(), TunnelFailure> {
+) -> Result<(), TunnelError> {
     let started = clock.now();
     loop {
         let state = session.turn(plain);
         let flushed = flush(&mut session.outgoing, outer);
         let state = state?;
-        flushed.map_err(|_| TunnelFailure::Closed)?;
+        flushed.map_err(|_| TunnelError::Closed)?;
         if state == State::Open && session.outgoing.is_empty() {
             return Ok(());
         }
         if session.ended() {
-            return Err(TunnelFailure::Closed);
+            return Err(TunnelError::Closed);
         }
         match wait(session, outer, until, clock, stop)? {
             Waited::Ready => {}
-            Waited::Ended => return Err(TunnelFailure::Closed),
+            Waited::Ended => return Err(TunnelError::Closed),
             Waited::Late => {
-                return Err(TunnelFailure::Silent(clock.now().saturating_sub(started)));
+                return Err(TunnelError::Silent(clock.now().saturating_sub(started)));
             }
         }
     }
@@ -102,7 +102,7 @@ pub fn handshake(
 /// else tells that the server has let us in.
 ///
 /// # Errors
-/// [`TunnelFailure::Dropped`], [`TunnelFailure::Mute`], or what the server's alert says.
+/// [`TunnelError::Dropped`], [`TunnelError::Mute`], or what the server's alert says.
 pub fn confirm(
     session: &mut Session,
     plain: &mut Buffer,
@@ -110,7 +110,7 @@ pub fn confirm(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<(), TunnelFailure> {
+) -> Result<(), TunnelError> {
     let started = clock.now();
     session.encrypt(&null_call(sys::random() as u32))?;
     loop {
@@ -121,12 +121,12 @@ pub fn confirm(
         let flushed = flush(&mut session.outgoing, outer);
         match wait(session, outer, until, clock, stop)? {
             Waited::Ready => {}
-            Waited::Ended => return Err(TunnelFailure::Dropped),
-            Waited::Late => return Err(TunnelFailure::Mute(clock.now().saturating_sub(started))),
+            Waited::Ended => return Err(TunnelError::Dropped),
+            Waited::Late => return Err(TunnelError::Mute(clock.now().saturating_sub(started))),
         }
         session.turn(plain)?;
         if session.ended() || flushed.is_err() {
-            return Err(TunnelFailure::Dropped);
+            return Err(TunnelError::Dropped);
         }
     }
 }
@@ -162,7 +162,7 @@ fn wait(
     until: Deadline,
     clock: &dyn Clock,
     stop: &Stop,
-) -> Result<Waited, TunnelFailure> {
+) -> Result<Waited, TunnelError> {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::POLLIN, session.is_hungry());
     flags.set(PollFlags::POLLOUT, !session.outgoing.is_empty());
@@ -429,7 +429,7 @@ fn polled(fds: &mut [PollFd<'_>], span: PollTimeout) -> Result<bool, RelayError>
         match poll(fds, span) {
             Ok(n) => return Ok(n > 0),
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(RelayError::Tls(TunnelFailure::NoMeans(errno))),
+            Err(errno) => return Err(RelayError::Tls(TunnelError::NoMeans(errno))),
         }
     }
 }
@@ -475,7 +475,7 @@ fn is_taken(stream: &TcpStream) -> bool {
 fn later(error: &io::Error) -> Result<(), Errno> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-        _ => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        _ => Err(sys::errno_of(&error)),
     }
 }
 

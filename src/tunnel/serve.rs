@@ -3,10 +3,10 @@
 //! trust) is others' business, and so is how it is kept alive.
 
 use super::budget::Budget;
-use super::control::{self, LONGEST_REQUEST, Peer, Request, TunnelFailure, TunnelStatus, named};
 use super::identity::Identity;
 use super::outer::{Dialer, Outer};
 use super::peer;
+use super::protocol::{self, LONGEST_REQUEST, Peer, Request, TunnelError, TunnelStatus, named};
 use super::relay::{self, Carried, RelayError};
 use super::tls::Client;
 use crate::config::encryption::RESERVED;
@@ -60,7 +60,7 @@ pub struct Tunnel {
     /// Whose tunnel it is.
     pub share: Share,
     /// How TLS is spoken, and who we are; or why that is not to be had.
-    pub means: Result<(Client, Identity), TunnelFailure>,
+    pub means: Result<(Client, Identity), TunnelError>,
     /// The signals.
     pub stop: Stop,
     /// What the clock counts from.
@@ -84,7 +84,7 @@ pub struct Told {
 #[derive(Default)]
 struct Last {
     peer: Option<Peer>,
-    failure: Option<TunnelFailure>,
+    failure: Option<TunnelError>,
     /// What was logged of it lately.
     logged: Budget<Kind>,
 }
@@ -93,7 +93,7 @@ struct Last {
 #[derive(PartialEq)]
 enum Kind {
     Stranger,
-    Failure(Discriminant<TunnelFailure>),
+    Failure(Discriminant<TunnelError>),
     BrokenOff,
     Encrypted,
 }
@@ -131,7 +131,7 @@ impl Tunnel {
         let _ = control.set_nonblocking(true);
         let (asked, ask) = match UnixStream::pair() {
             Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
-            Err(e) => return End::NoMeans(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+            Err(e) => return End::NoMeans(sys::errno_of(&e)),
         };
         // One at a higher port is of an earlier version, and so may be what is mounted through it.
         let reserved = self.share.options.has("resvport")
@@ -199,7 +199,7 @@ impl Tunnel {
             return;
         }
         let Some(place) = Place::take(&self.told.connections, MOST_CONNECTIONS) else {
-            self.failed(&TunnelFailure::NoMeans(Errno::EUSERS));
+            self.failed(&TunnelError::NoMeans(Errno::EUSERS));
             return;
         };
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
@@ -207,7 +207,7 @@ impl Tunnel {
             self.carry(&stream);
         });
         if let Err(e) = thread {
-            self.failed(&TunnelFailure::NoMeans(
+            self.failed(&TunnelError::NoMeans(
                 e.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw),
             ));
         }
@@ -218,7 +218,7 @@ impl Tunnel {
         let Ok((client, identity)) = &self.means else { return };
         // Once the kernel has given this connection up, it makes another: nothing is done for this one.
         let Ok(stop) = self.stop.or_end_of(inner) else {
-            return self.failed(&TunnelFailure::NoMeans(Errno::EMFILE));
+            return self.failed(&TunnelError::NoMeans(Errno::EMFILE));
         };
         let clock = SystemClock::new(self.started, &stop);
         let dialer = self.dialer(client, identity, &clock, &stop);
@@ -230,7 +230,7 @@ impl Tunnel {
         let mut outer = loop {
             match dialer.dial(Deadline::after(&clock, ATTEMPT)) {
                 Ok(outer) => break outer,
-                Err(TunnelFailure::Stopped(_)) => return,
+                Err(TunnelError::Stopped(_)) => return,
                 Err(failure) => self.failed(&failure),
             }
             if clock.wait(backoff.pause()).is_err() {
@@ -282,21 +282,21 @@ impl Tunnel {
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let answer = match question(&mut stream) {
             None => return,
-            Some(Request::Status) => control::status_line(&self.status()),
+            Some(Request::Status) => protocol::status_line(&self.status()),
             Some(Request::Handshake(span)) => {
                 let result = self.handshake(Deadline::after(&clock, span), &clock);
-                control::handshake_line(&result)
+                protocol::handshake_line(&result)
             }
-            Some(Request::End) => control::END_LINE.to_owned(),
+            Some(Request::End) => protocol::END_LINE.to_owned(),
         };
         let _ = stream.write_all(answer.as_bytes());
-        if answer == control::END_LINE {
+        if answer == protocol::END_LINE {
             // The other end is polled by the main thread.
             end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         }
     }
 
-    fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelFailure> {
+    fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelError> {
         let result = match &self.means {
             Err(failure) => Err(failure.clone()),
             Ok((client, identity)) => {
@@ -354,7 +354,7 @@ impl Tunnel {
         );
     }
 
-    fn failed(&self, failure: &TunnelFailure) {
+    fn failed(&self, failure: &TunnelError) {
         self.last(|last| last.failure = Some(failure.clone()));
         if self.may_log(Kind::Failure(discriminant(failure))) {
             let point = self.share.mount_point.display();
@@ -418,7 +418,7 @@ mod tests {
         let tunnel: &'static Tunnel = Box::leak(Box::new(Tunnel {
             root: "/".into(),
             share: Settings::parse(Path::new("c"), text).unwrap().shares.remove(0),
-            means: Err(TunnelFailure::NotTls),
+            means: Err(TunnelError::NotTls),
             stop: Stop::install().unwrap(),
             started: Instant::now(),
             log: Log::new(Box::new(std::io::sink()), Style::Stamped),

@@ -5,7 +5,7 @@
 //! The unbuffered interface of rustls leaves the buffers to us: its own reader takes 4 KiB a call.
 
 use super::buffer::Buffer;
-use super::control::{Peer, TunnelFailure};
+use super::protocol::{Peer, TunnelError};
 use super::records;
 use crate::aws::certificate;
 use nix::errno::Errno;
@@ -43,12 +43,12 @@ impl Client {
     /// A client that trusts `roots`, demands a certificate for `name`, and shows certificates for `key`.
     ///
     /// # Errors
-    /// [`TunnelFailure::Key`] or [`TunnelFailure::Trust`].
+    /// [`TunnelError::Key`] or [`TunnelError::Trust`].
     pub fn new(
         roots: RootCertStore,
         name: &str,
         key: &certificate::Key,
-    ) -> Result<Self, TunnelFailure> {
+    ) -> Result<Self, TunnelError> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         // What EFS speaks, and amazon-efs-utils; all of it on TLS 1.2 is with a key exchange.
         provider.cipher_suites.retain(|suite| is_aes_gcm(suite.suite()));
@@ -57,24 +57,24 @@ impl Client {
         }
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
-            .map_err(|e| TunnelFailure::Trust(e.to_string()))?;
+            .map_err(|e| TunnelError::Trust(e.to_string()))?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         // A resumed session is one in which the server does not look at our certificate again.
         config.resumption = Resumption::disabled();
-        let pkcs8 = key.pkcs8().map_err(|e| TunnelFailure::Key(e.to_string()))?;
+        let pkcs8 = key.pkcs8().map_err(|e| TunnelError::Key(e.to_string()))?;
         let der = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der.into())
-            .map_err(|e| TunnelFailure::Key(format!("the RSA key cannot be used: {e}")))?;
+            .map_err(|e| TunnelError::Key(format!("the RSA key cannot be used: {e}")))?;
         let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| TunnelFailure::Trust(format!("{name} is no name for a certificate")))?;
+            .map_err(|_| TunnelError::Trust(format!("{name} is no name for a certificate")))?;
         Ok(Self { config, name, key })
     }
 
     /// Begins a connection on which the server is shown `certificate` (DER).
     ///
     /// # Errors
-    /// [`TunnelFailure::Incompatible`]: rustls does not begin it.
-    pub fn begin(&self, certificate: Vec<u8>) -> Result<Session, TunnelFailure> {
+    /// [`TunnelError::Incompatible`]: rustls does not begin it.
+    pub fn begin(&self, certificate: Vec<u8>) -> Result<Session, TunnelError> {
         let chain = vec![CertificateDer::from(certificate)];
         let mut config = self.config.clone();
         let shown = CertifiedKey::new(chain, Arc::clone(&self.key));
@@ -145,7 +145,7 @@ pub struct Session {
     heard: bool,
     ended: bool,
     /// What was wrong. rustls may not be asked for anything behind an error: it would panic.
-    failed: Option<TunnelFailure>,
+    failed: Option<TunnelError>,
 }
 
 /// One look of rustls at what there is.
@@ -180,15 +180,15 @@ impl Session {
     /// # Errors
     /// What is wrong with the connection, which is at its end. What the server should be told is in
     /// `outgoing`.
-    pub fn turn(&mut self, plain: &mut Buffer) -> Result<State, TunnelFailure> {
+    pub fn turn(&mut self, plain: &mut Buffer) -> Result<State, TunnelError> {
         self.unless_failed(|session| session.turn_on(plain))
     }
 
     /// Does `what`, if nothing has failed yet, and remembers whether that did.
     fn unless_failed<T>(
         &mut self,
-        what: impl FnOnce(&mut Self) -> Result<T, TunnelFailure>,
-    ) -> Result<T, TunnelFailure> {
+        what: impl FnOnce(&mut Self) -> Result<T, TunnelError>,
+    ) -> Result<T, TunnelError> {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
         }
@@ -197,7 +197,7 @@ impl Session {
         result
     }
 
-    fn turn_on(&mut self, plain: &mut Buffer) -> Result<State, TunnelFailure> {
+    fn turn_on(&mut self, plain: &mut Buffer) -> Result<State, TunnelError> {
         loop {
             if self.ended {
                 // What comes behind the end is nothing.
@@ -214,7 +214,7 @@ impl Session {
                 Ok(Step::Again) => {}
                 Ok(Step::Idle(_)) if self.next_record().is_some() => {}
                 Ok(Step::Idle(_)) if self.incoming.space() == 0 && !self.incoming.make_room() => {
-                    return Err(TunnelFailure::Incompatible("a message is too long".into()));
+                    return Err(TunnelError::Incompatible("a message is too long".into()));
                 }
                 Ok(Step::Idle(state)) => return Ok(state),
                 Err(error) => {
@@ -312,8 +312,8 @@ impl Session {
     /// Encrypts `data`, at most [`CHUNK`], behind what is in `outgoing`, which should be empty.
     ///
     /// # Errors
-    /// [`TunnelFailure::Incompatible`]: the keys are used up, or the connection is not open.
-    pub fn encrypt(&mut self, data: &[u8]) -> Result<(), TunnelFailure> {
+    /// [`TunnelError::Incompatible`]: the keys are used up, or the connection is not open.
+    pub fn encrypt(&mut self, data: &[u8]) -> Result<(), TunnelError> {
         self.unless_failed(|s| s.write(|traffic, room| traffic.encrypt(data, room)))
     }
 
@@ -321,7 +321,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::encrypt`].
-    pub fn close(&mut self) -> Result<(), TunnelFailure> {
+    pub fn close(&mut self) -> Result<(), TunnelError> {
         self.unless_failed(|s| s.write(|traffic, room| traffic.queue_close_notify(room)))
     }
 
@@ -331,7 +331,7 @@ impl Session {
             &mut rustls::unbuffered::WriteTraffic<'_, rustls::client::ClientConnectionData>,
             &mut [u8],
         ) -> Result<usize, EncryptError>,
-    ) -> Result<(), TunnelFailure> {
+    ) -> Result<(), TunnelError> {
         loop {
             // Nothing that it does not know: no data can come of it.
             let status = self.connection.process_tls_records(self.incoming.first(self.retained));
@@ -340,9 +340,9 @@ impl Session {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let written = put(&mut traffic, self.outgoing.room()).map_err(|e| match e {
                         EncryptError::EncryptExhausted => {
-                            TunnelFailure::Incompatible("the keys are used up".into())
+                            TunnelError::Incompatible("the keys are used up".into())
                         }
-                        EncryptError::InsufficientSize(_) => TunnelFailure::NoMeans(Errno::ENOBUFS),
+                        EncryptError::InsufficientSize(_) => TunnelError::NoMeans(Errno::ENOBUFS),
                     })?;
                     self.outgoing.add(written);
                     true
@@ -361,7 +361,7 @@ impl Session {
                     false
                 }
                 Ok(other) => {
-                    return Err(TunnelFailure::Incompatible(format!("unexpected state {other:?}")));
+                    return Err(TunnelError::Incompatible(format!("unexpected state {other:?}")));
                 }
                 Err(e) => return Err(failure(&e, true)),
             };
@@ -398,46 +398,46 @@ fn encoded(
 }
 
 /// What an error of rustls means. `heard`: something that is TLS has come before.
-fn failure(error: &rustls::Error, heard: bool) -> TunnelFailure {
+fn failure(error: &rustls::Error, heard: bool) -> TunnelError {
     use rustls::Error as E;
     match error {
         E::InvalidCertificate(error) => certificate_failure(error),
-        E::AlertReceived(alert) => TunnelFailure::Alert(alert_name(*alert)),
-        E::InvalidMessage(_) | E::InappropriateMessage { .. } if !heard => TunnelFailure::NotTls,
-        E::NoCertificatesPresented => TunnelFailure::Certificate("it shows none".into()),
-        E::PeerIncompatible(why) => TunnelFailure::Incompatible(words(&format!("{why:?}"))),
-        E::PeerMisbehaved(why) => TunnelFailure::Incompatible(words(&format!("{why:?}"))),
-        other => TunnelFailure::Incompatible(other.to_string()),
+        E::AlertReceived(alert) => TunnelError::Alert(alert_name(*alert)),
+        E::InvalidMessage(_) | E::InappropriateMessage { .. } if !heard => TunnelError::NotTls,
+        E::NoCertificatesPresented => TunnelError::Certificate("it shows none".into()),
+        E::PeerIncompatible(why) => TunnelError::Incompatible(words(&format!("{why:?}"))),
+        E::PeerMisbehaved(why) => TunnelError::Incompatible(words(&format!("{why:?}"))),
+        other => TunnelError::Incompatible(other.to_string()),
     }
 }
 
-fn certificate_failure(error: &CertificateError) -> TunnelFailure {
+fn certificate_failure(error: &CertificateError) -> TunnelError {
     use CertificateError as C;
     let time = |time: &rustls::pki_types::UnixTime| {
         UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs())).unwrap_or(UNIX_EPOCH)
     };
     match error {
-        C::UnknownIssuer => TunnelFailure::UnknownIssuer,
-        C::NotValidForNameContext { expected, presented } => TunnelFailure::CertificateName {
+        C::UnknownIssuer => TunnelError::UnknownIssuer,
+        C::NotValidForNameContext { expected, presented } => TunnelError::CertificateName {
             wanted: expected.to_str().into_owned(),
             presented: presented.iter().map(|name| bare_name(name)).collect(),
         },
         C::ExpiredContext { time: now, not_after } => {
-            TunnelFailure::Expired { not_after: time(not_after), now: time(now) }
+            TunnelError::Expired { not_after: time(not_after), now: time(now) }
         }
         C::NotValidYetContext { time: now, not_before } => {
-            TunnelFailure::NotYetValid { not_before: time(not_before), now: time(now) }
+            TunnelError::NotYetValid { not_before: time(not_before), now: time(now) }
         }
-        C::Expired => TunnelFailure::Expired { not_after: UNIX_EPOCH, now: SystemTime::now() },
+        C::Expired => TunnelError::Expired { not_after: UNIX_EPOCH, now: SystemTime::now() },
         C::NotValidYet => {
-            TunnelFailure::NotYetValid { not_before: UNIX_EPOCH, now: SystemTime::now() }
+            TunnelError::NotYetValid { not_before: UNIX_EPOCH, now: SystemTime::now() }
         }
         // What rustls has no name for is known by what it writes of it.
         C::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            TunnelFailure::CaShown
+            TunnelError::CaShown
         }
-        C::Other(other) => TunnelFailure::Certificate(words(&format!("{other:?}"))),
-        other => TunnelFailure::Certificate(words(&format!("{other:?}"))),
+        C::Other(other) => TunnelError::Certificate(words(&format!("{other:?}"))),
+        other => TunnelError::Certificate(words(&format!("{other:?}"))),
     }
 }
 

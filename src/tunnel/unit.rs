@@ -2,31 +2,32 @@
 //! service behind it. The units carry the name of the mount point. Where there is no systemd, the program
 //! itself keeps a tunnel, and is started here all the same.
 
-use super::control::{self, TunnelFailure, named};
 use super::port;
+use super::protocol::{self, TunnelError, named};
 use crate::aws::ENVIRONMENT;
 use crate::config::encryption::RESERVED;
 use crate::files::{self, Like, ReplaceError, Version};
+use crate::programs::{self, OutputLimit, ProgramError};
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
+use crate::text::hex;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Where tunnels keep what is theirs: sockets, keys, ports.
@@ -53,8 +54,8 @@ const FAREWELL: Duration = Duration::from_millis(300);
 const BETWEEN: Duration = Duration::from_millis(20);
 /// A tunnel that is to end has so long, at most, to say so, and as long again once it is told by SIGTERM.
 const ASKED: Duration = Duration::from_secs(2);
-/// How long a killed process is waited for.
-const REAP: Duration = Duration::from_secs(1);
+/// How many bytes of each output of a program that failed are repeated.
+const LONGEST_MESSAGE: usize = 2000;
 
 /// Why a tunnel cannot be started or ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,10 +116,7 @@ impl Instance {
         let hash = digest(&SHA256, mount_point.as_os_str().as_bytes());
         let mut short: String = name.chars().take(LONGEST_NAME - 17).collect();
         short.push('-');
-        for byte in hash.as_ref().iter().take(8) {
-            // Writing to a string cannot fail.
-            let _ = write!(short, "{byte:02x}");
-        }
+        short.push_str(&hex(hash.as_ref().get(..8).unwrap_or_default()));
         Self(short)
     }
 
@@ -162,6 +160,7 @@ pub(crate) fn escaped(path: &Path) -> String {
             if plain {
                 name.push(char::from(*byte));
             } else {
+                // Writing to a string cannot fail.
                 let _ = write!(name, "\\x{byte:02x}");
             }
         }
@@ -237,7 +236,7 @@ impl Part {
     /// # Errors
     /// The errno of open(2) or fcntl(2): EAGAIN where another process is it.
     pub fn be(self, root: &Path, mount_point: &Path) -> Result<File, Errno> {
-        let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        let errno = |e: std::io::Error| sys::errno_of(&e);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let path = below(root, &Instance::of(mount_point).file(self.kind()));
@@ -466,9 +465,9 @@ impl Keeper<'_> {
             // Its parts: to be asked, to be told, and to be gone.
             let part = ASKED.min(until.left(self.clock).part(3));
             let asked = until.within(self.clock, part);
-            match control::end(&socket, asked, self.clock, self.stop) {
+            match protocol::end(&socket, asked, self.clock, self.stop) {
                 Ok(()) => {}
-                Err(TunnelFailure::Stopped(stopped)) => return Err(stopped.into()),
+                Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
                 // It is not there, or has gone before it could say so; or it cannot begin, and is
                 // started again and again by whom we end; or it hangs.
                 Err(_) => {
@@ -586,97 +585,29 @@ impl Keeper<'_> {
     }
 
     /// Runs a program, and waits for its end until `until`.
-    fn run(&self, mut command: Command, until: Deadline) -> Result<(), UnitError> {
+    fn run(&self, command: Command, until: Deadline) -> Result<(), UnitError> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let words = words.join(" ");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        sys::keep_children();
-        let mut child = command.spawn().map_err(|e| {
-            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-            UnitError::NotStarted { program: words.clone(), errno }
-        })?;
-        let said = match self.listen(&mut child, until) {
-            Ok(said) => said,
-            Err(e) => {
-                self.kill(&mut child);
-                return Err(e.unwrap_or(UnitError::Late(words)));
+        let limit = OutputLimit::Drop(LONGEST_MESSAGE);
+        match programs::run(command, limit, until, self.clock, self.stop) {
+            Ok(ended) if ended.status.success() => Ok(()),
+            Ok(ended) => {
+                let said =
+                    [&ended.output, &ended.errors].map(|bytes| String::from_utf8_lossy(bytes));
+                let said: Vec<&str> =
+                    said.iter().flat_map(|text| text.split_whitespace()).collect();
+                let said = if said.is_empty() { ended.status.to_string() } else { said.join(" ") };
+                Err(UnitError::Failed { command: words, said })
             }
-        };
-        // It may have closed what it says things on, and go on all the same.
-        match self.reap(&mut child, until) {
-            Ok(Some(status)) if status.success() => Ok(()),
-            Ok(Some(status)) if said.is_empty() => {
-                Err(UnitError::Failed { command: words, said: status.to_string() })
+            Err(ProgramError::NotStarted(errno)) => {
+                Err(UnitError::NotStarted { program: words, errno })
             }
-            Ok(Some(_)) => Err(UnitError::Failed { command: words, said }),
-            Ok(None) => {
-                self.kill(&mut child);
+            Err(ProgramError::Stopped(stopped)) => Err(stopped.into()),
+            Err(ProgramError::Late(_) | ProgramError::TooMuchOutput | ProgramError::NoStatus) => {
                 Err(UnitError::Late(words))
             }
-            Err(stopped) => {
-                self.kill(&mut child);
-                Err(stopped.into())
-            }
         }
-    }
-
-    /// How a program has ended; `None`: it has not, before `until`.
-    fn reap(&self, child: &mut Child, until: Deadline) -> Result<Option<ExitStatus>, Stopped> {
-        // What has closed all that it says things on is about to end.
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match child.try_wait() {
-                Ok(None) if !until.passed(self.clock) => {
-                    self.clock.wait(pause.min(until.left(self.clock)))?;
-                    pause = pause.doubled().min(BETWEEN);
-                }
-                ended => return Ok(ended.ok().flatten()),
-            }
-        }
-    }
-
-    /// Ends a program and takes it away, unless it hangs in the kernel.
-    fn kill(&self, child: &mut Child) {
-        let _ = child.kill();
-        let until = Deadline::after(self.clock, REAP);
-        // Told to end, the run still takes its dead with it.
-        while self.reap(child, until).is_err() && !until.passed(self.clock) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// What a program says until its end; the error is `None` where its time is up.
-    fn listen(&self, child: &mut Child, until: Deadline) -> Result<String, Option<UnitError>> {
-        let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
-            return Ok(String::new());
-        };
-        let mut said = Vec::new();
-        let mut open = [true, true];
-        let mut chunk = [0; 1024];
-        while open != [false, false] {
-            let flags = |open| if open { PollFlags::POLLIN } else { PollFlags::empty() };
-            let [out_open, err_open] = open;
-            let mut fds = Vec::new();
-            fds.extend(out_open.then(|| PollFd::new(out.as_fd(), flags(true))));
-            fds.extend(err_open.then(|| PollFd::new(err.as_fd(), flags(true))));
-            let ready = self.stop.poll(&fds, until.left(self.clock)).map_err(|e| Some(e.into()))?;
-            drop(fds);
-            // Whatever it has to say: who talks without end has no more time than others.
-            if !ready.contains(&true) || until.passed(self.clock) {
-                return Err(None);
-            }
-            let mut ready = ready.into_iter();
-            if out_open && ready.next() == Some(true) {
-                open = [out.read(&mut chunk).is_ok_and(|n| keep(&mut said, &chunk, n)), err_open];
-            }
-            if err_open && ready.next() == Some(true) {
-                let [out_open, _] = open;
-                open = [out_open, err.read(&mut chunk).is_ok_and(|n| keep(&mut said, &chunk, n))];
-            }
-        }
-        let said = String::from_utf8_lossy(&said);
-        Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -689,17 +620,14 @@ pub fn write_port(root: &Path, mount_point: &Path, port: u16) -> Result<(), Unit
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+    files::below(root, path)
 }
 
 fn folder(root: &Path, path: &Path, mode: u32) -> Result<(), UnitError> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(below(root, path));
     made.map_err(|e| UnitError::File {
         path: path.to_owned(),
-        why: format!(
-            "cannot be made: {}",
-            named(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-        ),
+        why: format!("cannot be made: {}", named(sys::errno_of(&e))),
     })
 }
 
@@ -726,8 +654,8 @@ fn write(root: &Path, path: &Path, text: &[u8], mode: u32) -> Result<(), UnitErr
 
 /// A program with nothing of ours in its environment.
 fn bare(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("LC_ALL", "C").current_dir("/");
+    let mut command = programs::bare(program);
+    command.env("LC_ALL", "C");
     command
 }
 
@@ -745,14 +673,6 @@ pub(super) fn not_replaced(error: ReplaceError) -> String {
             format!("is written, but not for certain: {}", named(errno))
         }
     }
-}
-
-/// Keeps what was read, up to a few lines of it; whether there may be more.
-fn keep(said: &mut Vec<u8>, chunk: &[u8], n: usize) -> bool {
-    const MOST: usize = 2000;
-    let room = MOST.saturating_sub(said.len()).min(n);
-    said.extend_from_slice(chunk.get(..room).unwrap_or_default());
-    n > 0
 }
 
 /// The port is written down here: systemd takes no port 0.
@@ -799,8 +719,10 @@ fn word(path: &Path) -> String {
 mod tests {
     use super::*;
     use crate::stop::SystemClock;
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
+    use std::process::Stdio;
     use std::time::Instant;
 
     #[test]
@@ -1098,7 +1020,7 @@ mod tests {
                     let mut line = [0; 4];
                     if stream.read_exact(&mut line).is_ok() {
                         let _ =
-                            std::io::Write::write_all(&mut stream, control::END_LINE.as_bytes());
+                            std::io::Write::write_all(&mut stream, protocol::END_LINE.as_bytes());
                         return String::from_utf8(line.to_vec()).ok();
                     }
                 }

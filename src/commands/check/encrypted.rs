@@ -6,13 +6,14 @@ use crate::aws::credentials::odd_in;
 use crate::commands::session::unguarded;
 use crate::config::encryption::Encryption;
 use crate::config::{Settings, Share};
+use crate::net::probe::{self, Heard};
 use crate::retry::{Clock, Deadline};
-use crate::share::encrypted::{self, Tunnels};
 use crate::share::linux::Linux;
 use crate::share::plan;
-use crate::share::probe::{self, Heard};
 use crate::share::{Failure, Machine};
-use crate::tunnel::control::{Peer, TunnelFailure};
+use crate::tunnel::contract::{Tunnels, end_unused};
+use crate::tunnel::protocol::{Peer, TunnelError};
+use crate::wait::Wait;
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -49,12 +50,12 @@ impl Chain {
                 }
                 self.through(machine, tunnels, settings, share, encryption, port);
             }
-            Err(failure) => self.failed("tunnel", share, &failure),
+            Err(error) => self.failed("tunnel", share, &error.into()),
         }
         // A session start may have found it meanwhile.
         if !was_there {
             let now = Deadline::after(machine.clock, GOOD_BYE);
-            let _ = encrypted::end_unused(tunnels, share, now, LINK, machine.clock);
+            let _ = end_unused(tunnels, share, now, LINK, machine.clock);
         }
     }
 
@@ -70,7 +71,7 @@ impl Chain {
         let soon = || Deadline::after(machine.clock, settings.attempt_timeout);
         let peer = match tunnels.handshake(share, soon()) {
             Ok(peer) => peer,
-            Err(failure) => return self.failed(link_of(&failure), share, &failure),
+            Err(error) => return self.failed(link_of(&error), share, &error.into()),
         };
         if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
             match odd_in(identity) {
@@ -86,8 +87,8 @@ impl Chain {
         let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
         self.ok("handshake", Some(share), what);
         let call = plan::tunnelled_call(share, port, peer.address, machine.client());
-        let until = Deadline::after(machine.clock, LINK);
-        match probe::null_call(call.connects_to, None, until, machine.clock, machine.stop) {
+        let wait = Wait::of(LINK, machine.clock, machine.stop);
+        match probe::null_call(call.connects_to, None, wait) {
             Some(Heard::Nfs) => {
                 let what = format!("{address} is an NFS server");
                 self.ok("NULL call", Some(share), what);
@@ -121,15 +122,15 @@ impl Chain {
 }
 
 /// The link that is broken where there is no connection.
-fn link_of(failure: &Failure) -> &'static str {
-    use TunnelFailure as F;
-    match failure {
-        Failure::Tunnel(
-            F::Credentials(_) | F::Service { .. } | F::Source { .. } | F::Changeable { .. },
-        ) => "credentials",
-        Failure::Tunnel(F::Name(_) | F::Undiscovered { .. }) => "name",
-        Failure::Tunnel(F::NoTunnel(_) | F::MakingKey) => "tunnel",
-        Failure::Tunnel(F::Dropped) => "identity",
+fn link_of(error: &TunnelError) -> &'static str {
+    use TunnelError as E;
+    match error {
+        E::Credentials(_) | E::Service { .. } | E::Source { .. } | E::Changeable { .. } => {
+            "credentials"
+        }
+        E::Name(_) | E::Undiscovered { .. } => "name",
+        E::NoTunnel(_) | E::MakingKey => "tunnel",
+        E::Dropped => "identity",
         _ => "handshake",
     }
 }

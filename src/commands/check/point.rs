@@ -2,6 +2,7 @@
 
 use crate::appstream::User;
 use crate::config::file::{BESIDE, INSTALLED};
+use crate::files;
 use crate::share::mount_point::{MOST_ENTRIES, entries};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -48,7 +49,7 @@ pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Told> {
 }
 
 fn below(root: &Path, path: &Path) -> Option<Metadata> {
-    fs::symlink_metadata(root.join(path.strip_prefix("/").unwrap_or(path))).ok()
+    fs::symlink_metadata(files::below(root, path)).ok()
 }
 
 /// What to say of the folders above `point`: whoever is to use the share must get there.

@@ -11,7 +11,7 @@ use crate::share::causes::{Cause, no_use};
 use crate::share::plan;
 use crate::share::{Answer, Failure, Machine, Mounted};
 use crate::sys;
-use crate::tunnel::control::{Peer, TunnelFailure};
+use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -55,21 +55,19 @@ impl<M: Machine> Run<'_, M> {
                 Ok(_) => {}
             }
         }
-        use TunnelFailure as F;
-        let peer = self.handshake(share, pace.handshake).inspect_err(|failure| {
+        use TunnelError as F;
+        let peer = self.handshake(share, pace.handshake).inspect_err(|error| {
             // It has read these when it began: who has mended them is not to meet with it again.
-            if let Failure::Tunnel(
-                F::Trust(_)
-                | F::UnknownIssuer
-                | F::Service { trouble: Trouble::Tls, .. }
-                | F::Changeable { .. }
-                | F::Key(_),
-            ) = failure
+            if let F::Trust(_)
+            | F::UnknownIssuer
+            | F::Service { trouble: Trouble::Tls, .. }
+            | F::Changeable { .. }
+            | F::Key(_) = error
             {
                 let _ = self.tunnels.stop(share, self.deadline.within(self.clock, ALIVE));
             }
         });
-        let peer = peer.map_err(|failure| self.led(share, failure, search))?;
+        let peer = peer.map_err(|error| self.led(share, error.into(), search))?;
         let who = peer.identity.as_ref().map(|who| format!(", as {who}")).unwrap_or_default();
         let text = format!(
             "{}: {} with {}{who} ({}), by the tunnel at port {port}",
@@ -99,14 +97,14 @@ impl<M: Machine> Run<'_, M> {
     }
 
     /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides, for [`KEY`].
-    fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, Failure> {
+    fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, TunnelError> {
         let mut told = false;
         let enough = self.deadline.within(self.clock, KEY);
         loop {
             match self.tunnels.handshake(share, self.deadline.within(self.clock, span)) {
-                Err(Failure::Tunnel(TunnelFailure::MakingKey)) if !enough.passed(self.clock) => {
+                Err(TunnelError::MakingKey) if !enough.passed(self.clock) => {
                     if !std::mem::replace(&mut told, true) {
-                        let (at, failure) = (share.mount_point.display(), TunnelFailure::MakingKey);
+                        let (at, failure) = (share.mount_point.display(), TunnelError::MakingKey);
                         self.log.info(format_args!("{at}: {failure}, which is waited for"));
                     }
                 }
@@ -187,8 +185,8 @@ impl<M: Machine> Run<'_, M> {
             }
             Ok(status) => status.peer,
             // It is there, and busy: whether it still carries the share is seen by that.
-            Err(TunnelFailure::NoTunnel(Errno::ETIMEDOUT) | TunnelFailure::MakingKey) => None,
-            Err(TunnelFailure::NoTunnel(_)) => {
+            Err(TunnelError::NoTunnel(Errno::ETIMEDOUT) | TunnelError::MakingKey) => None,
+            Err(TunnelError::NoTunnel(_)) => {
                 anew("its tunnel was not running")?;
                 None
             }
@@ -257,8 +255,8 @@ mod tests {
                        encryption_in_transit = true\n";
     const SHARE: &str = "fs-0123abcd.efs.eu-west-1.amazonaws.com:/ on /mnt/efs_share";
 
-    fn no_tunnel() -> TunnelFailure {
-        TunnelFailure::NoTunnel(Errno::ECONNREFUSED)
+    fn no_tunnel() -> TunnelError {
+        TunnelError::NoTunnel(Errno::ECONNREFUSED)
     }
 
     /// The share is there already, through port 40001.
@@ -297,9 +295,9 @@ mod tests {
     #[test]
     fn handshakes_that_fail_for_a_time_are_tried_again_and_each_is_told() {
         let script = vec![
-            TunnelFailure::Closed,
-            TunnelFailure::Credentials("no answer from 169.254.169.254".into()),
-            TunnelFailure::Alert("internal_error".into()),
+            TunnelError::Closed,
+            TunnelError::Credentials("no answer from 169.254.169.254".into()),
+            TunnelError::Alert("internal_error".into()),
         ];
         let machine = FakeMachine { handshakes: Mutex::new(script), ..Default::default() };
         let (report, text) = start_on(&machine, ONE, false);
@@ -316,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_handshake_that_no_waiting_mends_ends_at_once_and_nothing_is_mounted() {
-        let script = vec![TunnelFailure::CertificateName {
+        let script = vec![TunnelError::CertificateName {
             wanted: "fs-0123abcd.efs.eu-west-1.amazonaws.com".into(),
             presented: vec!["nfs.example".into()],
         }];
@@ -338,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_server_that_stops_in_mid_handshake_gets_more_time_each_time_and_ends_at_the_deadline() {
-        let script = vec![TunnelFailure::Silent(Duration::ZERO); 100];
+        let script = vec![TunnelError::Silent(Duration::ZERO); 100];
         let machine = FakeMachine { handshakes: Mutex::new(script), ..Default::default() };
         let (report, text) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::DEADLINE);
@@ -373,7 +371,7 @@ mod tests {
             "{text}"
         );
         assert_eq!(machine.times("detach").len(), 1);
-        let handshakes = Mutex::new(vec![TunnelFailure::Closed; 2000]);
+        let handshakes = Mutex::new(vec![TunnelError::Closed; 2000]);
         let machine = FakeMachine { fault: Some(Errno::ESTALE), handshakes, ..mounted() };
         let (report, _) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::DEADLINE);
@@ -475,16 +473,16 @@ mod tests {
     #[test]
     fn a_tunnel_that_has_read_wrong_files_is_ended_so_that_mended_ones_count() {
         let what = || "no credentials".to_owned();
-        let tls = |trouble| TunnelFailure::Service { what: what(), service: Service::Sts, trouble };
+        let tls = |trouble| TunnelError::Service { what: what(), service: Service::Sts, trouble };
         for (failure, stops) in [
-            (TunnelFailure::Trust("no file".into()), 1),
-            (TunnelFailure::Key("no room".into()), 1),
-            (TunnelFailure::Changeable { what: "a".into(), mend: "b".into() }, 1),
+            (TunnelError::Trust("no file".into()), 1),
+            (TunnelError::Key("no room".into()), 1),
+            (TunnelError::Changeable { what: "a".into(), mend: "b".into() }, 1),
             // The roots, too, which a person adds to the file or to the system's.
-            (TunnelFailure::UnknownIssuer, 1),
+            (TunnelError::UnknownIssuer, 1),
             (tls(Trouble::Tls), 1),
             (tls(Trouble::Denied), 0),
-            (TunnelFailure::CaShown, 0),
+            (TunnelError::CaShown, 0),
         ] {
             let handshakes = Mutex::new(vec![failure]);
             let machine = FakeMachine { handshakes, ..Default::default() };
@@ -509,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_is_too_busy_to_answer_is_left_as_it_is() {
-        for failure in [TunnelFailure::NoTunnel(Errno::ETIMEDOUT), TunnelFailure::MakingKey] {
+        for failure in [TunnelError::NoTunnel(Errno::ETIMEDOUT), TunnelError::MakingKey] {
             let machine = FakeMachine { statuses: Mutex::new(vec![failure]), ..mounted() };
             let (report, text) = start_on(&machine, ONE, false);
             assert_eq!(report.code(), Code::OK);
@@ -537,7 +535,7 @@ mod tests {
     #[test]
     fn a_key_that_is_being_made_is_waited_for_and_counts_as_no_attempt() {
         for once in [false, true] {
-            let handshakes = Mutex::new(vec![TunnelFailure::MakingKey; 3]);
+            let handshakes = Mutex::new(vec![TunnelError::MakingKey; 3]);
             let machine = FakeMachine { handshakes, ..Default::default() };
             let (report, text) = start_on(&machine, ONE, once);
             assert_eq!(report.code(), Code::OK);
@@ -548,7 +546,7 @@ mod tests {
             assert!(text.contains("attempt 1, in 0.000 s"), "{text}");
         }
         // Until there is no more time, in which the machine is too slow for it.
-        let handshakes = Mutex::new(vec![TunnelFailure::MakingKey; 100]);
+        let handshakes = Mutex::new(vec![TunnelError::MakingKey; 100]);
         let machine = FakeMachine { handshakes, slow_answers: true, ..Default::default() };
         let (report, text) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::DEADLINE);
@@ -630,7 +628,7 @@ mod tests {
         assert!(machine.times("detach").is_empty());
 
         // The way to it is what is wrong.
-        let handshakes = Mutex::new(vec![TunnelFailure::UnknownIssuer]);
+        let handshakes = Mutex::new(vec![TunnelError::UnknownIssuer]);
         let machine = FakeMachine { alive_from: Duration::MAX / 2, handshakes, ..mounted() };
         let (report, text) = start_on(&machine, ONE, false);
         assert_eq!(report.code(), Code::REFUSED);

@@ -4,10 +4,10 @@
 
 use super::{ALIVE, Run};
 use crate::config::Share;
+use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
 use crate::share::linux::{shows_name, strays};
 use crate::share::locate::{by_of, fitting, leads_to, led, reach};
-use crate::share::names::{By, Found};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;

@@ -2,9 +2,9 @@
 
 use super::{Cause, cause, explain, led};
 use crate::config::Share;
+use crate::kernel::route::Route;
+use crate::net::reach::{Problem, ReachError};
 use crate::share::Failure;
-use crate::share::reach::{Problem, ReachError};
-use crate::share::route::Route;
 use crate::text::unconnected;
 use nix::errno::Errno;
 use std::net::SocketAddr;

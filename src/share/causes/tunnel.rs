@@ -8,7 +8,7 @@ use crate::config::encryption::{Encryption, Trust};
 use crate::partitions::dns_suffix;
 use crate::share::Failure;
 use crate::text::word;
-use crate::tunnel::control::{Peer, TunnelFailure};
+use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 
 /// TLS alerts (RFC 8446, 6) that the same two ends would meet with again.
@@ -55,8 +55,8 @@ pub(super) fn port_taken(port: u16) -> Cause {
 }
 
 /// A tunnel without an encrypted connection.
-pub(super) fn failed(failure: &TunnelFailure, share: &Share) -> Cause {
-    use TunnelFailure as F;
+pub(super) fn failed(failure: &TunnelError, share: &Share) -> Cause {
+    use TunnelError as F;
     let (class, cure) = match failure {
         // It is started again by whoever holds it; and a shortage may pass.
         F::NoTunnel(_) => (Class::Temporary, LOG.to_owned()),
@@ -228,7 +228,7 @@ fn credentials(share: &Share) -> String {
     }
 }
 
-/// What helps where no address answers the tunnel, by the words of [`crate::share::reach`].
+/// What helps where no address answers the tunnel, by the words of [`crate::net::reach`].
 fn unreached(why: &str) -> &'static str {
     if why.contains("timed out") {
         SECURITY_GROUP
@@ -549,7 +549,7 @@ mod tests {
         explain(&failure, &share(lines), "5.10")
     }
 
-    fn of(failure: TunnelFailure) -> Cause {
+    fn of(failure: TunnelError) -> Cause {
         explain(&Failure::Tunnel(failure), &share("iam = true\n"), "5.10")
     }
 
@@ -601,7 +601,7 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_waited_out_and_what_no_waiting_mends_ends_at_once() {
-        use TunnelFailure as F;
+        use TunnelError as F;
         let name = || F::CertificateName {
             wanted: "a".into(),
             presented: vec!["fs-1.efs.eu-west-1.amazonaws.com".into()],
@@ -674,7 +674,7 @@ mod tests {
     fn a_clock_that_is_wrong_is_told_with_both_times() {
         let at = |n| UNIX_EPOCH + Duration::from_secs(n);
         let cause =
-            of(TunnelFailure::Expired { not_after: at(1_800_000_000), now: at(1_900_000_000) });
+            of(TunnelError::Expired { not_after: at(1_800_000_000), now: at(1_900_000_000) });
         assert_eq!(
             cause.sentence,
             "the server's certificate expired at 2027-01-15T08:00:00Z, and the clock here says \
@@ -690,11 +690,11 @@ mod tests {
     #[test]
     fn a_file_that_others_can_change_has_one_cure() {
         let what = "/c is not read, since others than root can change it: /c has mode 0666".into();
-        let cause = of(TunnelFailure::Changeable { what, mend: "chmod go-w /c".into() });
+        let cause = of(TunnelError::Changeable { what, mend: "chmod go-w /c".into() });
         assert!(cause.sentence.ends_with("/c has mode 0666"), "{}", cause.sentence);
         assert_eq!(cause.cure, "chmod go-w /c");
         let mend = "correct line 2 of /c".to_owned();
-        let cause = of(TunnelFailure::Source { what: "it is half".into(), mend, lasts: true });
+        let cause = of(TunnelError::Source { what: "it is half".into(), mend, lasts: true });
         assert_eq!(
             (cause.sentence.as_str(), cause.cure.as_str()),
             ("it is half", "correct line 2 of /c")
@@ -704,7 +704,7 @@ mod tests {
     #[test]
     fn credentials_name_the_profile_if_one_was_asked_for() {
         let explained = |lines: &str| {
-            let failure = Failure::Tunnel(TunnelFailure::Credentials("none".into()));
+            let failure = Failure::Tunnel(TunnelError::Credentials("none".into()));
             explain(&failure, &share(lines), "").cure
         };
         assert!(explained("iam = true\n").starts_with("attach an IAM role to the fleet"));
@@ -723,7 +723,7 @@ mod tests {
 
     fn in_trouble(service: Service, trouble: Trouble, lines: &str) -> Cause {
         let what = "no credentials: it answered 503".to_owned();
-        let failure = Failure::Tunnel(TunnelFailure::Service { what, service, trouble });
+        let failure = Failure::Tunnel(TunnelError::Service { what, service, trouble });
         let cause = explain(&failure, &share(lines), "");
         assert_eq!(cause.sentence, "no credentials: it answered 503");
         cause
@@ -837,9 +837,9 @@ mod tests {
     {
         let explained = |trouble| {
             let what = "the mount targets of fs-1 cannot be listed: it answered 403".to_owned();
-            let why = TunnelFailure::Service { what, service: Service::Efs, trouble };
+            let why = TunnelError::Service { what, service: Service::Efs, trouble };
             let what = "the name x does not resolve: no such name".to_owned();
-            of(TunnelFailure::Undiscovered { what, why: Box::new(why) })
+            of(TunnelError::Undiscovered { what, why: Box::new(why) })
         };
         let cause = explained(Trouble::Denied);
         assert_eq!(cause.class, Class::Temporary);
@@ -871,15 +871,14 @@ mod tests {
             assert!(cure.starts_with(start), "{trouble:?}: {cure}");
         }
         // Credentials that are wrong have the cure of these.
-        let why =
-            TunnelFailure::Source { what: "slip".into(), mend: "mend it".into(), lasts: true };
-        let cause = of(TunnelFailure::Undiscovered { what: "no name".into(), why: Box::new(why) });
+        let why = TunnelError::Source { what: "slip".into(), mend: "mend it".into(), lasts: true };
+        let cause = of(TunnelError::Undiscovered { what: "no name".into(), why: Box::new(why) });
         assert_eq!((cause.sentence.as_str(), cause.cure.as_str()), ("no name; slip", "mend it"));
     }
 
     #[test]
     fn an_address_that_does_not_answer_the_tunnel_has_the_cure_of_what_it_did() {
-        let cure = |why: &str| of(TunnelFailure::Reach(why.into())).cure;
+        let cure = |why: &str| of(TunnelError::Reach(why.into())).cure;
         assert_eq!(
             cure("TCP 2049 to 10.0.0.1 timed out (nothing came back for 3.0 s)"),
             SECURITY_GROUP

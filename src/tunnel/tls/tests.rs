@@ -27,7 +27,7 @@ pub(in crate::tunnel) fn session(authority: &Authority) -> Session {
 /// A client's certificate.
 pub(in crate::tunnel) fn shown() -> Vec<u8> {
     let key = certificate::Key::from_pkcs8(&KEY).unwrap();
-    let request = certificate::Request {
+    let request = certificate::CertificateRequest {
         common_name: "host",
         file_system_id: "fs-0123abcd",
         region: "eu-west-1",
@@ -57,7 +57,7 @@ impl Wire {
     }
 
     /// Moves what there is, downwards in pieces of `piece` bytes.
-    fn exchange(&mut self, piece: usize) -> Result<State, TunnelFailure> {
+    fn exchange(&mut self, piece: usize) -> Result<State, TunnelError> {
         let mut state = self.client.turn(&mut self.plain);
         loop {
             let up = self.client.outgoing.filled().to_vec();
@@ -202,14 +202,14 @@ fn nothing_is_taken_in_that_there_is_no_room_for() {
     assert_eq!(got, data);
 }
 
-fn failed(shown: &Shown, authority: &Authority) -> TunnelFailure {
-    let mut all: Vec<TunnelFailure> = Vec::new();
+fn failed(shown: &Shown, authority: &Authority) -> TunnelError {
+    let mut all: Vec<TunnelError> = Vec::new();
     for versions in [&BOTH[..1], &BOTH[1..]] {
         let (config, _) = server(shown, versions, &[]);
         let mut wire = Wire::new(session(authority), &config);
         let mut failure = wire.exchange(usize::MAX).unwrap_err();
         // Of which only the seconds differ.
-        if let TunnelFailure::Expired { now, .. } | TunnelFailure::NotYetValid { now, .. } =
+        if let TunnelError::Expired { now, .. } | TunnelError::NotYetValid { now, .. } =
             &mut failure
         {
             assert!(now.elapsed().unwrap() < Duration::from_secs(60));
@@ -227,7 +227,7 @@ fn what_is_wrong_with_a_certificate_is_told() {
     let wrong = authority.issue(&["fs-ffffffff.efs.eu-west-1.amazonaws.com", "*.b"], (2000, 2099));
     assert_eq!(
         failed(&wrong, &authority),
-        TunnelFailure::CertificateName {
+        TunnelError::CertificateName {
             wanted: NAME.into(),
             presented: vec!["fs-ffffffff.efs.eu-west-1.amazonaws.com".into(), "*.b".into()],
         }
@@ -236,13 +236,13 @@ fn what_is_wrong_with_a_certificate_is_told() {
     let now = UNIX_EPOCH;
     assert_eq!(
         failed(&authority.issue(&[NAME], (2000, 2010)), &authority),
-        TunnelFailure::Expired { not_after: year(1_262_304_000), now }
+        TunnelError::Expired { not_after: year(1_262_304_000), now }
     );
     assert_eq!(
         failed(&authority.issue(&[NAME], (2098, 2099)), &authority),
-        TunnelFailure::NotYetValid { not_before: year(4_039_372_800), now }
+        TunnelError::NotYetValid { not_before: year(4_039_372_800), now }
     );
-    assert_eq!(failed(&Authority::new().good(), &authority), TunnelFailure::UnknownIssuer);
+    assert_eq!(failed(&Authority::new().good(), &authority), TunnelError::UnknownIssuer);
     // A wildcard is as good as the name.
     let wild = authority.issue(&["*.efs.eu-west-1.amazonaws.com"], (2000, 2099));
     let (config, _) = server(&wild, BOTH, &[]);
@@ -254,7 +254,7 @@ fn what_is_wrong_with_a_certificate_is_told() {
 fn an_alert_is_told_by_its_name_before_and_after_the_handshake() {
     let (mut wire, _) = good(&[&TLS13]);
     assert!(wire.client.incoming.put(&[21, 3, 3, 0, 2, 2, 40]));
-    let alert = |name: &str| Err(TunnelFailure::Alert(name.into()));
+    let alert = |name: &str| Err(TunnelError::Alert(name.into()));
     assert_eq!(wire.client.turn(&mut wire.plain), alert("handshake_failure"));
     for (number, name) in [
         (48, "unknown_ca"),
@@ -279,14 +279,14 @@ fn what_is_no_tls_is_told_from_what_breaks_its_rules() {
     ] {
         let (mut wire, _) = good(BOTH);
         assert!(wire.client.incoming.put(words));
-        assert_eq!(wire.client.turn(&mut wire.plain), Err(TunnelFailure::NotTls), "{words:?}");
+        assert_eq!(wire.client.turn(&mut wire.plain), Err(TunnelError::NotTls), "{words:?}");
     }
     let (mut wire, _) = good(BOTH);
     wire.exchange(usize::MAX).unwrap();
     assert!(wire.client.incoming.put(&[23, 3, 3, 0, 40]) && wire.client.incoming.put(&[9; 40]));
     let forged = wire.client.turn(&mut wire.plain);
     let text = "cannot decrypt peer's message";
-    assert_eq!(forged, Err(TunnelFailure::Incompatible(text.into())));
+    assert_eq!(forged, Err(TunnelError::Incompatible(text.into())));
     // And the server is told: bad_record_mac, encrypted.
     assert!(!wire.client.outgoing.is_empty());
 }
@@ -297,7 +297,7 @@ fn a_server_of_old_ciphers_alone_is_told_to_be_so() {
     let chacha = [CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256];
     let (config, _) = server(&authority.good(), &[&TLS12], &chacha);
     let mut wire = Wire::new(session(&authority), &config);
-    let alert = TunnelFailure::Alert("handshake_failure".into());
+    let alert = TunnelError::Alert("handshake_failure".into());
     assert_eq!(wire.exchange(usize::MAX), Err(alert));
 }
 
@@ -338,7 +338,7 @@ fn a_hostile_server_does_no_harm() {
         let config = &configs[random.below(2)];
         let mut wire = Wire::new(client.begin(certificate.clone()).unwrap(), config);
         let calm = random.below(12);
-        let mut failed: Option<TunnelFailure> = None;
+        let mut failed: Option<TunnelError> = None;
         for step in 0..40 {
             let turned = wire.client.turn(&mut wire.plain);
             if let Some(failure) = &failed {
@@ -382,7 +382,7 @@ fn a_hostile_server_does_no_harm() {
 }
 
 /// What a session says from now on.
-fn told(wire: &mut Wire) -> TunnelFailure {
+fn told(wire: &mut Wire) -> TunnelError {
     wire.client.turn(&mut wire.plain).unwrap_err()
 }
 

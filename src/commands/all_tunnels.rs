@@ -1,0 +1,66 @@
+//! `tunnel --all`: starts the tunnels of all encrypted shares, at boot. How one is started is `tunnel::units`'.
+
+use super::Refusal;
+use crate::log::Log;
+use crate::report::Code;
+use crate::retry::Deadline;
+use crate::share::causes::{Cause, explain};
+use crate::stop::{Stop, SystemClock};
+use crate::tunnel::contract::{Tunnels, TunnelsError};
+use crate::tunnel::units::Units;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long all tunnels together may take to be started.
+const ALL: Duration = Duration::from_secs(30);
+
+/// Starts the tunnels of all shares that are encrypted, and returns the exit code.
+pub fn start_all(config: Option<&Path>, started: Instant) -> Code {
+    let log = super::log(true);
+    all(config, started, &log).unwrap_or_else(|(code, text)| {
+        log.error(format_args!("{text} (exit {})", code.0));
+        code
+    })
+}
+
+fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refusal> {
+    let root = Path::new("/");
+    if !nix::unistd::geteuid().is_root() {
+        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
+    }
+    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let clock = SystemClock::new(started, &stop);
+    let (path, settings) = super::settings(root, config)?;
+    super::apply(&settings.log, false, log);
+    let tunnels = Units::new(root, &clock, &stop, &path);
+    let until = Deadline::after(&clock, ALL);
+    let mut code = Code::OK;
+    for share in settings.shares.iter().filter(|share| share.encryption.is_some()) {
+        let at = share.mount_point.display();
+        match tunnels.start(share, None, until) {
+            Ok(port) => log.info(format_args!("{at}: its tunnel listens on 127.0.0.1:{port}")),
+            Err(TunnelsError::NotHeld(why)) => {
+                log.error(format_args!("{at}: its tunnel cannot be started: {why}"));
+                code = code.worse(Code::DEADLINE);
+            }
+            Err(taken @ TunnelsError::PortTaken(_)) => {
+                let Cause { sentence, cure, .. } = explain(&taken.into(), share, "");
+                log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
+                code = code.worse(Code::DEADLINE);
+            }
+            Err(TunnelsError::Program { what, cure }) => {
+                log.error(format_args!("{at}: its tunnel is not started: {what}; {cure}"));
+                code = code.worse(Code::REFUSED);
+            }
+            Err(TunnelsError::Tunnel(failure)) => {
+                log.error(format_args!("{at}: its tunnel is not started: {failure}"));
+                code = code.worse(Code::REFUSED);
+            }
+            Err(TunnelsError::Stopped(_)) => {
+                let signal = stop.signal().map_or(15, |signal| signal as i32);
+                return Err((Code::signal(signal), "stopped by a signal".into()));
+            }
+        }
+    }
+    Ok(code)
+}

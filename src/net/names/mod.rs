@@ -1,0 +1,519 @@
+//! An endpoint becomes addresses: a literal, the hosts file, or DNS over our
+//! own sockets, bounded in time. libc's resolver is not used: it reads
+//! resolv.conf once, loads the system's NSS modules, and waits 5 s where a
+//! packet is lost. Opens no connection to what it finds.
+//!
+//! Here is the order of things; `files` reads hosts and resolv.conf, `ask`
+//! decides which server is asked when, `message` speaks DNS, and `wire` has
+//! the sockets.
+
+pub(crate) mod ask;
+pub(crate) mod files;
+pub(crate) mod message;
+pub(crate) mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use crate::config::Endpoint;
+use crate::retry::{Clock, Deadline, Span, Stopped, seconds};
+use crate::stop::Stop;
+use ask::Asker;
+use files::{ResolvConf, in_hosts};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sys::stat::stat;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use wire::{Sockets, Wire};
+
+/// More than any file system has mount targets; over TCP a name server can send thousands.
+const MOST_ADDRESSES: usize = 16;
+
+/// The addresses of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// At least one, the best first.
+    pub addresses: Vec<IpAddr>,
+    /// Who said so.
+    pub by: By,
+    /// How many of the addresses, the last ones, are the config's `addresses`.
+    pub listed: usize,
+    /// A name server was asked for IPv4 addresses alone, since there are some.
+    pub ipv4_alone: bool,
+}
+
+impl Found {
+    /// All the addresses that there are.
+    pub fn new(addresses: Vec<IpAddr>, by: By) -> Self {
+        Self { addresses, by, listed: 0, ipv4_alone: false }
+    }
+
+    /// Puts the addresses of the other family behind those that the name server gave.
+    pub fn add(&mut self, further: Vec<IpAddr>) {
+        self.ipv4_alone = false;
+        let place = self.addresses.len().saturating_sub(self.listed);
+        let listed = self.addresses.split_off(place);
+        for address in further.into_iter().chain(listed.iter().copied()) {
+            if !self.addresses.contains(&address) {
+                self.addresses.push(address);
+            }
+        }
+        self.listed = self.addresses.iter().filter(|a| listed.contains(a)).count();
+    }
+
+    /// Puts those of the config's `addresses` at the end that the name did not give.
+    pub fn list(&mut self, listed: &[IpAddr]) {
+        let new = |a: &&IpAddr| !self.addresses.contains(a);
+        let listed: Vec<IpAddr> = listed.iter().filter(new).copied().collect();
+        self.listed = listed.len();
+        self.addresses.extend(listed);
+    }
+
+    /// The name that a search domain made of the one that is written, if that one answered.
+    pub fn completed(&self) -> Option<&str> {
+        match &self.by {
+            By::Server(answered) => answered.completed.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Where addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// The endpoint is an address.
+    Literal,
+    /// /etc/hosts.
+    Hosts,
+    /// A name server.
+    Server(Answered),
+    /// The config's `addresses`, because the name gave none.
+    Listed(NameError),
+    /// The config's `addresses`, beside those of the name.
+    Config,
+}
+
+/// Which name server answered, and for which name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The name server.
+    pub server: IpAddr,
+    /// What a search domain made of the name that is written.
+    pub completed: Option<String>,
+    /// The name that has the addresses, if the one that was asked for is an alias of it.
+    pub alias_of: Option<String>,
+}
+
+impl Answered {
+    /// The name itself has the addresses.
+    pub fn by(server: IpAddr) -> Self {
+        Self { server, completed: None, alias_of: None }
+    }
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "name server {}", self.server)?;
+        if let Some(name) = &self.completed {
+            write!(f, ", which knows it as {name}, by a search domain")?;
+        }
+        if let Some(name) = &self.alias_of {
+            write!(f, ", as an alias of {name}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal => f.write_str("as configured"),
+            Self::Listed(why) => {
+                write!(f, "from `addresses`, since the name does not resolve: {why}")
+            }
+            Self::Hosts => f.write_str("/etc/hosts"),
+            Self::Config => f.write_str("`addresses`"),
+            Self::Server(answered) => answered.fmt(f),
+        }
+    }
+}
+
+/// Why a name gave no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// resolv.conf is absent, empty or names no server.
+    #[error("/etc/resolv.conf {0}")]
+    NoServers(&'static str),
+    /// Queries were sent and nothing came back.
+    #[error("no answer from name server {} within {}", join(.0), seconds(*.1))]
+    Silent(Vec<IpAddr>, Duration),
+    /// The query could not be sent to these, or was rejected on the way.
+    #[error("{}", unreached(.servers, .silent))]
+    Unreachable {
+        /// The name servers, and why.
+        servers: Vec<(IpAddr, Errno)>,
+        /// Others from which nothing came back.
+        silent: Vec<IpAddr>,
+    },
+    /// The name is an alias, and that leads back to itself, or on and on.
+    #[error("name server {0} has aliases without end for it")]
+    Circle(IpAddr),
+    /// NXDOMAIN.
+    #[error("name server {0} says that there is no such name (NXDOMAIN)")]
+    NoSuchName(IpAddr),
+    /// The name exists, but has neither an IPv4 nor an IPv6 address.
+    #[error("name server {0} knows the name, but no address for it")]
+    NoAddress(IpAddr),
+    /// The name is an alias, and that leads to no address.
+    #[error("it is an alias of {to}, and {why}")]
+    Alias {
+        /// Where the alias leads.
+        to: String,
+        /// What became of that name.
+        why: Box<NameError>,
+    },
+    /// SERVFAIL, REFUSED, ….
+    #[error("name server {0} answers {1}")]
+    Failed(IpAddr, &'static str),
+    /// Answered with an address that no server can have.
+    #[error("{0} says {1}, which cannot be a server's address")]
+    Unusable(Box<By>, IpAddr),
+    /// The name cannot be put into a query.
+    #[error("the name is too long for DNS")]
+    BadName,
+    /// The run was told to end.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl NameError {
+    /// Whether a server said it, rather than nothing came back.
+    fn is_an_answer(&self) -> bool {
+        match self {
+            Self::NoSuchName(_) | Self::NoAddress(_) | Self::Circle(_) | Self::Failed(..) => true,
+            Self::Alias { why, .. } => why.is_an_answer(),
+            _ => false,
+        }
+    }
+
+    /// Whether finding it out sent nothing to another machine, so that it may be tried as often as one likes.
+    pub fn costs_nobody(&self) -> bool {
+        match self {
+            Self::NoServers(_) | Self::BadName => true,
+            Self::Unusable(by, _) => **by == By::Hosts,
+            Self::Unreachable { servers, silent } => {
+                silent.is_empty()
+                    && servers.iter().all(|(server, errno)| {
+                        server.is_loopback()
+                            || matches!(errno, Errno::ENETUNREACH | Errno::ENETDOWN)
+                    })
+            }
+            _ => false,
+        }
+    }
+}
+
+fn unreached(servers: &[(IpAddr, Errno)], silent: &[IpAddr]) -> String {
+    let one = |(server, errno): &(IpAddr, Errno)| {
+        let why = errno.desc().to_lowercase();
+        format!("name server {server} cannot be reached: {why} ({errno:?})")
+    };
+    let mut all: Vec<String> = servers.iter().map(one).collect();
+    if !silent.is_empty() {
+        all.push(format!("no answer from name server {}", join(silent)));
+    }
+    all.join("; ")
+}
+
+fn join(servers: &[IpAddr]) -> String {
+    servers.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+/// What a look-up needs of its surroundings.
+#[derive(Clone, Copy)]
+pub struct Resolver<'a> {
+    /// `/` outside of tests.
+    pub root: &'a Path,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The signals.
+    pub stop: &'a Stop,
+}
+
+impl Resolver<'_> {
+    /// The addresses of `endpoint`, found before `until`. hosts and resolv.conf are read
+    /// anew each time: at a session start they change under us.
+    ///
+    /// # Errors
+    /// See [`NameError`]; all may pass.
+    pub fn resolve(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
+        LETTERS.by_turns(|spelling| {
+            let mut wire = Sockets::new(self.clock, self.stop);
+            let result = self.look_up(spelling, until, &mut wire).resolve(endpoint);
+            (result, until.passed(self.clock))
+        })
+    }
+
+    /// What the name servers say of a name as it is written, whatever /etc/hosts says: its IPv6 addresses, or the
+    /// ones that a look-up would give.
+    ///
+    /// # Errors
+    /// See [`NameError`].
+    pub fn past_hosts(
+        &self,
+        endpoint: &Endpoint,
+        ipv6: bool,
+        until: Deadline,
+    ) -> Result<Found, NameError> {
+        let Endpoint::Name(name) = endpoint else {
+            return self.resolve(endpoint, until);
+        };
+        let mut wire = Sockets::new(self.clock, self.stop);
+        let whole = format!("{}.", name.strip_suffix('.').unwrap_or(name));
+        let look_up = self.look_up(LETTERS.next(), until, &mut wire);
+        if ipv6 { look_up.ipv6(&whole) } else { look_up.by_servers(&whole) }
+    }
+
+    /// The IPv6 addresses of a name of which only IPv4 ones were asked for; nothing, if that was not answered.
+    ///
+    /// # Errors
+    /// The run was told to end.
+    pub fn further(
+        &self,
+        endpoint: &Endpoint,
+        found: &Found,
+        until: Deadline,
+    ) -> Result<Option<Vec<IpAddr>>, Stopped> {
+        let (Endpoint::Name(name), true) = (endpoint, found.ipv4_alone) else {
+            return Ok(Some(Vec::new()));
+        };
+        let mut wire = Sockets::new(self.clock, self.stop);
+        let name = found.completed().unwrap_or(name);
+        self.look_up(LETTERS.next(), until, &mut wire).further(name)
+    }
+
+    fn look_up<'b>(
+        &'b self,
+        spelling: Spelling,
+        until: Deadline,
+        wire: &'b mut dyn Wire,
+    ) -> LookUp<'b> {
+        LookUp { root: self.root, spelling, until, clock: self.clock, wire }
+    }
+
+    /// Changes when hosts or resolv.conf do.
+    pub fn stamp(root: &Path) -> Stamp {
+        ["etc/hosts", "etc/resolv.conf"].map(|file| {
+            let found = stat(&root.join(file)).ok()?;
+            Some((found.st_dev, found.st_ino, found.st_size, found.st_mtime, found.st_mtime_nsec))
+        })
+    }
+}
+
+/// Of what files look-ups were made: device, inode, size, and time of change of each that is there.
+pub type Stamp = [Option<(u64, u64, i64, i64, i64)>; 2];
+
+/// The letters in which names are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// Large and small at random, which a forger of answers must guess.
+    Mixed,
+    /// As written.
+    Plain,
+}
+
+/// Which letters the next look-up of this process has.
+static LETTERS: Letters = Letters::new();
+
+/// Some name servers know no name in mixed letters, give it back in others, or are silent. What has failed in the
+/// ones is asked for in the others, the first time at once; a name that does not exist is not asked for twice each
+/// time.
+struct Letters {
+    plain: AtomicBool,
+    /// Both have been tried.
+    both: AtomicBool,
+}
+
+impl Letters {
+    const fn new() -> Self {
+        Self { plain: AtomicBool::new(false), both: AtomicBool::new(false) }
+    }
+
+    /// The letters whose turn it is.
+    fn next(&self) -> Spelling {
+        if self.plain.load(Ordering::Relaxed) { Spelling::Plain } else { Spelling::Mixed }
+    }
+
+    /// What `ask` finds in the letters whose turn it is; it also tells whether time is up.
+    fn by_turns(
+        &self,
+        mut ask: impl FnMut(Spelling) -> (Result<Found, NameError>, bool),
+    ) -> Result<Found, NameError> {
+        let plain = self.plain.load(Ordering::Relaxed);
+        let spelling = |plain| if plain { Spelling::Plain } else { Spelling::Mixed };
+        let (result, is_late) = ask(spelling(plain));
+        let Err(
+            NameError::Silent(..)
+            | NameError::NoSuchName(_)
+            | NameError::NoAddress(_)
+            | NameError::Alias { .. }
+            | NameError::Circle(_)
+            | NameError::Failed(..),
+        ) = result
+        else {
+            return result;
+        };
+        self.plain.store(!plain, Ordering::Relaxed);
+        if is_late || self.both.swap(true, Ordering::Relaxed) {
+            return result;
+        }
+        match ask(spelling(!plain)).0 {
+            Err(stopped @ NameError::Stopped(_)) => Err(stopped),
+            found => found.or(result),
+        }
+    }
+}
+
+/// One look-up: where its files are, how it asks, and for how long.
+pub(crate) struct LookUp<'a> {
+    /// `/` outside of tests.
+    pub(crate) root: &'a Path,
+    pub(crate) spelling: Spelling,
+    pub(crate) until: Deadline,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) wire: &'a mut dyn Wire,
+}
+
+impl LookUp<'_> {
+    pub(crate) fn resolve(self, endpoint: &Endpoint) -> Result<Found, NameError> {
+        let name = match endpoint {
+            Endpoint::Address(address) => return Ok(Found::new(vec![*address], By::Literal)),
+            Endpoint::Name(name) => name,
+        };
+
+        let hosts = read_lossy(&self.root.join("etc/hosts")).unwrap_or_default();
+        let addresses = in_hosts(&hosts, name);
+        if !addresses.is_empty() {
+            return usable(Found::new(addresses, By::Hosts), false);
+        }
+        self.by_servers(name)
+    }
+
+    fn by_servers(self, name: &str) -> Result<Found, NameError> {
+        let conf = resolv_conf(self.root)?;
+        usable(self.ask(&conf, name)?, true)
+    }
+
+    fn ipv6(self, name: &str) -> Result<Found, NameError> {
+        let conf = resolv_conf(self.root)?;
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let mut asker = Asker::new(&conf.servers, self.spelling, self.clock, self.wire);
+        usable(asker.ipv6(name, self.until)?, true)
+    }
+
+    fn further(self, name: &str) -> Result<Option<Vec<IpAddr>>, Stopped> {
+        match self.ipv6(name) {
+            Ok(found) => Ok(Some(found.addresses)),
+            Err(NameError::Stopped(stopped)) => Err(stopped),
+            Err(NameError::Unusable(..)) => Ok(Some(Vec::new())),
+            Err(error) if error.is_an_answer() => Ok(Some(Vec::new())),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Asks for `name`, and for what search domains make of it.
+    pub(crate) fn ask(self, conf: &ResolvConf, name: &str) -> Result<Found, NameError> {
+        if conf.servers.is_empty() {
+            return Err(NameError::NoServers(match conf.odd_servers {
+                true => "has no address in its `nameserver` lines",
+                false => "names no name server",
+            }));
+        }
+
+        let Self { until, clock, .. } = self;
+        let mut asker = Asker::new(&conf.servers, self.spelling, clock, self.wire);
+        let candidates = conf.candidates(name);
+        let written = name.strip_suffix('.').unwrap_or(name);
+        let mut left = candidates.len();
+        let mut error = None;
+        for candidate in &candidates {
+            let as_it_is = candidate == written;
+            // A short name that search domains complete is a row of guesses: silence about one must leave time for
+            // the others. A name that comes first as it is written has all the time there is. Only an answer leads
+            // on from it, because what a search domain makes of it may be another machine.
+            let share = if as_it_is { 1 } else { left };
+            left -= 1;
+
+            match asker.addresses(candidate, until.within(clock, until.left(clock).part(share))) {
+                Ok(mut found) => {
+                    if let By::Server(answered) = &mut found.by
+                        && asker.wanted() != written
+                    {
+                        answered.completed = Some(asker.wanted().to_owned());
+                    }
+                    return Ok(found);
+                }
+                Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
+                Err(e) => {
+                    // An answer of a server counts most, and among the names the one that is written.
+                    let rank = (e.is_an_answer(), as_it_is);
+                    if error.as_ref().is_none_or(|(best, _)| rank > *best) {
+                        error = Some((rank, e));
+                    }
+                    if rank == (false, true) || until.passed(clock) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(error.map_or(NameError::BadName, |(_, e)| e))
+    }
+}
+
+fn resolv_conf(root: &Path) -> Result<ResolvConf, NameError> {
+    match read_lossy(&root.join("etc/resolv.conf")) {
+        Ok(text) => Ok(ResolvConf::parse(&text, scope)),
+        Err(Errno::ENOENT) => Err(NameError::NoServers("does not exist")),
+        Err(_) => Err(NameError::NoServers("cannot be read")),
+    }
+}
+
+/// The number of a network interface that resolv.conf names, or gives as a number.
+fn scope(interface: &str) -> Option<u32> {
+    if_nametoindex(interface).ok().or_else(|| interface.parse().ok())
+}
+
+/// Drops addresses that no server can have, and what is too much. From DNS, loopback is one of them:
+/// it is what sinkholes and half-started resolvers answer.
+pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
+    let bad = |address: &IpAddr| {
+        address.is_unspecified()
+            || address.is_multicast()
+            || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
+            // It needs an interface with it, which no answer tells.
+            || matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+            || from_dns && address.is_loopback()
+    };
+    let mut addresses = Vec::new();
+    // ::ffff:127.0.0.1 is 127.0.0.1.
+    for address in found.addresses.iter().map(IpAddr::to_canonical).filter(|a| !bad(a)) {
+        if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    match found.addresses.first() {
+        Some(first) if addresses.is_empty() => {
+            Err(NameError::Unusable(found.by.into(), first.to_canonical()))
+        }
+        _ => Ok(Found { addresses, ..found }),
+    }
+}
+
+/// A system file's text, whatever a byte of it in a comment may be. Zeros, which a crash may leave, are blanks.
+fn read_lossy(path: &Path) -> Result<String, Errno> {
+    Ok(String::from_utf8_lossy(&crate::files::whole(path)?).replace('\0', " "))
+}

@@ -1,0 +1,189 @@
+//! Asks a server one question that costs nothing, an NFS NULL call, over a
+//! connection of our own: it tells a server that is hung or none at all from
+//! one whose larger packets are lost on the way. Explains nothing.
+
+use crate::sys;
+use crate::wait::Wait;
+use nix::poll::{PollFd, PollFlags};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What came back on an NFS NULL call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The answer of an NFS server.
+    Nfs,
+    /// The answer of an RPC server without NFS version 4.
+    OtherRpc,
+    /// Bytes that no RPC server would send.
+    NotRpc,
+    /// The connection was closed without a word.
+    Closed,
+    /// Nothing, though the connection stood.
+    Nothing,
+}
+
+/// Makes a NULL call of NFS version 4 and listens for the answer, or until `or` is readable. `None`: nothing is known,
+/// since there was no connection or the wait was cut short.
+pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Option<Heard> {
+    // A tunnel takes connections from root's ports alone.
+    let mut stream = match server.ip().is_loopback() {
+        true => sys::connect_tcp_from_reserved(server),
+        false => sys::connect_tcp(server),
+    }
+    .ok()?;
+    // Whether the stream is ready; `None`: something else is.
+    let ready = |stream: &TcpStream, what| {
+        let mut fds = vec![PollFd::new(stream.as_fd(), what)];
+        fds.extend(or.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match wait.poll(&fds).ok()?.as_slice() {
+            [_, true] | [] => None,
+            [ours, ..] => Some(*ours),
+        }
+    };
+    let xid = sys::random() as u32;
+    if !ready(&stream, PollFlags::POLLOUT)? || !matches!(stream.take_error(), Ok(None)) {
+        return None;
+    }
+    if stream.write_all(&call(xid)).is_err() {
+        return Some(Heard::Closed);
+    }
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 256];
+    while ready(&stream, PollFlags::POLLIN)? {
+        match stream.read(&mut chunk) {
+            Ok(0) => return Some(Heard::Closed),
+            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return Some(Heard::Closed),
+        }
+        if let Some(heard) = answer(&bytes, xid) {
+            return Some(heard);
+        }
+        // Whoever sends without end is no NFS server, and must not keep us.
+        if bytes.len() > LONGEST {
+            return Some(Heard::NotRpc);
+        }
+        if wait.passed() {
+            break;
+        }
+    }
+    Some(Heard::Nothing)
+}
+
+/// The NFS program (RFC 7530), and the RPC message types (RFC 5531).
+const NFS: u32 = 100_003;
+const CALL: u32 = 0;
+const REPLY: u32 = 1;
+/// No answer to a NULL call is longer than this.
+const LONGEST: usize = 1024;
+/// Marks a record's last fragment.
+const LAST: u32 = 1 << 31;
+
+/// The call as one record: NFS version 4, procedure NULL, no credentials.
+fn call(xid: u32) -> Vec<u8> {
+    let body = [xid, CALL, 2, NFS, 4, 0, 0, 0, 0, 0];
+    let mark = LAST | (4 * body.len() as u32);
+    std::iter::once(mark).chain(body).flat_map(u32::to_be_bytes).collect()
+}
+
+/// What `bytes` say to the call `xid`; `None`: more must come.
+fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
+    let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
+    if words.next()? & !LAST > LONGEST as u32 || words.next()? != xid || words.next()? != REPLY {
+        return Some(Heard::NotRpc);
+    }
+    match words.next()? {
+        0 => {}
+        // Denied, for the credentials: but it is a server that looks at them.
+        1 => return Some(Heard::Nfs),
+        _ => return Some(Heard::NotRpc),
+    }
+    let (_flavour, length) = (words.next()?, words.next()?);
+    let mut words = words.skip(length.div_ceil(4) as usize);
+    match words.next()? {
+        // PROG_UNAVAIL and PROG_MISMATCH.
+        1 | 2 => Some(Heard::OtherRpc),
+        _ => Some(Heard::Nfs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retry::Deadline;
+    use crate::stop::{Stop, SystemClock};
+    use std::net::TcpListener;
+    use std::time::{Duration, Instant};
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().copied().flat_map(u32::to_be_bytes).collect()
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_their_bytes_and_half_of_one_is_waited_for() {
+        let good = words(&[LAST | 24, 7, REPLY, 0, 0, 0, 0]);
+        assert_eq!(answer(&good, 7), Some(Heard::Nfs));
+        assert_eq!(answer(&good, 8), Some(Heard::NotRpc), "another call's");
+        for size in 0..good.len() {
+            assert_eq!(answer(&good[..size], 7), None, "{size} bytes");
+        }
+        let with_verifier = words(&[LAST | 28, 7, REPLY, 0, 1, 3, 0x6162_6300, 2, 3, 3]);
+        assert_eq!(answer(&with_verifier, 7), Some(Heard::OtherRpc));
+        assert_eq!(answer(&words(&[LAST | 20, 7, REPLY, 1, 1, 1]), 7), Some(Heard::Nfs));
+        assert_eq!(answer(b"HTTP/1.1 400 Bad Request\r\n", 7), Some(Heard::NotRpc));
+        assert_eq!(answer(&words(&[LAST | 24, 7, REPLY, 0, 0, u32::MAX, 0]), 7), None);
+    }
+
+    /// What is heard of a listener that does `serve` with its first connection.
+    fn heard(serve: impl FnOnce(TcpStream) + Send + 'static) -> Option<Heard> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_secs(1));
+        null_call(address, None, Wait { until, clock: &clock, stop: &stop })
+    }
+
+    #[test]
+    fn a_server_is_told_from_silence_a_closed_door_and_another_service() {
+        let nfs = |mut stream: TcpStream| {
+            let mut asked = [0; 44];
+            stream.read_exact(&mut asked).unwrap();
+            let xid = u32::from_be_bytes(asked[4..8].try_into().unwrap());
+            assert_eq!(asked, *call(xid));
+            assert_eq!(asked[..4], (LAST | 40).to_be_bytes(), "one record of the rest");
+            stream.write_all(&words(&[LAST | 24, xid, REPLY, 0, 0, 0, 0])).unwrap();
+        };
+        assert_eq!(heard(nfs), Some(Heard::Nfs));
+        assert_eq!(heard(drop), Some(Heard::Closed));
+        let silent = |stream| {
+            std::thread::sleep(Duration::from_secs(5));
+            drop(stream);
+        };
+        assert_eq!(heard(silent), Some(Heard::Nothing));
+        let chatter = |mut stream: TcpStream| {
+            stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
+            std::thread::sleep(Duration::from_secs(1));
+        };
+        assert_eq!(heard(chatter), Some(Heard::NotRpc));
+        let flood = |mut stream: TcpStream| {
+            let mut asked = [0; 44];
+            stream.read_exact(&mut asked).unwrap();
+            let xid = u32::from_be_bytes(asked[4..8].try_into().unwrap());
+            let head = words(&[LAST | 1024, xid, REPLY, 0, 0, u32::MAX]);
+            let mut sent = stream.write_all(&head);
+            while sent.is_ok() {
+                sent = stream.write_all(&[0; 4096]);
+            }
+        };
+        assert_eq!(heard(flood), Some(Heard::NotRpc));
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let stop = Stop::install().unwrap();
+        let clock = SystemClock::new(Instant::now(), &stop);
+        let until = Deadline::after(&clock, Duration::from_secs(1));
+        assert_eq!(null_call(nobody, None, Wait { until, clock: &clock, stop: &stop }), None);
+    }
+}
