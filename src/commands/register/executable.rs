@@ -1,8 +1,7 @@
 //! The path of this executable, and whether root may have it run again. AppStream or the service manager will run it as
 //! root, so nobody else may be able to change it.
 
-use super::error::RegisterError;
-use super::utf8;
+use super::file::fit_path;
 use crate::files::{self, Fault};
 use crate::report::Code;
 use std::fs::{self, File};
@@ -42,7 +41,7 @@ pub fn executable(root: &Path) -> Result<String, ExecutableError> {
     }
     place.trust(Some(&file)).map_err(|fault| untrusted(&path, &fault))?;
 
-    utf8(&path).map(str::to_owned).map_err(|error: RegisterError| ExecutableError {
+    fit_path(&path).map(str::to_owned).map_err(|error| ExecutableError {
         code: error.code(),
         what: error.to_string(),
         cure: INSTALL.to_owned(),
