@@ -21,7 +21,8 @@ use crate::share::locate::Origin;
 use crate::share::mount_point::PointError;
 use crate::share::worker::WorkerError;
 use crate::text::word;
-use crate::tunnel::unit::escaped;
+use crate::tunnel::contract::{TunnelsError, USE_SYSTEMD};
+use crate::tunnel::instance::escaped;
 use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -94,6 +95,9 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
         Failure::Program { what, cure } => {
             let what = format!("the tunnel for encryption in transit is not started: {what}");
             cause(Class::Permanent, what, cure)
+        }
+        Failure::NoSystemd => {
+            cause(Class::Permanent, TunnelsError::NoSystemd.to_string(), USE_SYSTEMD)
         }
         Failure::TunnelPort(port) => tunnel::port_taken(*port),
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
@@ -1072,6 +1076,7 @@ mod tests {
             Failure::OffWay(None),
             Failure::Unverified,
             Failure::Program { what: "x".into(), cure: "y".into() },
+            Failure::NoSystemd,
             Failure::PortLost(40001),
             Failure::NoHostName(Errno::EPERM),
             Failure::NoTunnel("systemctl: no such unit".into()),

@@ -179,10 +179,6 @@ impl<M: Machine> Run<'_, M> {
             Ok(())
         };
         let peer = match self.tunnels.status(share, soon(ALIVE)) {
-            Ok(_) if self.tunnels.is_orphan(share) => {
-                anew("its tunnel had lost the process that would start it again")?;
-                None
-            }
             Ok(status) => status.peer,
             // It is there, and busy: whether it still carries the share is seen by that.
             Err(TunnelError::NoTunnel(Errno::ETIMEDOUT) | TunnelError::MakingKey) => None,
@@ -514,22 +510,6 @@ mod tests {
             assert!(text.starts_with("already mounted: "), "{text}");
             assert!(machine.times("tunnel").is_empty(), "none is started");
         }
-    }
-
-    #[test]
-    fn a_tunnel_that_nobody_would_start_again_is_replaced_at_its_port() {
-        let machine = FakeMachine { orphan: true, ..mounted() };
-        let (report, text) = start_on(&machine, ONE, false);
-        assert_eq!(report.code(), Code::OK);
-        assert!(
-            text.starts_with(
-                "warning: /mnt/efs_share: its tunnel had lost the process that would start it again, \
-                 and was started again at port 40001\nalready mounted"
-            ),
-            "{text}"
-        );
-        assert_eq!(*machine.asked_at.lock().unwrap(), [Some(40001)]);
-        assert!(machine.times("detach").is_empty());
     }
 
     #[test]
