@@ -13,7 +13,7 @@ pub use relay::relay;
 
 use crate::appstream::user::user;
 use crate::appstream::{STREAMING_USER, Session};
-use crate::aws::profile::{Kind, Profiles, words};
+use crate::aws::profile::{ProfileFileKind, Profiles, words};
 use crate::config::encryption::{Encryption, Trust};
 use crate::config::options::MountOptions;
 use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
@@ -494,16 +494,16 @@ pub fn profile(data: &[u8]) {
 /// AWS's files of profiles, and the command lines in them ([`Profiles::parse`], [`words`]).
 pub fn aws_profile(data: &[u8]) {
     let text = &String::from_utf8_lossy(data);
-    for kind in [Kind::Credentials, Kind::Config] {
+    for kind in [ProfileFileKind::Credentials, ProfileFileKind::Config] {
         let read = Profiles::parse(text, kind);
         assert_eq!(read, Profiles::parse(text, kind), "the same text, the same meaning");
-        for slip in &read.slips {
-            assert!(is_one_plain_line(&slip.to_string()), "{slip:?}");
-            assert!((1..=text.lines().count()).contains(&slip.line), "{slip:?} is on no line");
+        for error in &read.errors {
+            assert!(is_one_plain_line(&error.to_string()), "{error:?}");
+            assert!((1..=text.lines().count()).contains(&error.line), "{error:?} is on no line");
         }
         let section = match kind {
-            Kind::Credentials => "[fuzz]",
-            Kind::Config => "[profile fuzz]",
+            ProfileFileKind::Credentials => "[fuzz]",
+            ProfileFileKind::Config => "[profile fuzz]",
         };
         // Whatever is above it.
         let ours = Profiles::parse(&format!("{text}\n{section}\nOurs = v # c\n"), kind);
@@ -512,8 +512,8 @@ pub fn aws_profile(data: &[u8]) {
         for (name, profile) in &read.profiles {
             assert!(!name.is_empty() && name.trim() == name && text.contains(name), "{name:?}");
             written += &match kind {
-                Kind::Credentials => format!("[\"{name}\"]\n"),
-                Kind::Config => format!("[profile \"{name}\"]\n"),
+                ProfileFileKind::Credentials => format!("[\"{name}\"]\n"),
+                ProfileFileKind::Config => format!("[profile \"{name}\"]\n"),
             };
             for (key, value) in profile {
                 assert!(
@@ -530,7 +530,7 @@ pub fn aws_profile(data: &[u8]) {
             }
         }
         let again = Profiles::parse(&written, kind);
-        assert_eq!((&again.slips[..], &again.misnamed[..]), (&[][..], &[][..]), "{written}");
+        assert_eq!((&again.errors[..], &again.misnamed[..]), (&[][..], &[][..]), "{written}");
         assert_eq!(again.profiles, read.profiles, "written out in full:\n{written}");
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! main → cli → commands → tunnel → { share, appstream, report, status } → { aws, config, log }
+//!      → { json, retry, stop } → { files, partitions, sys, text }
 //!      → { json, programs } → { retry, stop } → { files, sys, text }
 //! ```
 //!
@@ -34,6 +35,7 @@ pub mod json;
 pub mod kernel;
 pub mod log;
 pub mod net;
+pub mod partitions;
 pub mod programs;
 pub mod report;
 pub mod retry;

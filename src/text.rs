@@ -2,7 +2,7 @@
 //! lives elsewhere, but for words that several need.
 
 use nix::errno::Errno;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Whether a character does something to the text around it instead of being seen: control characters (a
 /// terminal acts on them, and a line ends at some), and those that change the order in which the others
@@ -43,6 +43,14 @@ pub fn word(text: impl fmt::Display) -> String {
         true => text,
         false => format!("'{}'", text.replace('\'', r"'\''")),
     }
+}
+
+/// `bytes` in lowercase hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]

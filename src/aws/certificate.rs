@@ -2,8 +2,9 @@
 //! for byte what amazon-efs-utils makes, and the RSA key it is for. A
 //! certificate is made in memory in a few milliseconds; nothing is stored here.
 
-use super::types::Credentials;
+use super::secret::Credentials;
 use super::{der, signature};
+use crate::text::hex;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -46,7 +47,7 @@ pub struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Key({})", signature::hex(&self.sha1))
+        write!(f, "Key({})", hex(&self.sha1))
     }
 }
 
@@ -94,7 +95,7 @@ impl Key {
 
 /// What a certificate is to say.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct CertificateRequest<'a> {
     /// The name of this machine; what is over 64 characters is cut off.
     pub common_name: &'a str,
     /// "fs-…".
@@ -115,7 +116,7 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`CertificateError::Unsigned`].
-pub fn mint(key: &Key, request: &Request<'_>) -> Result<Vec<u8>, CertificateError> {
+pub fn mint(key: &Key, request: &CertificateRequest<'_>) -> Result<Vec<u8>, CertificateError> {
     let algorithm = || {
         let sha256_with_rsa = der::object(0x2a, &[840, 113_549, 1, 1, 11]);
         der::nest(der::SEQUENCE, &[sha256_with_rsa, der::value(der::NULL, &[])])
@@ -166,7 +167,7 @@ fn name(common_name: &str) -> Vec<u8> {
 }
 
 /// All extensions. None is critical, so that flag, false by default, is not written.
-fn extensions(key: &Key, request: &Request<'_>) -> Vec<u8> {
+fn extensions(key: &Key, request: &CertificateRequest<'_>) -> Vec<u8> {
     let extension = |object: Vec<u8>, content: Vec<u8>| {
         der::nest(der::SEQUENCE, &[object, der::value(der::OCTET_STRING, &content)])
     };

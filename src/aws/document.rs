@@ -1,108 +1,80 @@
-//! Credentials as JSON: what a `credential_process` prints, and what the
-//! container and the instance metadata services answer.
+//! Credentials as JSON: what a `credential_process` prints, and what the container and the instance metadata services
+//! answer. Where the documents come from is not known here.
 
-use super::secret::{Secret, harmless_without};
-use super::types::{Credentials, Problem};
-use crate::json::{Document, Node, Value};
+use super::error::AwsError;
+use super::secret::{Credentials, Secret, harmless_without};
+use crate::json;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use zeroize::Zeroize;
 
 /// The last second that humantime writes, since 1970.
 const YEAR_9999: u64 = 253_402_300_799;
 
-/// A JSON object whose strings are wiped when it is dropped.
-pub struct Object<'t>(Document<'t>);
+/// What any of these documents may hold, as it is written there: so no secret is copied while it is read. A value that
+/// is not of the expected type counts as missing.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
+pub struct CredentialsDocument<'a> {
+    version: Option<&'a RawValue>,
+    code: Option<&'a RawValue>,
+    message: Option<&'a RawValue>,
+    #[serde(rename = "message")]
+    lowercase_message: Option<&'a RawValue>,
+    access_key_id: Option<&'a RawValue>,
+    secret_access_key: Option<&'a RawValue>,
+    token: Option<&'a RawValue>,
+    session_token: Option<&'a RawValue>,
+    expiration: Option<&'a RawValue>,
+}
 
-impl<'t> Object<'t> {
+impl<'a> CredentialsDocument<'a> {
     /// Reads `bytes`. What is wrong with them is not said in detail: they may hold secrets.
     ///
     /// # Errors
-    /// [`Problem::NotJson`].
-    pub fn parse(bytes: &'t [u8]) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Problem::NotJson)?;
-        let document = Object(Document::parse(text).map_err(|_| Problem::NotJson)?);
-        match document.0.root.value {
-            Value::Object(_) => Ok(document),
-            _ => Err(Problem::NotJson),
+    /// [`AwsError::NotJson`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, AwsError> {
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        json::object(bytes).map_err(|_| AwsError::NotJson)
+    }
+
+    /// Whether it says that it is of the version of `credential_process` that there is.
+    pub fn is_version_1(&self) -> bool {
+        self.version.is_some_and(|version| version.get() == "1")
+    }
+
+    /// The credentials in it, from whatever source. `sent` are the secrets that were sent to get the document; an
+    /// error does not repeat them.
+    ///
+    /// # Errors
+    /// [`AwsError::Lacks`], [`AwsError::BadTime`], or what the document says in the place of credentials.
+    pub fn credentials(&self, sent: &[&str]) -> Result<Credentials, AwsError> {
+        if let Some(code) = text(self.code).filter(|code| code.expose() != "Success") {
+            let message = text(self.message).or(text(self.lowercase_message));
+            let message = message.as_ref().map_or("", Secret::expose);
+            let [code, message] = [code.expose(), message].map(|text| harmless_without(text, sent));
+            return Err(AwsError::Refused { code, message });
         }
-    }
 
-    fn node(&self, name: &str) -> Option<&Node> {
-        let Value::Object(members) = &self.0.root.value else { return None };
-        members.iter().rev().find(|member| member.key == name).map(|member| &member.value)
-    }
-
-    /// The string `name`, unless it is empty.
-    pub fn string(&self, name: &str) -> Option<&str> {
-        match &self.node(name)?.value {
-            Value::String(text) => Some(text).filter(|text| !text.is_empty()).map(String::as_str),
-            _ => None,
-        }
-    }
-
-    /// The number `name`, as it is written.
-    pub fn number(&self, name: &str) -> Option<&str> {
-        let node = self.node(name)?;
-        (node.value == Value::Number).then(|| self.0.slice(node.span.clone()))
-    }
-
-    /// The objects of the array `name`: of each its strings, with their keys.
-    pub fn objects(&self, name: &str) -> Vec<Vec<(&str, &str)>> {
-        match self.node(name).map(|node| &node.value) {
-            Some(Value::Array(items)) => items.iter().map(strings).collect(),
-            _ => Vec::new(),
-        }
+        let access_key_id = text(self.access_key_id).ok_or(AwsError::Lacks("AccessKeyId"))?;
+        let secret_access_key = text(self.secret_access_key);
+        let expires = match text(self.expiration) {
+            Some(text) => Some(time(text.expose()).ok_or(AwsError::BadTime)?),
+            None => None,
+        };
+        Ok(Credentials {
+            access_key_id: access_key_id.expose().to_owned(),
+            secret_access_key: secret_access_key.ok_or(AwsError::Lacks("SecretAccessKey"))?,
+            session_token: text(self.token).or(text(self.session_token)),
+            expires,
+            source: String::new(),
+        })
     }
 }
 
-fn strings(node: &Node) -> Vec<(&str, &str)> {
-    let Value::Object(members) = &node.value else { return Vec::new() };
-    let pairs = members.iter().filter_map(|member| match &member.value.value {
-        Value::String(text) => Some((member.key.as_str(), text.as_str())),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-impl Drop for Object<'_> {
-    fn drop(&mut self) {
-        wipe(&mut self.0.root);
-    }
-}
-
-fn wipe(node: &mut Node) {
-    match &mut node.value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(items) => items.iter_mut().for_each(wipe),
-        Value::Object(members) => members.iter_mut().for_each(|member| wipe(&mut member.value)),
-        _ => {}
-    }
-}
-
-/// The credentials in a document, of whatever source.
-///
-/// # Errors
-/// [`Problem::NotJson`], [`Problem::Lacks`], [`Problem::BadTime`], or what the document says of itself.
-/// What says so does not have `sent` in it, the secrets that were sent for it.
-pub fn credentials(bytes: &[u8], sent: &[&str]) -> Result<Credentials, Problem> {
-    let object = Object::parse(bytes)?;
-    if let Some(code) = object.string("Code").filter(|code| *code != "Success") {
-        let message = object.string("Message").or(object.string("message")).unwrap_or_default();
-        return Err(Problem::Refused(harmless_without(&format!("{code} {message}"), sent)));
-    }
-    let wanted = |name| object.string(name).ok_or(Problem::Lacks(name));
-    let expires = match object.string("Expiration") {
-        Some(text) => Some(time(text).ok_or(Problem::BadTime)?),
-        None => None,
-    };
-    let token = object.string("Token").or(object.string("SessionToken"));
-    Ok(Credentials {
-        access_key_id: wanted("AccessKeyId")?.to_owned(),
-        secret_access_key: Secret::new(wanted("SecretAccessKey")?.to_owned()),
-        session_token: token.map(|token| Secret::new(token.to_owned())),
-        expires,
-        source: String::new(),
-    })
+/// A value, if it is a string that is not empty.
+fn text(value: Option<&RawValue>) -> Option<Secret> {
+    Secret::from_json(value?.get()).filter(|text| !text.expose().is_empty())
 }
 
 /// A time as ISO 8601 has it, in UTC or with an offset to that.
@@ -136,13 +108,35 @@ pub fn time(text: &str) -> Option<SystemTime> {
 mod tests {
     use super::*;
 
+    fn credentials(bytes: &[u8]) -> Result<Credentials, AwsError> {
+        CredentialsDocument::parse(bytes)?.credentials(&[])
+    }
+
+    #[test]
+    fn a_document_may_begin_with_a_mark_and_have_both_tokens_and_members_of_any_type() {
+        let text = "\u{feff}{\"Version\": 1, \"AccessKeyId\": \"A\", \"SecretAccessKey\": \"a\\/b\", \
+                    \"Token\": 7, \"SessionToken\": \"T\", \"Expiration\": null, \"Other\": [{}]}";
+        let document = CredentialsDocument::parse(text.as_bytes()).unwrap();
+        assert!(document.is_version_1());
+        let read = document.credentials(&[]).unwrap();
+        assert_eq!(read.secret_access_key.expose(), "a/b");
+        assert_eq!(read.session_token.unwrap().expose(), "T");
+        for version in ["2", "1.0", "\"1\"", "null"] {
+            let text = format!("{{\"Version\": {version}}}");
+            assert!(
+                !CredentialsDocument::parse(text.as_bytes()).unwrap().is_version_1(),
+                "{version}"
+            );
+        }
+    }
+
     #[test]
     fn documents_of_all_sources_are_read() {
         // As AWS's documentation shows them.
         let instance = br#"{"Code":"Success","LastUpdated":"2012-04-26T16:39:16Z","Type":"AWS-HMAC",
             "AccessKeyId":"ASIAIOSFODNN7EXAMPLE","SecretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             "Token":"token","Expiration":"2017-05-17T15:09:54Z"}"#;
-        let read = credentials(instance, &[]).unwrap();
+        let read = credentials(instance).unwrap();
         assert_eq!(read.access_key_id, "ASIAIOSFODNN7EXAMPLE");
         let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         assert_eq!(read.secret_access_key.expose(), secret);
@@ -150,15 +144,15 @@ mod tests {
         assert_eq!(read.expires, Some(humantime::parse_rfc3339("2017-05-17T15:09:54Z").unwrap()));
         let container = br#"{"RoleArn":"arn","AccessKeyId":"A","SecretAccessKey":"S","Token":"T",
             "Expiration":"2017-05-17T15:09:54Z"}"#;
-        assert_eq!(credentials(container, &[]).unwrap().session_token.unwrap().expose(), "T");
+        assert_eq!(credentials(container).unwrap().session_token.unwrap().expose(), "T");
         let process = br#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":""}"#;
-        let read = credentials(process, &[]).unwrap();
+        let read = credentials(process).unwrap();
         assert_eq!((read.session_token, read.expires), (None, None));
     }
 
     #[test]
     fn what_is_wrong_with_a_document_is_said_without_what_it_holds() {
-        let said = |text: &str| credentials(text.as_bytes(), &[]).unwrap_err().to_string();
+        let said = |text: &str| credentials(text.as_bytes()).unwrap_err().to_string();
         for text in ["", "hush", "[1]", "{\"AccessKeyId\": hushhushhush}", "\u{0}"] {
             assert_eq!(said(text), "what it gave is no JSON object");
         }

@@ -5,7 +5,7 @@
 
 mod response;
 
-pub use response::{Malformed, Response};
+pub use response::{HttpResponse, Malformed};
 
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
@@ -13,7 +13,7 @@ use crate::sys;
 use crate::text;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use response::Reader;
+use response::ResponseReader;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{self, Read, Write};
@@ -209,7 +209,7 @@ impl std::fmt::Display for Url {
 
 /// What is asked.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct HttpRequest<'a> {
     /// "GET", "PUT" or "POST".
     pub method: &'static str,
     /// Of whom, and for what.
@@ -252,12 +252,16 @@ impl Net<'_> {
     ///
     /// # Errors
     /// See [`HttpError`].
-    pub fn exchange(&self, request: &Request<'_>, until: Deadline) -> Result<Response, HttpError> {
+    pub fn exchange(
+        &self,
+        request: &HttpRequest<'_>,
+        until: Deadline,
+    ) -> Result<HttpResponse, HttpError> {
         let bytes = composed(request)?;
         let started = self.clock.now();
         let (stream, address) = self.connect(request.url, until)?;
         let mut socket = Waiting { stream, net: self, until };
-        let mut reader = Reader::default();
+        let mut reader = ResponseReader::default();
         let (result, stage) = if request.url.tls {
             let host = &request.url.host;
             let name = ServerName::try_from(host.clone());
@@ -341,8 +345,8 @@ fn errno_of(e: &io::Error) -> Errno {
 fn talk(
     stream: &mut (impl Read + Write),
     request: &[u8],
-    reader: &mut Reader,
-) -> io::Result<Result<Response, Malformed>> {
+    reader: &mut ResponseReader,
+) -> io::Result<Result<HttpResponse, Malformed>> {
     stream.write_all(request)?;
     stream.flush()?;
     let mut chunk = Zeroizing::new([0; 4096]);
@@ -367,7 +371,7 @@ fn talk(
 }
 
 /// The request as it is sent. It may hold secrets, so it is never outgrown and wiped at last.
-fn composed(request: &Request<'_>) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+fn composed(request: &HttpRequest<'_>) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let url = request.url;
     let control = |text: &str| text.chars().any(|c| c.is_control() && c != '\t');
     if control(&url.path) || url.path.contains(' ') {

@@ -2,10 +2,11 @@
 //! used until it ages. Version 1, which anything on the machine can be made to
 //! ask, is never spoken.
 
-use super::document;
-use super::http::{Request, Response};
-use super::secret::{Secret, harmless, harmless_without};
-use super::types::{Credentials, Problem, Service};
+use super::document::CredentialsDocument;
+use super::error::{AwsError, ErrorAnswer};
+use super::http::{HttpRequest, HttpResponse};
+use super::secret::{Credentials, Secret};
+use super::service::Service;
 use super::world::World;
 use crate::retry::Deadline;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
 const MARGIN: Duration = Duration::from_secs(300);
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
-fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
+fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
     // Kept by whoever asks first: the others wait for its answer.
     let mut known = world.metadata.token();
     let now = world.net.clock.now();
@@ -30,14 +31,13 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
     let life = TOKEN_LIFE.as_secs().to_string();
     let url = world.endpoints.metadata.at("/latest/api/token");
     let headers = [("X-aws-ec2-metadata-token-ttl-seconds", life.as_str())];
-    let request = Request { method: "PUT", url: &url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "PUT", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     let text = response.text().map(str::trim).filter(|text| !text.is_empty());
     let token = match text {
         Some(text) if response.status == 200 => Secret::new(text.to_owned()),
         _ => {
-            let said = response.text().map(harmless).unwrap_or_default();
-            return Err(Problem::NoToken { status: response.status, said });
+            return Err(AwsError::NoToken(ErrorAnswer::without_code(&response, &[])));
         }
     };
     *known = Some((token.clone(), now.saturating_add(TOKEN_LIFE).saturating_sub(MARGIN)));
@@ -48,13 +48,17 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, Problem> {
 ///
 /// # Errors
 /// What it, or the way to it, said.
-pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Response, Problem> {
+pub(super) fn get(
+    path: &str,
+    world: &World<'_>,
+    until: Deadline,
+) -> Result<HttpResponse, AwsError> {
     let mut again = true;
     loop {
         let token = token(world, until)?;
         let url = world.endpoints.metadata.at(path);
         let headers = [("X-aws-ec2-metadata-token", token.expose())];
-        let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
+        let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
         let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
         match response.status {
             200 => return Ok(response),
@@ -63,37 +67,36 @@ pub(super) fn get(path: &str, world: &World<'_>, until: Deadline) -> Result<Resp
                 again = false;
                 *world.metadata.token() = None;
             }
-            _ => return Err(status(&response, &[token.expose()])),
+            _ => {
+                let answer = ErrorAnswer::without_code(&response, &[token.expose()]);
+                return Err(AwsError::Status(answer));
+            }
         }
     }
-}
-
-fn status(response: &Response, sent: &[&str]) -> Problem {
-    let said = response.text().map(|text| harmless_without(text, sent)).unwrap_or_default();
-    Problem::Status { status: response.status, said }
 }
 
 /// The credentials of the instance's role.
 ///
 /// # Errors
 /// What the service, or the way to it, said.
-pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     of_role(world, until).map_err(|problem| problem.of(Service::Metadata))
 }
 
-fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     let roles = match get(ROLES, world, until) {
-        Err(Problem::Status { status: 404, .. }) => return Err(Problem::NoRole),
+        Err(AwsError::Status(answer)) if answer.status == 404 => return Err(AwsError::NoRole),
         roles => roles?,
     };
     let role = roles.text().and_then(|text| text.lines().next()).map(str::trim);
     // It becomes part of a path.
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
     let role = role.filter(|role| !role.is_empty() && role.bytes().all(fits));
-    let role = role.ok_or(Problem::NoRole)?;
+    let role = role.ok_or(AwsError::NoRole)?;
     let response = get(&format!("{ROLES}{role}"), world, until)?;
     let sent = token(world, until)?;
-    let mut credentials = document::credentials(&response.body, &[sent.expose()])?;
+    let mut credentials =
+        CredentialsDocument::parse(&response.body)?.credentials(&[sent.expose()])?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)
 }

@@ -9,18 +9,26 @@ pub mod certificate;
 pub mod credentials;
 mod der;
 mod document;
+mod error;
 pub mod http;
 mod metadata;
 pub mod mount_targets;
 pub mod profile;
+mod remedy;
 pub mod secret;
+mod service;
 pub mod signature;
 mod sts;
 pub mod trust;
-mod types;
 mod world;
 
-pub use world::{ENVIRONMENT, Endpoints, Environment, Metadata, World, dns_suffix};
+pub use world::{ENVIRONMENT, Endpoints, Environment, Metadata, World};
+
+/// The profile that AppStream makes for the role of a fleet or an image builder.
+pub const APPSTREAM_PROFILE: &str = "appstream_machine_role";
+
+/// Where the program of a `credential_process` is looked for, and where it looks for others.
+const PROGRAM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[cfg(test)]
 mod tests {
@@ -83,8 +91,10 @@ mod tests {
     #[test]
     fn no_two_files_here_need_each_other() {
         let mut arrows = arrows();
-        assert!(arrows["credentials"].contains("sts") && arrows["sts"].contains("types"));
-        assert!(arrows["credentials/container"].contains("credentials/token"));
+        assert!(
+            arrows["credentials/web_identity"].contains("sts") && arrows["sts"].contains("error")
+        );
+        assert!(arrows["credentials/container"].contains("credentials/files"));
         // Whatever needs nothing that is left is taken away, until nothing is left, or a circle.
         while !arrows.is_empty() {
             let left = arrows.clone();

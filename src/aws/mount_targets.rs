@@ -2,14 +2,16 @@
 //! name does not resolve. Those in our own zone come first, as the instance
 //! metadata service tells it.
 
-use super::document;
-use super::http::Request;
+use super::error::{AwsError, ErrorAnswer};
+use super::http::{HttpRequest, HttpResponse};
 use super::metadata;
-use super::secret::harmless;
+use super::secret::{Credentials, harmless};
+use super::service::{Service, Trouble};
 use super::signature::{ApiRequest, EFS, authorize, target};
-use super::types::{Credentials, Problem, Service, Trouble};
 use super::world::{Endpoints, World};
+use crate::json::{self, Object};
 use crate::retry::Deadline;
+use serde::Deserialize;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -33,12 +35,12 @@ pub struct MountTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
     /// The API, or the way to it, failed.
-    #[error("the mount targets of {file_system_id} cannot be listed: {problem}")]
+    #[error("the mount targets of {file_system_id} cannot be listed: {error}")]
     Failed {
         /// The file system.
         file_system_id: String,
         /// What was said.
-        problem: Problem,
+        error: AwsError,
     },
     /// It has none that can be used.
     #[error("{file_system_id} has no mount target that is available{states}")]
@@ -57,7 +59,7 @@ impl DiscoveryError {
     /// What is the trouble with EFS's API, if that is known.
     pub fn trouble(&self) -> Option<Trouble> {
         match self {
-            Self::Failed { problem, .. } => Trouble::of(Service::Efs, problem),
+            Self::Failed { error, .. } => error.trouble_of(Service::Efs),
             Self::NoTarget { .. } => Some(Trouble::Empty),
             Self::Stopped(_) => None,
         }
@@ -76,9 +78,9 @@ pub fn find(
     until: Deadline,
 ) -> Result<Vec<MountTarget>, DiscoveryError> {
     let listed = list(file_system_id, region, credentials, world, until);
-    let (mut targets, states) = listed.map_err(|problem| match problem {
-        Problem::Stopped(stopped) => stopped.into(),
-        problem => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), problem },
+    let (mut targets, states) = listed.map_err(|error| match error {
+        AwsError::Stopped(stopped) => stopped.into(),
+        error => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), error },
     })?;
     if targets.is_empty() {
         let states = if states.is_empty() { states } else { format!(" ({states})") };
@@ -89,7 +91,7 @@ pub fn find(
     {
         let zone = match metadata::get(ZONE_ID, world, until) {
             Ok(response) => response.text().map(|text| text.trim().to_owned()),
-            Err(Problem::Stopped(stopped)) => return Err(stopped.into()),
+            Err(AwsError::Stopped(stopped)) => return Err(stopped.into()),
             Err(_) => None,
         };
         for target in &mut targets {
@@ -107,7 +109,7 @@ fn list(
     credentials: &Credentials,
     world: &World<'_>,
     until: Deadline,
-) -> Result<(Vec<MountTarget>, String), Problem> {
+) -> Result<(Vec<MountTarget>, String), AwsError> {
     let url = Endpoints::api(world.endpoints.efs.as_ref(), EFS, region);
     let host = url.authority();
     let parameters = [("FileSystemId", file_system_id)];
@@ -125,39 +127,65 @@ fn list(
     headers.extend(signed.iter().map(|(name, value)| (*name, value.expose())));
     let (path, query) = target(PATH, &parameters);
     let url = url.at(&format!("{path}?{query}"));
-    let request = Request { method: "GET", url: &url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
     if response.status != 200 {
-        let said = match document::Object::parse(&response.body) {
-            Ok(object) => {
-                let code = object.string("ErrorCode").map(str::to_owned);
-                let code = code.or(response.header("x-amzn-errortype").map(str::to_owned));
-                let code = code.unwrap_or_default();
-                let code = code.split(':').next().unwrap_or_default();
-                let message = object.string("Message").or(object.string("message"));
-                let parts = [code, message.unwrap_or_default()].map(harmless);
-                parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-            }
-            Err(_) => response.text().map(harmless).unwrap_or_default(),
-        };
-        return Err(Problem::Status { status: response.status, said });
+        return Err(AwsError::Status(refusal(&response)));
     }
-    let object = document::Object::parse(&response.body)?;
+
+    let listed: MountTargetList = json::object(&response.body).map_err(|_| AwsError::NotJson)?;
     let mut targets = Vec::new();
     let mut states: Vec<String> = Vec::new();
-    for item in object.objects("MountTargets") {
-        let value = |name| item.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        let state = value("LifeCycleState").unwrap_or("available");
-        if state != "available" {
-            states.push(harmless(state));
+    for Object(listed) in listed.mount_targets {
+        if let Some(state) = listed.life_cycle_state.filter(|state| state != "available") {
+            states.push(harmless(&state));
             continue;
         }
-        for address in [value("IpAddress"), value("Ipv6Address")].into_iter().flatten() {
-            if let Ok(address) = address.parse() {
-                let zone = value("AvailabilityZoneId").map(str::to_owned);
-                targets.push(MountTarget { address, zone, near: false });
-            }
+        let addresses = [listed.ip_address, listed.ipv6_address].into_iter().flatten();
+        for address in addresses.filter_map(|address| address.parse().ok()) {
+            let zone = listed.availability_zone_id.clone();
+            targets.push(MountTarget { address, zone, near: false });
         }
     }
     Ok((targets, states.join(", ")))
+}
+
+/// What the API answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MountTargetList {
+    #[serde(default)]
+    mount_targets: Vec<Object<MountTargetItem>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MountTargetItem {
+    life_cycle_state: Option<String>,
+    ip_address: Option<String>,
+    ipv6_address: Option<String>,
+    availability_zone_id: Option<String>,
+}
+
+/// What it answers when it does not do what it is asked.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ApiErrorBody {
+    error_code: Option<String>,
+    message: Option<String>,
+    #[serde(rename = "message")]
+    lowercase_message: Option<String>,
+}
+
+/// What the API said instead.
+fn refusal(response: &HttpResponse) -> ErrorAnswer {
+    let Ok(refusal) = json::object::<ApiErrorBody>(&response.body) else {
+        return ErrorAnswer::without_code(response, &[]);
+    };
+    let code = refusal.error_code.as_deref().or(response.header("x-amzn-errortype"));
+    let code = code.and_then(|code| code.split(':').next());
+    let message = refusal.message.or(refusal.lowercase_message);
+    let [code, message] =
+        [code, message.as_deref()].map(|part| part.map(harmless).unwrap_or_default());
+    ErrorAnswer { status: response.status, code, message }
 }

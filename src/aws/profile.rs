@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Which of the two files a text is: they name their profiles differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProfileFileKind {
     /// `[name]`.
     Credentials,
     /// `[profile name]`, but `[default]`.
@@ -18,18 +18,18 @@ pub enum Kind {
 /// A line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
-pub struct Slip {
+pub struct LineError {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong with it.
-    pub what: Wrong,
+    pub what: LineErrorKind,
     /// The profile that it is in, or begins; none where it may be of any.
     pub profile: Option<String>,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum LineErrorKind {
     /// It stands above all sections.
     #[error("a key before the first section")]
     NoSection,
@@ -53,20 +53,22 @@ pub enum Wrong {
     NotText,
 }
 
-impl Slip {
+impl LineError {
     /// What to do about it in `file`.
-    pub fn mend(&self, file: &Path) -> String {
+    pub fn correction(&self, file: &Path) -> String {
         let line = self.line;
         let file = file.display();
         match self.what {
-            Wrong::NoSection => format!(
+            LineErrorKind::NoSection => format!(
                 "put the name of the profile in brackets above line {line} of {file}, for instance [default]"
             ),
-            Wrong::Shell => format!(
+            LineErrorKind::Shell => format!(
                 "write the keys without export, set or $env: from line {line} of {file} on, below the name of \
                  the profile in brackets: [default], then aws_access_key_id = …"
             ),
-            Wrong::NotText => format!("correct line {line} of {file}, and save that as UTF-8"),
+            LineErrorKind::NotText => {
+                format!("correct line {line} of {file}, and save that as UTF-8")
+            }
             _ => format!("correct line {line} of {file}"),
         }
     }
@@ -84,7 +86,7 @@ pub struct Profiles {
     pub misnamed: Vec<String>,
     /// Lines that are neither section, key with value, comment, nor the rest of a value. One costs the profile
     /// that it is in, and no other.
-    pub slips: Vec<Slip>,
+    pub errors: Vec<LineError>,
     /// The lines that keys are at, by profile and key.
     lines: BTreeMap<(String, String), usize>,
 }
@@ -102,7 +104,7 @@ enum Section {
 impl Profiles {
     /// Reads `text`. What is there twice counts as it is the last time; sections of one name are one. Bytes that
     /// were no text are expected as U+FFFD.
-    pub fn parse(text: &str, kind: Kind) -> Self {
+    pub fn parse(text: &str, kind: ProfileFileKind) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut read = Self::default();
         let mut section = Section::Above;
@@ -122,21 +124,21 @@ impl Profiles {
             read.put(&section, last.take());
             if let Some(header) = content.strip_prefix('[') {
                 let (name, wrong) = match header.split_once(']') {
-                    None => (without_comment(header), Some(Wrong::NoBracket)),
+                    None => (without_comment(header), Some(LineErrorKind::NoBracket)),
                     Some((name, after)) => {
                         let after = after.trim_start();
                         let ends = after.is_empty() || after.starts_with(['#', ';']);
-                        (name.trim(), (!ends).then_some(Wrong::BehindBracket))
+                        (name.trim(), (!ends).then_some(LineErrorKind::BehindBracket))
                     }
                 };
                 let name = name.trim();
-                let wrong = wrong.or(name.contains(UNREADABLE).then_some(Wrong::NotText));
+                let wrong = wrong.or(name.contains(UNREADABLE).then_some(LineErrorKind::NotText));
                 section = match wrong {
                     None => read.begin(name, kind).map_or(Section::Other, Section::Of),
                     // What is below it is not to become part of the profile above it.
                     Some(what) => {
                         let profile = profile_of(name, kind).ok().map(str::to_owned);
-                        read.slips.push(Slip { line: number, what, profile });
+                        read.errors.push(LineError { line: number, what, profile });
                         Section::Other
                     }
                 };
@@ -144,15 +146,16 @@ impl Profiles {
             }
             match key_and_value(content) {
                 result if matches!(section, Section::Above) => {
-                    let of_shell = result == Err(Wrong::Shell);
-                    let what = if of_shell { Wrong::Shell } else { Wrong::NoSection };
-                    read.slips.push(Slip { line: number, what, profile: None });
+                    let of_shell = result == Err(LineErrorKind::Shell);
+                    let what =
+                        if of_shell { LineErrorKind::Shell } else { LineErrorKind::NoSection };
+                    read.errors.push(LineError { line: number, what, profile: None });
                 }
                 Ok((key, value)) => {
                     let key = key.to_ascii_lowercase();
                     last = Some(Property { indent, number, key, lines: vec![value] });
                 }
-                Err(what) => read.slip(&section, number, what),
+                Err(what) => read.add_error(&section, number, what),
             }
         }
         read.put(&section, last);
@@ -164,20 +167,20 @@ impl Profiles {
         self.lines.get(&(profile.to_owned(), key.to_owned())).copied()
     }
 
-    /// The first slip that concerns `profile`.
-    pub fn slip_in(&self, profile: &str) -> Option<&Slip> {
-        self.slips.iter().find(|slip| slip.profile.as_deref() == Some(profile))
+    /// The first error that concerns `profile`.
+    pub fn error_in(&self, profile: &str) -> Option<&LineError> {
+        self.errors.iter().find(|error| error.profile.as_deref() == Some(profile))
     }
 
-    /// The first slip that may concern any profile.
-    pub fn slip_anywhere(&self) -> Option<&Slip> {
-        self.slips.iter().find(|slip| slip.profile.is_none())
+    /// The first error that may concern any profile.
+    pub fn error_anywhere(&self) -> Option<&LineError> {
+        self.errors.iter().find(|error| error.profile.is_none())
     }
 
     /// What is in a section that is no profile concerns nobody.
-    fn slip(&mut self, section: &Section, line: usize, what: Wrong) {
+    fn add_error(&mut self, section: &Section, line: usize, what: LineErrorKind) {
         if let Section::Of(name) = section {
-            self.slips.push(Slip { line, what, profile: Some(name.clone()) });
+            self.errors.push(LineError { line, what, profile: Some(name.clone()) });
         }
     }
 
@@ -188,7 +191,7 @@ impl Profiles {
             return;
         };
         if lines.iter().any(|line| line.contains(UNREADABLE)) {
-            return self.slip(section, number, Wrong::NotText);
+            return self.add_error(section, number, LineErrorKind::NotText);
         }
         let value = Secret::new(lines.join("\n"));
         self.lines.insert((name.clone(), key.clone()), number);
@@ -196,7 +199,7 @@ impl Profiles {
     }
 
     /// Begins the section `header`, which may be that of a profile.
-    fn begin(&mut self, header: &str, kind: Kind) -> Option<String> {
+    fn begin(&mut self, header: &str, kind: ProfileFileKind) -> Option<String> {
         match profile_of(header, kind) {
             Ok(name) => {
                 self.profiles.entry(name.to_owned()).or_default();
@@ -214,37 +217,37 @@ impl Profiles {
 const UNREADABLE: char = '\u{fffd}';
 
 /// The profile that the section `header` is; or, if it is none, the name that it would have in the other file.
-fn profile_of(header: &str, kind: Kind) -> Result<&str, Option<&str>> {
+fn profile_of(header: &str, kind: ProfileFileKind) -> Result<&str, Option<&str>> {
     let prefixed = header.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t', '"']));
     let name = match (kind, prefixed) {
-        (Kind::Config, Some(name)) => unquoted(name.trim()),
-        (Kind::Config, None) if header == "default" => header,
+        (ProfileFileKind::Config, Some(name)) => unquoted(name.trim()),
+        (ProfileFileKind::Config, None) if header == "default" => header,
         // Other things are there too, as "sso-session name" and "services name".
-        (Kind::Config, None) => {
+        (ProfileFileKind::Config, None) => {
             let is_a_name = !header.is_empty() && !header.contains([' ', '\t']);
             return Err(is_a_name.then_some(header));
         }
-        (Kind::Credentials, Some(name)) => return Err(Some(unquoted(name.trim()))),
-        (Kind::Credentials, None) => unquoted(header),
+        (ProfileFileKind::Credentials, Some(name)) => return Err(Some(unquoted(name.trim()))),
+        (ProfileFileKind::Credentials, None) => unquoted(header),
     };
     if name.is_empty() { Err(None) } else { Ok(name) }
 }
 
 /// A line's key and value. The separator is whichever of the two comes first, as the AWS CLI has it.
-fn key_and_value(content: &str) -> Result<(&str, &str), Wrong> {
+fn key_and_value(content: &str) -> Result<(&str, &str), LineErrorKind> {
     /// In bash, cmd and PowerShell.
     const SHELL: [&str; 3] = ["export ", "set ", "$env:"];
     let of_shell = |word: &&str| {
         content.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
     };
     if SHELL.iter().any(of_shell) {
-        return Err(Wrong::Shell);
+        return Err(LineErrorKind::Shell);
     }
-    let (key, value) = content.split_once(['=', ':']).ok_or(Wrong::NoValue)?;
+    let (key, value) = content.split_once(['=', ':']).ok_or(LineErrorKind::NoValue)?;
     let key = key.trim();
     match key {
-        "" => Err(Wrong::NoKey),
-        key if key.contains(UNREADABLE) => Err(Wrong::NotText),
+        "" => Err(LineErrorKind::NoKey),
+        key if key.contains(UNREADABLE) => Err(LineErrorKind::NotText),
         key => Ok((key, without_comment(value))),
     }
 }
@@ -295,9 +298,9 @@ mod tests {
     use super::*;
 
     /// All values, as "profile.key=value".
-    fn shown(text: &str, kind: Kind) -> Vec<String> {
+    fn shown(text: &str, kind: ProfileFileKind) -> Vec<String> {
         let read = Profiles::parse(text, kind);
-        assert!(read.slips.is_empty(), "{:?}", read.slips);
+        assert!(read.errors.is_empty(), "{:?}", read.errors);
         let mut all = Vec::new();
         for (name, profile) in &read.profiles {
             all.extend(profile.iter().map(|(key, v)| format!("{name}.{key}={}", v.expose())));
@@ -311,7 +314,7 @@ mod tests {
                     \n  ; another\n[ other ] # why\n   aws_access_key_id = X # mine\n   aws_secret_access_key =\tY ;\n\
                     [default]\naws_session_token = T\n[profile p]\na=b\n[\"with space\"]\nk=\n";
         assert_eq!(
-            shown(text, Kind::Credentials),
+            shown(text, ProfileFileKind::Credentials),
             [
                 "default.aws_access_key_id=AKID",
                 "default.aws_secret_access_key=a=b+c/d#e;f",
@@ -321,7 +324,7 @@ mod tests {
                 "with space.k=",
             ]
         );
-        let read = Profiles::parse(text, Kind::Credentials);
+        let read = Profiles::parse(text, ProfileFileKind::Credentials);
         assert_eq!(read.misnamed, ["p"]);
         assert!(!format!("{read:?}").contains("AKID"));
     }
@@ -332,7 +335,7 @@ mod tests {
                     [profile \"two words\"]\nk=v\n[profile\t three]\nk=1\nk=2\n[sso-session s]\nsso_region=c\n[four]\nk=v\n\
                     [profile]\nk=w\n[profile ]\nk=w\n";
         assert_eq!(
-            shown(text, Kind::Config),
+            shown(text, ProfileFileKind::Config),
             [
                 "default.region=a",
                 "one.region=b",
@@ -342,7 +345,7 @@ mod tests {
                 "two words.k=v",
             ]
         );
-        let read = Profiles::parse(text, Kind::Config);
+        let read = Profiles::parse(text, ProfileFileKind::Config);
         assert_eq!(read.misnamed, ["four", "profile", "profile"]);
     }
 
@@ -376,8 +379,8 @@ mod tests {
             ("[a]\nk=v # gr\u{fffd}n\n# \u{fffd}\n[b]\n", 0, ""),
         ];
         for (text, line, what) in cases {
-            let read = Profiles::parse(text, Kind::Credentials);
-            let told: Vec<String> = read.slips.iter().map(ToString::to_string).collect();
+            let read = Profiles::parse(text, ProfileFileKind::Credentials);
+            let told: Vec<String> = read.errors.iter().map(ToString::to_string).collect();
             let expected = format!("line {line}: {what}");
             assert_eq!(told, if what.is_empty() { vec![] } else { vec![expected] }, "{text}");
             assert!(!format!("{read:?}").contains("hush"));
@@ -388,21 +391,23 @@ mod tests {
     fn a_bad_line_costs_the_profile_that_it_is_in_and_no_other() {
         let text =
             "[good]\nk = v\n[bad]\nno separator\nk: a=b\n[other\nk = lost\n[last] x\nk = lost\n";
-        let read = Profiles::parse(text, Kind::Credentials);
-        let line = |profile| read.slip_in(profile).map(|slip| slip.line);
+        let read = Profiles::parse(text, ProfileFileKind::Credentials);
+        let line = |profile| read.error_in(profile).map(|error| error.line);
         let lines = ["good", "bad", "other", "last", "none"].map(line);
         assert_eq!(lines, [None, Some(4), Some(6), Some(8), None]);
-        assert_eq!(read.slip_anywhere(), None);
+        assert_eq!(read.error_anywhere(), None);
         // What is below a section that cannot be read is not the profile's above it.
         assert_eq!(read.profiles["good"]["k"].expose(), "v");
         assert_eq!(read.profiles["bad"]["k"].expose(), "a=b");
         assert_eq!((read.line_of("bad", "k"), read.line_of("bad", "j")), (Some(5), None));
-        let read =
-            Profiles::parse("[profile a\nk=v\n[sso-session s]\nhush\n[b]\nhush\n", Kind::Config);
-        assert_eq!(read.slips.iter().map(|slip| slip.line).collect::<Vec<_>>(), [1]);
-        assert_eq!(read.slips[0].profile.as_deref(), Some("a"));
-        let read = Profiles::parse("k = v\n[default]\nk = w\n", Kind::Credentials);
-        assert_eq!(read.slip_anywhere().map(|slip| slip.line), Some(1));
+        let read = Profiles::parse(
+            "[profile a\nk=v\n[sso-session s]\nhush\n[b]\nhush\n",
+            ProfileFileKind::Config,
+        );
+        assert_eq!(read.errors.iter().map(|error| error.line).collect::<Vec<_>>(), [1]);
+        assert_eq!(read.errors[0].profile.as_deref(), Some("a"));
+        let read = Profiles::parse("k = v\n[default]\nk = w\n", ProfileFileKind::Credentials);
+        assert_eq!(read.error_anywhere().map(|error| error.line), Some(1));
         assert_eq!(read.profiles["default"]["k"].expose(), "w");
     }
 
@@ -410,14 +415,14 @@ mod tests {
     fn whichever_separator_comes_first_ends_the_key() {
         let text = "[a]\nk: v\nl :w=x\nm = y:z\nn=arn:aws:iam::1:role/r\no:\n";
         let expected = ["a.k=v", "a.l=w=x", "a.m=y:z", "a.n=arn:aws:iam::1:role/r", "a.o="];
-        assert_eq!(shown(text, Kind::Credentials), expected);
+        assert_eq!(shown(text, ProfileFileKind::Credentials), expected);
     }
 
     #[test]
-    fn each_slip_has_the_line_that_is_to_be_corrected() {
+    fn each_error_has_the_line_that_is_to_be_corrected() {
         let mend = |text: &str| {
-            let read = Profiles::parse(text, Kind::Credentials);
-            read.slips[0].mend(Path::new("/root/.aws/credentials"))
+            let read = Profiles::parse(text, ProfileFileKind::Credentials);
+            read.errors[0].correction(Path::new("/root/.aws/credentials"))
         };
         assert_eq!(mend("[a]\nb"), "correct line 2 of /root/.aws/credentials");
         assert_eq!(

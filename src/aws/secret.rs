@@ -1,7 +1,9 @@
-//! Texts that nobody is to see.
+//! Secrets and the credentials made of them, and how to show text that may have secrets in it. Where credentials are
+//! found, and what is signed with them, is said elsewhere.
 
 use crate::text::misleads;
 use std::fmt;
+use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 /// A text that is shown to nobody, and wiped when it is dropped.
@@ -14,6 +16,28 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
+    /// Reads a string of JSON, with its quotes. `None` if it is none.
+    pub fn from_json(json: &str) -> Option<Self> {
+        let mut rest = json.strip_prefix('"')?.strip_suffix('"')?;
+        // Never outgrown, so that all of it is wiped.
+        let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+        while let Some((plain, escaped)) = rest.split_once('\\') {
+            text.push_str(plain);
+            let length = match escaped.as_bytes() {
+                // The first half of a surrogate pair, and the second one.
+                [b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', _, _, b'\\', ..] => 11,
+                [b'u', ..] => 5,
+                _ => 1,
+            };
+            let (escape, after) = escaped.split_at_checked(length)?;
+            // serde_json does not wipe the buffer in which it resolves escapes: it is given one letter at a time.
+            text.push(crate::json::read(format!("\"\\{escape}\"").as_bytes()).ok()?);
+            rest = after;
+        }
+        text.push_str(rest);
+        Some(Self(text))
+    }
+
     /// The text, for whoever signs with it or hands it on.
     pub fn expose(&self) -> &str {
         &self.0
@@ -24,6 +48,21 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
+}
+
+/// What a request is signed with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The name of the key: no secret.
+    pub access_key_id: String,
+    /// The key.
+    pub secret_access_key: Secret,
+    /// What belongs to a temporary key.
+    pub session_token: Option<Secret>,
+    /// When the key expires, where that is known.
+    pub expires: Option<SystemTime>,
+    /// Where they were found, for people: "profile \"default\" of /root/.aws/credentials".
+    pub source: String,
 }
 
 /// What others have said, fit to be told in one line: without control characters, cut after some 300
@@ -81,6 +120,24 @@ fn without_keys(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_of_json_is_read_whatever_escapes_it_has() {
+        for json in [
+            r#""""#,
+            r#""wJalrXUtnFEMI\/K7MDENG""#,
+            r#""\"\\\/\b\f\n\r\t\u00e4\uD83d\uDE00x""#,
+            r#""ä\\""#,
+        ] {
+            let expected: String = serde_json::from_str(json).unwrap();
+            assert_eq!(Secret::from_json(json).unwrap().expose(), expected);
+        }
+        for json in
+            ["", "\"", "1", "null", r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\u12""#, r#""\x""#]
+        {
+            assert_eq!(Secret::from_json(json), None, "{json}");
+        }
+    }
 
     #[test]
     fn what_could_be_a_key_or_a_token_is_hidden_and_the_rest_is_one_line() {

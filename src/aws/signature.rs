@@ -2,8 +2,8 @@
 //! whose canonical form is EFS's own, and that of requests to AWS's APIs. Sends
 //! nothing.
 
-use super::secret::Secret;
-use super::types::Credentials;
+use super::secret::{Credentials, Secret};
+use crate::text::hex;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use std::fmt::Write;
@@ -17,14 +17,6 @@ pub const EFS: &str = "elasticfilesystem";
 const EXPIRES: u32 = 86_400;
 /// The last second that [`stamp`] can write: of the year 9999.
 const LAST: u64 = 253_402_300_799;
-
-/// `bytes` in lowercase hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
 
 /// A time as signatures have it: "20250102T030405Z".
 pub fn stamp(time: SystemTime) -> String {

@@ -1,10 +1,11 @@
 //! STS, AWS's service that gives out credentials for roles. Two of its actions.
 
 use super::document;
-use super::http::Request;
-use super::secret::{Secret, harmless_without};
+use super::error::{AwsError, ErrorAnswer};
+use super::http::{HttpRequest, HttpResponse};
+use super::secret::{Credentials, Secret, harmless_without};
+use super::service::Service;
 use super::signature::{ApiRequest, authorize, target};
-use super::types::{Credentials, Problem, Service};
 use super::world::{Endpoints, World};
 use crate::retry::Deadline;
 use std::time::Duration;
@@ -12,6 +13,9 @@ use zeroize::Zeroizing;
 
 /// STS answers in far less; what is slower is not to be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a role's session is called where nobody names it.
+pub const SESSION_NAME: &str = "efs-agent";
 
 /// A role to be assumed.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +57,7 @@ pub fn assume(
     region: &str,
     world: &World<'_>,
     until: Deadline,
-) -> Result<Credentials, Problem> {
+) -> Result<Credentials, AwsError> {
     let asked = ask(&role.parameters("AssumeRole"), Some(with), region, world, until);
     asked.map_err(|problem| problem.of(Service::Sts))
 }
@@ -68,7 +72,7 @@ pub fn assume_with_token(
     region: &str,
     world: &World<'_>,
     until: Deadline,
-) -> Result<Credentials, Problem> {
+) -> Result<Credentials, AwsError> {
     let mut parameters = role.parameters("AssumeRoleWithWebIdentity");
     parameters.push((TOKEN, token.expose()));
     ask(&parameters, None, region, world, until).map_err(|problem| problem.of(Service::WebIdentity))
@@ -80,7 +84,7 @@ fn ask(
     region: &str,
     world: &World<'_>,
     until: Deadline,
-) -> Result<Credentials, Problem> {
+) -> Result<Credentials, AwsError> {
     let url = Endpoints::api(world.endpoints.sts.as_ref(), "sts", region);
     // In a body: what is in a path gets into logs.
     let body = Zeroizing::new(target("/", parameters).1);
@@ -100,29 +104,24 @@ fn ask(
     });
     let mut headers = vec![form];
     headers.extend(signed.iter().flatten().map(|(name, value)| (*name, value.expose())));
-    let request = Request { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
+    let request =
+        HttpRequest { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
     let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
-    let text = response.text().unwrap_or_default();
     if response.status != 200 {
         let signer = signer.iter().flat_map(|signer| {
             [Some(&signer.secret_access_key), signer.session_token.as_ref()].into_iter().flatten()
         });
         let token = parameters.iter().filter(|(name, _)| *name == TOKEN).map(|(_, token)| *token);
         let sent: Vec<&str> = signer.map(Secret::expose).chain(token).collect();
-        let harmless = |text: &str| harmless_without(text, &sent);
-        let part = |name| element(text, name).map(|text| harmless(&text));
-        let said = match (part("Code"), part("Message")) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code,
-            _ => harmless(text),
-        };
-        return Err(Problem::Status { status: response.status, said });
+        return Err(AwsError::Status(refusal(&response, &sent)));
     }
+
+    let text = response.text().unwrap_or_default();
     let inside = |name: &'static str| {
-        element(text, name).filter(|text| !text.is_empty()).ok_or(Problem::Lacks(name))
+        element(text, name).filter(|text| !text.is_empty()).ok_or(AwsError::Lacks(name))
     };
     let expiration = inside("Expiration")?;
-    let expires = document::time(&expiration).ok_or(Problem::BadTime)?;
+    let expires = document::time(&expiration).ok_or(AwsError::BadTime)?;
     Ok(Credentials {
         access_key_id: inside("AccessKeyId")?.to_string(),
         secret_access_key: Secret::new(inside("SecretAccessKey")?.to_string()),
@@ -130,6 +129,19 @@ fn ask(
         expires: Some(expires),
         source: String::new(),
     })
+}
+
+/// What STS said instead, without the secrets in `sent`.
+fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
+    let text = response.text().unwrap_or_default();
+    let part = |name| element(text, name).map(|text| harmless_without(&text, sent));
+    match part("Code") {
+        Some(code) => {
+            let message = part("Message").unwrap_or_default();
+            ErrorAnswer { status: response.status, code, message }
+        }
+        None => ErrorAnswer::without_code(response, sent),
+    }
 }
 
 /// The text of the first element `name` in an XML document, its five escapes resolved. No XML reader:

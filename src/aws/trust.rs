@@ -42,8 +42,8 @@ pub enum TrustError {
     },
     /// Others than root could put certificates into a file.
     #[error(
-        "the certificates of {} cannot be trusted: {} {}; run: {}",
-        .path.display(), .fault.path.display(), .fault.why, .fault.mend()
+        "the certificates of {} cannot be trusted: {} {}",
+        .path.display(), .fault.path.display(), .fault.why
     )]
     Changeable {
         /// The file.
@@ -75,8 +75,8 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// The command that has root alone change a file that others can.
-    pub fn mend(&self) -> Option<String> {
+    /// The command that takes a file from others than root, if they can change it.
+    pub fn cure(&self) -> Option<String> {
         match self {
             Self::Changeable { fault, .. } => Some(fault.mend()),
             _ => None,
@@ -164,8 +164,8 @@ fn add(store: &mut RootCertStore, path: &Path, pem: &[u8], strict: bool) -> Resu
 #[cfg(test)]
 mod tests {
     use super::super::der;
-    use super::super::signature::hex;
     use super::*;
+    use crate::text::hex;
     use aws_lc_rs::digest::{SHA256, digest};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -251,8 +251,9 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(
             said(&dir, file),
-            "the certificates of /etc/roots.pem cannot be trusted: /etc/roots.pem has mode 0666; \
-             run: chmod go-w /etc/roots.pem"
+            "the certificates of /etc/roots.pem cannot be trusted: /etc/roots.pem has mode 0666"
         );
+        let cure = roots(dir.path(), file).unwrap_err().cure();
+        assert_eq!(cure.as_deref(), Some("chmod go-w /etc/roots.pem"));
     }
 }

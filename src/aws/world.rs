@@ -2,6 +2,7 @@
 
 use super::http::{Net, Url};
 use super::secret::Secret;
+use crate::partitions::dns_suffix;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -109,20 +110,6 @@ impl Endpoints {
             path: "/".to_owned(),
         })
     }
-}
-
-/// The domain of AWS's servers in a region.
-pub fn dns_suffix(region: &str) -> &'static str {
-    let suffixes = [
-        ("cn-", "amazonaws.com.cn"),
-        ("us-isob-", "sc2s.sgov.gov"),
-        ("us-isof-", "csp.hci.ic.gov"),
-        ("us-iso-", "c2s.ic.gov"),
-        ("eu-isoe-", "cloud.adc-e.uk"),
-        ("eusc-", "amazonaws.eu"),
-    ];
-    let found = suffixes.iter().find(|(start, _)| region.starts_with(start));
-    found.map_or("amazonaws.com", |(_, suffix)| suffix)
 }
 
 #[cfg(test)]

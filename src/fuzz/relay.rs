@@ -2,7 +2,7 @@
 //! server does is made of the data, byte by byte: what its own TLS has to say, and what becomes of that
 //! on the way.
 
-use crate::aws::certificate::{Key, Request, mint};
+use crate::aws::certificate::{CertificateRequest, Key, mint};
 use crate::tunnel::buffer::Buffer;
 use crate::tunnel::relay::{Carried, Relay, RelayError, plain};
 use crate::tunnel::tls::{Client, Session, State};
@@ -40,7 +40,7 @@ static MEANS: LazyLock<Means> = LazyLock::new(|| {
     let key = Key::generate().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ROOT)).unwrap();
-    let request = Request {
+    let request = CertificateRequest {
         common_name: "host",
         file_system_id: "fs-0123abcd",
         region: "eu-west-1",

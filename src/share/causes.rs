@@ -8,13 +8,13 @@ mod tunnel;
 
 pub use route::explain_by;
 
-use crate::config::encryption;
-use crate::config::{Endpoint, Share};
+use crate::config::{Endpoint, Share, encryption};
 use crate::kernel::connections::VOLUMES;
 use crate::kernel::mount_table::AUTOFS;
 use crate::net::names::{Answered, By, NameError};
 use crate::net::probe::Heard;
 use crate::net::reach::{Problem, ReachError};
+use crate::partitions;
 use crate::retry::seconds;
 use crate::share::Failure;
 use crate::share::locate::Origin;
@@ -461,7 +461,7 @@ fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
 fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
     if let NameError::Alias { to, why } = error {
         let Cause { class, cure, .. } = name(why, &Endpoint::Name(to.clone()));
-        let cure = match to.contains(".amazonaws.") && !encryption::is_of_aws(to) {
+        let cure = match to.contains(".amazonaws.") && !partitions::is_of_aws(to) {
             true => format!(
                 "put a dot at the end of what the alias (CNAME record) of {endpoint} leads to"
             ),
@@ -523,7 +523,7 @@ fn is_of_efs(endpoint: &Endpoint) -> bool {
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Name(name) if encryption::is_of_aws(name))
+    matches!(endpoint, Endpoint::Name(name) if partitions::is_of_aws(name))
 }
 
 fn reach(error: &ReachError, share: &Share) -> Cause {

@@ -10,9 +10,9 @@
 //!
 //! Here lives what both are, and where the identity stands. Nothing here mounts.
 
-use crate::aws::signature::hex;
 use crate::files;
 use crate::sys;
+use crate::text::hex;
 use crate::text::misleads;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;

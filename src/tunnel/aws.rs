@@ -3,7 +3,9 @@
 //! this machine.
 
 use super::protocol::TunnelError;
-use crate::aws::credentials::{self, Credentials, Remedy, Service, Trouble, Wanted, identity_of};
+use crate::aws::credentials::{
+    self, Credentials, CredentialsError, ErrorClass, Service, Trouble, Wanted, identity_of,
+};
 use crate::aws::http::{self, Net};
 use crate::aws::mount_targets::DiscoveryError;
 use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
@@ -59,22 +61,8 @@ impl Aws {
         until: Deadline,
     ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
-        let wanted = Wanted { profile, region: &encryption.region };
-        self.with_world(at, |world| {
-            credentials::find(&wanted, world, until).map_err(|e| {
-                let what = e.to_string();
-                if let Some(mend) = e.mend() {
-                    return changeable(&what, mend);
-                }
-                if let Some((service, trouble)) = e.trouble() {
-                    return TunnelError::Service { what, service, trouble };
-                }
-                match e.remedy() {
-                    Some(Remedy { lasts, mend }) => TunnelError::Source { what, mend, lasts },
-                    None => TunnelError::Credentials(what),
-                }
-            })
-        })
+        let query = Wanted { profile, region: &encryption.region };
+        self.with_world(at, |world| credentials::find(&query, world, until).map_err(failure))
     }
 
     /// The addresses of the file system's mount targets, the nearest first.
@@ -127,6 +115,21 @@ impl Aws {
     }
 }
 
+/// The failure of a tunnel that gets no credentials.
+fn failure(error: CredentialsError) -> TunnelError {
+    let what = error.to_string();
+    match error.class() {
+        Some(ErrorClass::Changeable(mend)) => TunnelError::Changeable { what, mend },
+        Some(ErrorClass::Service(service, trouble)) => {
+            TunnelError::Service { what, service, trouble }
+        }
+        Some(ErrorClass::Source(remedy)) => {
+            TunnelError::Source { what, mend: remedy.cure, lasts: remedy.lasts }
+        }
+        None => TunnelError::Credentials(what),
+    }
+}
+
 /// Whose keys a service does not take.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
@@ -146,16 +149,10 @@ pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, Tunnel
         config::Trust::System => trust::Trust::System,
         config::Trust::File(path) => trust::Trust::File(path),
     };
-    trust::roots(root, trust).map_err(|e| match e.mend() {
-        Some(mend) => changeable(&e.to_string(), mend),
+    trust::roots(root, trust).map_err(|e| match e.cure() {
+        Some(mend) => TunnelError::Changeable { what: e.to_string(), mend },
         None => TunnelError::Trust(e.to_string()),
     })
-}
-
-/// Of an error that ends with the command that mends it.
-fn changeable(text: &str, mend: String) -> TunnelError {
-    let what = text.strip_suffix(&format!("; run: {mend}")).unwrap_or(text);
-    TunnelError::Changeable { what: what.to_owned(), mend }
 }
 
 /// From where it is asked.

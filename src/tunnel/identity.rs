@@ -4,7 +4,7 @@
 use super::aws::{At, Aws};
 use super::broker::Broker;
 use super::protocol::TunnelError;
-use crate::aws::certificate::{self, Key, Request};
+use crate::aws::certificate::{self, CertificateRequest, Key};
 use crate::aws::credentials::identity_of;
 use crate::config::encryption::Encryption;
 use crate::files;
@@ -80,7 +80,7 @@ impl Identity {
             Some(helper) if self.encryption.iam => Some(helper.broker.ask(until, clock, stop)?),
             _ => None,
         };
-        let request = Request {
+        let request = CertificateRequest {
             common_name: &self.host,
             file_system_id: &self.encryption.file_system_id,
             region: &self.encryption.region,

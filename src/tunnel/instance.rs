@@ -2,6 +2,7 @@
 //! below /run. Only names: nothing here touches a file.
 
 use crate::files;
+use crate::text::hex;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -33,10 +34,7 @@ impl Instance {
         let kept = LONGEST_NAME.saturating_sub(2 * HASH_BYTES + 1);
         let mut short: String = name.chars().take(kept).collect();
         short.push('-');
-        for byte in hash.as_ref().iter().take(HASH_BYTES) {
-            // Writing to a string cannot fail.
-            let _ = write!(short, "{byte:02x}");
-        }
+        short.push_str(&hex(hash.as_ref().get(..HASH_BYTES).unwrap_or_default()));
         Self(short)
     }
 
@@ -101,6 +99,7 @@ pub(crate) fn escaped(path: &Path) -> String {
             if is_plain {
                 name.push(char::from(*byte));
             } else {
+                // Writing to a string cannot fail.
                 let _ = write!(name, "\\x{byte:02x}");
             }
         }

@@ -36,7 +36,7 @@ fn check(key: &Key, vector: &Value) {
     let text = |name: &str| vector[name].as_str();
     let credentials = credentials_of(vector);
     let now = humantime::parse_rfc3339(text("now").unwrap()).unwrap();
-    let request = Request {
+    let request = CertificateRequest {
         common_name: text("common_name").unwrap(),
         file_system_id: text("file_system_id").unwrap(),
         region: text("region").unwrap(),
@@ -58,13 +58,13 @@ fn check(key: &Key, vector: &Value) {
             )
         };
         match told.as_str() {
-            "public_key_sha1" => assert_eq!(Some(&*signature::hex(key.sha1())), value, "{name}"),
+            "public_key_sha1" => assert_eq!(Some(&*hex(key.sha1())), value, "{name}"),
             "canonical_request" => assert_eq!(Some(&**signed().0), value, "{name}"),
             "string_to_sign" => assert_eq!(Some(&*signed().1), value, "{name}"),
             "signature" => assert_eq!(Some(&*signed().2), value, "{name}"),
             "certificate_der_hex" => {
                 let minted = mint(key, &request).unwrap();
-                assert_eq!(signature::hex(&minted), value.unwrap(), "{name}");
+                assert_eq!(hex(&minted), value.unwrap(), "{name}");
             }
             // What goes in, and what the whole certificate proves by itself.
             _ => {}
@@ -106,7 +106,7 @@ fn a_key_is_the_same_after_it_was_written_out_and_shows_nothing_of_itself() {
     assert_eq!(*again.pkcs8().unwrap(), *pkcs8);
     assert_eq!(key.pair.public_modulus_len(), 3072 / 8);
     assert_ne!(Key::generate().unwrap().sha1(), key.sha1());
-    assert_eq!(format!("{key:?}"), format!("Key({})", signature::hex(key.sha1())));
+    assert_eq!(format!("{key:?}"), format!("Key({})", hex(key.sha1())));
     let cut = Key::from_pkcs8(&pkcs8[..pkcs8.len() - 1]).unwrap_err();
     assert_eq!(cut.to_string(), "the key is no RSA key in PKCS #8: InvalidEncoding");
     assert!(matches!(Key::from_pkcs8(b""), Err(CertificateError::BadKey(_))));
@@ -142,7 +142,7 @@ fn openssl(arguments: &[&str], file: &Path) -> String {
 }
 
 /// What openssl's parser shows of the certificate, against what it was made from.
-fn is_read_back(key: &Key, request: &Request<'_>, folder: &Path) {
+fn is_read_back(key: &Key, request: &CertificateRequest<'_>, folder: &Path) {
     let file = folder.join("certificate");
     fs::write(&file, mint(key, request).unwrap()).unwrap();
     let shown = openssl(
@@ -185,7 +185,7 @@ fn is_read_back(key: &Key, request: &Request<'_>, folder: &Path) {
     }
     assert_eq!(line("notBefore="), time(request.now - BEFORE));
     assert_eq!(line("notAfter="), time(request.now + AFTER));
-    let sha1 = signature::hex(key.sha1()).to_uppercase();
+    let sha1 = hex(key.sha1()).to_uppercase();
     let sha1: Vec<&str> = (0..20).map(|n| &sha1[2 * n..2 * n + 2]).collect();
     let extensions = shown.split_once("X509v3 extensions:").unwrap().1;
     let extensions = extensions.split_once("    Signature Algorithm:").unwrap().0;
@@ -263,7 +263,7 @@ fn what_openssl_reads_is_what_a_certificate_was_made_from() {
         // From 1970, a quarter of an hour in, to 2049, when UTCTime ends.
         let now = SystemTime::UNIX_EPOCH + BEFORE;
         let now = now + Duration::from_secs(dice.below(2_524_600_000 - 12_000) as u64);
-        let request = Request {
+        let request = CertificateRequest {
             common_name: &common_name,
             file_system_id: &file_system_id,
             region: "eu-central-1",

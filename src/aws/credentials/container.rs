@@ -1,10 +1,11 @@
 //! Credentials of a container: an endpoint on the machine, named by variables.
 
-use super::token;
-use crate::aws::document;
-use crate::aws::http::{Request, Url};
-use crate::aws::secret::{Secret, harmless_without};
-use crate::aws::types::{Credentials, Problem, Service};
+use super::files;
+use crate::aws::document::CredentialsDocument;
+use crate::aws::error::{AwsError, CredentialSource, ErrorAnswer};
+use crate::aws::http::{HttpRequest, Url};
+use crate::aws::secret::{Credentials, Secret};
+use crate::aws::service::Service;
 use crate::aws::world::World;
 use crate::retry::Deadline;
 use std::net::IpAddr;
@@ -21,23 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Where the credentials are to be had, if the environment says so.
 ///
 /// # Errors
-/// [`Problem::BadVariable`] where they may not be fetched from.
-pub fn place(world: &World<'_>) -> Result<Option<Url>, Problem> {
+/// [`AwsError::BadVariable`] where they may not be fetched from.
+pub fn place(world: &World<'_>) -> Result<Option<Url>, AwsError> {
     if let Some(path) = world.environment.get(RELATIVE) {
         let path = path.expose();
         return match path.starts_with('/') {
             true => Ok(Some(world.endpoints.container.at(path))),
-            false => Err(Problem::BadVariable(RELATIVE, "does not begin with a slash")),
+            false => Err(AwsError::BadVariable(RELATIVE, "does not begin with a slash")),
         };
     }
     let Some(full) = world.environment.get(FULL) else {
         return Ok(None);
     };
-    let url = Url::parse(full.expose()).ok_or(Problem::BadVariable(FULL, "is no http URL"))?;
+    let url = Url::parse(full.expose()).ok_or(AwsError::BadVariable(FULL, "is no http URL"))?;
     // A token is sent there, and what comes back is believed.
     if !url.tls && !url.address().is_some_and(is_on_this_host) {
         let why = "is neither https nor an address of this machine, of ECS or of EKS";
-        return Err(Problem::BadVariable(FULL, why));
+        return Err(AwsError::BadVariable(FULL, why));
     }
     Ok(Some(url))
 }
@@ -52,24 +53,23 @@ fn is_on_this_host(address: IpAddr) -> bool {
 ///
 /// # Errors
 /// What the endpoint, or the way to it, said.
-pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credentials, Problem> {
+pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     let environment = world.environment;
     let token = match environment.get(TOKEN_FILE) {
-        Some(path) => Some(token::read(Path::new(path.expose()), world)?),
+        Some(path) => Some(files::token(Path::new(path.expose()), world)?),
         None => environment.get(TOKEN).map(|token| Secret::new(token.expose().to_owned())),
     };
     let sent: Vec<&str> = token.iter().map(Secret::expose).collect();
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
-    let request = Request { method: "GET", url, headers: &headers, body: b"" };
+    let request = HttpRequest { method: "GET", url, headers: &headers, body: b"" };
     let asked = world.net.exchange(&request, until.within(world.net.clock, PATIENCE));
-    let response = asked.map_err(|e| Problem::from(e).of(Service::Container))?;
+    let response = asked.map_err(|e| AwsError::from(e).of(Service::Container))?;
     if response.status != 200 {
-        let said = response.text().map(|text| harmless_without(text, &sent)).unwrap_or_default();
-        let problem = Problem::Status { status: response.status, said };
-        return Err(problem.of(Service::Container));
+        let answer = ErrorAnswer::without_code(&response, &sent);
+        return Err(AwsError::Status(answer).of(Service::Container));
     }
-    let mut credentials = document::credentials(&response.body, &sent)?;
-    credentials.source = format!("the container's endpoint {}", url.authority());
+    let mut credentials = CredentialsDocument::parse(&response.body)?.credentials(&sent)?;
+    credentials.source = CredentialSource::Container(Some(url.authority())).to_string();
     Ok(credentials)
 }

@@ -2,12 +2,13 @@
 //! with next to no environment, for a bounded time and a bounded output, in a
 //! process group that is killed and a process that is reaped whatever comes.
 
-use crate::aws::document;
+use crate::aws::PROGRAM_PATH as PATH;
+use crate::aws::document::CredentialsDocument;
+use crate::aws::error::{AwsError, ProcessError};
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
-use crate::aws::secret::harmless;
+use crate::aws::secret::{Credentials, harmless};
 use crate::aws::trust::{below, real};
-use crate::aws::types::{Credentials, PATH, Problem, ProcessError};
 use crate::aws::world::World;
 use crate::files;
 use crate::programs::{self, Finished, OutputLimit, ProgramError};
@@ -33,7 +34,7 @@ pub fn run(
     home: &Path,
     world: &World<'_>,
     until: Deadline,
-) -> Result<Credentials, Problem> {
+) -> Result<Credentials, AwsError> {
     let words = words(line).map_err(ProcessError::BadLine)?;
     let (program, arguments) = words.split_first().ok_or(ProcessError::BadLine("no word"))?;
     let path = place(program, world.root)?;
@@ -55,13 +56,12 @@ pub fn run(
         return Err(failed(path, &ended).into());
     }
 
-    let printed = |problem| Problem::Printed { path: path.clone(), problem: Box::new(problem) };
-    let version =
-        document::Object::parse(&ended.output).map_err(printed)?.number("Version") == Some("1");
-    if !version {
+    let printed = |error| AwsError::Printed { path: path.clone(), error: Box::new(error) };
+    let document = CredentialsDocument::parse(&ended.output).map_err(printed)?;
+    if !document.is_version_1() {
         return Err(ProcessError::Version(path).into());
     }
-    let mut credentials = document::credentials(&ended.output, &[]).map_err(printed)?;
+    let mut credentials = document.credentials(&[]).map_err(printed)?;
     credentials.source = format!("credential_process {}", path.display());
     Ok(credentials)
 }
@@ -98,13 +98,13 @@ fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
     place.trust(file.as_ref()).map_err(|fault| ProcessError::Changeable {
         path: path.to_owned(),
         why: format!("{} {}", fault.path.display(), fault.why),
-        mend: fault.mend(),
+        cure: fault.mend(),
     })?;
     Ok(below(root, &real))
 }
 
 /// The problem of a program that has not ended by itself.
-fn not_ended(error: ProgramError, path: &Path) -> Problem {
+fn not_ended(error: ProgramError, path: &Path) -> AwsError {
     let path = path.to_owned();
     let error = match error {
         // It was there a moment ago.

@@ -1,7 +1,7 @@
 use super::*;
+use crate::aws::PROGRAM_PATH as PATH;
 use crate::aws::http::{Net, Url, tls};
 use crate::aws::trust::{Trust, roots};
-use crate::aws::types::PATH;
 use crate::aws::{Endpoints, Environment, Metadata, mount_targets};
 use crate::stop::{Stop, SystemClock};
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -148,6 +149,30 @@ impl Machine {
     }
 }
 
+/// The command against others who can change a file, if that is the error.
+fn changeable(error: &CredentialsError) -> Option<String> {
+    match error.class() {
+        Some(ErrorClass::Changeable(command)) => Some(command),
+        _ => None,
+    }
+}
+
+/// The service that has failed, if that is the error.
+fn trouble(error: &CredentialsError) -> Option<(Service, Trouble)> {
+    match error.class() {
+        Some(ErrorClass::Service(service, trouble)) => Some((service, trouble)),
+        _ => None,
+    }
+}
+
+/// What helps, if the error is one of this machine.
+fn remedy(error: &CredentialsError) -> Option<Remedy> {
+    match error.class() {
+        Some(ErrorClass::Source(remedy)) => Some(remedy),
+        _ => None,
+    }
+}
+
 const FILES: &str = "/root/.aws/credentials or /root/.aws/config";
 
 #[test]
@@ -274,8 +299,10 @@ fn a_profile_that_is_there_decides_and_its_fault_is_told() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
     assert!(machine.told(None).ends_with(
         "/root/.aws/credentials is not read, since others than root can change it: \
-         /root/.aws/credentials has mode 0660; run: chmod go-w /root/.aws/credentials"
+         /root/.aws/credentials has mode 0660"
     ));
+    let cure = changeable(&machine.find(None).unwrap_err());
+    assert_eq!(cure.as_deref(), Some("chmod go-w /root/.aws/credentials"));
     fs::remove_file(&path).unwrap();
     symlink("/etc/passwd", &path).unwrap();
     assert!(machine.told(None).contains("/root/.aws/credentials is a symlink"));
@@ -761,9 +788,7 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     let machine = Machine::new();
     with_metadata(&machine.server);
     machine.server.answer(ROLES, 404, "");
-    let mistyped = |profile: Option<&str>| {
-        machine.find(profile).unwrap_err().remedy().is_some_and(|remedy| remedy.lasts)
-    };
+    let mistyped = |profile: Option<&str>| machine.find(profile).unwrap_err().lasts();
     assert!(!mistyped(None), "no role yet");
     assert!(!mistyped(Some(APPSTREAM_PROFILE)), "AppStream has not written it yet");
     assert!(mistyped(Some("x")));
@@ -781,9 +806,9 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     let path = machine.root.path().join("root/.aws/credentials");
     std::os::unix::fs::chown(path, Some(65534), None).unwrap();
     let error = machine.find(Some("half")).unwrap_err();
-    let mend = error.mend().unwrap();
+    let mend = changeable(&error).unwrap();
     assert_eq!(mend, "chown root:root /root/.aws/credentials");
-    assert!(error.to_string().ends_with(&format!("; run: {mend}")), "{error}");
+    assert!(error.to_string().ends_with("/root/.aws/credentials belongs to user 65534"), "{error}");
 }
 
 #[test]
@@ -791,7 +816,7 @@ fn a_service_in_trouble_is_told_from_a_profile_that_is_wrong() {
     let mut machine = Machine::new();
     let trouble = |machine: &Machine, profile| {
         let wanted = Wanted { profile, region: "eu-west-1" };
-        machine.with(|world, until| find(&wanted, world, until)).unwrap_err().trouble()
+        trouble(&machine.with(|world, until| find(&wanted, world, until)).unwrap_err())
     };
     machine.file(
         "/root/.aws/config",
@@ -831,7 +856,7 @@ fn a_service_in_trouble_is_told_from_a_profile_that_is_wrong() {
 /// What is told of a search for `profile`, whether that lasts, and what helps.
 fn remedied(machine: &Machine, profile: Option<&str>) -> (String, bool, String) {
     let error = machine.find(profile).unwrap_err();
-    let Remedy { lasts, mend } = error.remedy().unwrap_or_else(|| panic!("{error}"));
+    let Remedy { lasts, cure: mend } = remedy(&error).unwrap_or_else(|| panic!("{error}"));
     (error.to_string(), lasts, mend)
 }
 
@@ -938,7 +963,7 @@ fn a_file_that_is_being_written_is_read_again_and_a_slip_that_stays_is_believed(
         let soon = Deadline::after(world.net.clock, Duration::from_millis(300));
         find(&wanted, world, soon).unwrap_err()
     });
-    assert!(!error.remedy().unwrap().lasts);
+    assert!(!remedy(&error).unwrap().lasts);
     assert_eq!(
         error.to_string(),
         "no credentials from profile \"x\": /root/.aws/credentials, line 2: neither a section, nor a key with \
@@ -1425,7 +1450,7 @@ fn each_refusal_of_sts_is_told_from_the_others() {
     ] {
         refuse(403, code, message);
         let error = machine.find(Some("keys")).unwrap_err();
-        assert_eq!(error.trouble(), Some((Service::Sts, expected)), "{code}: {message}");
+        assert_eq!(trouble(&error), Some((Service::Sts, expected)), "{code}: {message}");
         let by = match expected {
             T::Keys | T::Secret | T::Expired => {
                 " (signed by source profile \"base\", access key B)"
@@ -1438,7 +1463,7 @@ fn each_refusal_of_sts_is_told_from_the_others() {
     // Who is renewed without a person may be good again in a moment.
     refuse(403, "ExpiredToken", "x");
     let error = machine.find(Some("ec2")).unwrap_err();
-    assert_eq!(error.trouble(), Some((Service::Sts, T::Stale)));
+    assert_eq!(trouble(&error), Some((Service::Sts, T::Stale)));
     assert!(
         error
             .to_string()
@@ -1452,7 +1477,7 @@ fn each_refusal_of_sts_is_told_from_the_others() {
         ("AccessDenied", T::Denied),
     ] {
         refuse(400, code, "x");
-        let found = machine.find(Some("web")).unwrap_err().trouble();
+        let found = trouble(&machine.find(Some("web")).unwrap_err());
         assert_eq!(found, Some((Service::WebIdentity, expected)), "{code}");
     }
     let untrusted =
@@ -1460,7 +1485,7 @@ fn each_refusal_of_sts_is_told_from_the_others() {
     machine.server.answer(&format!("{ROLES}my-role"), 200, untrusted);
     for profile in [None, Some("ec2")] {
         let error = machine.find(profile).unwrap_err();
-        assert_eq!(error.trouble(), Some((Service::Metadata, T::Untrusted)), "{error}");
+        assert_eq!(trouble(&error), Some((Service::Metadata, T::Untrusted)), "{error}");
     }
     machine.server.answer(ROLES, 404, "");
     let (_, lasts, mend) = remedied(&machine, Some("ec2"));

@@ -39,7 +39,7 @@ pub enum Malformed {
 }
 
 /// An answer.
-pub struct Response {
+pub struct HttpResponse {
     /// "200" and the like.
     pub status: u16,
     /// Names in lower case, and values.
@@ -48,13 +48,13 @@ pub struct Response {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-impl std::fmt::Debug for Response {
+impl std::fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Response({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-impl Response {
+impl HttpResponse {
     /// The first header of this name, which is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -68,7 +68,7 @@ impl Response {
 
 /// What the next bytes are part of.
 #[derive(Debug, Clone, Copy)]
-enum Part {
+enum ReadState {
     Head,
     /// A body, or a chunk of one, of which this much is missing.
     Body(usize),
@@ -83,22 +83,22 @@ enum Part {
 }
 
 /// Takes in an answer piece by piece. What is read is never outgrown, so that it can be wiped.
-pub struct Reader {
-    part: Part,
+pub struct ResponseReader {
+    state: ReadState,
     /// What has come and was not used up.
     raw: Zeroizing<Vec<u8>>,
     /// How much of that is known to have no end of what is looked for.
     searched: usize,
-    response: Response,
+    response: HttpResponse,
 }
 
-impl Default for Reader {
+impl Default for ResponseReader {
     fn default() -> Self {
         Self {
-            part: Part::Head,
+            state: ReadState::Head,
             raw: Zeroizing::new(Vec::with_capacity(LARGEST_HEAD + LARGEST_BODY)),
             searched: 0,
-            response: Response {
+            response: HttpResponse {
                 status: 0,
                 headers: Vec::new(),
                 body: Zeroizing::new(Vec::with_capacity(LARGEST_BODY)),
@@ -107,17 +107,17 @@ impl Default for Reader {
     }
 }
 
-impl Reader {
+impl ResponseReader {
     /// Takes in what has come; at most [`LARGEST_BODY`] bytes at once. Gives the answer once it is whole.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<Response>, Malformed> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<HttpResponse>, Malformed> {
         self.raw.extend_from_slice(bytes);
         loop {
             let before = self.raw.len();
-            match self.part {
-                Part::Head => {
+            match self.state {
+                ReadState::Head => {
                     if !self.could_be_http() {
                         return Err(Malformed::NotHttp);
                     }
@@ -125,46 +125,47 @@ impl Reader {
                     else {
                         return Ok(None);
                     };
-                    self.part = self.head(&head)?;
+                    self.state = self.head(&head)?;
                 }
-                Part::Body(missing) => {
+                ReadState::Body(missing) => {
                     let missing = missing - self.move_on(missing)?;
-                    self.part = Part::Body(missing);
+                    self.state = ReadState::Body(missing);
                     if missing == 0 {
                         return Ok(Some(self.finished()));
                     }
                 }
-                Part::ChunkSize => {
+                ReadState::ChunkSize => {
                     let Some(line) = self.line()? else { return Ok(None) };
-                    self.part = match chunk_size(&line)? {
-                        0 => Part::Trailer,
-                        size => Part::Chunk(size),
+                    self.state = match chunk_size(&line)? {
+                        0 => ReadState::Trailer,
+                        size => ReadState::Chunk(size),
                     };
                 }
-                Part::Chunk(missing) => {
+                ReadState::Chunk(missing) => {
                     let missing = missing - self.move_on(missing)?;
-                    self.part = if missing == 0 { Part::ChunkEnd } else { Part::Chunk(missing) };
+                    self.state =
+                        if missing == 0 { ReadState::ChunkEnd } else { ReadState::Chunk(missing) };
                 }
-                Part::ChunkEnd => {
+                ReadState::ChunkEnd => {
                     let Some(line) = self.line()? else { return Ok(None) };
                     if !line.is_empty() {
                         return Err(Malformed::Chunk);
                     }
-                    self.part = Part::ChunkSize;
+                    self.state = ReadState::ChunkSize;
                 }
-                Part::Trailer => {
+                ReadState::Trailer => {
                     let Some(line) = self.line()? else { return Ok(None) };
                     if line.is_empty() {
                         return Ok(Some(self.finished()));
                     }
                 }
-                Part::Rest => {
+                ReadState::Rest => {
                     self.move_on(usize::MAX)?;
                 }
             }
             // Each turn uses something up, until there is nothing more to use.
             if self.raw.len() == before
-                || self.raw.is_empty() && !matches!(self.part, Part::Body(0))
+                || self.raw.is_empty() && !matches!(self.state, ReadState::Body(0))
             {
                 return Ok(None);
             }
@@ -175,9 +176,9 @@ impl Reader {
     ///
     /// # Errors
     /// [`Malformed::CutOff`].
-    pub fn end(&mut self) -> Result<Response, Malformed> {
-        match self.part {
-            Part::Rest => Ok(self.finished()),
+    pub fn end(&mut self) -> Result<HttpResponse, Malformed> {
+        match self.state {
+            ReadState::Rest => Ok(self.finished()),
             _ => Err(Malformed::CutOff),
         }
     }
@@ -187,7 +188,7 @@ impl Reader {
         self.raw.iter().zip(b"HTTP/1.").all(|(is, should)| is == should)
     }
 
-    fn finished(&mut self) -> Response {
+    fn finished(&mut self) -> HttpResponse {
         std::mem::replace(&mut self.response, Self::default().response)
     }
 
@@ -235,7 +236,7 @@ impl Reader {
     }
 
     /// Reads status and headers, and tells what follows.
-    fn head(&mut self, head: &[u8]) -> Result<Part, Malformed> {
+    fn head(&mut self, head: &[u8]) -> Result<ReadState, Malformed> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap_or_default().strip_prefix("HTTP/1.");
@@ -249,7 +250,7 @@ impl Reader {
         }
         if (100..200).contains(&status) {
             // Only says that the answer is to come.
-            return Ok(Part::Head);
+            return Ok(ReadState::Head);
         }
         let part = what_follows(status, &headers)?;
         self.response.status = status;
@@ -259,30 +260,30 @@ impl Reader {
 }
 
 /// What comes behind a head.
-fn what_follows(status: u16, headers: &[(String, String)]) -> Result<Part, Malformed> {
+fn what_follows(status: u16, headers: &[(String, String)]) -> Result<ReadState, Malformed> {
     let named = |name: &'static str| {
         headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     };
     if status == 204 || status == 304 {
-        return Ok(Part::Body(0));
+        return Ok(ReadState::Body(0));
     }
 
     let encodings: Vec<&str> = named("transfer-encoding").collect();
     match &encodings[..] {
         [] => {}
-        [one] if one.eq_ignore_ascii_case("chunked") => return Ok(Part::ChunkSize),
+        [one] if one.eq_ignore_ascii_case("chunked") => return Ok(ReadState::ChunkSize),
         _ => return Err(Malformed::Encoding),
     }
 
     let mut lengths = named("content-length");
-    let Some(length) = lengths.next() else { return Ok(Part::Rest) };
+    let Some(length) = lengths.next() else { return Ok(ReadState::Rest) };
     let is_number = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
     if !is_number || lengths.any(|other| other != length) {
         return Err(Malformed::Length);
     }
     // More digits than a number can have are too large a body all the same.
     match length.parse() {
-        Ok(length) if length <= LARGEST_BODY => Ok(Part::Body(length)),
+        Ok(length) if length <= LARGEST_BODY => Ok(ReadState::Body(length)),
         _ => Err(Malformed::LargeBody),
     }
 }

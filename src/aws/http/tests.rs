@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Instant;
 
 /// What the reader makes of `bytes`, given in pieces of `piece` bytes, and then the end.
-fn read(bytes: &[u8], piece: usize) -> Result<Response, Malformed> {
-    let mut reader = Reader::default();
+fn read(bytes: &[u8], piece: usize) -> Result<HttpResponse, Malformed> {
+    let mut reader = ResponseReader::default();
     for chunk in bytes.chunks(piece) {
         if let Some(response) = reader.take(chunk)? {
             return Ok(response);
@@ -129,7 +129,7 @@ fn ask(
     body: &[u8],
     millis: u64,
     serve: impl Fn(TcpStream) + Send + 'static,
-) -> (Result<Response, String>, Duration) {
+) -> (Result<HttpResponse, String>, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || listener.incoming().flatten().for_each(serve));
@@ -143,7 +143,7 @@ fn ask(
     let net = Net { clock: &clock, stop: &stop, resolve: &resolve, tls };
     let url = url(port);
     let method = if body.is_empty() { "GET" } else { "POST" };
-    let request = Request { method, url: &url, headers: &[("X-A", "b")], body };
+    let request = HttpRequest { method, url: &url, headers: &[("X-A", "b")], body };
     let started = Instant::now();
     let until = Deadline::after(&clock, Duration::from_millis(millis));
     let result = net.exchange(&request, until);
@@ -224,7 +224,7 @@ fn every_way_in_which_a_server_can_fail_ends_in_time_and_in_words() {
         head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").unwrap();
     };
-    let within = |serve: &dyn Fn() -> (Result<Response, String>, Duration), words: &str| {
+    let within = |serve: &dyn Fn() -> (Result<HttpResponse, String>, Duration), words: &str| {
         let (result, took) = serve();
         let said = result.unwrap_err();
         assert!(said.starts_with(words), "{said}");

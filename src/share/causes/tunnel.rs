@@ -3,9 +3,9 @@
 
 use super::{BY_ADDRESS, Cause, Class, SECURITY_GROUP, cause, explain};
 use crate::aws::credentials::{Service, Trouble, odd_in, profile_in};
-use crate::aws::dns_suffix;
 use crate::config::Share;
 use crate::config::encryption::{Encryption, Trust};
+use crate::partitions::dns_suffix;
 use crate::share::Failure;
 use crate::text::word;
 use crate::tunnel::protocol::{Peer, TunnelError};

@@ -27,7 +27,7 @@ pub(in crate::tunnel) fn session(authority: &Authority) -> Session {
 /// A client's certificate.
 pub(in crate::tunnel) fn shown() -> Vec<u8> {
     let key = certificate::Key::from_pkcs8(&KEY).unwrap();
-    let request = certificate::Request {
+    let request = certificate::CertificateRequest {
         common_name: "host",
         file_system_id: "fs-0123abcd",
         region: "eu-west-1",

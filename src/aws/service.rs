@@ -1,0 +1,156 @@
+//! The services that give credentials or are asked with them, and the kinds of their failures: what decides whether to
+//! try again, and which advice fits. Asks nobody; what each service's answers look like is known where it is asked.
+
+use serde::{Deserialize, Serialize};
+
+/// A service that gives credentials, or is asked with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// The instance metadata service.
+    Metadata,
+    /// AWS's security token service, asked with keys.
+    Sts,
+    /// The same, asked with a token that another issuer has made.
+    WebIdentity,
+    /// A container's endpoint.
+    Container,
+    /// EFS's API.
+    Efs,
+}
+
+/// Why a service did not do what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// No connection, or no answer.
+    Unreachable,
+    /// It is asked too often.
+    Throttled,
+    /// An error of its own.
+    Failing,
+    /// Its certificate does not show that it is this service.
+    Tls,
+    /// It does not allow that to us.
+    Denied,
+    /// It does not know the keys that sign.
+    Keys,
+    /// It knows the access key, but the secret is another one.
+    Secret,
+    /// The keys that sign have expired.
+    Expired,
+    /// So have these, but they are renewed without a person.
+    Stale,
+    /// Our clock differs from its own by too much.
+    Clock,
+    /// It is turned off in this region.
+    Region,
+    /// It does not accept the token.
+    Token,
+    /// It cannot reach the issuer of the token.
+    Provider,
+    /// A parameter makes no sense.
+    Parameters,
+    /// It is not allowed to assume the role that it should hand out.
+    Untrusted,
+    /// What is asked for does not exist.
+    Missing,
+    /// It exists, but has nothing that can be used.
+    Empty,
+    /// An error code that is not known here.
+    Refused,
+}
+
+impl Service {
+    const WORDS: [(Self, &str); 5] = [
+        (Self::Metadata, "metadata"),
+        (Self::Sts, "sts"),
+        (Self::WebIdentity, "web-identity"),
+        (Self::Container, "container"),
+        (Self::Efs, "efs"),
+    ];
+
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::WORDS.into_iter().map(|(service, _)| service)
+    }
+
+    /// As it is written for another process of this program.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(service, _)| *service == self).map_or("", |(_, word)| word)
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(service, _)| *service)
+    }
+}
+
+impl Trouble {
+    const WORDS: [(Self, &str); 18] = [
+        (Self::Unreachable, "unreachable"),
+        (Self::Throttled, "throttled"),
+        (Self::Failing, "failing"),
+        (Self::Tls, "tls"),
+        (Self::Denied, "denied"),
+        (Self::Keys, "keys"),
+        (Self::Secret, "secret"),
+        (Self::Expired, "expired"),
+        (Self::Stale, "stale"),
+        (Self::Clock, "clock"),
+        (Self::Region, "region"),
+        (Self::Token, "token"),
+        (Self::Provider, "provider"),
+        (Self::Parameters, "parameters"),
+        (Self::Untrusted, "untrusted"),
+        (Self::Missing, "missing"),
+        (Self::Empty, "empty"),
+        (Self::Refused, "refused"),
+    ];
+
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::WORDS.into_iter().map(|(trouble, _)| trouble)
+    }
+
+    /// As it is written for another process of this program.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(trouble, _)| *trouble == self).map_or("", |(_, word)| word)
+    }
+
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(trouble, _)| *trouble)
+    }
+
+    /// The kind of what one of AWS's APIs answers with a status of 400 and more. The services share most codes;
+    /// some write "Exception" behind them.
+    pub(super) fn of_code(code: &str, message: &str) -> Self {
+        match code.strip_suffix("Exception").unwrap_or(code) {
+            "AccessDenied" => Self::Denied,
+            "RegionDisabled" | "OptInRequired" => Self::Region,
+            "ExpiredToken" => Self::Expired,
+            "InvalidClientTokenId"
+            | "UnrecognizedClient"
+            | "InvalidAccessKeyId"
+            | "InvalidToken"
+            | "AuthFailure"
+            | "NotAuthorized"
+            | "IncompleteSignature"
+            | "MissingAuthenticationToken" => Self::Keys,
+            "SignatureDoesNotMatch" | "InvalidSignature" => {
+                let by_time = ["Signature expired", "Signature not yet current"];
+                match by_time.iter().any(|words| message.contains(words)) {
+                    true => Self::Clock,
+                    false => Self::Secret,
+                }
+            }
+            "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => Self::Clock,
+            "InvalidIdentityToken" | "IDPRejectedClaim" => Self::Token,
+            "IDPCommunicationError" => Self::Provider,
+            "ValidationError"
+            | "Validation"
+            | "InvalidParameterValue"
+            | "MalformedInput"
+            | "BadRequest" => Self::Parameters,
+            "FileSystemNotFound" => Self::Missing,
+            _ => Self::Refused,
+        }
+    }
+}
