@@ -328,6 +328,8 @@ pub enum Failure {
         /// What to do about it.
         cure: String,
     },
+    /// Nor is it, since nothing but systemd could hold it.
+    NoSystemd,
     /// Nor can it be as long as another program holds the local port that the config names.
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
@@ -403,6 +405,7 @@ impl From<TunnelsError> for Failure {
         match e {
             TunnelsError::NotHeld(why) => Self::NoTunnel(why),
             TunnelsError::Program { what, cure } => Self::Program { what, cure },
+            TunnelsError::NoSystemd => Self::NoSystemd,
             TunnelsError::PortTaken(port) => Self::TunnelPort(port),
             TunnelsError::Tunnel(e) => e.into(),
             TunnelsError::Stopped(stopped) => stopped.into(),
