@@ -180,6 +180,14 @@ fn record(of: u8, length: usize) -> [u8; 5] {
     [of, 3, 3, (length >> 8) as u8, length as u8]
 }
 
+/// Closes a far end at once. To drop it would not do: a process that another test has just forked has a copy of it for as
+/// long as it lives.
+fn hang_up(end: &mut Option<UnixStream>) {
+    if let Some(stream) = end.take() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
 /// Both far ends, and what is on the way.
 struct Wire {
     server: ServerConnection,
@@ -262,16 +270,17 @@ impl Wire {
         assert!(!whole || end.is_ok(), "it ended without cause: {end:?}");
         if self.spoilt && !may_follow() {
             // What is wrong is met with first.
-            self.outer = None;
+            hang_up(&mut self.outer);
             end = end.and_then(|()| self.go_on(&mut relay, 50));
         }
-        // Once both have gone, it ends: by itself, and not since it has waited for long enough. A process that another
-        // test has just forked has copies of their descriptors until it ends.
-        (self.outer, self.inner) = (None, None);
+        // Once both have gone, it ends: by itself, and without any wait.
+        hang_up(&mut self.outer);
+        hang_up(&mut self.inner);
         let mut turns = 0;
         while end.is_ok() && !relay.done() {
-            let long = PollTimeout::from(10_000_u16);
-            end = relay.wait(long, long).and_then(|ready| relay.step(ready));
+            end = relay
+                .wait(PollTimeout::ZERO, PollTimeout::ZERO)
+                .and_then(|ready| relay.step(ready));
             turns += 1;
             assert!(turns < ENDLESS && end != Err(RelayError::Lingers), "it does not end");
         }
@@ -357,8 +366,8 @@ impl Wire {
                 let _ = self.inner.as_ref().map(|inner| inner.shutdown(Shutdown::Write));
             }
             17 => self.server_reads(),
-            18 if script.one().is_multiple_of(4) => self.inner = None,
-            19 if script.one().is_multiple_of(4) => self.outer = None,
+            18 if script.one().is_multiple_of(4) => hang_up(&mut self.inner),
+            19 if script.one().is_multiple_of(4) => hang_up(&mut self.outer),
             _ => {
                 // The end of the bytes, without a word of TLS about it.
                 if script.one().is_multiple_of(4) {
