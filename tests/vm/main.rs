@@ -78,7 +78,10 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if !vms.is_empty() {
         let soak: u64 = std::env::var("SOAK").map_or(Ok(SOAK), |seconds| seconds.parse())?;
         let limit: Arc<str> = (LIMIT + soak).to_string().into();
-        let images = board::images()?;
+        let mut parts: Vec<&str> = vms.iter().map(|(kernel, _)| *kernel).collect();
+        parts.dedup();
+        parts.push("root");
+        let images = board::images(&parts)?;
         let agent = board::agent()?;
         println!("booting {} virtual machines with {}", vms.len(), agent.display());
         for (kernel, mine) in vms {
