@@ -6,13 +6,14 @@
 //! ```text
 //! main
 //! commands
-//! cli, report, status
+//! cli, report
 //! share
-//! tunnel
+//! status, tunnel
 //! aws, appstream, kernel, net
 //! log
 //! config
-//! installed, json, programs, partitions, wait
+//! installed, json, partitions, programs
+//! wait
 //! files, stop
 //! retry, sys, text
 //! ```
@@ -38,6 +39,7 @@ pub mod json;
 pub mod kernel;
 pub mod log;
 pub mod net;
+pub mod partitions;
 pub mod programs;
 pub mod report;
 pub mod retry;

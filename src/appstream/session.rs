@@ -1,5 +1,5 @@
-//! What AppStream tells of a session in its two profile files. They are read
-//! as data, never run, and never waited for: they may come late or not at all.
+//! What AppStream writes about a session into its two profile files. They are read as data and never run. Nobody waits
+//! for them: they may come late or not at all.
 
 use crate::files;
 use crate::text::misleads;
@@ -8,65 +8,73 @@ use std::path::Path;
 
 const USER_VARS: &str = "/etc/profile.d/appstream_user_vars.sh";
 const SYSTEM_VARS: &str = "/etc/profile.d/appstream_system_vars.sh";
-/// More of a value is not logged.
+/// More characters of a value are not logged.
 const LONGEST: usize = 100;
-/// What is of use to whoever looks for a session's log, and what it is called there.
-const WANTED: [(&str, &str); 4] = [
+/// The variables by which a session's log can be found, and what the log calls them.
+const VARIABLES: [(&str, &str); 4] = [
     ("AppStream_Session_ID", "session"),
     ("AppStream_Stack_Name", "stack"),
     ("AppStream_Resource_Name", "fleet"),
     ("AppStream_User_Access_Mode", "access mode"),
 ];
 
-/// The session that this machine is in, as far as AppStream has told.
+/// The session that this machine is in, as far as the files say.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// What it is called, and its value; in the order of a sentence.
+    /// What the log calls each value, and the value, in the order of a sentence.
     pub values: Vec<(&'static str, String)>,
 }
 
 impl Session {
     /// Reads the profile files; `root` is `/` outside of tests. What is not there is left out.
     pub fn read(root: &Path) -> Self {
-        let text = |path: &str| {
-            if files::absent(root, Path::new(path)) {
-                return None;
-            }
-            let file = files::find(root, Path::new(path)).ok()?.open().ok()??;
-            Some(String::from_utf8_lossy(&files::contents(&file).ok()?).into_owned())
-        };
-        let texts: String = [USER_VARS, SYSTEM_VARS].into_iter().filter_map(text).collect();
-        Self::parse(&texts)
+        let texts = [USER_VARS, SYSTEM_VARS].into_iter().filter_map(|path| text(root, path));
+        Self::parse(&texts.collect::<String>())
     }
 
-    /// Reads lines of the form `export NAME=value`; the last of a name counts, as in a shell.
+    /// Reads lines of the form `export NAME=value`.
     pub fn parse(text: &str) -> Self {
-        let value = |wanted: &str| {
-            text.lines().rev().find_map(|line| {
-                let line = line.trim();
-                let line = line.strip_prefix("export ").map_or(line, str::trim_start);
-                let value = line.strip_prefix(wanted)?.strip_prefix('=')?;
-                Some(unquoted(value)).filter(|value| !value.is_empty())
-            })
-        };
-        let values = WANTED.iter().filter_map(|(name, called)| Some((*called, value(name)?)));
+        let values =
+            VARIABLES.iter().filter_map(|(name, called)| Some((*called, value(text, name)?)));
         Self { values: values.collect() }
     }
-}
-
-/// A value without its quotes, and fit for a log.
-fn unquoted(value: &str) -> String {
-    let value = value.trim();
-    let inner = |quote| value.strip_prefix(quote)?.split(quote).next();
-    let value = inner('"').or_else(|| inner('\'')).unwrap_or(value);
-    let clean = |c: char| if misleads(c) { '?' } else { c };
-    value.chars().map(clean).take(LONGEST).collect()
 }
 
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.values.iter().try_for_each(|(called, value)| write!(f, "; {called} {value}"))
     }
+}
+
+fn text(root: &Path, path: &str) -> Option<String> {
+    let path = Path::new(path);
+    if files::absent(root, path) {
+        return None;
+    }
+    let file = files::find(root, path).ok()?.open().ok()??;
+    Some(String::from_utf8_lossy(&files::contents(&file).ok()?).into_owned())
+}
+
+/// The value of the variable `name`. The last one counts, as in a shell.
+fn value(text: &str, name: &str) -> Option<String> {
+    text.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+        let value = line.strip_prefix(name)?.strip_prefix('=')?;
+        Some(shown(unquoted(value.trim()))).filter(|value| !value.is_empty())
+    })
+}
+
+fn unquoted(value: &str) -> &str {
+    let mut quoted = ['"', '\''].into_iter();
+    let inner = quoted.find_map(|quote| value.strip_prefix(quote)?.split(quote).next());
+    inner.unwrap_or(value)
+}
+
+/// A value as a log can show it.
+fn shown(value: &str) -> String {
+    let shown = value.chars().map(|c| if misleads(c) { '?' } else { c });
+    shown.take(LONGEST).collect()
 }
 
 #[cfg(test)]

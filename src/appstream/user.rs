@@ -1,5 +1,4 @@
-//! The streaming user's account. Reads the account files itself: the name
-//! services of libc are not in a static binary.
+//! The streaming user's account. The account files are read here, as a static binary has no name services of libc.
 
 use crate::files;
 use std::path::Path;
@@ -10,9 +9,7 @@ pub const STREAMING_USER: &str = "as2-streaming-user";
 /// A local account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Login name.
     pub name: String,
-    /// User id.
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
@@ -22,18 +19,24 @@ pub struct User {
 
 /// The streaming user's account, if this machine has one. `root` is `/` outside of tests.
 pub fn streaming_user(root: &Path) -> Option<User> {
-    // One byte that is not UTF-8, in somebody's full name, must not hide the account.
-    let text =
-        |path| files::whole(&root.join(path)).map(|b| String::from_utf8_lossy(&b).into_owned());
-    user(STREAMING_USER, &text("etc/passwd").ok()?, &text("etc/group").unwrap_or_default())
+    let passwd = text(&root.join("etc/passwd"))?;
+    let group = text(&root.join("etc/group")).unwrap_or_default();
+    user(STREAMING_USER, &passwd, &group)
 }
 
+fn text(path: &Path) -> Option<String> {
+    // One byte that is not UTF-8, in somebody's full name, must not hide the account.
+    files::whole(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The account `name` in the texts of the two files. Lines that cannot be read are passed over.
 pub(crate) fn user(name: &str, passwd: &str, group: &str) -> Option<User> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != name {
             return None;
         }
+
         let uid = id(fields.nth(1)?)?;
         let gid = id(fields.next()?)?;
         Some(User { name: name.to_owned(), uid, gid, groups: groups(name, group) })

@@ -1,7 +1,8 @@
 //! Which options EFS does not take, or is slowed by: AWS's own advice. Nothing is refused for it.
 
+use super::ids::is_of_efs;
 use super::options::NFS_PORT;
-use super::{Endpoint, Share, encryption};
+use super::{Endpoint, Share};
 use nix::libc;
 
 const ONE_ADDRESS: &str = "a mount target has one address, so that it is of no use";
@@ -42,7 +43,7 @@ const NUMBERS: &[(&str, u64, u64, &str)] = &[
 /// The words of a share's options that do EFS no good, each with the reason; none if the share is on another server.
 pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
     let by_name = match &share.endpoint {
-        Endpoint::Name(name) => encryption::is_of_efs(name),
+        Endpoint::Name(name) => is_of_efs(name),
         Endpoint::Address(_) => false,
     };
     if !by_name && share.encryption.is_none() {

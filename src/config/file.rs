@@ -21,7 +21,7 @@ pub enum FileError {
     #[error("config file {} does not exist", .0.display())]
     Missing(PathBuf),
     /// It could be read, but must not be trusted.
-    #[error("{} {why}: the config file and its folders must belong to root and be writable by nobody else ({mend})", path.display())]
+    #[error("{} ({mend})", untrusted_sentence(path, why))]
     Untrusted {
         /// The file or the folder at fault.
         path: PathBuf,
@@ -38,6 +38,23 @@ pub enum FileError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl FileError {
+    /// What is wrong, without the cure.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Untrusted { path, why, .. } => untrusted_sentence(path, why),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn untrusted_sentence(path: &Path, why: &str) -> String {
+    format!(
+        "{} {why}: the config file and its folders must belong to root and be writable by nobody else",
+        path.display()
+    )
 }
 
 /// The config file's path and text: `named`, else the first of the usual places that exists.

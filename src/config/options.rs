@@ -4,11 +4,11 @@
 //! mount(2) answers EINVAL to almost anything it does not like, so each word is
 //! checked here, against the list that the kernel's own parser has.
 
-use super::pasted::{self, Lines};
-use super::reader::hint;
+use super::pasted::{self, ShareLines};
+use super::reader::near_miss;
 pub use super::words::CONTEXTS;
 use super::words::{
-    FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, Value, YOUNG, line,
+    FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG, line,
 };
 use crate::text::misleads;
 use nix::libc;
@@ -40,7 +40,7 @@ impl Default for MountOptions {
     }
 }
 
-/// The words of a list, as mount(8) and the kernel separate them: at commas that are not in double quotes.
+/// The words of a list, separated as mount(8) and the kernel do it: at commas that are not in double quotes.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {
@@ -49,17 +49,23 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The trimmed words of a list. A context that was cut at its own commas is put together again, and marked.
-fn whole_words(text: &str) -> Vec<(String, bool)> {
-    let mut found: Vec<(String, bool)> = Vec::new();
+/// A word, and whether it is a context that was cut at its own commas and put together again.
+struct ListWord {
+    text: String,
+    was_cut: bool,
+}
+
+/// The trimmed words of a list, contexts in one piece.
+fn whole_words(text: &str) -> Vec<ListWord> {
+    let mut found: Vec<ListWord> = Vec::new();
     for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
         match found.last_mut() {
-            Some((last, cut)) if is_category(word) && ends_in_category(last) => {
-                last.push(',');
-                last.push_str(word);
-                *cut = true;
+            Some(last) if is_category(word) && ends_in_category(&last.text) => {
+                last.text.push(',');
+                last.text.push_str(word);
+                last.was_cut = true;
             }
-            _ => found.push((word.to_owned(), false)),
+            _ => found.push(ListWord { text: word.to_owned(), was_cut: false }),
         }
     }
     found
@@ -84,127 +90,142 @@ fn ends_in_category(word: &str) -> bool {
 }
 
 /// A list of options, read to its end whatever is wrong in it.
-pub(super) struct Read {
+#[derive(Default)]
+pub(super) struct OptionList {
     /// What the good ones make of the defaults.
     options: MountOptions,
     /// Those that are good and say something.
     kept: Vec<String>,
-    /// The words of amazon-efs-utils that are lines here.
+    /// The words of amazon-efs-utils that are lines of a `[[share]]` here, and those lines.
     helper: Vec<String>,
-    /// Those lines.
-    lines: Lines,
-    /// Whether a context with a comma in it stood there without quotes.
-    pub(super) cut: bool,
+    helper_lines: ShareLines,
+    /// Whether there was a context without quotes that has a comma in it.
+    pub(super) was_cut: bool,
     /// What is wrong with the others.
     pub(super) wrong: Vec<String>,
 }
 
-impl Read {
-    pub(super) fn of(text: &str) -> Self {
-        let mut read = Self {
-            options: MountOptions::default(),
-            kept: Vec::new(),
-            helper: Vec::new(),
-            lines: Lines::default(),
-            cut: false,
-            wrong: Vec::new(),
-        };
-        let list = whole_words(text);
-        let given = |word: &str| list.iter().any(|(held, _)| held == word);
-        // What mount(8) says that `defaults` is: whoever pastes it has not asked for less safety.
-        let defaults = given("defaults") || given("auto") && given("nouser");
-        for (word, cut) in &list {
-            let word = word.as_str();
-            if defaults && ["suid", "dev"].contains(&word) {
-                read.options.ignored.push(word.to_owned());
-                continue;
-            }
-            if let Some((key, value)) = word.split_once('=').filter(|_| *cut) {
-                let quoted = format!("{key}=\"{value}\"");
-                read.cut = true;
-                read.wrong.extend(read.options.put(&quoted).err());
-                read.kept.push(quoted);
-                continue;
-            }
-            let (key, value) = match word.split_once('=') {
-                None => (word, None),
-                Some((key, value)) => (key, Some(value)),
-            };
-            let as_line = line(key, value).filter(|_| !word.contains(misleads));
-            if let Some((line, value)) = as_line {
-                read.helper.push(format!("\"{key}\""));
-                read.lines.put(line, value);
-                continue;
-            }
-            let passed_over = read.options.ignored.len();
-            match read.options.put(word) {
-                Ok(()) if read.options.ignored.len() == passed_over => read.kept.push(word.into()),
-                Ok(()) => {}
-                // The same slip twice is one.
-                Err(what) if read.wrong.contains(&what) => {}
-                Err(what) => read.wrong.push(what),
+impl OptionList {
+    pub(super) fn read(text: &str) -> Self {
+        let words = whole_words(text);
+        let has = |text: &str| words.iter().any(|word| word.text == text);
+        // mount(8) explains `defaults` by these words. Who pastes them has not asked for less safety.
+        let are_defaults = has("defaults") || has("auto") && has("nouser");
+
+        let mut list = Self::default();
+        for word in &words {
+            match word.text.as_str() {
+                text @ ("suid" | "dev") if are_defaults => {
+                    list.options.ignored.push(text.to_owned());
+                }
+                text if word.was_cut => list.add_cut_context(text),
+                text => list.add(text),
             }
         }
-        if ["context", "defcontext"].iter().all(|key| read.options.value(key).is_some()) {
-            read.wrong.push(
+
+        if ["context", "defcontext"].iter().all(|key| list.options.value(key).is_some()) {
+            list.wrong.push(
                 "\"context\" and \"defcontext\" exclude each other: SELinux takes one of the two"
                     .into(),
             );
         }
-        read
+        list
     }
 
-    /// What it would be as lines of a `[[share]]`, put behind those of `lines`.
-    pub(super) fn into_lines(self, lines: &mut Lines) {
+    /// Adds a context that has commas in it, as it should have been written.
+    fn add_cut_context(&mut self, word: &str) {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let quoted = format!("{key}=\"{value}\"");
+        self.was_cut = true;
+        self.wrong.extend(self.options.put(&quoted).err());
+        self.kept.push(quoted);
+    }
+
+    fn add(&mut self, word: &str) {
+        let (key, value) = key_and_value(word);
+        let as_line = line(key, value).filter(|_| !word.contains(misleads));
+        if let Some((line, value)) = as_line {
+            self.helper.push(format!("\"{key}\""));
+            self.helper_lines.put(line, value);
+            return;
+        }
+
+        let ignored = self.options.ignored.len();
+        match self.options.put(word) {
+            Ok(()) if self.options.ignored.len() == ignored => self.kept.push(word.into()),
+            Ok(()) => {}
+            // The same slip twice is one.
+            Err(what) if self.wrong.contains(&what) => {}
+            Err(what) => self.wrong.push(what),
+        }
+    }
+
+    /// Puts what the list would be as lines of a `[[share]]` behind those of `lines`.
+    pub(super) fn into_lines(self, lines: &mut ShareLines) {
         if self.options.ignored.iter().any(|word| word == "nofail") {
             lines.put("required", "false".into());
         }
-        lines.append(self.lines);
+        lines.append(self.helper_lines);
         if !self.kept.is_empty() {
             lines.put("options", format!("{:?}", self.kept.join(",")));
         }
     }
 
-    /// All that is wrong; `held` are the keys that the share has already.
-    fn complaint(mut self, held: &dyn Fn(&str) -> bool) -> Option<String> {
-        if self.cut {
-            self.wrong.insert(
-                0,
-                format!(
-                    "put the context in double quotes, since there is a comma in it, and the whole list in single \
-                     ones: write options = '{}'",
-                    self.kept.join(",")
-                ),
-            );
+    /// The options, or all that is wrong with them. `held` says which keys the share has already.
+    fn checked(mut self, held: &dyn Fn(&str) -> bool) -> Result<MountOptions, String> {
+        let mut wrong = Vec::new();
+        wrong.extend(self.wrong_about_helper(held));
+        if self.was_cut {
+            wrong.push(format!(
+                "put the context in double quotes, since there is a comma in it, and the whole list in single \
+                 ones: write options = '{}'",
+                self.kept.join(",")
+            ));
         }
-        if let Some((last, others)) = self.helper.split_last() {
-            let (names, are) = match others {
-                [] => (last.clone(), "is an option"),
-                others => (format!("{} and {last}", others.join(", ")), "are options"),
-            };
-            let mut lines = std::mem::take(&mut self.lines);
-            for key in lines.keys().into_iter().filter(|key| held(key)) {
-                lines.take_out(key);
-            }
-            let all_held = lines == Lines::default();
-            if !self.kept.is_empty() {
-                lines.put("options", format!("{:?}", self.kept.join(",")));
-            }
-            let as_what = if lines.is_one() { "as a line" } else { "as lines" };
-            let told = match (all_held, self.kept.is_empty()) {
-                (false, _) => {
-                    format!("{names} {are} of {HELPER}: write {lines} {as_what} of the [[share]]")
-                }
-                (true, false) => format!(
-                    "{names} {are} of {HELPER}, and the [[share]] has lines of its own for that: write {lines}"
-                ),
-                (true, true) => format!(
-                    "{names} {are} of {HELPER}, and the [[share]] has lines of its own for that: take `options` out"
-                ),
-            };
-            self.wrong.insert(0, told);
+        wrong.append(&mut self.wrong);
+        match wrong.is_empty() {
+            true => Ok(self.options),
+            false => Err(wrong.join("; ")),
         }
-        Some(self.wrong.join("; ")).filter(|told| !told.is_empty())
+    }
+
+    /// That words of amazon-efs-utils are lines of the `[[share]]` here.
+    fn wrong_about_helper(&self, held: &dyn Fn(&str) -> bool) -> Option<String> {
+        let (last, others) = self.helper.split_last()?;
+        let (names, are) = match others {
+            [] => (last.clone(), "is an option"),
+            others => (format!("{} and {last}", others.join(", ")), "are options"),
+        };
+
+        let mut lines = self.helper_lines.clone();
+        for key in lines.keys().into_iter().filter(|key| held(key)) {
+            lines.remove(key);
+        }
+        let all_are_held = lines.is_empty();
+        if !self.kept.is_empty() {
+            lines.put("options", format!("{:?}", self.kept.join(",")));
+        }
+
+        let cure = match (all_are_held, self.kept.is_empty()) {
+            (false, _) => {
+                let as_what = if lines.is_one() { "as a line" } else { "as lines" };
+                format!(": write {lines} {as_what} of the [[share]]")
+            }
+            (true, false) => {
+                format!(", and the [[share]] has lines of its own for that: write {lines}")
+            }
+            (true, true) => {
+                ", and the [[share]] has lines of its own for that: take `options` out".into()
+            }
+        };
+        Some(format!("{names} {are} of {HELPER}{cure}"))
+    }
+}
+
+fn key_and_value(word: &str) -> (&str, Option<&str>) {
+    match word.split_once('=') {
+        None => (word, None),
+        Some((key, value)) => (key, Some(value)),
     }
 }
 
@@ -217,23 +238,16 @@ impl MountOptions {
         Self::beside(text, &|_| false)
     }
 
-    /// The same, in a share that has the keys `held`.
+    /// The same, in a share for which `held` says whether it has a key.
     ///
     /// # Errors
     /// The same.
     pub fn beside(text: &str, held: &dyn Fn(&str) -> bool) -> Result<Self, String> {
-        let complaint = match pasted::in_options(text) {
-            Some(told) => Some(told),
-            None => {
-                let read = Read::of(text);
-                let options = read.options.clone();
-                match read.complaint(held) {
-                    None => return Ok(options),
-                    told => told,
-                }
-            }
+        let options = match pasted::in_options(text) {
+            Some(what) => Err(what),
+            None => OptionList::read(text).checked(held),
         };
-        Err(format!("is not possible: {}", complaint.unwrap_or_default()))
+        options.map_err(|what| format!("is not possible: {what}"))
     }
 
     /// The data argument of mount(2) for the server at `address`.
@@ -241,13 +255,13 @@ impl MountOptions {
         self.data_at(address, self.port)
     }
 
-    /// The same, but for a server at another port.
+    /// The same for a server at another port.
     pub fn data_at(&self, address: std::net::IpAddr, port: u16) -> String {
         let port = if port == NFS_PORT { String::new() } else { format!("port={port},") };
         format!("{},{port}addr={address}", self.data.join(","))
     }
 
-    /// The same, but for a tunnel at `port` of this machine, which takes connections from root's ports alone.
+    /// The same for a tunnel at `port` of this machine. It accepts connections from root's ports alone.
     pub fn data_through(&self, address: std::net::IpAddr, port: u16) -> String {
         let mut options = self.clone();
         options.replace("resvport", "resvport");
@@ -264,10 +278,9 @@ impl MountOptions {
         CONTEXTS.iter().filter_map(|key| Some((*key, self.value(key)?.trim_matches('"'))))
     }
 
-    /// Those that not every kernel knows.
+    /// The options that not every kernel knows.
     pub fn young(&self) -> Vec<&str> {
-        let key = |word: &'_ str| word.split('=').next().map(str::len);
-        let keys = self.data.iter().filter_map(|word| word.get(..key(word)?));
+        let keys = self.data.iter().map(|word| key_and_value(word).0);
         keys.filter(|key| YOUNG.contains(key)).collect()
     }
 
@@ -281,81 +294,68 @@ impl MountOptions {
         self.value("nfsvers").unwrap_or("4.1")
     }
 
-    /// What is wrong with `word`, if it cannot be put in.
+    /// Puts in `word`, or says what is wrong with it.
     fn put(&mut self, word: &str) -> Result<(), String> {
-        if word.contains(misleads) {
-            return Err(format!(
-                "{word:?} has a control character (a tab, a line break) in it: options are separated by commas \
-                 alone"
-            ));
-        }
-        if word.matches('"').count() % 2 == 1 {
-            return Err(format!("{word:?} has a quote in it that does not end"));
-        }
-        let (key, value) = match word.split_once('=') {
-            None => (word, None),
-            Some((key, value)) => (key, Some(value)),
-        };
-        if word.contains(';') && !word.contains('"') {
-            return Err(format!("{word:?} has \";\" in it: options are separated by commas"));
-        }
-        if let Some((key, value)) = word.split_once(':').filter(|_| value.is_none())
-            && (OWN_KEYS.contains(&key) || KEYS.iter().any(|(known, ..)| *known == key))
-        {
-            return Err(format!("{word:?} has \":\" where \"=\" is meant: write {key}={value}"));
-        }
+        check_spelling(word)?;
+        let (key, value) = key_and_value(word);
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
             return Err(format!("\"{key}\" {why}"));
         }
-        let remark = REMARKS.iter().any(|start| key.starts_with(start)) || key == "comment";
-        if IGNORED.contains(&key) || remark {
+        if is_ignored(key) {
             self.ignored.push(word.to_owned());
             return Ok(());
         }
         if key.contains(|c: char| c.is_ascii_uppercase()) {
-            let lower = word.replacen(key, &key.to_ascii_lowercase(), 1);
-            let told = Self::default().put(&lower).err().unwrap_or_default();
-            if !told.starts_with("unknown option") {
-                return Err(format!("{word:?} is written in lower case: {lower}"));
+            let lower = key.to_ascii_lowercase();
+            let right = word.replacen(key, &lower, 1);
+            // Another spelling may be wrong only in its colon.
+            if is_known(&lower) || check_spelling(&right).is_err() {
+                return Err(format!("{word:?} is written in lower case: {right}"));
             }
         }
-        if let (Some((_, bits, set)), None) = (FLAGS.iter().find(|(k, ..)| *k == key), value) {
+
+        if let Some((_, bits, set)) = FLAGS.iter().find(|(k, ..)| *k == key) {
+            if value.is_some() {
+                return Err(format!("\"{key}\" takes no value"));
+            }
             self.flags = if *set { self.flags | bits } else { self.flags & !bits };
             return Ok(());
         }
-        if FLAGS.iter().any(|(k, ..)| *k == key) || VERSIONS.contains(&key) && value.is_some() {
-            return Err(format!("\"{key}\" takes no value"));
+        if VERSIONS.contains(&key) || OWN_KEYS.contains(&key) {
+            return self.put_own(key, value, word);
         }
-        match (key, value) {
-            ("port", Some(port)) => {
-                let number = port.parse().ok().filter(|port| *port != 0);
-                self.port = number.ok_or_else(|| format!("{word:?} is no port (1 to 65535)"))?;
-                return Ok(());
-            }
-            ("minorversion", Some(minor)) => return self.set_version(&format!("4.{minor}"), word),
-            // The best that EFS speaks, as mount.nfs has it.
-            ("nfsvers" | "vers", Some("4")) | ("v4", None) => return self.set_version("4.1", word),
-            ("nfsvers" | "vers", Some(version)) => return self.set_version(version, word),
-            (version, None) if VERSIONS.contains(&version) => {
-                return self.set_version(version.trim_start_matches('v'), word);
-            }
-            (own, None) if OWN_KEYS.contains(&own) => {
-                return Err(format!("\"{own}\" takes a number: write {own}=…"));
-            }
-            _ => {}
-        }
+
         if word.contains(char::is_whitespace) {
             return Err(format!(
                 "{word:?} has a blank in it: options are separated by commas alone"
             ));
         }
-        let known = KEYS.iter().find(|(k, ..)| *k == key);
-        let Some((_, group, kind)) = known else {
+        let Some((_, group, kind)) = KEYS.iter().find(|(k, ..)| *k == key) else {
             return Err(format!("unknown option \"{key}\"{}", near(key)));
         };
         let value = check(key, *kind, value)?;
         self.replace(group, &value.map_or(key.to_owned(), |value| format!("{key}={value}")));
         Ok(())
+    }
+
+    /// Puts in a word that the kernel does not get as it is: a version, or the port.
+    fn put_own(&mut self, key: &str, value: Option<&str>, word: &str) -> Result<(), String> {
+        match (key, value) {
+            ("port", Some(port)) => {
+                let number = port.parse().ok().filter(|port| *port != 0);
+                self.port = number.ok_or_else(|| format!("{word:?} is no port (1 to 65535)"))?;
+                Ok(())
+            }
+            ("minorversion", Some(minor)) => self.set_version(&format!("4.{minor}"), word),
+            // The best that EFS speaks, as mount.nfs reads it.
+            ("nfsvers" | "vers", Some("4")) | ("v4", None) => self.set_version("4.1", word),
+            ("nfsvers" | "vers", Some(version)) => self.set_version(version, word),
+            (own, None) if OWN_KEYS.contains(&own) => {
+                Err(format!("\"{own}\" takes a number: write {own}=…"))
+            }
+            (version, None) => self.set_version(version.trim_start_matches('v'), word),
+            (version, Some(_)) => Err(format!("\"{version}\" takes no value")),
+        }
     }
 
     fn set_version(&mut self, version: &str, word: &str) -> Result<(), String> {
@@ -368,12 +368,8 @@ impl MountOptions {
         Ok(())
     }
 
-    /// Puts `word` in the place of whatever holds its group.
+    /// Puts `word` in the place of the one that holds its group.
     fn replace(&mut self, group: &str, word: &str) {
-        let group_of = |word: &str| {
-            let key = word.split('=').next().unwrap_or(word);
-            KEYS.iter().find(|(k, ..)| *k == key).map_or("nfsvers", |(_, group, _)| *group)
-        };
         match self.data.iter_mut().find(|held| group_of(held) == group) {
             Some(held) => *held = word.to_owned(),
             None => self.data.push(word.to_owned()),
@@ -381,21 +377,63 @@ impl MountOptions {
     }
 }
 
+/// The group of which only one can hold. All words without one are versions.
+fn group_of(word: &str) -> &'static str {
+    let (key, _) = key_and_value(word);
+    KEYS.iter().find(|(known, ..)| *known == key).map_or("nfsvers", |(_, group, _)| *group)
+}
+
+/// Refuses a word that cannot be an option, whatever its key means.
+fn check_spelling(word: &str) -> Result<(), String> {
+    if word.contains(misleads) {
+        return Err(format!(
+            "{word:?} has a control character (a tab, a line break) in it: options are separated by commas \
+             alone"
+        ));
+    }
+    if word.matches('"').count() % 2 == 1 {
+        return Err(format!("{word:?} has a quote in it that does not end"));
+    }
+    if word.contains(';') && !word.contains('"') {
+        return Err(format!("{word:?} has \";\" in it: options are separated by commas"));
+    }
+    if let Some((key, value)) = word.split_once(':').filter(|_| !word.contains('='))
+        && (OWN_KEYS.contains(&key) || KEYS.iter().any(|(known, ..)| *known == key))
+    {
+        return Err(format!("{word:?} has \":\" where \"=\" is meant: write {key}={value}"));
+    }
+    Ok(())
+}
+
+fn is_ignored(key: &str) -> bool {
+    let is_remark = REMARKS.iter().any(|start| key.starts_with(start)) || key == "comment";
+    is_remark || IGNORED.contains(&key)
+}
+
+/// Whether something else is said of `key` than that it is unknown.
+fn is_known(key: &str) -> bool {
+    is_ignored(key)
+        || REFUSED.iter().any(|(keys, _)| keys.contains(&key))
+        || FLAGS.iter().any(|(known, ..)| *known == key)
+        || KEYS.iter().any(|(known, ..)| *known == key)
+        || OWN_KEYS.contains(&key)
+        || VERSIONS.contains(&key)
+}
+
 /// The value as the kernel gets it: numbers in plain decimal, since it takes a leading 0 for octal.
-fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, String> {
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+fn check(key: &str, kind: ValueKind, value: Option<&str>) -> Result<Option<String>, String> {
     match (kind, value) {
-        (Value::None | Value::Optional, None) => Ok(None),
-        (Value::None, Some(_)) => Err(format!("\"{key}\" takes no value")),
-        (Value::Optional, Some(v)) if !v.is_empty() && v.len() <= 64 && v.chars().all(word) => {
+        (ValueKind::None | ValueKind::Optional, None) => Ok(None),
+        (ValueKind::None, Some(_)) => Err(format!("\"{key}\" takes no value")),
+        (ValueKind::Optional, Some(v)) if !v.is_empty() && v.len() <= 64 && v.chars().all(is_of_word) => {
             Ok(Some(v.to_owned()))
         }
-        (Value::Optional, _) => Err(format!("\"{key}\" takes a word of letters and digits")),
-        (Value::Number(least, most), value) => match value.and_then(|v| v.parse::<u64>().ok()) {
+        (ValueKind::Optional, _) => Err(format!("\"{key}\" takes a word of letters and digits")),
+        (ValueKind::Number(least, most), value) => match value.and_then(|v| v.parse::<u64>().ok()) {
             Some(n) if n >= least && n <= most => Ok(Some(n.to_string())),
             _ => Err(format!("\"{key}\" takes a number from {least} to {most}")),
         },
-        (Value::Context, value) => context(value.unwrap_or_default()).map(Some).ok_or_else(|| {
+        (ValueKind::Context, value) => context(value.unwrap_or_default()).map(Some).ok_or_else(|| {
             format!(
                 "\"{key}\" takes a context of SELinux, like system_u:object_r:nfs_t:s0, in double quotes if there \
                  are commas in it"
@@ -404,9 +442,13 @@ fn check(key: &str, kind: Value, value: Option<&str>) -> Result<Option<String>, 
         (_, Some(value)) if key == "sec" && value.contains("krb5") => Err(format!(
             "\"sec={value}\" is Kerberos, which efs-agent does not speak, nor does EFS: take it out"
         )),
-        (Value::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
-        (Value::OneOf(words), _) => Err(format!("\"{key}\" takes {}", words.join(", "))),
+        (ValueKind::OneOf(words), Some(value)) if words.contains(&value) => Ok(Some(value.to_owned())),
+        (ValueKind::OneOf(words), _) => Err(format!("\"{key}\" takes {}", words.join(", "))),
     }
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
 /// A context as the kernel wants it: what has a comma in it stands in quotes, which it takes off.
@@ -422,6 +464,7 @@ fn context(value: &str) -> Option<String> {
     }
 }
 
+/// What an unknown `key` may be meant for.
 fn near(key: &str) -> String {
     let all: Vec<&str> = KEYS
         .iter()
@@ -430,321 +473,11 @@ fn near(key: &str) -> String {
         .chain(FLAGS.iter().map(|(k, ..)| *k).filter(|k| !["suid", "dev"].contains(k)))
         .chain(OWN_KEYS.iter().copied())
         .collect();
-    let hint = hint(key, &all);
-    if hint.starts_with("did") {
-        format!("; {hint}")
-    } else {
-        ": it is no option of the kernel's NFS client".into()
+    match near_miss(key, &all) {
+        Some(known) => format!("; did you mean \"{known}\"?"),
+        None => ": it is no option of the kernel's NFS client".into(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn data(text: &str) -> String {
-        MountOptions::over_defaults(text).unwrap().data("10.0.0.1".parse().unwrap())
-    }
-
-    fn error(text: &str) -> String {
-        MountOptions::over_defaults(text).unwrap_err()
-    }
-
-    #[test]
-    fn the_defaults_are_what_aws_recommends_with_nosuid_and_nodev() {
-        let options = MountOptions::default();
-        assert_eq!(
-            options.data("10.0.0.1".parse().unwrap()),
-            "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport,addr=10.0.0.1"
-        );
-        assert_eq!(options.flags, libc::MS_NOSUID | libc::MS_NODEV);
-    }
-
-    #[test]
-    fn a_given_option_takes_the_place_of_the_default_of_its_group() {
-        assert_eq!(
-            data("soft,timeo=30, vers=4.0 ,resvport,port=2050,actimeo=3"),
-            "nfsvers=4.0,rsize=1048576,wsize=1048576,soft,timeo=30,retrans=2,resvport,actimeo=3,port=2050,addr=10.0.0.1"
-        );
-        assert!(data("vers=4,minorversion=2").starts_with("nfsvers=4.2,"));
-        assert!(data("nfsvers=4").starts_with("nfsvers=4.1,"));
-    }
-
-    #[test]
-    fn generic_options_become_mount_flags_and_the_last_one_wins() {
-        let flags = |text| MountOptions::over_defaults(text).unwrap().flags;
-        let (nosuid, nodev) = (libc::MS_NOSUID, libc::MS_NODEV);
-        assert_eq!(
-            flags("ro,noexec,noatime"),
-            nosuid | nodev | libc::MS_RDONLY | libc::MS_NOEXEC | libc::MS_NOATIME
-        );
-        assert_eq!(flags("ro,rw,suid,dev"), 0);
-        assert!(!data("ro,noatime").contains("ro,"));
-    }
-
-    #[test]
-    fn words_of_fstab_are_passed_over_and_kept_for_the_log() {
-        let options =
-            MountOptions::over_defaults("defaults,_netdev,nofail,retry=2,x-systemd.automount,ro")
-                .unwrap();
-        assert_eq!(
-            options.ignored,
-            ["defaults", "_netdev", "nofail", "retry=2", "x-systemd.automount"]
-        );
-        assert_eq!(options.flags & libc::MS_RDONLY, libc::MS_RDONLY);
-    }
-
-    #[test]
-    fn what_cannot_be_is_named() {
-        assert_eq!(
-            error("rsize=1k"),
-            "is not possible: \"rsize\" takes a number from 1024 to 1048576"
-        );
-        assert_eq!(
-            error("hrad"),
-            "is not possible: unknown option \"hrad\"; did you mean \"hard\"?"
-        );
-        assert_eq!(
-            error("frobnicate"),
-            "is not possible: unknown option \"frobnicate\": it is no option of the kernel's NFS client"
-        );
-        assert_eq!(error("sec=none"), "is not possible: \"sec\" takes sys");
-        assert_eq!(
-            error("vers=3"),
-            "is not possible: \"vers=3\" is no version that works here (4.0, 4.1, 4.2; EFS has 4.0 and 4.1)"
-        );
-        assert_eq!(
-            error("addr=1.2.3.4"),
-            "is not possible: \"addr\" is set by efs-agent: it follows from `endpoint` and `path`; list further \
-             addresses in `addresses`"
-        );
-        assert_eq!(
-            error("tls,iam"),
-            "is not possible: \"tls\" and \"iam\" are options of amazon-efs-utils' mount helper: write \
-             encryption_in_transit = true and iam = true as lines of the [[share]]"
-        );
-        assert!(
-            error("tls").ends_with("write encryption_in_transit = true as a line of the [[share]]")
-        );
-        assert!(
-            error("accesspoint=fsap-1").contains("true and access_point = \"fsap-1\" as lines")
-        );
-        assert_eq!(error("port=0"), "is not possible: \"port=0\" is no port (1 to 65535)");
-        assert!(
-            error("uid=1000")
-                .contains("\"uid\" is no NFS option: owners and modes are the server's")
-        );
-        assert!(error("ro soft").contains("has a blank in it"));
-        for word in ["a\u{1b}[31m", "x-a\u{7}", "comment=a\nb", "ro\tsoft"] {
-            let expected = format!("is not possible: {word:?} has a control character");
-            assert!(error(word).starts_with(&expected), "{}", error(word));
-        }
-        assert!(MountOptions::over_defaults("ro,\n\tsoft\n").is_ok());
-        assert_eq!(error("hard=1"), "is not possible: \"hard\" takes no value");
-        assert_eq!(error("nosuid=1"), "is not possible: \"nosuid\" takes no value");
-    }
-
-    #[test]
-    fn a_context_that_was_cut_at_its_comma_keeps_all_of_its_categories() {
-        const LABEL: &str = "context=system_u:object_r:nfs_t:s0:c1,c2";
-        const QUOTED: &str = "context=\"system_u:object_r:nfs_t:s0:c1,c2\"";
-        let told = error(&format!("{LABEL},hard"));
-        assert!(told.contains("put the context in double quotes"), "{told}");
-        assert!(told.ends_with(&format!("write options = '{QUOTED},hard'")), "{told}");
-        assert!(!told.contains("unknown"), "{told}");
-        let told = error(&format!("-o {LABEL},hard"));
-        assert!(
-            told.contains(&format!("write options = {:?}", format!("{QUOTED},hard"))),
-            "{told}"
-        );
-        assert!(
-            error("context=a:b:c:s0:c1.c3,c5,c7.c9")
-                .contains("context=\"a:b:c:s0:c1.c3,c5,c7.c9\"")
-        );
-        assert!(error("hard,c2").contains("unknown option \"c2\""));
-        assert!(error("context=nfs_t,c2").contains("unknown option \"c2\""));
-    }
-
-    #[test]
-    fn the_pasted_defaults_of_mount_8_switch_no_safety_off_and_the_words_alone_do() {
-        let flags = |text| MountOptions::over_defaults(text).unwrap().flags;
-        for list in ["rw,suid,dev,exec,auto,nouser,async", "defaults,suid,dev", "dev,defaults"] {
-            let options = MountOptions::over_defaults(list).unwrap();
-            assert_eq!(options.flags, DEFAULT_FLAGS, "{list}");
-            assert!(options.ignored.iter().any(|word| word == "dev"), "{list}");
-        }
-        assert_eq!(flags("suid"), libc::MS_NODEV);
-        assert_eq!(flags("rw,suid,dev,exec"), 0);
-    }
-
-    #[test]
-    fn a_slip_in_how_a_word_is_written_is_told_with_the_right_one() {
-        for (text, said) in [
-            ("hard;timeo=600", "has \";\" in it: options are separated by commas"),
-            ("nfsvers:4.1", "has \":\" where \"=\" is meant: write nfsvers=4.1"),
-            ("NFSVERS=4.1", "is written in lower case: nfsvers=4.1"),
-            ("Hard", "is written in lower case: hard"),
-            ("TLS", "is written in lower case: tls"),
-            ("Frobnicate", "unknown option \"Frobnicate\""),
-            ("sec=krb5p", "\"sec=krb5p\" is Kerberos, which efs-agent does not speak"),
-        ] {
-            assert!(error(text).contains(said), "{}", error(text));
-        }
-        assert!(
-            MountOptions::over_defaults("X-mount.mkdir=A;b").is_ok()
-                || error("X-a;b").contains(';')
-        );
-        let told = error("nfsvers=4.1,hard nas.example:/ /mnt/efs_share");
-        assert!(told.ends_with(
-            "it ends with what belongs to the command mount(8): write endpoint = \"nas.example\", mount_point = \
-             \"/mnt/efs_share\" and options = \"nfsvers=4.1,hard\" as lines of the [[share]]"
-        ), "{told}");
-    }
-
-    #[test]
-    fn words_that_the_share_has_lines_for_already_are_to_be_taken_out() {
-        let told = |held: &'static [&str], text| {
-            MountOptions::beside(text, &|key| held.contains(&key)).unwrap_err()
-        };
-        let both = &["encryption_in_transit", "iam"][..];
-        assert!(told(both, "tls,iam").ends_with("lines of its own for that: take `options` out"));
-        assert!(
-            told(both, "tls,ro").ends_with("lines of its own for that: write options = \"ro\"")
-        );
-        assert!(told(&["encryption_in_transit"], "tls,iam").contains("write iam = true as a line"));
-    }
-
-    #[test]
-    fn all_words_of_a_list_that_are_wrong_are_told_at_once() {
-        assert_eq!(
-            error(
-                "ro,tls,mountport=2049,iam,hrad,accesspoint=fsap-0123456789abcdef0,_netdev,soft,hrad"
-            ),
-            "is not possible: \"tls\", \"iam\" and \"accesspoint\" are options of amazon-efs-utils' mount helper: \
-             write options = \"ro,soft\", encryption_in_transit = true, iam = true and access_point = \
-             \"fsap-0123456789abcdef0\" as lines of the [[share]]; \"mountport\" is the port of NFS 3's mount \
-             service, and NFS 4 has no such port: leave it out; unknown option \"hrad\"; did you mean \"hard\"?"
-        );
-    }
-
-    /// The names of the tools' own lists.
-    const NAMES: &str = include_str!("../../tests/vectors/mount-options.txt");
-
-    #[test]
-    fn no_word_of_mount_of_the_kernel_or_of_efs_utils_is_unknown() {
-        let mut count = 0;
-        let mut of = "";
-        for name in NAMES.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-            if let Some(section) = name.strip_prefix('[') {
-                of = section;
-                continue;
-            }
-            count += 1;
-            for word in [name.to_owned(), format!("{name}=1"), format!("{name}=a.b:c")] {
-                if let Err(told) = MountOptions::over_defaults(&word) {
-                    assert!(!told.contains("unknown option"), "{of} {word}: {told}");
-                    assert!(!told.contains("no option of the kernel"), "{of} {word}: {told}");
-                    assert!(
-                        !(of.starts_with("kernel") && told.contains("efs-utils")),
-                        "{of} {word}: {told}"
-                    );
-                }
-            }
-            // Of one that is passed over in every form, nothing reaches the kernel.
-            if IGNORED.contains(&name) {
-                assert_eq!(data(name), data(""), "{name}");
-            }
-        }
-        assert!(count > 150, "{count}");
-    }
-
-    #[test]
-    fn words_of_mount_8_and_of_nfs_that_mean_nothing_here_are_passed_over_or_put_in_the_place_of_others()
-     {
-        for list in [
-            "rw,suid,dev,exec,auto,nouser,async",
-            "X-mount.mkdir,x-mount.mkdir=0755",
-            "vers=4,minorversion=1,_rnetdev",
-            "comment=systemd.automount,nobootwait,rsize=8192,wsize=8192,timeo=14,intr",
-            "fsc,lazytime,iversion,posix,sharecache",
-        ] {
-            assert!(MountOptions::over_defaults(list).is_ok(), "{list}: {}", error(list));
-        }
-        assert!(data("v4.0").starts_with("nfsvers=4.0,"));
-        assert!(data("v4").starts_with("nfsvers=4.1,"));
-        assert!(
-            data("max_connect=4,trunkdiscovery").contains(",max_connect=4,trunkdiscovery,addr=")
-        );
-        assert!(
-            data("trunkdiscovery,notrunkdiscovery").ends_with(",notrunkdiscovery,addr=10.0.0.1")
-        );
-        assert!(error("v3").contains("\"v3\" is no version that works here"));
-        for word in ["mountproto=tcp", "mountvers=3", "mounthost=a", "mountaddr=10.0.0.1"] {
-            assert!(error(word).ends_with("NFS 4 has no such service: leave it out"), "{word}");
-        }
-        let young =
-            MountOptions::over_defaults("softerr,nconnect=2,timeo=9,max_connect=3").unwrap();
-        assert_eq!(young.young(), ["softerr", "nconnect", "max_connect"]);
-    }
-
-    #[test]
-    fn a_context_of_selinux_reaches_the_kernel_with_quotes_where_it_needs_them() {
-        for (given, there) in [
-            ("context=system_u:object_r:nfs_t:s0", "context=system_u:object_r:nfs_t:s0"),
-            ("context=\"system_u:object_r:nfs_t:s0\"", "context=system_u:object_r:nfs_t:s0"),
-            (
-                "ro,context=\"system_u:object_r:nfs_t:s0:c1,c2\",soft",
-                "context=\"system_u:object_r:nfs_t:s0:c1,c2\"",
-            ),
-            ("fscontext=u:r:t,rootcontext=u:r:t", "fscontext=u:r:t,rootcontext=u:r:t"),
-            ("defcontext=u:r:t:s0-s0:c0.c1023", "defcontext=u:r:t:s0-s0:c0.c1023"),
-        ] {
-            assert!(data(given).ends_with(&format!(",{there},addr=10.0.0.1")), "{}", data(given));
-        }
-        let options = MountOptions::over_defaults("soft,context=\"a:b:c:s0:c1,c2\"").unwrap();
-        assert_eq!(options.contexts().collect::<Vec<_>>(), [("context", "a:b:c:s0:c1,c2")]);
-        assert!(error("context=u:r:t,defcontext=u:r:t").contains("exclude each other"));
-        for bad in ["context", "context=", "context=nfs_t", "rootcontext=@target", "context=a::c"] {
-            assert!(error(bad).contains("takes a context of SELinux, like"), "{}", error(bad));
-        }
-        assert!(error("context=\"a:b:c:s0,soft").contains("a quote in it that does not end"));
-    }
-
-    #[test]
-    fn what_was_pasted_of_a_command_or_of_fstab_is_told_as_what_it_is_with_the_line_to_write() {
-        for (pasted, told) in [
-            (
-                "-o nfsvers=4.1,hard",
-                "it begins with what belongs to the command mount(8): write options = \"nfsvers=4.1,hard\"",
-            ),
-            (
-                "_netdev,soft 0 0",
-                "it ends with what belongs to a line of /etc/fstab: write options = \"soft\"",
-            ),
-            (
-                "-o tls,iam,hrad fs-0123abcd:/",
-                "it begins with what belongs to the command mount(8): write endpoint = \
-                 \"fs-0123abcd.efs.<region>.amazonaws.com\", encryption_in_transit = true and iam = true as lines of \
-                 the [[share]]; unknown option \"hrad\"; did you mean \"hard\"?",
-            ),
-            (
-                "defaults,_netdev 0 0",
-                "it ends with what belongs to a line of /etc/fstab: leave `options` out, it says nothing that is not \
-                 so anyway",
-            ),
-            (
-                "/mnt/a efs _netdev,ro 0 0",
-                "it is a line of /etc/fstab: write mount_point = \"/mnt/a\" and options = \"ro\" as lines of the \
-                 [[share]]",
-            ),
-            (
-                "fs-0123abcd:/a /mnt/a efs _netdev,nofail,tls,ro 0 0",
-                "it is a line of /etc/fstab: write endpoint = \"fs-0123abcd.efs.<region>.amazonaws.com\", path = \
-                 \"/a\", mount_point = \"/mnt/a\", options = \"ro\", required = false and \
-                 encryption_in_transit = true as lines of the [[share]]",
-            ),
-        ] {
-            assert_eq!(error(pasted), format!("is not possible: {told}"));
-        }
-    }
-}
+mod tests;

@@ -1,177 +1,409 @@
-//! Walks a TOML document key by key and says what is wrong in one line: file,
-//! line, column, the key, what it is and what it must be. Knows no key of ours.
+//! Reads a TOML document into types that derive `Deserialize`. What is wrong is said in one line: file, line, column,
+//! the key, what it is and what it must be. This file knows no key.
 //!
-//! serde would read the same tables in fewer lines, but its errors name Rust
-//! types and cannot point at the value that a later check refuses.
+//! toml's own `Deserializer` would do for the good files. But its errors are finished sentences without a key, it
+//! sorts the keys of a table, so that the first fault told is not the first in the file, and it accepts an array of
+//! the values for a table.
 
 use super::ConfigError;
 use crate::text::misleads;
-use std::collections::BTreeMap;
+use serde::de::value::{SeqDeserializer, StrDeserializer};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess,
+    Unexpected, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use std::fmt;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-/// A config file's text, for turning byte offsets into lines and columns.
+/// What to say of keys, to those who wrote them.
+pub struct KeyAdvice {
+    /// Where a key belongs that was found in a wrong table.
+    pub belongs: fn(&str) -> Option<&'static str>,
+    /// The name here of a key that other programs have.
+    pub renamed: fn(&str) -> Option<&'static str>,
+    /// What the value of a key is that must be there.
+    pub meaning: fn(&str) -> &'static str,
+}
+
+/// A config file's text. It turns byte offsets into lines and columns.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     file: &'a Path,
-    text: &'a str,
-    /// Where a key belongs that was found in a wrong table.
-    belongs: fn(&str) -> Option<&'static str>,
-    /// What stands here for a key that others have.
-    renamed: fn(&str) -> Option<&'static str>,
+    pub text: &'a str,
+    pub advice: &'static KeyAdvice,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(
-        file: &'a Path,
-        text: &'a str,
-        belongs: fn(&str) -> Option<&'static str>,
-        renamed: fn(&str) -> Option<&'static str>,
-    ) -> Self {
-        Self { file, text, belongs, renamed }
+    pub fn new(file: &'a Path, text: &'a str, advice: &'static KeyAdvice) -> Self {
+        Self { file, text, advice }
     }
 
-    /// The error `what` at byte offset `place`. Always one line, short enough for every log.
+    /// The error `what` at byte offset `place`. It is always one line, and short enough for every log.
     pub fn error(&self, place: usize, what: String) -> ConfigError {
         ConfigError::at(self.file, self.text, place, &shortened(&what))
     }
 
-    /// The line of byte offset `place`, counted from 1.
-    pub fn line(&self, place: usize) -> usize {
-        ConfigError::at(self.file, self.text, place, "").line
-    }
-
-    /// The whole document as a table that may hold `keys`.
-    pub fn document(
-        self,
-        name: &'static str,
-        keys: &'static [&'static str],
-    ) -> Result<Table<'a>, ConfigError> {
-        match DeTable::parse(self.text) {
-            Ok(table) => Table::new(self, name, keys, table.span().start, table.into_inner()),
-            Err(e) => {
-                let place = e.span().map_or(0, |span| span.start);
-                Err(self.slip(place).unwrap_or_else(|| {
-                    let message = e.message();
-                    let what = match message.strip_prefix("duplicate key") {
-                        Some(_) => self.twice(place),
-                        None => format!("not TOML: {message}"),
-                    };
-                    self.error(place, what)
-                }))
-            }
-        }
-    }
-
-    /// What is said of the second of two keys or tables of one name.
-    fn twice(self, place: usize) -> String {
-        let end = |c: char| c.is_whitespace() || "=]\"'.".contains(c);
-        let rest = self.text.get(place..).unwrap_or_default().trim_start_matches(['"', '\'', '[']);
-        let name = rest.split(end).next().unwrap_or_default();
-        let before = self.text.get(..place).unwrap_or_default().trim_end_matches([' ', '[']);
-        if rest.starts_with(name) && (before.is_empty() || before.ends_with('\n')) {
-            let start = self.text.get(before.len()..).unwrap_or_default();
-            if start.trim_start().starts_with('[') {
-                return match (self.belongs)(name) {
-                    Some(_) => format!("[{name}] is given twice: write [[{name}]] each time"),
-                    None => format!("[{name}] is given twice: take one out"),
-                };
-            }
-        }
-        match (self.belongs)(name) {
-            Some(place) if place.ends_with("[[share]]") => {
-                format!("key {name:?} is given twice: one [[share]] for each, or take one out")
-            }
-            _ => format!("key {name:?} is given twice: take one out"),
-        }
-    }
-
-    /// What is no config at all, but is often found in the place of one.
-    fn of_another_kind(self, start: usize, line: &str) -> Option<ConfigError> {
-        let whole: String = self.text.chars().filter(|c| !c.is_whitespace()).take(3).collect();
-        if whole.starts_with("{") || whole.starts_with("[{") {
-            let what = "this is JSON, and the config is TOML: write [[share]], and below it key = value, line by line";
-            return Some(self.error(0, what.into()));
-        }
-        let line = line.trim_start();
-        let word = line.trim_start_matches("$ ").split_whitespace().next()?;
-        let command = [
-            "sudo",
-            "cat",
-            "tee",
-            "echo",
-            "printf",
-            "mkdir",
-            "cd",
-            "vi",
-            "vim",
-            "nano",
-            "efs-agent",
-            "mount",
-        ];
-        let assigned =
-            line.get(word.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
-        let is_one = line.starts_with("$ ") || command.contains(&word) && !assigned;
-        (is_one || ["EOF", "EOT", "END"].contains(&line.trim())).then(|| {
-            let what = "this is a line of a shell command: keep only what is to stand in the file";
-            self.error(start, what.into())
-        })
-    }
-
-    /// The slips that people make most, where TOML's own message would not help them.
-    fn slip(self, place: usize) -> Option<ConfigError> {
-        let start = self.text.get(..place)?.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = self.text.get(start..)?.lines().next()?;
-        if let Some(told) = self.of_another_kind(start, line) {
-            return Some(told);
-        }
-        let typographic = |c| matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»');
-        if let Some((at, _)) = line.split('#').next()?.char_indices().find(|(_, c)| typographic(*c))
-        {
-            return Some(
-                self.error(start + at, "typographic quotes: write straight ones (\")".into()),
-            );
-        }
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let key = line.trim_start().split(|c| !word(c)).next().filter(|key| !key.is_empty())?;
-        let rest = line.trim_start().get(key.len()..)?.trim_start();
-        let what = match rest.strip_prefix('=').map(str::trim_start) {
-            None if rest.is_empty() || rest.starts_with(['.', '-']) => return None,
-            None => format!("not of the form key = value: {key} = \"…\""),
-            Some(value)
-                if ["True", "False", "yes", "no", "on", "off"]
-                    .contains(&value.split(|c| !word(c)).next().unwrap_or("")) =>
-            {
-                format!("{key} must be true or false, in lower case and without quotes")
-            }
-            Some(value) if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') => {
-                format!("{key} needs double quotes around its value: {key} = \"…\"")
-            }
-            Some(value)
-                if value.starts_with('[')
-                    && value
-                        .trim_start_matches(['[', ' '])
-                        .starts_with(|c: char| c.is_ascii_digit()) =>
-            {
-                format!("{key} needs double quotes around each value: {key} = [\"…\"]")
-            }
-            Some(value) if value.starts_with('"') && value.contains("=\"") => format!(
-                "{key} has double quotes inside of double quotes: put single ones around the whole value, {key} = '…'"
-            ),
-            Some(value) if value.starts_with('"') && ends_wrong(value) => {
-                let end = value.trim_end().chars().next_back().unwrap_or(';');
-                format!("{key} has \"{end}\" behind its value: take it out")
-            }
-            Some(_) => return None,
-        };
-        Some(self.error(start, what))
+    /// The whole document as a value.
+    pub fn document(&self) -> Result<Spanned<DeValue<'a>>, ConfigError> {
+        let table = DeTable::parse(self.text).map_err(|error| self.not_toml(&error))?;
+        Ok(Spanned::new(table.span(), DeValue::Table(table.into_inner())))
     }
 }
 
-/// Whether something stands behind a string that TOML has nothing to do with.
-fn ends_wrong(value: &str) -> bool {
-    value.trim_end().strip_suffix([';', ',']).is_some_and(|value| value.ends_with('"'))
+/// A value of the document, and the key that it stands at.
+///
+/// serde reads it. What one value says of another is checked later, and the places for that are found here too.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    source: Source<'a>,
+    key: &'a str,
+    value: &'a Spanned<DeValue<'a>>,
+    /// What the value must be, if that is not for its type to say.
+    expected: Option<&'static str>,
+}
+
+impl<'a> Node<'a> {
+    /// The whole document.
+    pub fn of_document(source: Source<'a>, value: &'a Spanned<DeValue<'a>>) -> Self {
+        Self { source, key: "", value, expected: None }
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// The first value in the file that cannot be by itself, or key that is not known.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, ConfigError> {
+        T::deserialize(self).map_err(|error| self.placed(error))
+    }
+
+    /// The value at `key` in this table.
+    pub fn get(&self, key: &str) -> Option<Self> {
+        let (key, value) = self.value.get_ref().as_table()?.get_key_value(key)?;
+        Some(Self { source: self.source, key: key.get_ref(), value, expected: None })
+    }
+
+    /// The value at `key`; where there is none, this table, to be blamed for it.
+    pub fn at(&self, key: &str) -> Self {
+        self.get(key).unwrap_or(*self)
+    }
+
+    /// The items of this array; of something else, none.
+    pub fn items(self) -> impl Iterator<Item = Self> {
+        let items = self.value.get_ref().as_array().into_iter().flatten();
+        items.map(move |value| Self { value, ..self })
+    }
+
+    /// The byte offset at which it stands.
+    pub fn place(&self) -> usize {
+        self.value.span().start
+    }
+
+    /// The line on which it stands, counted from 1.
+    pub fn line(&self) -> usize {
+        self.error(String::new()).line
+    }
+
+    /// The error `what` at this place.
+    pub fn error(&self, what: String) -> ConfigError {
+        self.source.error(self.place(), what)
+    }
+
+    /// The same, behind the key and the value, which is a string.
+    pub fn complaint(&self, complaint: &str) -> ConfigError {
+        let text = self.value.get_ref().as_str().unwrap_or_default();
+        let shown = cut(&format!("{text:?}"), 200, 200);
+        self.error(format!("{} {shown} {complaint}", self.key))
+    }
+
+    /// The error `what` behind the last line.
+    pub fn error_at_end(&self, what: String) -> ConfigError {
+        self.source.error(self.source.text.len(), what)
+    }
+
+    fn placed(&self, error: ReadError) -> ConfigError {
+        match error {
+            ReadError::Placed(error) => error,
+            ReadError::Value(complaint) => self.complaint(&complaint),
+            ReadError::Type(expected) => self.wrong_type(self.expected.unwrap_or(&expected)),
+            // The table that they are about has placed both already.
+            ReadError::UnknownKey(_) | ReadError::MissingKey(_) => self.error(error.to_string()),
+        }
+    }
+
+    /// That the value is not what was `expected`.
+    fn wrong_type(&self, expected: &str) -> ConfigError {
+        let (key, found) = (self.key, self.value.get_ref());
+        let expected = in_words(expected);
+        let mut what = format!("{key} must be {expected}, not ");
+        match found {
+            DeValue::String(_) => what.push_str("a string"),
+            DeValue::Integer(n) => what.push_str(&format!("the integer {n}")),
+            DeValue::Float(_) => what.push_str("a float"),
+            DeValue::Boolean(_) => what.push_str("a boolean"),
+            DeValue::Datetime(_) => what.push_str("a date"),
+            DeValue::Array(_) => what.push_str("an array"),
+            DeValue::Table(_) => what.push_str("a table"),
+        }
+        match (found, expected) {
+            (DeValue::Integer(n), STRING | SPAN) => {
+                let digits = n.to_string();
+                let digits = digits.strip_prefix("0o").unwrap_or(&digits);
+                let unit = if expected == SPAN { "s" } else { "" };
+                what.push_str(&format!(": write {key} = \"{digits}{unit}\""));
+            }
+            (DeValue::String(_), TRUTH | PORT) => what.push_str(": write it without quotes"),
+            (DeValue::String(text), STRINGS) => {
+                what.push_str(&format!(": write {key} = [\"{text}\"]"));
+            }
+            (DeValue::Array(_), STRING) => what.push_str(": write one string in quotes"),
+            (DeValue::Table(_), _) if expected.contains("[[") => {
+                what.push_str(&format!(": write [[{key}]], with two brackets on each side"));
+            }
+            (DeValue::Array(_), _) if expected.starts_with("the table") => {
+                what.push_str(&format!(": write [{key}], with one bracket on each side"));
+            }
+            _ => {}
+        }
+        self.error(what)
+    }
+}
+
+pub const STRING: &str = "a string";
+pub const STRINGS: &str = "an array of strings";
+pub const SPAN: &str = "a span of time in quotes";
+const TRUTH: &str = "true or false";
+const PORT: &str = "a whole number from 1 to 65535";
+
+/// What serde expects, in the words of TOML rather than of Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "a boolean" => TRUTH,
+        "a nonzero u16" => PORT,
+        words => words,
+    }
+}
+
+/// Why serde could not read a value. serde knows neither places nor the keys of values: they are put to it on its way
+/// up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot be read")]
+pub enum ReadError {
+    /// It cannot be; what is said behind it.
+    Value(String),
+    /// It is something else than this.
+    Type(String),
+    /// A table may have these keys alone.
+    UnknownKey(&'static [&'static str]),
+    /// A table lacks this key.
+    MissingKey(&'static str),
+    /// Any of them, with its place.
+    Placed(ConfigError),
+}
+
+impl Error for ReadError {
+    fn custom<T: fmt::Display>(complaint: T) -> Self {
+        Self::Value(complaint.to_string())
+    }
+
+    fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::Type(expected.to_string())
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::Type(expected.to_string())
+    }
+
+    fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
+        Self::UnknownKey(known)
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        Self::MissingKey(key)
+    }
+}
+
+impl<'de> Deserializer<'de> for Node<'de> {
+    type Error = ReadError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let read = match self.value.get_ref() {
+            DeValue::String(text) => visitor.visit_str(text),
+            DeValue::Boolean(boolean) => visitor.visit_bool(*boolean),
+            DeValue::Integer(n) => match i64::from_str_radix(n.as_str(), n.radix()) {
+                Ok(number) => visitor.visit_i64(number),
+                Err(_) => Err(Error::invalid_value(Unexpected::Other("number"), &visitor)),
+            },
+            DeValue::Array(_) => visitor.visit_seq(SeqDeserializer::new(self.items())),
+            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => {
+                Err(Error::invalid_type(Unexpected::Other("value"), &visitor))
+            }
+        };
+        read.map_err(|error| ReadError::Placed(self.placed(error)))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_some(self)
+    }
+
+    /// The name of the type is what the value must be.
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        visitor.visit_newtype_struct(Self { expected: Some(name), ..self })
+    }
+
+    /// The name of the type is that of the table, as people write it. An array is none.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        let DeValue::Table(table) = self.value.get_ref() else {
+            let error = ReadError::Type(format!("the table {name}"));
+            return Err(ReadError::Placed(self.placed(error)));
+        };
+
+        // In the order of the file, so that the first fault is told.
+        let mut pairs: Vec<_> = table.iter().collect();
+        pairs.sort_by_key(|(key, _)| key.span().start);
+
+        let keys =
+            TableKeys { source: self.source, table: name, rest: pairs.into_iter(), value: None };
+        visitor.visit_map(keys).map_err(|error| match error {
+            ReadError::MissingKey(key) => {
+                let meaning = (self.source.advice.meaning)(key);
+                let what = format!("{name} has no {key}: add {key} = \"…\", {meaning}");
+                ReadError::Placed(self.error(what))
+            }
+            error => error,
+        })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl<'a> IntoDeserializer<'a, ReadError> for Node<'a> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+/// The keys of a table and their values, in the order of the file.
+struct TableKeys<'a> {
+    source: Source<'a>,
+    /// What the table is called.
+    table: &'static str,
+    rest: std::vec::IntoIter<(&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)>,
+    /// The value of the key that was read last.
+    value: Option<Node<'a>>,
+}
+
+impl TableKeys<'_> {
+    fn unknown(&self, key: &Spanned<DeString<'_>>, known: &[&str]) -> ConfigError {
+        let (word, table, advice) = (key.get_ref(), self.table, self.source.advice);
+        let what = match ((advice.belongs)(word), (advice.renamed)(word)) {
+            (Some(place), _) => format!("key {word:?} does not belong in {table}, but {place}"),
+            (None, Some(ours)) => format!("unknown key {word:?} in {table}: here it is {ours}"),
+            (None, None) => format!("unknown key {word:?} in {table}; {}", hint(word, known)),
+        };
+        self.source.error(key.span().start, what)
+    }
+}
+
+impl<'a> MapAccess<'a> for TableKeys<'a> {
+    type Error = ReadError;
+
+    fn next_key_seed<K: DeserializeSeed<'a>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ReadError> {
+        let Some((key, value)) = self.rest.next() else {
+            return Ok(None);
+        };
+        self.value = Some(Node { source: self.source, key: key.get_ref(), value, expected: None });
+        let read = seed.deserialize(StrDeserializer::new(key.get_ref()));
+        read.map(Some).map_err(|error| match error {
+            ReadError::UnknownKey(known) => ReadError::Placed(self.unknown(key, known)),
+            error => error,
+        })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
+        match self.value.take() {
+            Some(value) => seed.deserialize(value),
+            None => Err(Error::custom("a value is read before its key")),
+        }
+    }
+}
+
+/// Reads a string with `read`, whose complaint is put behind the key and the string.
+pub fn text<'de, D: Deserializer<'de>, T>(
+    from: D,
+    expected: &'static str,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    struct TextVisitor<T> {
+        expected: &'static str,
+        read: fn(&str) -> Result<T, String>,
+    }
+
+    impl<T> Visitor<'_> for TextVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.expected)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            (self.read)(text).map_err(E::custom)
+        }
+    }
+
+    from.deserialize_str(TextVisitor { expected, read })
+}
+
+/// The keys that a table of the type `T` may have.
+pub fn keys<T: Deserialize<'static>>() -> &'static [&'static str] {
+    /// Reads nothing: it answers with the keys that it is asked for.
+    struct KeyList;
+
+    impl<'de> Deserializer<'de> for KeyList {
+        type Error = ReadError;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, ReadError> {
+            Err(ReadError::UnknownKey(&[]))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            keys: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, ReadError> {
+            Err(ReadError::UnknownKey(keys))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    match T::deserialize(KeyList) {
+        Err(ReadError::UnknownKey(keys)) => keys,
+        _ => &[],
+    }
 }
 
 /// What is wrong, without the middle of a long one: at its start is what it is about, at its end
@@ -191,285 +423,24 @@ fn cut(text: &str, start: usize, end: usize) -> String {
     }
 }
 
-/// A table whose keys are all known.
-pub struct Table<'a> {
-    source: Source<'a>,
-    name: &'static str,
-    place: usize,
-    entries: BTreeMap<String, Spanned<DeValue<'a>>>,
-}
-
-impl<'a> Table<'a> {
-    fn new(
-        source: Source<'a>,
-        name: &'static str,
-        keys: &'static [&'static str],
-        place: usize,
-        entries: DeTable<'a>,
-    ) -> Result<Self, ConfigError> {
-        let unknown = entries
-            .keys()
-            .filter(|key| !keys.contains(&key.get_ref().as_ref()))
-            .min_by_key(|key| key.span().start);
-        if let Some(key) = unknown {
-            let word = key.get_ref();
-            let what = match ((source.belongs)(word), (source.renamed)(word)) {
-                (Some(place), _) => format!("key {word:?} does not belong in {name}, but {place}"),
-                (None, Some(ours)) => format!("unknown key {word:?} in {name}: here it is {ours}"),
-                (None, None) => format!("unknown key {word:?} in {name}; {}", hint(word, keys)),
-            };
-            return Err(source.error(key.span().start, what));
-        }
-        let entries = entries.into_iter().map(|(k, v)| (k.into_inner().into_owned(), v)).collect();
-        Ok(Self { source, name, place, entries })
-    }
-
-    /// Byte offset of the table itself.
-    pub fn place(&self) -> usize {
-        self.place
-    }
-
-    /// Byte offset of the value at `key`, if it is there and was not read yet.
-    pub fn place_of(&self, key: &str) -> Option<usize> {
-        self.entries.get(key).map(|value| value.span().start)
-    }
-
-    /// The error `what` at byte offset `place`.
-    pub fn error(&self, place: usize, what: String) -> ConfigError {
-        self.source.error(place, what)
-    }
-
-    /// The string at `key`.
-    pub fn string(&mut self, key: &'static str) -> Result<Option<Text<'a>>, ConfigError> {
-        self.entries.remove(key).map(|value| text(self.source, key, value, "a string")).transpose()
-    }
-
-    /// The string at `key` that is to be a span of time.
-    pub fn span(&mut self, key: &'static str) -> Result<Option<Text<'a>>, ConfigError> {
-        self.entries.remove(key).map(|value| text(self.source, key, value, SPAN)).transpose()
-    }
-
-    /// The string at `key`, which must be there; `meaning` says what it is.
-    pub fn required_string(
-        &mut self,
-        key: &'static str,
-        meaning: &str,
-    ) -> Result<Text<'a>, ConfigError> {
-        self.string(key)?.ok_or_else(|| {
-            let what = format!("{} has no {key}: add {key} = \"…\", {meaning}", self.name);
-            self.source.error(self.place, what)
-        })
-    }
-
-    /// The strings in the array at `key`; none where it is absent.
-    pub fn strings(&mut self, key: &'static str) -> Result<Vec<Text<'a>>, ConfigError> {
-        let Some(value) = self.entries.remove(key) else {
-            return Ok(Vec::new());
-        };
-        let place = value.span().start;
-        match value.into_inner() {
-            DeValue::Array(items) => {
-                items.into_iter().map(|item| text(self.source, key, item, STRINGS)).collect()
-            }
-            other => Err(wrong(self.source, key, place, STRINGS, &other)),
-        }
-    }
-
-    /// The boolean at `key`.
-    pub fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        let Some(value) = self.entries.remove(key) else {
-            return Ok(None);
-        };
-        match value.get_ref() {
-            DeValue::Boolean(boolean) => Ok(Some(*boolean)),
-            other => Err(wrong(self.source, key, value.span().start, TRUTH, other)),
-        }
-    }
-
-    /// The whole number at `key`, from `least` to `most`.
-    pub fn integer(
-        &mut self,
-        key: &'static str,
-        least: u16,
-        most: u16,
-    ) -> Result<Option<u16>, ConfigError> {
-        let Some(value) = self.entries.remove(key) else {
-            return Ok(None);
-        };
-        let number = match value.get_ref() {
-            DeValue::Integer(n) => u16::from_str_radix(n.as_str(), n.radix()).ok(),
-            _ => None,
-        };
-        if let Some(number) = number.filter(|number| (least..=most).contains(number)) {
-            return Ok(Some(number));
-        }
-        let expected = format!("{NUMBER} from {least} to {most}");
-        Err(wrong(self.source, key, value.span().start, &expected, value.get_ref()))
-    }
-
-    /// The table at `key`, which may hold `keys`.
-    pub fn table(
-        &mut self,
-        key: &'static str,
-        name: &'static str,
-        keys: &'static [&'static str],
-    ) -> Result<Option<Table<'a>>, ConfigError> {
-        let Some(value) = self.entries.remove(key) else {
-            return Ok(None);
-        };
-        let place = value.span().start;
-        match value.into_inner() {
-            DeValue::Table(table) => Table::new(self.source, name, keys, place, table).map(Some),
-            other => Err(wrong(self.source, key, place, &format!("the table {name}"), &other)),
-        }
-    }
-
-    /// The tables in the array of tables at `key`, each of which may hold `keys`.
-    pub fn tables(
-        &mut self,
-        key: &'static str,
-        name: &'static str,
-        keys: &'static [&'static str],
-    ) -> Result<Vec<Table<'a>>, ConfigError> {
-        let expected = format!("one or more {name} tables");
-        let Some(value) = self.entries.remove(key) else {
-            return Ok(Vec::new());
-        };
-        let place = value.span().start;
-        let DeValue::Array(items) = value.get_ref() else {
-            return Err(wrong(self.source, key, place, &expected, value.get_ref()));
-        };
-        let mut tables = Vec::new();
-        for item in items.clone() {
-            let place = item.span().start;
-            tables.push(match item.into_inner() {
-                DeValue::Table(table) => Table::new(self.source, name, keys, place, table)?,
-                other => return Err(wrong(self.source, key, place, &expected, &other)),
-            });
-        }
-        Ok(tables)
-    }
-}
-
-/// A string and where it stands.
-pub struct Text<'a> {
-    source: Source<'a>,
-    key: &'static str,
-    place: usize,
-    text: String,
-}
-
-impl Text<'_> {
-    /// Byte offset of the value.
-    pub fn place(&self) -> usize {
-        self.place
-    }
-
-    /// What `read` makes of the string; its complaint is put behind the key and the value.
-    pub fn parse<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
-        read(&self.text).map_err(|complaint| {
-            let value = cut(&format!("{:?}", self.text), 200, 200);
-            self.source.error(self.place, format!("{} {value} {complaint}", self.key))
-        })
-    }
-}
-
-const SPAN: &str = "a span of time in quotes";
-const TRUTH: &str = "true or false";
-const NUMBER: &str = "a whole number";
-const STRINGS: &str = "an array of strings";
-
-fn text<'a>(
-    source: Source<'a>,
-    key: &'static str,
-    value: Spanned<DeValue<'a>>,
-    expected: &str,
-) -> Result<Text<'a>, ConfigError> {
-    let place = value.span().start;
-    match value.into_inner() {
-        DeValue::String(text) => Ok(Text { source, key, place, text: text.into_owned() }),
-        other => Err(wrong(source, key, place, expected, &other)),
-    }
-}
-
-fn wrong(
-    source: Source<'_>,
-    key: &str,
-    place: usize,
-    expected: &str,
-    found: &DeValue<'_>,
-) -> ConfigError {
-    let mut what = format!("{key} must be {expected}, not ");
-    match found {
-        DeValue::String(_) => what.push_str("a string"),
-        DeValue::Integer(n) => what.push_str(&format!("the integer {n}")),
-        DeValue::Float(_) => what.push_str("a float"),
-        DeValue::Boolean(_) => what.push_str("a boolean"),
-        DeValue::Datetime(_) => what.push_str("a date"),
-        DeValue::Array(_) => what.push_str("an array"),
-        DeValue::Table(_) => what.push_str("a table"),
-    }
-    match (found, expected) {
-        (DeValue::Integer(n), "a string" | SPAN) => {
-            let digits = n.to_string();
-            let digits = digits.strip_prefix("0o").unwrap_or(&digits);
-            let unit = if expected == SPAN { "s" } else { "" };
-            what.push_str(&format!(": write {key} = \"{digits}{unit}\""));
-        }
-        (DeValue::String(_), expected) if expected.starts_with(NUMBER) => {
-            what.push_str(": write it without quotes");
-        }
-        (DeValue::String(_), TRUTH) => what.push_str(": write it without quotes"),
-        (DeValue::String(text), STRINGS) => {
-            what.push_str(&format!(": write {key} = [\"{text}\"]"));
-        }
-        (DeValue::Array(_), "a string") => what.push_str(": write one string in quotes"),
-        (DeValue::Table(_), _) if expected.contains("[[") => {
-            what.push_str(&format!(": write [[{key}]], with two brackets on each side"));
-        }
-        (DeValue::Array(_), _) if expected.starts_with("the table") => {
-            what.push_str(&format!(": write [{key}], with one bracket on each side"));
-        }
-        _ => {}
-    }
-    source.error(place, what)
-}
-
 /// "did you mean …" where one of `known` is near, else the whole list.
 pub fn hint(word: &str, known: &[&str]) -> String {
-    match nearest(word, known).filter(|(far, k)| *far <= 1 + k.len() / 4) {
-        Some((_, k)) => format!("did you mean \"{k}\"?"),
+    match near_miss(word, known) {
+        Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("allowed are {}", known.join(", ")),
     }
+}
+
+/// The one of `known` that may be meant by `word`.
+pub fn near_miss<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = nearest(word, known).filter(|(edits, known)| *edits <= 1 + known.len() / 4);
+    near.map(|(_, known)| known)
 }
 
 /// How many edits the nearest of `known` is away, and which one that is.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<(usize, &'k str)> {
     // What is far too long is no near miss, and the distance would take its square in time.
-    known.iter().filter(|_| word.len() <= 64).map(|k| (distance(word, k), *k)).min()
-}
-
-/// Edits (insert, delete, replace, swap of neighbours) between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // Three rows of the usual table: two back, one back, and the one being filled.
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX / 2);
-            let mut best =
-                (at(&last, j) + usize::from(x != y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last.last().copied().unwrap_or(0)
+    known.iter().filter(|_| word.len() <= 64).map(|k| (strsim::osa_distance(word, k), *k)).min()
 }
 
 #[cfg(test)]

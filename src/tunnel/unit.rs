@@ -12,6 +12,7 @@ use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
 use crate::text::hex;
+use crate::wait::Wait;
 use aws_lc_rs::digest::{SHA256, digest};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
@@ -590,7 +591,7 @@ impl Keeper<'_> {
         let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         let words = words.join(" ");
         let limit = OutputLimit::Drop(LONGEST_MESSAGE);
-        match programs::run(command, limit, until, self.clock, self.stop) {
+        match programs::run(command, limit, Wait { until, clock: self.clock, stop: self.stop }) {
             Ok(ended) if ended.status.success() => Ok(()),
             Ok(ended) => {
                 let said =

@@ -1,12 +1,11 @@
-//! Whether the tunnels of encrypted shares are started at boot: the link that `systemctl enable` would
-//! make. A tunnel makes its key when it starts, which takes half a second, and a session start that finds
-//! it running need not wait for that.
+//! Whether the tunnels of encrypted shares are started at boot: the link that `systemctl enable` would make. A tunnel
+//! makes its key when it starts, which takes half a second. A session start that finds it running need not wait for that.
 
-use crate::config::Level;
-use crate::config::Settings;
+use crate::config::{Level, Settings};
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The unit that starts them.
 const UNIT: &str = "efs-agent-tunnels.service";
@@ -14,57 +13,55 @@ const UNIT: &str = "efs-agent-tunnels.service";
 const PROGRAM: &str = "/usr/sbin/efs-agent";
 /// Where it may be installed.
 const INSTALLED: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-/// Where `WantedBy=multi-user.target` is written down.
+/// The folder for which `WantedBy=multi-user.target` stands.
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
-/// What is to become of it.
+/// Whether the tunnels are to be started at boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Boot {
-    /// They are started at boot.
     Yes,
-    /// They are not.
     No,
     /// It is not ours to say: another config or another executable than those that the unit has.
     AsItIs,
-    /// They are not, since the unit reads the usual config, and sessions are to read another.
+    /// No, since the unit reads the usual config, and sessions are to read another.
     OtherConfig,
 }
 
 impl Boot {
     /// What `register` wants.
     pub(super) fn wanted(own: &str, named: Option<&Path>, settings: Option<&Settings>) -> Self {
-        let encrypted = |s: &Settings| s.shares.iter().any(|share| share.encryption.is_some());
-        match settings {
-            Some(settings) if named.is_some() && encrypted(settings) => Self::OtherConfig,
-            _ if own != PROGRAM || named.is_some() => Self::AsItIs,
-            Some(settings) if encrypted(settings) => Self::Yes,
-            _ => Self::No,
+        let is_encrypted = settings
+            .is_some_and(|settings| settings.shares.iter().any(|share| share.encryption.is_some()));
+        match named {
+            Some(_) if is_encrypted => Self::OtherConfig,
+            Some(_) => Self::AsItIs,
+            None if own != PROGRAM => Self::AsItIs,
+            None if is_encrypted => Self::Yes,
+            None => Self::No,
         }
     }
 
-    /// Makes it so, or only tells what would be done; nothing where it is so already, or the unit is not
-    /// installed. That it cannot be is no failure: then session starts take longer.
+    /// Makes or removes the link, or only says so. Returns nothing where that is done already, or the unit is not
+    /// installed. A failure is a warning only: then session starts take longer.
     pub(super) fn carry_out(self, root: &Path, dry_run: bool) -> Option<(Level, String)> {
-        let below = |path: &str| root.join(path.trim_start_matches('/'));
-        let link = below(WANTS).join(UNIT);
-        let is = fs::symlink_metadata(&link).is_ok();
+        let link = below(root, WANTS).join(UNIT);
+        let is_linked = fs::symlink_metadata(&link).is_ok();
         let would = if dry_run { "would be " } else { "" };
-        let (text, result) = match self {
-            Self::Yes if !is => {
-                let folder = INSTALLED.iter().find(|folder| below(folder).join(UNIT).exists())?;
-                let make = || {
-                    DirBuilder::new().recursive(true).mode(0o755).create(below(WANTS))?;
-                    symlink(Path::new(folder).join(UNIT), &link)
-                };
+        let (text, changed) = match self {
+            Self::Yes if !is_linked => {
+                let mut folders = INSTALLED.iter().map(Path::new);
+                let unit = folders
+                    .find(|folder| below(root, folder).join(UNIT).exists())
+                    .map(|folder| folder.join(UNIT))?;
                 let text = format!(
                     "{UNIT} {would}enabled: at boot, it starts the tunnels of encrypted shares, so that a \
                      session start finds them"
                 );
-                (text, if dry_run { Ok(()) } else { make() })
+                (text, if dry_run { Ok(()) } else { make(root, &unit, &link) })
             }
-            Self::No if is => {
-                let result = if dry_run { Ok(()) } else { fs::remove_file(&link) };
-                (format!("{UNIT} {would}disabled"), result)
+            Self::No if is_linked => {
+                let removed = if dry_run { Ok(()) } else { fs::remove_file(&link) };
+                (format!("{UNIT} {would}disabled"), removed)
             }
             Self::OtherConfig => {
                 let text = format!(
@@ -75,7 +72,8 @@ impl Boot {
             }
             _ => return None,
         };
-        match result {
+
+        match changed {
             Ok(()) => Some((Level::Info, text)),
             // Another run was quicker.
             Err(_) if fs::symlink_metadata(&link).is_ok() == (self == Self::Yes) => None,
@@ -89,6 +87,16 @@ impl Boot {
             }
         }
     }
+}
+
+fn make(root: &Path, unit: &Path, link: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(below(root, WANTS))?;
+    symlink(unit, link)
+}
+
+fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 #[cfg(test)]
