@@ -72,6 +72,8 @@ pub enum Failure {
         /// What to do about it.
         cure: String,
     },
+    /// The share's tunnel is not started, because only systemd can hold it and this machine does not run it.
+    NoSystemd,
     /// The share's tunnel cannot be started as long as another program holds the local port that the config names.
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
@@ -147,6 +149,7 @@ impl From<TunnelsError> for Failure {
         match e {
             TunnelsError::NotHeld(why) => Self::NoTunnel(why),
             TunnelsError::Program { what, cure } => Self::Program { what, cure },
+            TunnelsError::NoSystemd => Self::NoSystemd,
             TunnelsError::PortTaken(port) => Self::TunnelPort(port),
             TunnelsError::Tunnel(e) => e.into(),
             TunnelsError::Stopped(stopped) => stopped.into(),

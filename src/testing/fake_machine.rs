@@ -55,8 +55,6 @@ pub struct FakeMachine {
     pub statuses: Mutex<Vec<TunnelError>>,
     /// Handshakes take all the time that they are given.
     pub slow_answers: bool,
-    /// What would start its tunnel again was killed.
-    pub orphan: bool,
     /// How long each handshake was given.
     pub spans: Mutex<Vec<Duration>>,
     /// The calls of mount(2).
@@ -145,10 +143,6 @@ impl Tunnels for FakeMachine {
 
     fn is_current(&self, _: &Share) -> bool {
         !self.changed
-    }
-
-    fn is_orphan(&self, _: &Share) -> bool {
-        self.orphan
     }
 
     fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, TunnelError> {

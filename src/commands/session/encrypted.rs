@@ -73,11 +73,6 @@ impl<M: Machine> ShareRun<'_, M> {
         let (run, share) = (self.run, self.share);
         let soon = || run.deadline.within(run.clock, ANSWER_TIMEOUT);
         let peer = match run.tunnels.status(share, soon()) {
-            Ok(_) if run.tunnels.is_orphan(share) => {
-                let what = "its tunnel had lost the process that would start it again";
-                run.restart_tunnel(share, mounted.port, what)?;
-                None
-            }
             Ok(status) => status.peer,
             // It is there, and busy: whether it still carries the share is seen by that.
             Err(TunnelError::NoTunnel(Errno::ETIMEDOUT) | TunnelError::MakingKey) => None,
