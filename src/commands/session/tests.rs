@@ -419,11 +419,14 @@ fn errors_that_pass_are_retried_with_growing_pauses() {
 
 #[test]
 fn a_mount_point_that_another_run_removed_is_made_again() {
-    let machine =
-        FakeMachine { mounts: Mutex::new(vec![Failure::PointGone]), ..Default::default() };
-    let (report, _) = start_on(&machine, ONE, false);
-    assert_eq!(report.code(), Code::OK);
-    assert_eq!(machine.times("prepare").len(), 2);
+    let encrypted = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\nencryption_in_transit = true\n";
+    for config in [ONE, encrypted] {
+        let mounts = Mutex::new(vec![Failure::PointGone]);
+        let machine = FakeMachine { mounts, ..Default::default() };
+        let (report, _) = start_on(&machine, config, false);
+        assert_eq!(report.code(), Code::OK);
+        assert_eq!(machine.times("prepare").len(), 2);
+    }
 }
 
 #[test]

@@ -19,34 +19,29 @@ pub enum Class {
     Fault,
 }
 
-/// The class of `failure`, which happened to `share`.
+/// The class of `failure`, which happened to `share`. What is not known to stay may pass.
 pub fn class_of(failure: &Failure, share: &Share) -> Class {
     match failure {
-        Failure::Name(_)
-        | Failure::Reach(_)
-        | Failure::NoFamily(_)
-        | Failure::NoTunnel(_)
-        // The other program may end.
-        | Failure::TunnelPort(_)
-        | Failure::Loopback(_)
-        | Failure::CutOff(..)
-        | Failure::PointGone
-        | Failure::Dead(_)
-        | Failure::Unusable(..)
-        | Failure::Worker(_)
-        | Failure::NoTime
-        | Failure::NotWritten(..)
-        | Failure::Lost(_)
-        | Failure::PortLost(_)
-        | Failure::Stopped(_) => Class::Temporary,
+        Failure::Led(failure, _) | Failure::Encrypted(failure, _) | Failure::Probed(failure, _) => {
+            class_of(failure, share)
+        }
+        Failure::Mount(_, errno) => mount(*errno),
+        Failure::Tunnel(error) => tunnel(error, share),
+        // A shortage may pass.
+        Failure::Point(PointError::Failed {
+            errno: Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM,
+            ..
+        }) => Class::Temporary,
         Failure::Program { .. }
         | Failure::NoSystemd
         | Failure::NoSelinux
         | Failure::NoModule
         | Failure::ModuleForbidden(_)
         | Failure::Forbidden(_)
+        | Failure::Point(_)
         | Failure::Taken { .. }
         | Failure::Referred { .. }
+        | Failure::BadRoot(_, Errno::EACCES | Errno::EPERM)
         | Failure::ReadOnly
         | Failure::OtherWay
         | Failure::OffWay(_)
@@ -56,19 +51,7 @@ pub fn class_of(failure: &Failure, share: &Share) -> Class {
         | Failure::Odd(_)
         | Failure::Refused(_) => Class::Permanent,
         Failure::NoTable(_) | Failure::NotShown | Failure::Stays => Class::Fault,
-        Failure::Led(failure, _) | Failure::Encrypted(failure, _) | Failure::Probed(failure, _) => {
-            class_of(failure, share)
-        }
-        Failure::Mount(_, errno) => mount(*errno),
-        Failure::BadRoot(_, Errno::EACCES | Errno::EPERM) => Class::Permanent,
-        Failure::BadRoot(..) => Class::Temporary,
-        // A shortage may pass.
-        Failure::Point(PointError::Failed {
-            errno: Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM,
-            ..
-        }) => Class::Temporary,
-        Failure::Point(_) => Class::Permanent,
-        Failure::Tunnel(error) => tunnel(error, share),
+        _ => Class::Temporary,
     }
 }
 
@@ -105,26 +88,11 @@ const LASTING_ALERTS: &[&str] = &[
     "unsupported_certificate",
 ];
 
+/// Among what may pass is a certificate that is not valid yet: none is issued ahead of its time, so the clock is wrong,
+/// and that is set after a boot.
 fn tunnel(error: &TunnelError, share: &Share) -> Class {
     use TunnelError as E;
     match error {
-        // The service manager starts it again.
-        E::NoTunnel(_)
-        | E::MakingKey
-        | E::NoMeans(_)
-        | E::Name(_)
-        | E::Reach(_)
-        | E::Credentials(_)
-        // The name may get an address yet, and then nothing of this matters.
-        | E::Undiscovered { .. }
-        // No certificate is issued ahead of its time: the clock is wrong, and that is set after a boot.
-        | E::NotYetValid { .. }
-        | E::Closed
-        | E::Silent(_)
-        // So does a load balancer whose servers are away, for a while.
-        | E::Dropped
-        | E::Mute(_)
-        | E::Stopped(_) => Class::Temporary,
         E::Changeable { .. }
         | E::CertificateName { .. }
         | E::UnknownIssuer
@@ -133,13 +101,12 @@ fn tunnel(error: &TunnelError, share: &Share) -> Class {
         | E::Certificate(_)
         | E::Incompatible(_)
         | E::NotTls
-        | E::Trust(_) => Class::Permanent,
-        E::Key(_) => Class::Fault,
-        E::Service { service, trouble, .. } => service_trouble(*service, *trouble, share),
-        E::Source { lasts: true, .. } => Class::Permanent,
-        E::Source { lasts: false, .. } => Class::Temporary,
+        | E::Trust(_)
+        | E::Source { lasts: true, .. } => Class::Permanent,
         E::Alert(name) if LASTING_ALERTS.contains(&name.as_str()) => Class::Permanent,
-        E::Alert(_) => Class::Temporary,
+        E::Service { service, trouble, .. } => service_trouble(*service, *trouble, share),
+        E::Key(_) => Class::Fault,
+        _ => Class::Temporary,
     }
 }
 

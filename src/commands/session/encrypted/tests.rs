@@ -158,15 +158,6 @@ fn a_refused_mount_after_a_good_handshake_names_who_was_refused() {
 }
 
 #[test]
-fn a_mount_point_that_was_removed_meanwhile_is_made_again() {
-    let machine =
-        FakeMachine { mounts: Mutex::new(vec![Failure::PointGone]), ..Default::default() };
-    let (report, _) = start_on(&machine, ONE, false);
-    assert_eq!(report.code(), Code::OK);
-    assert_eq!(machine.times("prepare").len(), 2);
-}
-
-#[test]
 fn a_name_that_does_not_resolve_is_the_tunnels_to_find_if_it_may_ask_aws() {
     let never = Duration::MAX / 2;
     let machine = FakeMachine { name_from: never, ..Default::default() };
