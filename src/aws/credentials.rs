@@ -53,7 +53,7 @@ pub enum CredentialsError {
         /// The source.
         place: CredentialSource,
         /// What it said.
-        error: AwsError,
+        error: Box<AwsError>,
     },
     /// What was found has expired.
     #[error(
@@ -118,7 +118,7 @@ fn nowhere(tried: &[(CredentialSource, AwsError)]) -> String {
 fn failed(error: AwsError, place: CredentialSource) -> CredentialsError {
     match error.stopped() {
         Some(stopped) => stopped.into(),
-        None => CredentialsError::Failed { place, error },
+        None => CredentialsError::Failed { place, error: Box::new(error) },
     }
 }
 
