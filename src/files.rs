@@ -10,6 +10,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -258,6 +259,35 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
         left.extend(parts(Path::new(&target)));
     }
     Ok(at)
+}
+
+/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderId {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl FolderId {
+    /// The one with this status.
+    pub fn of(stat: &FileStat) -> Self {
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, changed }
+    }
+
+    /// The folder `path`, if it is there and nothing is mounted on it.
+    pub fn at(root: &Path, path: &Path) -> Option<Self> {
+        let folder = find(root, path).ok()?.look().ok()??;
+        fstat(&folder).ok().map(|stat| Self::of(&stat))
+    }
+}
+
+impl fmt::Display for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = self.changed;
+        write!(f, "{}:{}:{seconds}.{nanos}", self.device, self.inode)
+    }
 }
 
 impl Place {

@@ -6,9 +6,9 @@
 //! ```text
 //! main
 //! commands
-//! cli, report, status
+//! cli, report
 //! share
-//! tunnel
+//! status, tunnel
 //! aws, appstream, kernel, net
 //! log
 //! config

@@ -4,28 +4,29 @@
 
 mod boot;
 mod error;
+mod file;
 mod lock;
 mod shim;
 mod standing;
 
-use super::NoSettings;
+use super::frame::{self, Frame};
+use super::settings::{self, SettingsError};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Call, Change, LONGEST, Limit, Registration, SHIM,
 };
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
 use crate::config::{self, Level, Settings};
-use crate::files::{self, Like, Obstacle, Place, ReplaceError, Version};
+use crate::files::{self, Like, Obstacle, Place, ReplaceError};
 use crate::installed;
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::Clock;
-use crate::stop::{Stop, SystemClock};
 use crate::text::{misleads, word};
 use boot::Boot;
 use error::RegisterError;
+use file::{fit_path, hindered, read, trust};
 use lock::lock;
-use nix::errno::Errno;
 use shim::{Shim, ShimStep};
 pub(super) use standing::{Standing, standing};
 use std::fs::File;
@@ -64,34 +65,19 @@ fn run(
     if dry_run {
         log.drop_syslog();
     }
+    let complaint = format!("only root can {command}: use sudo, or look on with --dry-run");
+    let without_root = (!dry_run).then_some(complaint.as_str());
+    let result = Frame::run(started, without_root, |frame| {
+        let task = task(frame.root, &log)?;
+        carry_out(frame.root, &task, &frame.clock, &log)
+            .map_err(|error| frame.stopped().unwrap_or_else(|| error.into()))?;
 
-    let done = Stop::install()
-        .map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
-        .and_then(|stop| {
-            if !dry_run && !crate::sys::is_root() {
-                let text = format!("only root can {command}: use sudo, or look on with --dry-run");
-                return Err((Code::PERMISSION, text));
-            }
-            let root = Path::new("/");
-            let task = task(root, &log)?;
-            let clock = SystemClock::new(started, &stop);
-            carry_out(root, &task, &clock, &log).map_err(|error| match stop.signal() {
-                Some(signal) => (Code::signal(signal as i32), format!("stopped by {signal}")),
-                None => error.into(),
-            })?;
-
-            if let Some((level, text)) = task.boot.carry_out(root, dry_run) {
-                log.line(level, text);
-            }
-            Ok(())
-        });
-    match done {
-        Ok(()) => Code::OK,
-        Err((code, text)) => {
-            log.error(format_args!("{text} (exit {})", code.0));
-            code
+        if let Some((level, text)) = task.boot.carry_out(frame.root, dry_run) {
+            log.line(level, text);
         }
-    }
+        Ok(Code::OK)
+    });
+    frame::concluded(result, &log)
 }
 
 /// What is to become of a config.json and what is beside it.
@@ -116,25 +102,25 @@ fn file_named(named: Option<&Path>) -> Result<PathBuf, RegisterError> {
 
 /// What `register` wants.
 fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, RegisterError> {
-    let settings = super::settings(root, args.config.as_deref());
+    let settings = settings::find(root, args.config.as_deref());
     start_with(root, args, settings, log)
 }
 
 fn start_with(
     root: &Path,
     args: &RegisterArgs,
-    settings: Result<(PathBuf, Settings), NoSettings>,
+    settings: Result<(PathBuf, Settings), SettingsError>,
     log: &Log,
 ) -> Result<Task, RegisterError> {
     let file = file_named(args.file.as_deref())?;
     let own = installed::executable(root)?;
-    let own = utf8(&own).map_err(|_| RegisterError::UnfitExecutable(own.clone()))?.to_owned();
+    let own = fit_path(&own).map_err(|_| RegisterError::UnfitExecutable(own.clone()))?.to_owned();
     let (settings, option) = match settings {
         Ok((path, settings)) => match args.config {
             Some(_) => (Some(settings), config_option(&path)?),
             None => (Some(settings), String::new()),
         },
-        Err(NoSettings::NoFile(e)) => {
+        Err(SettingsError::NoFile(e)) => {
             let deadline = humantime::format_duration(config::DEADLINE);
             log.warning(format_args!(
                 "{e}: until there is one, every session start ends with exit 78; waitingTime is to fit \
@@ -146,7 +132,7 @@ fn start_with(
     };
 
     let shim = file.with_file_name(SHIM);
-    let filename = if args.shim { utf8(&shim)? } else { &own };
+    let filename = if args.shim { fit_path(&shim)? } else { &own };
     let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
     let unmount_deadline =
         settings.as_ref().map_or(config::UNMOUNT_DEADLINE, |settings| settings.unmount_deadline);
@@ -177,7 +163,7 @@ fn start_with(
 
 /// The option that gives a session start this config.
 fn config_option(path: &Path) -> Result<String, RegisterError> {
-    let path = utf8(path)?;
+    let path = fit_path(path)?;
     let is_plain =
         path.chars().all(|c| !c.is_whitespace() && !misleads(c) && !"\"'\\$`".contains(c));
     let option = format!(" --config {path}");
@@ -185,11 +171,6 @@ fn config_option(path: &Path) -> Result<String, RegisterError> {
         return Ok(option);
     }
     Err(RegisterError::ConfigPath(path.to_owned()))
-}
-
-fn utf8(path: &Path) -> Result<&str, RegisterError> {
-    let fit = path.to_str().filter(|path| path.chars().count() <= LONGEST);
-    fit.ok_or_else(|| RegisterError::UnfitPath(path.to_owned()))
 }
 
 /// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
@@ -241,42 +222,6 @@ fn report_absence(task: &Task, log: &Log) {
     log.info(format_args!("unchanged: {} does not exist", task.file.display()));
 }
 
-fn hindered(file: &Path, obstacle: Obstacle) -> RegisterError {
-    RegisterError::Obstacle { file: file.to_owned(), obstacle }
-}
-
-/// That root alone can change the place, and `file`, which was opened there.
-fn trust(place: &Place, file: Option<&File>) -> Result<(), RegisterError> {
-    let trusted = place.trust(file);
-    trusted.map_err(|fault| RegisterError::Untrusted { file: place.path().to_owned(), fault })
-}
-
-/// A file as it was read.
-struct FileRead {
-    bytes: Vec<u8>,
-    like: Like,
-    version: Version,
-}
-
-/// Reads the file at `place`; `None` if there is none.
-fn read(place: &Place) -> Result<Option<FileRead>, RegisterError> {
-    let path = place.path();
-    let Some(file) = place.open().map_err(|obstacle| hindered(path, obstacle))? else {
-        return Ok(None);
-    };
-    trust(place, Some(&file))?;
-
-    // Before the contents: a change while they are read shows.
-    let (version, like) =
-        version_and_like(&file).map_err(|e| hindered(path, Obstacle::Unreadable(e.into())))?;
-    let bytes = files::contents(&file).map_err(|obstacle| hindered(path, obstacle))?;
-    Ok(Some(FileRead { bytes, like, version }))
-}
-
-fn version_and_like(file: &File) -> Result<(Version, Like), Errno> {
-    Ok((Version::read(file)?, Like::of(file)?))
-}
-
 /// From the old file to the new one; without a `folder`, says what would change. Returns `false` if somebody else has
 /// changed the file in between.
 fn attempt(
@@ -300,7 +245,7 @@ fn attempt(
     if found.is_none() {
         change.edits = vec![Edit { span: 0..0, text: change.text.clone() }];
     }
-    let shim = Shim::plan(task, place)?;
+    let shim = Shim::plan(task.shim.as_deref(), place)?;
 
     let Some(folder) = folder else {
         let old = if found.is_some() { text } else { "" };

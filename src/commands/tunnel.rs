@@ -1,7 +1,7 @@
 //! `tunnel`: carries the connections of one encrypted share. Gets ready as root, drops to a user
 //! without rights, and serves; where no service manager holds the listeners, a process of ours does.
 
-use super::Refusal;
+use super::{Refusal, frame, settings};
 use crate::aws::{ENVIRONMENT, Environment};
 use crate::cli::TunnelArgs;
 use crate::config::Share;
@@ -85,10 +85,7 @@ pub fn run(args: &TunnelArgs, kept: u8, started: Instant) -> Code {
         None => listeners(sys::handed_over(kept))
             .and_then(|listeners| work(args, listeners, started, super::log(true))),
     };
-    result.unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
+    frame::concluded(result, &log)
 }
 
 /// Tells the descriptors apart by what they are: before systemd 227 they have no names.
@@ -137,7 +134,7 @@ fn work(
     log: Log,
 ) -> Result<Code, Refusal> {
     let began = Instant::now();
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let stop = frame::signals()?;
     let mut ours = Some(listeners);
     let prepared = prepared(args, &mut ours, started, stop, log);
     // Without the pause, what fails each time would be repeated ten times a second.
@@ -203,9 +200,7 @@ fn ready(
     log: &Log,
 ) -> Result<Ready, Refusal> {
     let root = Path::new("/");
-    if !nix::unistd::geteuid().is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
+    frame::need_root("a tunnel is started as root")?;
     let (share, encryption) = configured(root, args, log)?;
     let point = &args.mount_point;
     if !peer::sees_real_users(root) {
@@ -250,7 +245,7 @@ fn user_of(root: &Path, point: &Path, of: RangeInclusive<u32>) -> u32 {
 
 /// The share whose tunnel this is, as the config has it.
 fn configured(root: &Path, args: &TunnelArgs, log: &Log) -> Result<(Share, Encryption), Refusal> {
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
+    let (path, settings) = settings::find(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let point = &args.mount_point;
     let share = settings.shares.into_iter().find(|share| share.mount_point == *point);
@@ -348,9 +343,7 @@ fn broker(
 
 /// Holds the listeners in a process of its own, in which the tunnel runs again and again.
 fn detach(args: &TunnelArgs, port: u16, started: Instant) -> Result<Code, Refusal> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
+    frame::need_root("a tunnel is started as root")?;
     // While there is somebody to tell: the tunnel itself would meet with it again and again.
     let root = Path::new("/");
     let (_, encryption) = configured(root, args, &super::log(true))?;
@@ -441,12 +434,9 @@ fn supervise(
 ) -> Code {
     // How the tunnel ended is told by waitpid(2) alone.
     sys::keep_children();
-    let stop = match Stop::install() {
+    let stop = match frame::signals() {
         Ok(stop) => stop,
-        Err(e) => {
-            log.error(format_args!("cannot set signals: {e}"));
-            return Code::FAULT;
-        }
+        Err(refusal) => return frame::concluded(Err(refusal), log),
     };
     let clock = SystemClock::new(started, &stop);
     loop {
@@ -522,10 +512,7 @@ fn one_run(args: &TunnelArgs, listeners: Option<Listeners>, started: Instant) ->
         Some(own) => work(args, own, started, super::log(true)),
         None => Err((Code::FAULT, "the listeners were taken already".into())),
     };
-    result.unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
+    frame::concluded(result, &log)
 }
 
 #[cfg(test)]

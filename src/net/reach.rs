@@ -65,7 +65,13 @@ impl ReachError {
 }
 
 fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
-    let one = |(address, problem): &(IpAddr, Problem)| match problem {
+    let all = tried.iter().map(|(address, problem)| describe(*port, *address, problem));
+    all.collect::<Vec<_>>().join("; ")
+}
+
+/// What came of the connections to one address, in words.
+pub fn describe(port: u16, address: IpAddr, problem: &Problem) -> String {
+    match problem {
         Problem::Silent { span, from } => {
             let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
             let span = seconds(*span);
@@ -81,8 +87,7 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
             let why = unconnected(*errno).unwrap_or(errno.desc());
             format!("TCP {port} to {address} failed: {why} ({errno:?})")
         }
-    };
-    tried.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// The first of `addresses` that takes a TCP connection on `port` in time, and whether that had to be made

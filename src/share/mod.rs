@@ -12,6 +12,7 @@ pub mod release;
 pub mod worker;
 
 use crate::config::{Level, Share};
+use crate::files::FolderId;
 use crate::kernel::holders::Holder;
 use crate::kernel::mount_table;
 use crate::kernel::route::Route;
@@ -23,7 +24,7 @@ use crate::tunnel::contract::TunnelsError;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use client::Client;
 use locate::Origin;
-use mount_point::{FolderId, PointError};
+use mount_point::PointError;
 use nix::errno::Errno;
 use plan::MountCall;
 use std::net::{IpAddr, SocketAddr};
@@ -138,19 +139,17 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<IpAddr, Failure>;
 
-    /// mount(2), before `until`, and the proof that it shows in the mount table, and goes the way that the
-    /// call names. With `silence` it is
-    /// cut off earlier if the server leaves an NFS NULL call without an answer for that long.
+    /// mount(2), for as long as `limit` allows, and the proof that it shows in the mount table, and goes the way that
+    /// the call names.
     ///
     /// # Errors
-    /// All but the above.
+    /// All except the above.
     fn mount(
         &self,
         share: &Share,
         call: &MountCall,
         point: &Self::Point,
-        silence: Option<Duration>,
-        until: Deadline,
+        limit: MountLimit,
     ) -> Result<Mounted, Failure>;
 
     /// What is left to do once it is mounted, before `until`; tells what a person should know.
@@ -163,6 +162,15 @@ pub trait Machine: Sync {
         mounted: &Mounted,
         until: Deadline,
     ) -> Result<Vec<(Level, String)>, Failure>;
+}
+
+/// How long one mount(2) may take.
+#[derive(Debug, Clone, Copy)]
+pub struct MountLimit {
+    /// It is cut off then.
+    pub until: Deadline,
+    /// It is cut off earlier if the server leaves an NFS NULL call without an answer for this long.
+    pub silence: Option<Duration>,
 }
 
 /// What came of asking for a mounted share.
@@ -204,7 +212,7 @@ pub struct Mounted {
     /// Which folder that is, if it was there before.
     pub over: Option<FolderId>,
     /// What the process that mounted it saw of its root, if it had the time to look.
-    pub root: Option<worker::Seen>,
+    pub root: Option<worker::RootLook>,
     /// The port that the kernel has for it: the server's, or the tunnel's.
     pub port: u16,
     /// The far end of the tunnel, if it goes through one.

@@ -7,7 +7,7 @@ use crate::kernel::mount_table;
 use crate::net::probe::{self, Heard};
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::linux::Linux;
-use crate::share::worker::{self, WorkerError, Written};
+use crate::share::worker::{self, FlushReport, WorkerError};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::sys;
 use nix::errno::Errno;
@@ -60,11 +60,11 @@ pub enum Gone {
 
 /// What `unmount` asks of the machine. The real one is [`Linux`].
 pub trait Release {
-    /// The mount that is the share, if there is one at its mount point, on top.
+    /// The mount that is the share, in whatever state, if there is one at its mount point, on top.
     ///
     /// # Errors
     /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
-    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
+    fn find_mount(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
     /// Sends what was written to the server, before `until`.
     ///
@@ -100,7 +100,7 @@ fn tells_errors(release: &str) -> bool {
 }
 
 impl<C: Clock + Sync> Release for Linux<'_, C> {
-    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+    fn find_mount(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
         self.found(share, until)
     }
 
@@ -109,10 +109,14 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Ok(Flush::Late);
         };
         let (device, user) = (mounted.device.as_str(), self.user());
-        match worker::flush(&parent, device, user, until, self.clock, self.stop) {
-            Ok(Written::Told(Ok(()))) if tells_errors(&sys::kernel_release()) => Ok(Flush::Done),
-            Ok(Written::Told(Ok(())) | Written::Sent | Written::Nothing) => Ok(Flush::Unknown),
-            Ok(Written::Told(Err(errno))) => Ok(Flush::Refused(errno)),
+        match worker::flush(&parent, device, user, self.wait(until)) {
+            Ok(FlushReport::Answered(Ok(()))) if tells_errors(&sys::kernel_release()) => {
+                Ok(Flush::Done)
+            }
+            Ok(FlushReport::Answered(Ok(())) | FlushReport::Sent | FlushReport::Nothing) => {
+                Ok(Flush::Unknown)
+            }
+            Ok(FlushReport::Answered(Err(errno))) => Ok(Flush::Refused(errno)),
             Err(WorkerError::Stopped(stopped)) => Err(stopped),
             Err(_) => Ok(Flush::Late),
         }
@@ -143,7 +147,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             How::Detach => MntFlags::MNT_DETACH,
         };
         let device = &mounted.device;
-        let result = worker::unmount(&parent, device, flags, until, self.clock, self.stop);
+        let result = worker::unmount(&parent, device, flags, self.wait(until));
         if let Err(WorkerError::Stopped(stopped)) = result {
             return Err(stopped);
         }

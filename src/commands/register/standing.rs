@@ -6,13 +6,14 @@ mod foreign;
 mod tests;
 
 use super::error::RegisterError;
+use super::file::{FileRead, hindered, read, trust};
 use super::shim::{Shim, ShimStep};
-use super::{FileRead, Task, folder_to_make, hindered, read, start_with, trust};
+use super::{Task, folder_to_make, start_with};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Change, ForeignProgram, Note, Registration, RegistrationError, SHIM,
 };
 use crate::cli::RegisterArgs;
-use crate::commands::{NoSettings, settings};
+use crate::commands::settings::{self, SettingsError};
 use crate::config::{Level, Settings};
 use crate::files::{self, Place};
 use crate::installed;
@@ -113,7 +114,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
     }
 
     // One of the two is the usual one, wherever that is.
-    let usual = settings(root, None);
+    let usual = settings::find(root, None);
     let here = match (&ours, &usual) {
         (Some(path), _) => path.display().to_string(),
         (None, Ok((path, _))) => path.display().to_string(),
@@ -135,7 +136,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         }
         (None, Ok((usual, _))) if ours.as_ref() == Some(usual) => return Ok(()),
         (None, Ok((usual, _))) => usual,
-        (None, Err(NoSettings::NoFile(e))) => {
+        (None, Err(SettingsError::NoFile(e))) => {
             let what = format!("sessions are not told of {here}: {e}");
             return Err(Standing::Wrong(what, register));
         }
@@ -159,9 +160,9 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
 /// How it differs from that: it may have been registered with others.
 fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Difference> {
     let quiet = Log::new(Box::new(std::io::sink()), Style::Plain);
-    let mut settings = settings(root, args.config.as_deref());
+    let mut settings = settings::find(root, args.config.as_deref());
     // What is registered can be said all the same, but not whether the times fit.
-    let limits_known = !matches!(settings, Err(NoSettings::Refused(..)));
+    let limits_known = !settings.as_ref().is_err_and(SettingsError::is_refused);
     if !limits_known {
         settings = Ok(settings_without_limits(args));
     }
@@ -255,7 +256,7 @@ fn changes(task: &Task, found: &FileRead) -> Result<(bool, Change), Registration
 /// The file is as `register` would leave it.
 fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -> Standing {
     // The script that config.json names must be there, ours, and have its run bits.
-    match Shim::plan(task, place) {
+    match Shim::plan(task.shim.as_deref(), place) {
         Ok(Shim { step: ShimStep::Write(..), place }) => {
             let text = format!("{} is missing or was changed", place.path().display());
             return Standing::Wrong(text, "sudo efs-agent register --shim".into());

@@ -2,12 +2,13 @@
 //! name server, and when it only knocks. Which addresses are tried in what order is `share::locate`'s; mounting is the
 //! parent's.
 
-use super::{ALIVE, Run};
+use super::SessionRun;
+use super::share_run::ANSWER_TIMEOUT;
 use crate::config::Share;
 use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
 use crate::share::linux::{shows_name, strays};
-use crate::share::locate::{by_of, fitting, leads_to, led, reach};
+use crate::share::locate::{Locator, by_of, fitting, leads_to};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;
@@ -66,7 +67,7 @@ impl Search {
     }
 }
 
-impl<M: Machine> Run<'_, M> {
+impl<M: Machine> SessionRun<'_, M> {
     /// The share's address that answers, found within `window` for the name and again for it;
     /// of several, those that failed before come last, the latest at the end.
     pub(super) fn locate(
@@ -86,7 +87,7 @@ impl<M: Machine> Run<'_, M> {
                 search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
             }
         };
-        let reached = reach(self.machine, share, &mut found, window, self.deadline, self.clock);
+        let reached = self.locator(share).reach(&mut found, window);
         let port = share.options.port;
         let told = reached.as_ref().ok().map(|address| {
             let by = by_of(&found, Some(*address));
@@ -103,10 +104,14 @@ impl<M: Machine> Run<'_, M> {
         reached
     }
 
+    fn locator<'s>(&'s self, share: &'s Share) -> Locator<'s, M> {
+        Locator { machine: self.machine, share, deadline: self.deadline, clock: self.clock }
+    }
+
     /// The failure, with where the address came from.
-    pub(super) fn led(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
+    pub(super) fn with_origin(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
         match &search.known {
-            Some((found, _)) => led(self.machine, share, failure, found, self.deadline, self.clock),
+            Some((found, _)) => self.locator(share).with_origin(failure, found),
             None => failure,
         }
     }
@@ -183,7 +188,7 @@ impl<M: Machine> Run<'_, M> {
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }
-        let until = self.deadline.within(self.clock, ALIVE);
+        let until = self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let address = &mounted.address;
         match leads_to(self.machine, share, address, until) {
             Ok(found) => match found.completed() {

@@ -2,7 +2,7 @@
 //! connections a second: the real session code under one virtual clock. Each instance is a thread,
 //! and only the one whose time has come runs, so a run is the same each time but for its jitter.
 
-use super::session::Run;
+use crate::commands::session::SessionRun;
 use crate::config::{Level, Settings, Share};
 use crate::kernel::holders::Holder;
 use crate::kernel::route::Route;
@@ -13,7 +13,7 @@ use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::client::{Client, Identity};
 use crate::share::plan::MountCall;
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Answer, Failure, Machine, MountLimit, Mounted};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
@@ -207,8 +207,7 @@ impl Machine for Instance {
         _: &Share,
         _: &MountCall,
         (): &(),
-        _: Option<Duration>,
-        until: Deadline,
+        MountLimit { until, .. }: MountLimit,
     ) -> Result<Mounted, Failure> {
         let mut pause = Duration::from_secs(1);
         while !self.shared.world.lock().unwrap().connect() {
@@ -275,7 +274,7 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
             let config = "[[share]]\nendpoint = \"fs-1.example\"\n";
             let settings = Settings::parse(Path::new("c"), config).unwrap();
             let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
-            let run = Run {
+            let run = SessionRun {
                 machine: &me,
                 tunnels: &None::<Infallible>,
                 clock: &me,
