@@ -29,16 +29,9 @@ use zeroize::Zeroizing;
 pub enum HttpError {
     /// The server's name has no address.
     #[error("{host} cannot be resolved: {why}")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: String,
-    },
-    /// No connection.
+    Name { host: String, why: String },
     #[error("no connection to {address}: {}", unconnected(*errno))]
     Connect {
-        /// The server's address.
         address: SocketAddr,
         /// The errno of connect(2).
         errno: Errno,
@@ -46,17 +39,14 @@ pub enum HttpError {
     /// The server said nothing, or not enough.
     #[error("{address} did not {} within {}", stage.word(), humantime::format_duration(*span))]
     Silent {
-        /// The server's address.
         address: SocketAddr,
         /// What it did not do.
         stage: Stage,
         /// For this long, in tenths of a second.
         span: Duration,
     },
-    /// The connection broke.
     #[error("the connection to {address} broke: {}", errno.desc())]
     Broken {
-        /// The server's address.
         address: SocketAddr,
         /// The errno of read(2) or write(2).
         errno: Errno,
@@ -64,10 +54,8 @@ pub enum HttpError {
     /// The server closed the connection before its answer was whole.
     #[error("{0} closed the connection before its answer was whole")]
     Closed(SocketAddr),
-    /// TLS failed.
     #[error("TLS with {address} failed: {why}")]
     Tls {
-        /// The server's address.
         address: SocketAddr,
         /// What the library says.
         why: String,
@@ -77,16 +65,11 @@ pub enum HttpError {
     BadName(String),
     /// What came is no answer in HTTP.
     #[error("{address} sent no proper HTTP answer: {why}")]
-    Malformed {
-        /// The server's address.
-        address: SocketAddr,
-        /// What is wrong.
-        why: ResponseError,
-    },
+    Malformed { address: SocketAddr, why: ResponseError },
     /// A part of the request holds a line break, or another character that cannot be in a header.
     #[error("the {0} cannot be sent: it holds a control character")]
     Unsendable(String),
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -117,7 +100,6 @@ impl Stage {
     }
 }
 
-/// A request.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
     /// "GET", "PUT" or "POST".
