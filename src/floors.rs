@@ -310,7 +310,7 @@ mod tests {
     const ARROWS_LEFT: [&str; 2] = ["share → status::", "status → report"];
 
     /// Rooms whose files lead to each other until their rewriting is done. Nothing may be added here.
-    const CIRCLES_LEFT: [&str; 2] = ["config::", "share::linux"];
+    const CIRCLES_LEFT: [&str; 1] = ["share::linux"];
 
     fn src() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -56,6 +56,27 @@ impl Error for ReadError {
     }
 }
 
+impl<'a> Node<'a> {
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// The first key in the file that is unknown, or value that cannot be.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, ConfigError> {
+        T::deserialize(self).map_err(|error| self.placed(error))
+    }
+
+    /// What is said of serde's `error` with this value.
+    fn placed(&self, error: ReadError) -> ConfigError {
+        match error {
+            ReadError::Placed(error) => error,
+            ReadError::Value(complaint) => self.complaint(&complaint),
+            ReadError::Type(expected) => self.wrong_type(self.expected.unwrap_or(&expected)),
+            // The table has given both a place already.
+            ReadError::UnknownKey(_) | ReadError::MissingKey(_) => self.error(error.to_string()),
+        }
+    }
+}
+
 impl<'de> Deserializer<'de> for Node<'de> {
     type Error = ReadError;
 

@@ -2,14 +2,13 @@
 //! URL. Nothing is guessed into a mount. The error names all the lines that the text would be, so that none is lost.
 
 mod command;
-mod lines;
 mod source;
 
-pub use lines::ShareLines;
-
-use super::endpoint::is_dns_name;
 use super::ids::{access_point_in, region_from};
-use super::options::{OptionList, words};
+use super::lines::ShareLines;
+use super::names::is_dns_name;
+use super::option_list::OptionList;
+use super::options::words;
 use super::paths::{check_no_variable, mount_point_from};
 use super::slips;
 use crate::partitions::dns_suffix;

@@ -1,8 +1,8 @@
 //! What was meant for the name of a file system, and is not quite one: a zone in the place of a region, the id of
 //! something else, a placeholder. Only what the text alone proves is refused. A region that is new passes.
 
-use super::encryption;
 use super::ids::{is_access_point_id, is_hex, region_from};
+use super::lines::MAIN;
 use crate::partitions::dns_suffix;
 
 /// The ids of AWS that people confuse with a file system's.
@@ -175,10 +175,8 @@ fn in_efs_name(labels: &[&str]) -> Option<NameSlip> {
     if is_access_point_id(id) {
         let region = if region.is_empty() { "<region>" } else { &region };
         let right = format!("fs-….efs.{region}.{suffix}");
-        let cure = format!(
-            "write endpoint = \"{right}\", {} = true and access_point = \"{id}\"",
-            encryption::MAIN
-        );
+        let cure =
+            format!("write endpoint = \"{right}\", {} = true and access_point = \"{id}\"", MAIN);
         let problem = "has an access point's id in it, which has no name";
         return Some(NameSlip::with_cure(problem, &cure, right));
     }
