@@ -70,8 +70,11 @@ pub(super) fn tls_name_from(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn profile_from(text: &str) -> Result<(), String> {
-    let is_odd = |c: char| misleads(c) || matches!(c, '[' | ']' | '#' | ';');
-    if text.is_empty() || text.len() > 128 || text.trim() != text || text.contains(is_odd) {
+    if text.is_empty()
+        || text.len() > 128
+        || text.trim() != text
+        || text.contains(|c| misleads(c) || matches!(c, '[' | ']' | '#' | ';'))
+    {
         return Err("is no name of a profile: write what stands in brackets in \
                     ~/.aws/credentials, or behind \"profile\" in ~/.aws/config"
             .into());

@@ -97,7 +97,7 @@ fn not_an_address(text: &str) -> String {
 
 /// What is wrong with a text that can be no name, and that people paste for an endpoint.
 fn not_an_endpoint(text: &str) -> String {
-    // A placeholder in the mount point of a whole line is told with that line.
+    // A placeholder in the mount point of a whole line is reported with that line.
     let mut words = text.split_whitespace();
     if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
         return PLACEHOLDER.into();
@@ -194,10 +194,9 @@ fn variable_in(text: &str) -> Option<String> {
 /// Why no server can be at the address that `text` is, or begins with.
 fn why_no_server_at(text: &str) -> Option<String> {
     let front = text.split(['/', '%']).next()?;
-    let with_port = || Some(front.parse::<SocketAddr>().ok()?.ip());
     let address = bare_address(front)
         .or_else(|| bare_address(front.strip_suffix(':')?))
-        .or_else(with_port)?;
+        .or_else(|| Some(front.parse::<SocketAddr>().ok()?.ip()))?;
     why_no_server(address)
 }
 

@@ -27,6 +27,10 @@ fn whole_words(text: &str) -> Vec<ListWord> {
     found
 }
 
+fn has(words: &[ListWord], text: &str) -> bool {
+    words.iter().any(|word| word.text == text)
+}
+
 /// `c1`, or a range of categories as in `c0.c1023`.
 fn is_category(word: &str) -> bool {
     word.split('.').all(|one| {
@@ -64,9 +68,8 @@ pub struct OptionList {
 impl OptionList {
     pub fn read(text: &str) -> Self {
         let words = whole_words(text);
-        let has = |text: &str| words.iter().any(|word| word.text == text);
         // mount(8) explains `defaults` by these words. People who paste them have not asked for less safety.
-        let are_defaults = has("defaults") || has("auto") && has("nouser");
+        let are_defaults = has(&words, "defaults") || has(&words, "auto") && has(&words, "nouser");
 
         let mut list = Self::default();
         for word in &words {
@@ -116,7 +119,7 @@ impl OptionList {
         }
     }
 
-    /// Puts what the list would be as lines of a `[[share]]` behind those of `lines`.
+    /// Puts what the list would be in a `[[share]]` behind `lines`.
     pub fn into_lines(self, lines: &mut ShareLines) {
         if self.options.ignored.iter().any(|word| word == "nofail") {
             lines.put("required", "false".into());

@@ -258,14 +258,17 @@ fn is_of_word(c: char) -> bool {
 /// A context as the kernel wants it. One with a comma in it stands in quotes, which the kernel removes.
 fn context(value: &str) -> Option<String> {
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:,-".contains(c);
     let fields: Vec<&str> = bare.splitn(4, ':').collect();
     let whole = fields.len() >= 3 && fields.iter().all(|field| !field.is_empty());
-    match whole && bare.len() <= 255 && bare.chars().all(fits) {
+    match whole && bare.len() <= 255 && bare.chars().all(is_of_context) {
         true if bare.contains(',') => Some(format!("\"{bare}\"")),
         true => Some(bare.to_owned()),
         false => None,
     }
+}
+
+fn is_of_context(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.:,-".contains(c)
 }
 
 /// What an unknown `key` may be meant for.
