@@ -185,7 +185,7 @@ fn check_nothing_needs_encryption(table: &ShareTable, node: Node<'_>) -> Result<
         ("tunnel_port", table.tunnel_port.is_some()),
     ];
     let given = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key);
-    let Some(key) = given.min_by_key(|key| node.at(key).place()) else {
+    let Some(key) = given.min_by_key(|key| node.at(key).offset()) else {
         return Ok(());
     };
     let what = match table.encryption_in_transit {

@@ -10,9 +10,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-pub const STRING: &str = "a string";
+const STRING: &str = "a string";
 const STRINGS: &str = "an array of strings";
-pub const SPAN: &str = "a span of time in quotes";
+const SPAN: &str = "a span of time in quotes";
 const TRUTH: &str = "true or false";
 const PORT: &str = "a whole number from 1 to 65535";
 
@@ -99,7 +99,7 @@ impl<'a> Node<'a> {
     }
 
     /// The byte offset at which it stands.
-    pub fn place(&self) -> usize {
+    pub fn offset(&self) -> usize {
         self.value.span().start
     }
 
@@ -110,7 +110,7 @@ impl<'a> Node<'a> {
 
     /// The error `what` at this place.
     pub fn error(&self, what: String) -> ConfigError {
-        self.source.error(self.place(), what)
+        self.source.error(self.offset(), what)
     }
 
     /// An error that puts the `complaint` behind the key and the string at this place.

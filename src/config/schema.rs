@@ -6,18 +6,20 @@ use super::encryption::{self, Trust};
 use super::endpoint::{Endpoint, address_in_list, endpoint_from};
 use super::ids::{self, FileSystem};
 use super::paths::{mount_point_from, path_from};
-use super::reader::{KeyAdvice, SPAN, STRING};
+use super::reader::KeyAdvice;
 use super::{
     ATTEMPT_TIMEOUT, DEADLINE, Facility, Level, LogSettings, MODE, MOUNT_POINT, UNMOUNT_DEADLINE,
 };
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const DEADLINE_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+const SHORTEST_DEADLINE: Duration = Duration::from_secs(1);
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(600);
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(rename = "the top level", default, deny_unknown_fields)]
@@ -99,31 +101,54 @@ pub struct Addresses(pub Vec<Address>);
 #[serde(transparent)]
 pub struct Address(#[serde(deserialize_with = "address")] pub IpAddr);
 
-/// Functions for serde that read a string: their name, what they make of it, what is said to be expected, and who
-/// reads it.
+#[derive(Deserialize)]
+#[serde(rename = "a span of time in quotes")]
+struct Span(String);
+
+/// Functions for serde that read a string: their name, what they make of it, and how.
 macro_rules! texts {
-    ($($name:ident: $type:ty = $expected:expr, $read:expr;)*) => {$(
+    ($($name:ident: $type:ty = $read:path;)*) => {$(
         pub fn $name<'de, D: Deserializer<'de>, T: From<$type>>(from: D) -> Result<T, D::Error> {
-            text(from, $expected, $read).map(T::from)
+            text(from, $read).map(T::from)
         }
     )*};
 }
 
 texts! {
-    deadline: Duration = SPAN, |text| duration(text, DEADLINE_RANGE);
-    attempt_timeout: Duration = SPAN, |text| duration(text, (SHORTEST_ATTEMPT, DEADLINE_RANGE.1));
-    endpoint: Endpoint = STRING, endpoint_from;
-    mount_point: PathBuf = STRING, mount_point_from;
-    path: String = STRING, path_from;
-    mode: u32 = STRING, mode_from;
-    level: Level = STRING, level_from;
-    facility: Facility = STRING, facility_from;
-    address: IpAddr = STRING, address_in_list;
-    access_point: String = STRING, ids::access_point_from;
-    trust: Trust = STRING, encryption::trust_from;
-    tls_name: String = STRING, encryption::tls_name_from;
-    file_system: FileSystem = STRING, ids::file_system_from;
-    region: String = STRING, ids::region_from;
+    endpoint: Endpoint = endpoint_from;
+    mount_point: PathBuf = mount_point_from;
+    path: String = path_from;
+    mode: u32 = mode_from;
+    level: Level = level_from;
+    facility: Facility = facility_from;
+    address: IpAddr = address_in_list;
+    access_point: String = ids::access_point_from;
+    trust: Trust = encryption::trust_from;
+    tls_name: String = encryption::tls_name_from;
+    file_system: FileSystem = ids::file_system_from;
+    region: String = ids::region_from;
+}
+
+fn deadline<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    duration(from, SHORTEST_DEADLINE)
+}
+
+fn attempt_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    duration(from, SHORTEST_ATTEMPT)
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D, least: Duration) -> Result<Duration, D::Error> {
+    let Span(text) = Span::deserialize(from)?;
+    let allowed =
+        format!("{} to {}", humantime::format_duration(least), humantime::format_duration(LONGEST));
+    match humantime::parse_duration(&text) {
+        Ok(span) if span >= least && span <= LONGEST => Ok(span),
+        Ok(_) => Err(D::Error::custom(format!("cannot be: allowed is {allowed}"))),
+        Err(_) => {
+            let what = format!("is no duration: write it like \"25s\" ({allowed})");
+            Err(D::Error::custom(what))
+        }
+    }
 }
 
 fn default_mount_point() -> PathBuf {
@@ -155,15 +180,6 @@ fn facility_from(text: &str) -> Result<Facility, String> {
             Some(n @ 0..=7) => Ok(Facility::Local(n)),
             _ => Err("is no facility: allowed are daemon, user, local0 to local7".into()),
         },
-    }
-}
-
-fn duration(text: &str, (least, most): (Duration, Duration)) -> Result<Duration, String> {
-    let (low, high) = (humantime::format_duration(least), humantime::format_duration(most));
-    match humantime::parse_duration(text) {
-        Ok(span) if span >= least && span <= most => Ok(span),
-        Ok(_) => Err(format!("cannot be: allowed is {low} to {high}")),
-        Err(_) => Err(format!("is no duration: write it like \"25s\" ({low} to {high})")),
     }
 }
 
