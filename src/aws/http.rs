@@ -7,6 +7,7 @@ mod response;
 
 pub use response::{HttpResponse, Malformed};
 
+use crate::aws::algorithms;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys;
@@ -241,7 +242,7 @@ pub struct Net<'a> {
 /// # Errors
 /// What the library says if it cannot do so at all.
 pub fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(algorithms::provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))

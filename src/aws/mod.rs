@@ -5,6 +5,7 @@
 //! What it takes of the world is handed to it as a [`World`]: nothing here reads
 //! an environment variable or looks a name up by itself.
 
+pub mod algorithms;
 pub mod certificate;
 pub mod credentials;
 mod der;
