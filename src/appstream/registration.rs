@@ -19,6 +19,8 @@ use plan::plan;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+type Result<T, E = RegistrationError> = std::result::Result<T, E>;
+
 /// Where AppStream reads it.
 pub const CONFIG_JSON: &str = "/opt/appstream/SessionScripts/config.json";
 /// The longest file name and the longest arguments that AppStream takes, in characters.
@@ -56,11 +58,9 @@ impl Event {
 /// A program that AppStream is to run as root at an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Its path.
     pub filename: String,
-    /// Its arguments, blanks between them; may be empty.
+    /// Blanks between them; may be empty.
     pub arguments: String,
-    /// How long it may take.
     pub limit: Limit,
 }
 
@@ -69,7 +69,6 @@ pub struct Call {
 pub struct Limit {
     /// The key in our own config that sets it.
     pub key: &'static str,
-    /// Its value.
     pub span: Duration,
 }
 
@@ -110,7 +109,6 @@ impl Registration {
 /// How a config.json becomes what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The new text.
     pub text: String,
     /// How it differs; empty if it does not.
     pub edits: Vec<Edit>,
@@ -130,74 +128,50 @@ impl Change {
 /// What there is to say about a change. `Display` gives the sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// An entry is ours now.
+    /// An entry is ours now. `instead` is what was in its place.
     Registered {
-        /// At which event.
         event: Event,
-        /// The program and its arguments.
         program: String,
-        /// config.json.
         file: PathBuf,
-        /// What was in its place.
         instead: Option<String>,
     },
     /// An entry is no longer ours.
     Unregistered {
-        /// At which event.
         event: Event,
-        /// The program and its arguments.
         program: String,
-        /// config.json.
         file: PathBuf,
     },
-    /// A key of an entry that is ours already was completed.
+    /// A key of an entry that is ours already was completed. The value is JSON.
     KeySet {
-        /// At which event.
         event: Event,
-        /// The key, as it is documented.
         key: &'static str,
-        /// JSON.
         value: String,
-        /// What was there.
         before: Before,
     },
-    /// A time to wait was put in.
     WaitingTimeSet {
-        /// At which event.
         event: Event,
-        /// In seconds.
         seconds: u64,
-        /// What must fit into it.
         limit: Limit,
     },
-    /// The time to wait was too short.
+    /// The time was too short for the limit. `from` is as the file has it, `to` in seconds.
     WaitingTimeRaised {
-        /// At which event.
         event: Event,
-        /// As it was written.
         from: String,
-        /// In seconds.
         to: u64,
-        /// What must fit into it.
         limit: Limit,
     },
-    /// A warning: the time to wait is longer than AppStream takes.
+    /// A warning: the time is longer than AppStream takes.
     WaitingTimeTooLong {
-        /// At which event.
         event: Event,
-        /// As it is written.
         value: String,
     },
-    /// A warning: the output of our run goes nowhere.
+    /// A warning: the output of our run goes nowhere, as s3LogEnabled has this value.
     NotLogged {
-        /// At which event.
         event: Event,
-        /// As it is written.
         value: String,
     },
     /// A warning: a user-context entry names us, which cannot work.
     UserContext {
-        /// At which event.
         event: Event,
     },
 }
@@ -205,18 +179,14 @@ pub enum Note {
 /// What a key had for a value before it was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// `null`.
     Null,
-    /// The key was not there.
     Nothing,
 }
 
 /// Programs of other owners where ours should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ForeignPrograms {
-    /// At SessionStart.
     pub start: Option<ForeignProgram>,
-    /// At SessionTermination.
     pub termination: Option<ForeignProgram>,
     /// The program that is to be there; none where its path is not known.
     own: Option<String>,
@@ -269,12 +239,7 @@ pub enum RegistrationError {
     Foreign(Box<ForeignPrograms>),
     /// A limit of ours does not fit into any waitingTime.
     #[error("{}", words::never_fits(*event, *limit))]
-    NeverFits {
-        /// At which event.
-        event: Event,
-        /// The limit.
-        limit: Limit,
-    },
+    NeverFits { event: Event, limit: Limit },
     /// An edit went wrong: a fault of this program.
     #[error("efs-agent has a fault: its edit of {0}")]
     Fault(String),
@@ -318,7 +283,7 @@ pub fn ours_at_start(file: &Path, text: &str, wanted: &Registration) -> Option<(
 ///
 /// # Errors
 /// The place at which it is not UTF-8.
-pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, RegistrationError> {
+pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str> {
     std::str::from_utf8(bytes).map_err(|e| {
         let good = bytes.get(..e.valid_up_to()).unwrap_or_default();
         let good = std::str::from_utf8(good).unwrap_or("");
@@ -334,7 +299,7 @@ pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, RegistrationErr
 ///
 /// # Errors
 /// Why it is not done.
-pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change, RegistrationError> {
+pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change> {
     let change = plan_text(file, text, wanted)?;
     // Whatever our edits are good for, what comes out must be JSON, and just what was wanted.
     match plan_text(file, &change.text, wanted) {
@@ -350,7 +315,7 @@ pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change, 
     }
 }
 
-fn plan_text(file: &Path, text: &str, wanted: &Registration) -> Result<Change, RegistrationError> {
+fn plan_text(file: &Path, text: &str, wanted: &Registration) -> Result<Change> {
     let document = Document::parse(text).map_err(|SyntaxError { place, what }| {
         RegistrationError::Malformed(ConfigError::at(file, text, place, &what))
     })?;
