@@ -211,7 +211,7 @@ fn client(identity: &ClientIdentity, links: &mut Links) {
         ClientIdentity::Unset { .. } => LinkState::Warning,
         ClientIdentity::NoClient => LinkState::Skipped,
     };
-    let (what, cure) = (identity.told(&sys::host_name()), identity.cure());
+    let (what, cure) = (identity.sentence(&sys::host_name()), identity.cure());
     links.add("client", None, Finding { state, what, cure });
 }
 

@@ -111,7 +111,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
             found.iter().map(|one| one.state.text(one.share, one.in_config)).collect();
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
-        let client = plain(&client.told(&sys::host_name()));
+        let client = plain(&client.sentence(&sys::host_name()));
         let last = last.and_then(|text| status::told(root, &Status::parse(&text)?));
         let last = last
             .map_or("no session start since this machine was booted".into(), |last| plain(&last));

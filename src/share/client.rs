@@ -190,7 +190,7 @@ impl ClientIdentity {
     }
 
     /// The identity in one sentence; `host` is the machine's host name.
-    pub fn told(&self, host: &str) -> String {
+    pub fn sentence(&self, host: &str) -> String {
         match self {
             Self::Set { text, place, by: SetBy::EfsAgent } => format!(
                 "the NFS client's identity is {text} (set by efs-agent for this boot, in {place}); \

@@ -33,7 +33,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
     };
 
     if log.takes(level) {
-        log.line(level, client.identity.told(&sys::host_name()));
+        log.line(level, client.identity.sentence(&sys::host_name()));
     }
     if client.earlier {
         let host = sys::host_name();

@@ -77,7 +77,7 @@ fn a_place_that_cannot_be_written_is_named_with_the_risk_and_the_names_hold_all_
     let client = NfsClient::on(dir.path(), OLD, &|| ());
     let unset = client.identity.clone();
     assert_eq!(unset, ClientIdentity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
-    let text = unset.told("ip-10-0-0-2");
+    let text = unset.sentence("ip-10-0-0-2");
     assert!(
         text.starts_with(
             "the kernel's NFS client has no identity (/sys/module/nfs/parameters/nfs4_unique_id: is a \
