@@ -33,6 +33,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Nobody but root can open it: whoever can open a file can lock it for as long as they like.
+const LOCK: &str = "/run/efs-agent/register.lock";
+
 /// How often we start anew because somebody else has changed the file meanwhile.
 const ATTEMPTS: u32 = 5;
 
