@@ -11,7 +11,7 @@ use crate::stop::SystemClock;
 use std::path::{Path, PathBuf};
 
 /// What a command goes by that is to find all that is there.
-pub struct Known {
+pub struct KnownShares {
     /// The config file; the usual one, where none can be used.
     pub config: PathBuf,
     /// What is in it; no share, where none can be used.
@@ -29,7 +29,7 @@ pub struct Known {
 pub fn known(
     machine: &Linux<'_, SystemClock<'_>>,
     config: Option<&Path>,
-) -> Result<Known, SettingsError> {
+) -> Result<KnownShares, SettingsError> {
     let (config, settings, refused) = match settings::find(machine.root, config) {
         Ok((path, settings)) => (path, settings, None),
         Err(why) => {
@@ -39,11 +39,11 @@ pub fn known(
             }
             let config = config.map_or_else(|| file::INSTALLED.into(), Path::to_owned);
             let (settings, refused) = (Settings::of_no_share(), Some(why.into()));
-            return Ok(Known { config, settings, left, refused });
+            return Ok(KnownShares { config, settings, left, refused });
         }
     };
     let left = left(machine, &settings.shares);
-    Ok(Known { config, settings, left, refused })
+    Ok(KnownShares { config, settings, left, refused })
 }
 
 /// The shares that are mounted, as an earlier run of this boot has mounted them, and are not among `shares`.

@@ -5,7 +5,7 @@ mod state;
 
 use super::Refusal;
 use super::frame::Frame;
-use super::left::{self, Known};
+use super::left::{self, KnownShares};
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json;
@@ -72,7 +72,7 @@ struct ErrorJson<'a> {
 }
 
 /// A share as it was found.
-struct Found<'a> {
+struct FoundShare<'a> {
     share: &'a Share,
     /// Whether the config has it; else an earlier run has mounted it.
     in_config: bool,
@@ -82,12 +82,13 @@ struct Found<'a> {
 fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
     let root = frame.root;
     let machine = frame.machine();
-    let Known { config, settings, left, refused } = left::known(&machine, args.config.as_deref())?;
+    let KnownShares { config, settings, left, refused } =
+        left::known(&machine, args.config.as_deref())?;
     let tunnels = Units::new(root, &frame.clock, frame.stop, &config);
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
 
-    let look = Look { machine: &machine, tunnels: &tunnels, stats: &stats };
+    let look = StatusLook { machine: &machine, tunnels: &tunnels, stats: &stats };
     let in_config = settings.shares.iter().map(|share| (share, true));
     let found = look.at_all(in_config.chain(left.iter().map(|share| (share, false))).collect());
     // What was looked at when we were stopped says nothing.
@@ -149,16 +150,16 @@ pub(super) fn elsewhere(mounted: u16, tunnel: Option<u16>) -> String {
 }
 
 /// A look at the shares of this machine.
-struct Look<'a> {
+struct StatusLook<'a> {
     machine: &'a Linux<'a, SystemClock<'a>>,
     tunnels: &'a (dyn Tunnels + Sync),
     /// The text of /proc/self/mountstats.
     stats: &'a str,
 }
 
-impl Look<'_> {
+impl StatusLook<'_> {
     /// All shares at once: of several dead servers, each costs its time, and none costs the others theirs.
-    fn at_all<'s>(&self, shares: Vec<(&'s Share, bool)>) -> Vec<Found<'s>> {
+    fn at_all<'s>(&self, shares: Vec<(&'s Share, bool)>) -> Vec<FoundShare<'s>> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = shares
                 .into_iter()
@@ -172,7 +173,7 @@ impl Look<'_> {
 
             let end = |(share, in_config, thread): (_, _, Result<_, _>)| {
                 let state = thread.map_or_else(|state| state, joined);
-                Found { share, in_config, state }
+                FoundShare { share, in_config, state }
             };
             threads.into_iter().map(end).collect()
         })

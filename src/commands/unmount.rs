@@ -9,7 +9,7 @@ mod tunnel;
 
 use super::Refusal;
 use super::frame::{self, Frame};
-use super::left::{self, Known};
+use super::left::{self, KnownShares};
 use crate::cli::UnmountArgs;
 use crate::kernel::namespace::{Namespace, namespace};
 use crate::log::Log;
@@ -17,7 +17,7 @@ use crate::report::Code;
 use crate::retry::Deadline;
 use crate::sys;
 use crate::tunnel::units::Units;
-use mount_points::Before;
+use mount_points::KnownBefore;
 use share::UnmountRun;
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -32,8 +32,8 @@ pub fn run(args: &UnmountArgs, started: Instant) -> Code {
 fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
     let (root, clock) = (frame.root, &frame.clock);
     let machine = frame.machine();
-    let before = Before::read(root);
-    let Known { config, settings, left: others, refused } =
+    let before = KnownBefore::read(root);
+    let KnownShares { config, settings, left: others, refused } =
         left::known(&machine, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     if let Some((_, why)) = refused {
