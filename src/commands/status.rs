@@ -113,7 +113,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
         let client = plain(&client.told(&sys::host_name()));
-        let last = last.and_then(|text| status::told(root, &Status::parse(&text)?));
+        let last = last.and_then(|text| status::last_run(root, &Status::parse(&text)?));
         let last = last
             .map_or("no session start since this machine was booted".into(), |last| plain(&last));
         super::print(&format!("{shares}{client}\n{last}\n"));
