@@ -80,8 +80,6 @@ pub struct TunnelArgs {
     /// That of the share whose tunnel it is.
     pub mount_point: PathBuf,
     pub config: Option<PathBuf>,
-    /// `--detach PORT`: no service manager holds the listeners, so a process of ours does.
-    pub detach: Option<u16>,
 }
 
 /// The options of `status` and of `check`.
@@ -220,31 +218,26 @@ fn unmount(args: &mut Args) -> Result<Command, UsageError> {
 
 fn tunnel(args: &mut Args) -> Result<Command, UsageError> {
     let of = args.of;
-    let (mut mount_point, mut config, mut detach) = (None, None, None);
+    let (mut mount_point, mut config) = (None, None);
     let mut all = false;
     while let Some(argument) = args.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(TUNNEL)),
             Long("config") => config = Some(args.path("config")?),
             Long("all") => all = true,
-            Long("detach") => {
-                let port = args.parser.value().ok().and_then(|port| port.to_str()?.parse().ok());
-                let needed = || error(of, "--detach needs a port, from 1 to 65535".into());
-                detach = Some(port.filter(|port| *port != 0).ok_or_else(needed)?);
-            }
             Value(path) if mount_point.is_none() => mount_point = Some(PathBuf::from(path)),
-            other => return Err(unknown(of, other, &["help", "config", "all", "detach"])),
+            other => return Err(unknown(of, other, &["help", "config", "all"])),
         }
     }
     if all {
-        return match (mount_point, detach) {
-            (None, None) => Ok(Command::AllTunnels(config)),
-            _ => Err(error(of, "--all goes with neither a mount point nor --detach".into())),
+        return match mount_point {
+            None => Ok(Command::AllTunnels(config)),
+            Some(_) => Err(error(of, "--all goes with no mount point".into())),
         };
     }
     let mount_point =
         mount_point.ok_or_else(|| error(of, "'tunnel' needs the mount point of a share".into()))?;
-    Ok(Command::Tunnel(TunnelArgs { mount_point, config, detach }))
+    Ok(Command::Tunnel(TunnelArgs { mount_point, config }))
 }
 
 fn status(args: &mut Args) -> Result<Command, UsageError> {

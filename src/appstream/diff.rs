@@ -60,12 +60,12 @@ impl<'t> Lines<'t> {
 }
 
 /// Old lines, and the new ones in their place.
-struct Change {
+struct ChangedLines {
     old: Range<usize>,
     new: Vec<String>,
 }
 
-fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<Change> {
+fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<ChangedLines> {
     // Edits in the same or in touching lines are one change.
     let mut groups: Vec<(Range<usize>, Vec<Edit>)> = Vec::new();
     for edit in edits {
@@ -80,11 +80,11 @@ fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<Change> {
         }
     }
 
-    let changes = groups.into_iter().map(|(lines, edits)| Change::of(old, lines, edits));
+    let changes = groups.into_iter().map(|(lines, edits)| ChangedLines::of(old, lines, edits));
     changes.filter(|change| !change.old.is_empty() || !change.new.is_empty()).collect()
 }
 
-impl Change {
+impl ChangedLines {
     /// What `edits` make of `lines`, without what is the same at both ends.
     fn of(old: &Lines<'_>, mut lines: Range<usize>, mut edits: Vec<Edit>) -> Self {
         let (start, end) = (old.start(lines.start), old.start(lines.end));
@@ -108,7 +108,7 @@ impl Change {
     }
 }
 
-fn are_apart(pair: &[Change]) -> bool {
+fn are_apart(pair: &[ChangedLines]) -> bool {
     match pair {
         [before, after] => after.old.start - before.old.end > 2 * CONTEXT,
         _ => true,
@@ -125,7 +125,7 @@ struct Diff<'o, 't> {
 }
 
 impl Diff<'_, '_> {
-    fn hunk(&mut self, changes: &[Change]) {
+    fn hunk(&mut self, changes: &[ChangedLines]) {
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return };
         let from = first.old.start.saturating_sub(CONTEXT);
         let to = (last.old.end + CONTEXT).min(self.old.lines.len());

@@ -98,10 +98,9 @@ fn a_command_comes_first_and_has_options_of_its_own() {
 }
 
 #[test]
-fn a_tunnel_has_a_mount_point_and_perhaps_a_port() {
-    let expected =
-        TunnelArgs { mount_point: "/mnt/a".into(), config: Some("/c".into()), detach: Some(2050) };
-    let all = ["tunnel", "/mnt/a", "--config", "/c", "--detach=2050"];
+fn a_tunnel_has_a_mount_point() {
+    let expected = TunnelArgs { mount_point: "/mnt/a".into(), config: Some("/c".into()) };
+    let all = ["tunnel", "/mnt/a", "--config", "/c"];
     assert_eq!(parsed(&all), Ok(Command::Tunnel(expected)));
     assert_eq!(parsed(&["tunnel", "--help"]), Ok(Command::Help(TUNNEL)));
     let end = "; try 'efs-agent tunnel --help'";
@@ -109,14 +108,8 @@ fn a_tunnel_has_a_mount_point_and_perhaps_a_port() {
     assert_eq!(parsed(&["tunnel"]), Err(needed));
     let all = ["tunnel", "--all", "--config", "/c"];
     assert_eq!(parsed(&all), Ok(Command::AllTunnels(Some("/c".into()))));
-    for more in [&["/mnt/a"][..], &["--detach", "1"]] {
-        let text = format!("--all goes with neither a mount point nor --detach{end}");
-        assert_eq!(parsed(&[&["tunnel", "--all"], more].concat()), Err(text));
-    }
-    for port in ["0", "65536", "x", ""] {
-        let needed = format!("--detach needs a port, from 1 to 65535{end}");
-        assert_eq!(parsed(&["tunnel", "/a", "--detach", port]), Err(needed));
-    }
+    let text = format!("--all goes with no mount point{end}");
+    assert_eq!(parsed(&["tunnel", "--all", "/mnt/a"]), Err(text));
     assert_eq!(parsed(&["tunnel", "/a", "/b"]), Err(format!("unknown argument \"/b\"{end}")));
 }
 

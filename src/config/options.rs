@@ -1,11 +1,10 @@
-//! NFS mount options: AWS's recommended ones, and what an administrator puts
-//! over them, key by key.
+//! NFS mount options: AWS's recommended ones, and what an administrator puts over them, key by key.
 //!
-//! mount(2) answers EINVAL to almost anything it does not like, so each word is
-//! checked here, against the list that the kernel's own parser has.
+//! mount(2) answers EINVAL to almost everything it does not like. So each word is checked here, against the list of the
+//! kernel's own parser. The words themselves stand in [`words`](super::words).
 
+use super::near::near_miss;
 use super::pasted::{self, ShareLines};
-use super::reader::near_miss;
 pub use super::words::CONTEXTS;
 use super::words::{
     FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG, line,
@@ -18,7 +17,7 @@ use nix::libc;
 pub struct MountOptions {
     /// MS_* bits: ro, nosuid and the like.
     pub flags: u64,
-    /// The rest, `key` or `key=value`, in a fixed order. Always holds `nfsvers=`.
+    /// The rest, `key` or `key=value`, in a fixed order. `nfsvers=` is always among them.
     data: Vec<String>,
     /// TCP port of the server.
     pub port: u16,
@@ -26,11 +25,11 @@ pub struct MountOptions {
     pub ignored: Vec<String>,
 }
 
-/// What the EFS documentation recommends, the version first: without one the kernel takes 4.0.
+/// What the EFS documentation recommends. The version comes first; without one the kernel mounts 4.0.
 const DEFAULTS: &str =
     "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 const DEFAULT_FLAGS: u64 = libc::MS_NOSUID | libc::MS_NODEV;
-/// Where NFS servers listen, and what the kernel takes where no port is given.
+/// Where NFS servers listen. The kernel uses it where no port is given.
 pub const NFS_PORT: u16 = 2049;
 
 impl Default for MountOptions {
@@ -40,7 +39,7 @@ impl Default for MountOptions {
     }
 }
 
-/// The words of a list, separated as mount(8) and the kernel do it: at commas that are not in double quotes.
+/// The words of a list. As mount(8) and the kernel do, it is split at commas that are not in double quotes.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {
@@ -92,16 +91,16 @@ fn ends_in_category(word: &str) -> bool {
 /// A list of options, read to its end whatever is wrong in it.
 #[derive(Default)]
 pub(super) struct OptionList {
-    /// What the good ones make of the defaults.
+    /// The defaults, with the good words put over them.
     options: MountOptions,
-    /// Those that are good and say something.
+    /// The good words that mean something.
     kept: Vec<String>,
     /// The words of amazon-efs-utils that are lines of a `[[share]]` here, and those lines.
     helper: Vec<String>,
     helper_lines: ShareLines,
     /// Whether there was a context without quotes that has a comma in it.
     pub(super) was_cut: bool,
-    /// What is wrong with the others.
+    /// What is wrong with the other words.
     pub(super) wrong: Vec<String>,
 }
 
@@ -109,7 +108,7 @@ impl OptionList {
     pub(super) fn read(text: &str) -> Self {
         let words = whole_words(text);
         let has = |text: &str| words.iter().any(|word| word.text == text);
-        // mount(8) explains `defaults` by these words. Who pastes them has not asked for less safety.
+        // mount(8) explains `defaults` by these words. People who paste them have not asked for less safety.
         let are_defaults = has("defaults") || has("auto") && has("nouser");
 
         let mut list = Self::default();
@@ -189,7 +188,7 @@ impl OptionList {
         }
     }
 
-    /// That words of amazon-efs-utils are lines of the `[[share]]` here.
+    /// Says that words of amazon-efs-utils are lines of the `[[share]]` here.
     fn wrong_about_helper(&self, held: &dyn Fn(&str) -> bool) -> Option<String> {
         let (last, others) = self.helper.split_last()?;
         let (names, are) = match others {
@@ -238,10 +237,10 @@ impl MountOptions {
         Self::beside(text, &|_| false)
     }
 
-    /// The same, in a share for which `held` says whether it has a key.
+    /// As [`Self::over_defaults`], in a share for which `held` says whether it has a key.
     ///
     /// # Errors
-    /// The same.
+    /// What is wrong with all wrong words, to be put behind the text itself.
     pub fn beside(text: &str, held: &dyn Fn(&str) -> bool) -> Result<Self, String> {
         let options = match pasted::in_options(text) {
             Some(what) => Err(what),
@@ -255,13 +254,13 @@ impl MountOptions {
         self.data_at(address, self.port)
     }
 
-    /// The same for a server at another port.
+    /// As [`Self::data`], for a server at another port.
     pub fn data_at(&self, address: std::net::IpAddr, port: u16) -> String {
         let port = if port == NFS_PORT { String::new() } else { format!("port={port},") };
         format!("{},{port}addr={address}", self.data.join(","))
     }
 
-    /// The same for a tunnel at `port` of this machine. It accepts connections from root's ports alone.
+    /// As [`Self::data`], for a tunnel at `port` of this machine. It accepts connections only from root's ports.
     pub fn data_through(&self, address: std::net::IpAddr, port: u16) -> String {
         let mut options = self.clone();
         options.replace("resvport", "resvport");
@@ -273,7 +272,7 @@ impl MountOptions {
         self.data.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
-    /// The SELinux options among them: key and context, without its quotes.
+    /// The SELinux options: key and context, without its quotes.
     pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         CONTEXTS.iter().filter_map(|key| Some((*key, self.value(key)?.trim_matches('"'))))
     }
@@ -420,7 +419,7 @@ fn is_known(key: &str) -> bool {
         || VERSIONS.contains(&key)
 }
 
-/// The value as the kernel gets it: numbers in plain decimal, since it takes a leading 0 for octal.
+/// The value as the kernel gets it. Numbers are in plain decimal, since a leading 0 means octal there.
 fn check(key: &str, kind: ValueKind, value: Option<&str>) -> Result<Option<String>, String> {
     match (kind, value) {
         (ValueKind::None | ValueKind::Optional, None) => Ok(None),
@@ -451,7 +450,7 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A context as the kernel wants it: what has a comma in it stands in quotes, which it takes off.
+/// A context as the kernel wants it. One with a comma in it stands in quotes, which the kernel removes.
 fn context(value: &str) -> Option<String> {
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
     let fits = |c: char| c.is_ascii_alphanumeric() || "_.:,-".contains(c);
@@ -469,7 +468,7 @@ fn near(key: &str) -> String {
     let all: Vec<&str> = KEYS
         .iter()
         .map(|(k, ..)| *k)
-        // Never a hint towards less safety.
+        // No hint may lead to less safety.
         .chain(FLAGS.iter().map(|(k, ..)| *k).filter(|k| !["suid", "dev"].contains(k)))
         .chain(OWN_KEYS.iter().copied())
         .collect();

@@ -1,12 +1,13 @@
 //! The keys of the config file: which there are, what stands for those that are left out, and what one value says of
 //! another. What a single value may be is said where its type is.
 
+use super::deserializer::{keys, text};
 use super::encryption::{self, Trust};
 use super::endpoint::{Endpoint, address_in_list, endpoint_from};
 use super::ids::{self, FileSystem};
 use super::options::MountOptions;
 use super::paths::{mount_point_from, path_from};
-use super::reader::{KeyAdvice, Node, SPAN, STRING, keys, text};
+use super::reader::{KeyAdvice, Node, SPAN, STRING};
 use super::{
     ATTEMPT_TIMEOUT, ConfigError, DEADLINE, Facility, Level, LogSettings, MODE, MOUNT_POINT,
     Settings, Share, UNMOUNT_DEADLINE,
@@ -59,11 +60,11 @@ struct Shares(Vec<ShareTable>);
 pub struct ShareTable {
     #[serde(deserialize_with = "endpoint")]
     pub endpoint: Endpoint,
-    #[serde(default = "usual_mount_point", deserialize_with = "mount_point")]
+    #[serde(default = "default_mount_point", deserialize_with = "mount_point")]
     mount_point: PathBuf,
-    #[serde(default = "top_folder", deserialize_with = "path")]
+    #[serde(default = "default_path", deserialize_with = "path")]
     path: String,
-    #[serde(default = "usual_mode", deserialize_with = "mode")]
+    #[serde(default = "default_mode", deserialize_with = "mode")]
     mode: u32,
     #[serde(default, deserialize_with = "mode")]
     root_mode: Option<u32>,
@@ -71,7 +72,7 @@ pub struct ShareTable {
     options: Option<String>,
     #[serde(default)]
     addresses: Addresses,
-    #[serde(default = "yes")]
+    #[serde(default = "default_required")]
     required: bool,
 
     // How these go together is for `encryption::checked` to say.
@@ -131,19 +132,19 @@ texts! {
     region: String = STRING, ids::region_from;
 }
 
-fn usual_mount_point() -> PathBuf {
+fn default_mount_point() -> PathBuf {
     MOUNT_POINT.into()
 }
 
-fn top_folder() -> String {
+fn default_path() -> String {
     "/".into()
 }
 
-fn usual_mode() -> u32 {
+fn default_mode() -> u32 {
     MODE
 }
 
-fn yes() -> bool {
+fn default_required() -> bool {
     true
 }
 
@@ -181,8 +182,13 @@ fn mode_from(text: &str) -> Result<u32, String> {
     }
 }
 
-pub const ADVICE: KeyAdvice =
-    KeyAdvice { belongs, renamed: encryption::renamed, meaning: |_| "the file system's DNS name" };
+pub const ADVICE: KeyAdvice = KeyAdvice {
+    belongs,
+    renamed: encryption::renamed,
+    may_repeat: |key| key == "share" || keys::<ShareTable>().contains(&key),
+    // All but the endpoint have defaults.
+    meaning: |_| "the file system's DNS name",
+};
 
 /// Where a key belongs that was put into another table.
 fn belongs(key: &str) -> Option<&'static str> {

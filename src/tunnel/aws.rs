@@ -1,6 +1,6 @@
-//! What a tunnel asks of AWS: credentials, mount targets where the name does not resolve, and whose word
-//! for the server counts. How that is asked is `crate::aws`'s business; here it is given what it needs of
-//! this machine.
+//! What a tunnel asks AWS for: credentials, mount targets where the name does not resolve, and the authorities for the
+//! server's certificate. How to ask is known in `crate::aws`; here it gets what it needs from this machine, and its
+//! errors become a tunnel's failures.
 
 use super::protocol::TunnelError;
 use crate::aws::credentials::{
@@ -20,10 +20,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Whoever writes a file of profiles has done in far less.
+/// Writing a file of profiles takes far less.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How AWS is asked from here; kept as long as the process, for what was learned.
+/// How AWS is asked from here. It is kept as long as the process, for the token of the metadata service.
 pub struct Aws {
     tls: Arc<rustls::ClientConfig>,
     environment: Environment,
@@ -32,11 +32,10 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// AWS's own servers, by the certificates that the system trusts, or else Amazon's roots.
-    /// `environment` is what counts of the variables of this process.
+    /// Trusts the authorities that the system trusts, or else Amazon's. `environment` has the variables that count.
     ///
     /// # Errors
-    /// What is wrong with those, or what the library says.
+    /// What is wrong with the certificates, or what the library says.
     pub fn new(root: &Path, environment: Environment) -> Result<Self, String> {
         let roots = trust::roots(root, trust::Trust::System);
         let roots = roots.or_else(|_| trust::roots(root, trust::Trust::Amazon));
@@ -49,7 +48,7 @@ impl Aws {
         })
     }
 
-    /// The credentials that `encryption` wants.
+    /// The credentials for `encryption`.
     ///
     /// # Errors
     /// [`TunnelError::Credentials`], [`TunnelError::Service`], [`TunnelError::Source`],
@@ -68,7 +67,7 @@ impl Aws {
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// [`TunnelError::Service`], or [`TunnelError::Name`] where there is no more to say.
+    /// [`TunnelError::Service`], or [`TunnelError::Name`] where no more is known.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
@@ -130,7 +129,7 @@ fn failure(error: CredentialsError) -> TunnelError {
     }
 }
 
-/// Whose keys a service does not take.
+/// Whose keys they are, where the service does not accept them.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
     match trouble {
@@ -139,7 +138,7 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     }
 }
 
-/// The certificates that the server's must lead to.
+/// The authorities for the server's certificate.
 ///
 /// # Errors
 /// [`TunnelError::Trust`], [`TunnelError::Changeable`].
@@ -155,13 +154,11 @@ pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, Tunnel
     })
 }
 
-/// From where it is asked.
+/// The machine from which AWS is asked.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
     /// `/` outside of tests.
     pub root: &'a Path,
-    /// The clock.
     pub clock: &'a dyn Clock,
-    /// The signals.
     pub stop: &'a Stop,
 }

@@ -8,7 +8,7 @@ use super::protocol::{Peer, TunnelError};
 use super::relay;
 use super::tls::{Client, Session};
 use crate::config::Share;
-use crate::net::names::{By, Found, NameError, Resolver};
+use crate::net::names::{By, Found, NAME_WITH_FALLBACK, NameError, Resolver};
 use crate::net::reach::{self, ReachError};
 use crate::net::{IPV4_ALONE, IPV6_QUESTION};
 use crate::retry::{Clock, Deadline, Span};
@@ -23,8 +23,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// With configured addresses to fall back on, a silent name server gets this long.
-const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// On a connection on which nothing is sent, the kernel looks this often whether the server is still there,
 /// and, if it says nothing, so many times more, so far apart. Where something is sent, `relay` looks: with
 /// TCP_USER_TIMEOUT, the kernel would also end a connection on which a server that is there, but throttled,
@@ -130,21 +128,16 @@ impl Dialer<'_> {
     }
 
     fn addresses(&self, until: Deadline) -> Result<Found, TunnelError> {
-        let listed = &self.share.addresses;
         let discovers = self.identity.discovers();
-        let patience = match listed.is_empty() && !discovers {
-            true => until,
-            false => until.within(self.clock, NAME_WITH_FALLBACK),
+        let patience = match discovers {
+            true => until.within(self.clock, NAME_WITH_FALLBACK),
+            false => until,
         };
-        match self.resolver().resolve(&self.share.endpoint, patience) {
-            Ok(mut found) => {
-                found.list(listed);
-                Ok(found)
-            }
+        let (name, listed) = (&self.share.endpoint, &self.share.addresses);
+        match self.resolver().resolve_or_listed(name, listed, patience) {
+            Ok(found) => Ok(found),
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
-            Err(e) if !listed.is_empty() => Ok(Found::new(listed.clone(), By::Listed(e))),
             Err(e) => {
-                let name = &self.share.endpoint;
                 let what = format!("the name {name} does not resolve: {e}");
                 if !discovers {
                     return Err(TunnelError::Name(what));

@@ -4,9 +4,9 @@
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::json::{Document, Member, Node, Value, quoted};
-use crate::retry::{Clock, Deadline, Span, Stopped};
-use crate::stop::Stop;
+use crate::retry::{Span, Stopped};
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read};
@@ -23,7 +23,7 @@ pub const LONGEST_REQUEST: usize = 64;
 /// So much of the time there is for a handshake is left for the answer to come in.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
 /// While a tunnel that is being started has no room in its queue, it is asked again this often.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file system's end of a TLS connection that stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,16 +226,11 @@ fn stamp(at: &SystemTime) -> String {
 ///
 /// # Errors
 /// See [`TunnelError`].
-pub fn handshake(
-    socket: &Path,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Result<Peer, TunnelError> {
+pub fn handshake(socket: &Path, wait: Wait<'_>) -> Result<Peer, TunnelError> {
     // Its answer needs a moment too, or it would come too late whenever it is that nobody answers.
     let wanted =
         |left: Duration| Request::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))));
-    let answer = ask(socket, &wanted, until, clock, stop)?;
+    let answer = ask(socket, &wanted, wait)?;
     read(&answer, |root| match member(root, "failure") {
         Some(failure) => Some(Err(read_failure(failure)?)),
         None => Some(Ok(read_peer(member(root, "peer")?)?)),
@@ -246,27 +241,9 @@ pub fn handshake(
 ///
 /// # Errors
 /// [`TunnelError::NoTunnel`] or [`TunnelError::Stopped`].
-pub fn status(
-    socket: &Path,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Result<TunnelStatus, TunnelError> {
-    let answer = ask(socket, &|_| Request::Status, until, clock, stop)?;
+pub fn status(socket: &Path, wait: Wait<'_>) -> Result<TunnelStatus, TunnelError> {
+    let answer = ask(socket, &|_| Request::Status, wait)?;
     read(&answer, read_status)
-}
-
-/// Has the tunnel behind `socket`, which no service manager holds, end for good.
-///
-/// # Errors
-/// [`TunnelError::NoTunnel`] or [`TunnelError::Stopped`].
-pub fn end(
-    socket: &Path,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Result<(), TunnelError> {
-    ask(socket, &|_| Request::End, until, clock, stop).map(|_| ())
 }
 
 /// What a tunnel can be asked.
@@ -276,8 +253,6 @@ pub enum Request {
     Handshake(Duration),
     /// How are you?
     Status,
-    /// End, for good. Where a service manager holds the tunnel, that is asked instead.
-    End,
 }
 
 impl Request {
@@ -286,7 +261,6 @@ impl Request {
         match self {
             Self::Handshake(left) => format!("handshake {}\n", left.as_millis()),
             Self::Status => "status\n".into(),
-            Self::End => "end\n".into(),
         }
     }
 
@@ -295,7 +269,6 @@ impl Request {
         let line = std::str::from_utf8(line).ok()?;
         match line.split_once(' ') {
             None if line == "status" => Some(Self::Status),
-            None if line == "end" => Some(Self::End),
             Some(("handshake", millis)) => {
                 Some(Self::Handshake(Duration::from_millis(u64::from(millis.parse::<u32>().ok()?))))
             }
@@ -308,42 +281,33 @@ impl Request {
 fn ask(
     socket: &Path,
     wanted: &dyn Fn(Duration) -> Request,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
+    wait: Wait<'_>,
 ) -> Result<String, TunnelError> {
     let stream = loop {
         match sys::connect_unix(socket) {
             Ok(stream) => break stream,
             // Its queue is full: it is being started, and asked by others too.
-            Err(Errno::EAGAIN) if !until.passed(clock) => {
-                clock.wait(PAUSE.min(until.left(clock)))?;
-            }
+            Err(Errno::EAGAIN) if !wait.passed() => wait.pause(RETRY_PAUSE)?,
             Err(errno) => return Err(TunnelError::NoTunnel(errno)),
         }
     };
-    let request = wanted(until.left(clock)).line();
+    let request = wanted(wait.left()).line();
     // A new socket's buffer takes a line whole.
     sys::send_now(stream.as_fd(), request.as_bytes()).map_err(TunnelError::NoTunnel)?;
-    answer(stream, until, clock, stop)
+    answer(stream, wait)
 }
 
-fn answer(
-    mut stream: UnixStream,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
-) -> Result<String, TunnelError> {
+fn answer(mut stream: UnixStream, wait: Wait<'_>) -> Result<String, TunnelError> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
-        stop.poll(&fds, until.left(clock))?;
+        wait.poll(&fds)?;
         match stream.read(&mut chunk) {
             Ok(0) => return Err(TunnelError::NoTunnel(Errno::ECONNRESET)),
             Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                if until.passed(clock) {
+                if wait.passed() {
                     return Err(TunnelError::NoTunnel(Errno::ETIMEDOUT));
                 }
             }
@@ -370,9 +334,6 @@ pub fn handshake_line(result: &Result<Peer, TunnelError>) -> String {
         Err(failure) => format!("{{\"failure\": {}}}\n", failure_json(failure)),
     }
 }
-
-/// The line that answers [`Request::End`].
-pub const END_LINE: &str = "{}\n";
 
 /// The line that answers [`Request::Status`].
 pub fn status_line(status: &TunnelStatus) -> String {
@@ -586,7 +547,7 @@ fn read_failure(failure: Root<'_, '_>) -> Option<TunnelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stop::SystemClock;
+    use crate::stop::{Stop, SystemClock};
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixListener;
     use std::thread::JoinHandle;
@@ -667,13 +628,12 @@ mod tests {
         })
     }
 
-    type Asked<T> = fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelError>;
+    type Asked<T> = fn(&Path, Wait<'_>) -> Result<T, TunnelError>;
 
     fn asked<T>(asked: Asked<T>, socket: &Path, millis: u64) -> Result<T, TunnelError> {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
-        let until = Deadline::after(&clock, Duration::from_millis(millis));
-        asked(socket, until, &clock, &stop)
+        asked(socket, Wait::of(Duration::from_millis(millis), &clock, &stop))
     }
 
     #[test]
@@ -766,7 +726,7 @@ mod tests {
     #[test]
     fn a_request_is_read_as_it_was_written_and_nothing_else_is() {
         let span = Duration::from_millis(1234);
-        for request in [Request::Handshake(span), Request::Status, Request::End] {
+        for request in [Request::Handshake(span), Request::Status] {
             let line = request.line();
             assert!(line.len() <= LONGEST_REQUEST);
             assert_eq!(Request::parse(line.trim_end().as_bytes()), Some(request));

@@ -475,7 +475,7 @@ fn is_taken(stream: &TcpStream) -> bool {
 fn later(error: &io::Error) -> Result<(), Errno> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-        _ => Err(sys::errno_of(&error)),
+        _ => Err(sys::errno_of(error)),
     }
 }
 

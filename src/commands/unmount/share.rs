@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::report::Code;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::share::causes::{Cause, explain, is_there};
-use crate::share::release::{Flush, Gone, How, Release};
+use crate::share::release::{FlushResult, Release, UnmountMode, UnmountResult};
 use crate::share::{Failure, Mounted};
 use crate::tunnel::contract::Tunnels;
 use nix::errno::Errno;
@@ -14,15 +14,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long one umount2(2), a NULL call or a question to a tunnel may take.
+/// UnmountMode long one umount2(2), a NULL call or a question to a tunnel may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is left of the time when writing ends at the latest, for taking the mount away.
 const UNMOUNT_RESERVE: Duration = Duration::from_secs(3);
-/// How long processes get that were asked to end, before the mount is detached under them.
+/// UnmountMode long processes get that were asked to end, before the mount is detached under them.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause between two attempts to unmount meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// How long detaching may take, even if no time is left.
+/// UnmountMode long detaching may take, even if no time is left.
 const DETACH_TIMEOUT: Duration = Duration::from_millis(300);
 /// So many mounts on one mount point are taken away.
 const MOST_STACKED: usize = 8;
@@ -142,7 +142,7 @@ impl<R: Release> UnmountRun<'_, R> {
         let started = self.clock.now();
         let mut refused = None;
         for turn in 0..=MOST_STACKED {
-            let mounted = match self.machine.mounted(share, self.deadline) {
+            let mounted = match self.machine.find_mount(share, self.deadline) {
                 Ok(Some(mounted)) => mounted,
                 Ok(None) if turn == 0 => return Ok(UnmountDone::Nothing),
                 Ok(None) => return unmounted(refused),
@@ -164,14 +164,14 @@ impl<R: Release> UnmountRun<'_, R> {
             let began = self.clock.now();
             let flushed = self.machine.flush(share, &mounted, self.write_until(after))?;
             match flushed {
-                Flush::Done | Flush::Unknown => {}
-                Flush::Refused(errno) => refused = Some(errno),
-                Flush::Late => {
+                FlushResult::Done | FlushResult::Unknown => {}
+                FlushResult::Refused(errno) => refused = Some(errno),
+                FlushResult::Late => {
                     let took = self.clock.now().saturating_sub(began);
                     return Err(self.tear_away(share, &mounted, took)?);
                 }
             }
-            let is_whole = flushed == Flush::Done && refused.is_none();
+            let is_whole = flushed == FlushResult::Done && refused.is_none();
             self.take_away(share, &mounted, started, is_whole)?;
         }
         Err(Failure::Stays)
@@ -186,8 +186,8 @@ impl<R: Release> UnmountRun<'_, R> {
 
     /// Takes away a mount whose tunnel is gone and whose port anybody may have: nothing may be written through that.
     fn drop_unwritten(&self, share: &Share, mounted: &Mounted) -> Result<Failure, Failure> {
-        if self.unmount(share, mounted, How::Force)? != Gone::Yes {
-            self.unmount(share, mounted, How::Detach)?;
+        if self.unmount(share, mounted, UnmountMode::Force)? != UnmountResult::Gone {
+            self.unmount(share, mounted, UnmountMode::Detach)?;
         }
         Ok(Failure::PortLost(mounted.port))
     }
@@ -201,7 +201,7 @@ impl<R: Release> UnmountRun<'_, R> {
         is_whole: bool,
     ) -> Result<(), Failure> {
         let mut written = WrittenData { is_whole, loss: None };
-        let mut is_gone = self.unmount(share, mounted, How::Plain)? == Gone::Yes;
+        let mut is_gone = self.unmount(share, mounted, UnmountMode::Plain)? == UnmountResult::Gone;
         let holders = if is_gone { Vec::new() } else { self.machine.holders(share) };
         if !is_gone && self.terminate {
             is_gone = self.terminate_holders(share, mounted, &holders, &mut written)?;
@@ -212,7 +212,7 @@ impl<R: Release> UnmountRun<'_, R> {
             self.log.info(format_args!("unmounted {share}{}; in {took:.3} s", written.text()));
         } else {
             self.flush_again(share, mounted, &mut written)?;
-            if self.unmount(share, mounted, How::Detach)? != Gone::Yes {
+            if self.unmount(share, mounted, UnmountMode::Detach)? != UnmountResult::Gone {
                 return Err(Failure::Stays);
             }
             let by = match holders.as_slice() {
@@ -247,7 +247,7 @@ impl<R: Release> UnmountRun<'_, R> {
         while !until.passed(self.clock) {
             self.clock.wait(RETRY_PAUSE)?;
             self.flush_again(share, mounted, written)?;
-            if self.unmount(share, mounted, How::Plain)? == Gone::Yes {
+            if self.unmount(share, mounted, UnmountMode::Plain)? == UnmountResult::Gone {
                 return Ok(true);
             }
         }
@@ -265,9 +265,9 @@ impl<R: Release> UnmountRun<'_, R> {
         let until = self.deadline.within(self.clock, left.min(CALL_TIMEOUT));
         let began = self.clock.now();
         match self.machine.flush(share, mounted, until)? {
-            Flush::Done | Flush::Unknown => {}
-            Flush::Refused(errno) => written.add_loss(Failure::Refused(errno)),
-            Flush::Late => {
+            FlushResult::Done | FlushResult::Unknown => {}
+            FlushResult::Refused(errno) => written.add_loss(Failure::Refused(errno)),
+            FlushResult::Late => {
                 let took = self.clock.now().saturating_sub(began);
                 written.add_loss(Failure::NotWritten(mounted.address.clone(), took));
             }
@@ -289,22 +289,29 @@ impl<R: Release> UnmountRun<'_, R> {
             && !self.machine.answers(mounted, self.deadline.within(self.clock, left));
         let (failure, gone) = if is_dead {
             // Ends what waits for the server, so that nothing of it stays in the kernel.
-            (Failure::Lost(address), self.unmount(share, mounted, How::Force)?)
+            (Failure::Lost(address), self.unmount(share, mounted, UnmountMode::Force)?)
         } else {
-            (Failure::NotWritten(address, span), Gone::No)
+            (Failure::NotWritten(address, span), UnmountResult::Stays)
         };
         // Once it is gone, what is seen there now must not be taken away.
-        if gone == Gone::Yes || self.unmount(share, mounted, How::Detach)? == Gone::Yes {
+        if gone == UnmountResult::Gone
+            || self.unmount(share, mounted, UnmountMode::Detach)? == UnmountResult::Gone
+        {
             return Ok(failure);
         }
         Err(Failure::Stays)
     }
 
-    fn unmount(&self, share: &Share, mounted: &Mounted, how: How) -> Result<Gone, Stopped> {
+    fn unmount(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        how: UnmountMode,
+    ) -> Result<UnmountResult, Stopped> {
         let until = self.deadline.within(self.clock, CALL_TIMEOUT);
         // Detaching takes no time, and must not be left out for lack of it.
         let least = Deadline::after(self.clock, DETACH_TIMEOUT);
-        let until = if how == How::Detach { until.max(least) } else { until };
+        let until = if how == UnmountMode::Detach { until.max(least) } else { until };
         self.machine.unmount(share, mounted, how, until)
     }
 }

@@ -9,7 +9,7 @@ use crate::report::Code;
 use crate::retry::test::VirtualClock;
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::linux::Linux;
-use crate::share::release::{Flush, Gone, How, Release};
+use crate::share::release::{FlushResult, Release, UnmountMode, UnmountResult};
 use crate::share::{Failure, Mounted};
 use crate::status::unfinished::MadePoint;
 use crate::stop::Stop;
@@ -88,15 +88,15 @@ struct ScriptedMounts {
     taken: bool,
     /// Somebody else's mount is below all of them.
     below: bool,
-    flush: Flush,
+    flush: FlushResult,
     /// What comes of the second time and later.
-    flush_again: Flush,
+    flush_again: FlushResult,
     flushed: Cell<u32>,
     answers: bool,
     /// When nobody uses it any more.
     free_from: Duration,
     asked_to_end: RefCell<Vec<i32>>,
-    hows: RefCell<Vec<How>>,
+    hows: RefCell<Vec<UnmountMode>>,
 }
 
 fn machine() -> ScriptedMounts {
@@ -105,8 +105,8 @@ fn machine() -> ScriptedMounts {
         stacked: Cell::new(1),
         taken: false,
         below: false,
-        flush: Flush::Done,
-        flush_again: Flush::Done,
+        flush: FlushResult::Done,
+        flush_again: FlushResult::Done,
         flushed: Cell::new(0),
         answers: true,
         free_from: Duration::ZERO,
@@ -116,17 +116,17 @@ fn machine() -> ScriptedMounts {
 }
 
 impl Release for ScriptedMounts {
-    fn mounted(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
+    fn find_mount(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
         if self.taken || self.below && self.stacked.get() == 0 {
             return Err(Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() });
         }
         Ok((self.stacked.get() > 0).then(|| Mounted::fake(true)))
     }
 
-    fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
+    fn flush(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<FlushResult, Stopped> {
         let first = self.flushed.replace(self.flushed.get() + 1) == 0;
         let flush = if first { self.flush } else { self.flush_again };
-        if flush == Flush::Late {
+        if flush == FlushResult::Late {
             self.clock.wait(until.left(&self.clock))?;
         }
         Ok(flush)
@@ -137,15 +137,21 @@ impl Release for ScriptedMounts {
         self.answers
     }
 
-    fn unmount(&self, _: &Share, _: &Mounted, how: How, _: Deadline) -> Result<Gone, Stopped> {
+    fn unmount(
+        &self,
+        _: &Share,
+        _: &Mounted,
+        how: UnmountMode,
+        _: Deadline,
+    ) -> Result<UnmountResult, Stopped> {
         self.hows.borrow_mut().push(how);
         let free = self.clock.now() >= self.free_from;
         Ok(match how {
-            How::Plain if !free => Gone::Busy,
-            How::Force => Gone::No,
+            UnmountMode::Plain if !free => UnmountResult::Busy,
+            UnmountMode::Force => UnmountResult::Stays,
             _ => {
                 self.stacked.set(self.stacked.get() - 1);
-                Gone::Yes
+                UnmountResult::Gone
             }
         })
     }
@@ -270,7 +276,8 @@ fn what_lies_below_a_share_that_was_taken_away_is_no_error() {
     );
     // By itself it is in the way, as ever.
     assert_eq!(unmount(&fake, false).0, Code::REFUSED);
-    let fake = ScriptedMounts { below: true, flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+    let fake =
+        ScriptedMounts { below: true, flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
     assert_eq!(unmount(&fake, false).0, Code::REFUSED, "what was refused is told all the same");
 }
 
@@ -286,7 +293,7 @@ fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told(
          103 (vi), 104 (vi), 105 (vi) and 2 more: detached, so that they alone still see it; all that was \
          written is on the server\n"
     );
-    assert_eq!(*fake.hows.borrow(), [How::Plain, How::Detach]);
+    assert_eq!(*fake.hows.borrow(), [UnmountMode::Plain, UnmountMode::Detach]);
     assert!(fake.asked_to_end.borrow().is_empty());
 
     let fake = ScriptedMounts { free_from: Duration::from_secs(2), ..machine() };
@@ -296,18 +303,18 @@ fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told(
         "is busy: asked to end: 101 (vi), 102 (vi), 103 (vi), 104 (vi), 105 (vi) and 1 more\n";
     assert!(text.contains(asked), "{text}");
     assert!(text.ends_with("all that was written is on the server; in 2.000 s\n"), "{text}");
-    assert!(!fake.hows.borrow().contains(&How::Detach));
+    assert!(!fake.hows.borrow().contains(&UnmountMode::Detach));
 }
 
 #[test]
 fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
     let busy = || ScriptedMounts { free_from: Duration::MAX / 2, ..machine() };
     for terminate in [false, true] {
-        let fake = ScriptedMounts { flush_again: Flush::Refused(Errno::ENOSPC), ..busy() };
+        let fake = ScriptedMounts { flush_again: FlushResult::Refused(Errno::ENOSPC), ..busy() };
         let (code, text) = unmount(&fake, terminate);
         assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0), "{text}");
         assert!(text.contains("(ENOSPC)") && !text.contains("all that was written is"), "{text}");
-        let fake = ScriptedMounts { flush_again: Flush::Late, ..busy() };
+        let fake = ScriptedMounts { flush_again: FlushResult::Late, ..busy() };
         let (code, text) = unmount(&fake, terminate);
         assert_eq!((code, fake.stacked.get()), (Code::DEADLINE, 0), "{text}");
     }
@@ -315,22 +322,22 @@ fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
 
 #[test]
 fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
-    let fake = ScriptedMounts { flush: Flush::Late, ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Late, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::DEADLINE);
     assert!(text.contains("did not take all that was written within 17.0 s"), "{text}");
-    assert_eq!(*fake.hows.borrow(), [How::Detach]);
+    assert_eq!(*fake.hows.borrow(), [UnmountMode::Detach]);
 
-    let fake = ScriptedMounts { flush: Flush::Late, answers: false, ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Late, answers: false, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::DEADLINE);
     assert!(text.contains("does not answer: taken away by force"), "{text}");
-    assert_eq!(*fake.hows.borrow(), [How::Force, How::Detach]);
+    assert_eq!(*fake.hows.borrow(), [UnmountMode::Force, UnmountMode::Detach]);
 }
 
 #[test]
 fn data_that_the_server_refused_is_told_and_the_share_goes_all_the_same() {
-    let fake = ScriptedMounts { flush: Flush::Refused(Errno::EDQUOT), ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0));
     assert!(text.contains("the server refused some of what was written: "), "{text}");
@@ -375,7 +382,7 @@ fn a_tunnel_that_the_kernel_still_uses_goes_on() {
     assert!(tunnels.seen.lock().unwrap().is_empty());
     // Nor does one end through which data is still to be written.
     let tunnels = FakeTunnels::new(true, 0);
-    let slow = ScriptedMounts { flush: Flush::Late, ..machine() };
+    let slow = ScriptedMounts { flush: FlushResult::Late, ..machine() };
     assert_eq!(unmount_with(&slow, &tunnels, ENCRYPTED, false).0, Code::DEADLINE);
     assert!(tunnels.seen.lock().unwrap().is_empty());
 }

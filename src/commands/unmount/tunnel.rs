@@ -12,7 +12,7 @@ use crate::tunnel::protocol::TunnelError;
 use nix::errno::Errno;
 use std::time::Duration;
 
-/// How long the kernel gets to close its connection to a tunnel, once the share is gone.
+/// UnmountMode long the kernel gets to close its connection to a tunnel, once the share is gone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<R: Release> UnmountRun<'_, R> {
