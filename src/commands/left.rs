@@ -1,7 +1,7 @@
 //! What this boot has mounted and the config does not have, because it was changed since, or is gone. A command that
 //! takes shares down or reports them must not overlook these. Changes nothing.
 
-use super::Refusal;
+use super::error::CommandError;
 use super::settings::{self, SettingsError};
 use crate::config::{Settings, Share, file};
 use crate::kernel::mount_table;
@@ -19,7 +19,7 @@ pub struct KnownShares {
     /// The shares that are mounted, and are not in it, the latest first.
     pub left: Vec<Share>,
     /// Why the config cannot be used, if so.
-    pub refused: Option<Refusal>,
+    pub refused: Option<CommandError>,
 }
 
 /// What the config has and what the machine remembers.

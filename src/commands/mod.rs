@@ -3,6 +3,7 @@
 
 mod all_tunnels;
 pub mod check;
+mod error;
 mod frame;
 mod left;
 pub mod register;
@@ -109,9 +110,6 @@ fn apply(settings: &LogSettings, once: bool, log: &Log) {
         log.add_syslog(Path::new(DEV_LOG), settings.facility);
     }
 }
-
-/// What ends a command that cannot do its work: the exit code, and why in one line.
-type Refusal = (Code, String);
 
 #[cfg(test)]
 mod tests {

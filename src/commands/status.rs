@@ -3,7 +3,7 @@
 
 mod state;
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::Frame;
 use super::left::{self, KnownShares};
 use crate::cli::StatusArgs;
@@ -41,7 +41,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let without_root = Some("only root can look at all of it: use sudo");
     let result = Frame::run(started, without_root, |frame| start(args, frame));
-    result.unwrap_or_else(|(code, text)| {
+    result.unwrap_or_else(|CommandError { code, text }| {
         if args.json {
             super::print_json(&ErrorJson { error: &text, exit: code.0 });
             return code;
@@ -79,7 +79,7 @@ struct FoundShare<'a> {
     state: ShareState,
 }
 
-fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
+fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
     let root = frame.root;
     let machine = frame.machine();
     let KnownShares { config, settings, left, refused } =
@@ -104,10 +104,10 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
             client: record::client(&client),
             // What cannot be read would make the whole unreadable.
             last_start: last.as_deref().and_then(|text| json::read(text.as_bytes()).ok()),
-            problem: refused.as_ref().map(|(_, why)| why.as_str()),
+            problem: refused.as_ref().map(|why| why.text.as_str()),
         });
     } else {
-        let refused = refused.as_ref().map_or(String::new(), |(_, why)| format!("{why}\n"));
+        let refused = refused.as_ref().map_or(String::new(), |why| format!("{why}\n"));
         let shares: String =
             found.iter().map(|one| one.state.text(one.share, one.in_config)).collect();
         let shares: String =
@@ -119,8 +119,8 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
         super::print(&format!("{shares}{client}\n{last}\n"));
     }
 
-    if let Some((code, _)) = refused {
-        return Ok(code);
+    if let Some(why) = refused {
+        return Ok(why.code);
     }
     let well = found.iter().all(|one| !one.in_config || one.state.is_well());
     Ok(if well { Code::OK } else { Code::NOT_UP })
