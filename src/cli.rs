@@ -27,7 +27,7 @@ pub enum Command {
     AllTunnels(Option<PathBuf>),
     /// Print this text.
     Help(&'static str),
-    /// Print [`VERSION`].
+    /// Print the program's name and version.
     Version,
 }
 
@@ -103,9 +103,6 @@ pub struct UsageError {
     /// The command, with a blank before it.
     of: &'static str,
 }
-
-/// Printed by `--version`.
-pub const VERSION: &str = concat!("efs-agent ", env!("CARGO_PKG_VERSION"));
 
 /// Printed by `--help`.
 pub const HELP: &str = "\

@@ -4,11 +4,13 @@
 //! its descriptor); read within bounds; replaced whole or not at all. What is in
 //! them, and what a fault costs, is their owners' business.
 
+use crate::sys::errno_of;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, read, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -162,6 +164,18 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     Ok(Place { way: Way::Walked(Rc::new(folder)), name: name.to_owned(), path: at, fault })
 }
 
+/// Reads a file that root alone can change. `None`: there is no such file, or no folder for it.
+///
+/// # Errors
+/// See [`Place::read`].
+pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Refused> {
+    match find(root, path) {
+        Ok(place) => place.read(),
+        Err(Obstacle::NoFolder(_)) => Ok(None),
+        Err(obstacle) => Err(Refused::Obstacle(obstacle)),
+    }
+}
+
 /// What is wrong with `root` itself. That of the machine is looked at once: if it is root's alone, it stays so.
 fn root_fault(root: &Path) -> Option<Fault> {
     static SOUND: AtomicBool = AtomicBool::new(false);
@@ -247,6 +261,35 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
     Ok(at)
 }
 
+/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderId {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl FolderId {
+    /// The one with this status.
+    pub fn of(stat: &FileStat) -> Self {
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        Self { device: stat.st_dev, inode: stat.st_ino, changed }
+    }
+
+    /// The folder `path`, if it is there and nothing is mounted on it.
+    pub fn at(root: &Path, path: &Path) -> Option<Self> {
+        let folder = find(root, path).ok()?.look().ok()??;
+        fstat(&folder).ok().map(|stat| Self::of(&stat))
+    }
+}
+
+impl fmt::Display for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = self.changed;
+        write!(f, "{}:{}:{seconds}.{nanos}", self.device, self.inode)
+    }
+}
+
 impl Place {
     /// The file's whole path.
     pub fn path(&self) -> &Path {
@@ -267,20 +310,30 @@ impl Place {
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
-    /// Reads the whole of the file, if root alone can change it and the folders on the way; `None` if
-    /// there is none.
+    /// Reads the whole file, if root alone can change it and the folders above it. `None`: there is no file.
     ///
     /// # Errors
-    /// See [`Refused`]; nothing of a file that others can change is read.
+    /// See [`Refused`]. Nothing is read of a file that others can change.
     pub fn read(&self) -> Result<Option<Vec<u8>>, Refused> {
+        Ok(self.read_for_change()?.map(|contents| contents.bytes))
+    }
+
+    /// The same, with what [`Place::replace`] asks for.
+    ///
+    /// # Errors
+    /// See [`Place::read`].
+    pub fn read_for_change(&self) -> Result<Option<Contents>, Refused> {
         let Some(file) = self.open().map_err(Refused::Obstacle)? else {
             return Ok(None);
         };
         let stat = fstat(&file);
-        match self.fault.clone().or_else(|| fault(stat, &self.path)) {
-            Some(fault) => Err(Refused::Fault(fault)),
-            None => read_regular(&file, stat).map(Some).map_err(Refused::Obstacle),
+        if let Some(fault) = self.fault.clone().or_else(|| fault(stat, &self.path)) {
+            return Err(Refused::Fault(fault));
         }
+
+        let stat = stat.map_err(|errno| Refused::Obstacle(Obstacle::Unreadable(errno.into())))?;
+        let bytes = read_regular(&file, &stat).map_err(Refused::Obstacle)?;
+        Ok(Some(Contents { bytes, like: Like::from(&stat), version: Version::of(&stat) }))
     }
 
     /// Opens the file for nothing but to look at its owner and mode, which needs no right to it.
@@ -394,11 +447,11 @@ impl Place {
 /// # Errors
 /// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
 pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
-    read_regular(file, fstat(file))
+    let stat = fstat(file).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+    read_regular(file, &stat)
 }
 
-fn read_regular(file: &File, stat: Result<FileStat, Errno>) -> Result<Vec<u8>, Obstacle> {
-    let stat = stat.map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
@@ -434,7 +487,7 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
     while bytes.len() as u64 <= most {
-        match read(fd, &mut chunk) {
+        match nix::unistd::read(fd, &mut chunk) {
             Ok(0) => break,
             Ok(n) => {
                 bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
@@ -492,14 +545,30 @@ impl Like {
     /// # Errors
     /// The errno of fstat(2).
     pub fn of(file: &File) -> Result<Self, Errno> {
-        let stat = fstat(file)?;
-        Ok(Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
+        fstat(file).map(|stat| Self::from(&stat))
     }
 
     /// root's, with `mode`.
     pub fn root(mode: u32) -> Self {
         Self { uid: ROOT, gid: ROOT, mode }
     }
+}
+
+impl From<&FileStat> for Like {
+    fn from(stat: &FileStat) -> Self {
+        Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
+    }
+}
+
+/// A file that root alone can change, as it was when it was read.
+#[derive(Debug)]
+pub struct Contents {
+    /// All that is in it.
+    pub bytes: Vec<u8>,
+    /// Its owner and mode.
+    pub like: Like,
+    /// Tells later whether it is still the same.
+    pub version: Version,
 }
 
 /// Tells whether a file is still the one that was read.
@@ -581,10 +650,6 @@ impl Drop for Temporary<'_> {
             let _ = unlinkat(self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
-}
-
-fn errno_of(e: &io::Error) -> Errno {
-    Errno::from_raw(e.raw_os_error().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,21 +1,25 @@
 //! The rooms of efs-agent, and who may call whom.
 //!
-//! Imports go down only:
+//! One floor a line. A room imports from lower lines only, and the rooms on one line do not import each other. A test
+//! (`floors`) reads the imports of src and holds this picture.
 //!
 //! ```text
-//! main → cli → commands → tunnel → { share, appstream, report, status } → { aws, config, log }
-//!      → { json, retry, stop } → { files, partitions, sys, text }
-//!      → { json, programs } → { retry, stop } → { files, sys, text }
+//! main
+//! commands
+//! cli, report
+//! share
+//! status, tunnel
+//! aws, appstream, kernel, net
+//! log
+//! config
+//! installed, json, programs, partitions, wait
+//! files, stop
+//! retry, sys, text
 //! ```
 //!
-//! But for two edges: `share` knows what a tunnel is asked and answers (`tunnel::protocol`), and a tunnel
-//! looks for its file system as a mount does (`net::names`, `net::reach`), so that between files the
-//! way is down there too.
-//!
-//! A module never imports from one above it, and `sys` is the only place with
-//! `unsafe` code. What a step needs of the outside world (clock, machine, root
-//! directory, log) is handed to it as an argument, so the same pipeline runs
-//! under a virtual clock in unit tests and on a real kernel.
+//! `sys` is the only place with `unsafe` code. What a step needs from the outside world (clock, machine, root
+//! directory, log) is an argument, so the same pipeline runs under a virtual clock in unit tests and on a real kernel.
+//! What only tests use is in `testing`, which may reach into every room.
 
 #![deny(unsafe_code)]
 // A sum of times that overflows ends the program (clippy.toml leaves numbers out). Tests may add as they like.
@@ -27,9 +31,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod files;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod fuzz;
+#[cfg(test)]
+mod floors;
 pub mod installed;
 pub mod json;
 pub mod kernel;
@@ -43,6 +46,9 @@ pub mod share;
 pub mod status;
 pub mod stop;
 pub mod sys;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod testing;
 pub mod text;
 pub mod tunnel;
 pub mod wait;

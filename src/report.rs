@@ -1,11 +1,14 @@
 //! What a run came to: an outcome for each share, the last line of the log,
 //! and the exit code. Decides nothing about mounts.
 
+pub mod record;
+
 use crate::config::Share;
 use crate::retry::seconds;
-use crate::share::Mounted;
-use crate::share::causes::{Cause, Class};
+use crate::share::causes::{Cause, Class, MachineFacts, class_of, explain_with};
 use crate::share::client::Identity;
+use crate::share::{Failure, Mounted};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// An exit code, after sysexits.h.
@@ -66,13 +69,30 @@ impl Code {
     }
 }
 
+/// Why a share is not mounted, in values. [`MountError::cause`] makes the words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountError {
+    /// What its last attempt failed with.
+    pub failure: Failure,
+    /// What was found out about the machine then.
+    pub facts: MachineFacts,
+}
+
+impl MountError {
+    /// Why `share` is not mounted, and what helps; `stopped_by` is the signal that has ended the run.
+    pub fn cause(&self, share: &Share, stopped_by: Option<Signal>) -> Cause {
+        let facts = MachineFacts { stopped_by, ..self.facts.clone() };
+        explain_with(&self.failure, share, &facts)
+    }
+}
+
 /// How one share ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The share.
     pub share: Share,
     /// Mounted, or why not.
-    pub result: Result<Mounted, Cause>,
+    pub result: Result<Mounted, MountError>,
     /// How many attempts it took; 0 if none was needed or possible.
     pub attempts: u32,
     /// From the start of its first step.
@@ -80,38 +100,49 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The outcome in one line, without the exit code.
-    pub fn line(&self) -> String {
+    /// The exit code of a run that has this share alone.
+    fn code(&self) -> Code {
+        match &self.result {
+            Ok(_) => Code::OK,
+            Err(error) => Code::of(class_of(&error.failure, &self.share)),
+        }
+    }
+
+    /// The outcome for people, without the exit code.
+    pub fn text(&self, stopped_by: Option<Signal>) -> OutcomeText {
         let Self { share, result, attempts, took } = self;
         let took = seconds_exact(*took);
         match result {
-            Ok(mounted @ Mounted { version, already, .. }) => {
-                let from = mounted.from();
-                match already {
-                    true => format!(
-                        "already mounted: {share}, from {from}, NFS {version}; nothing was done"
-                    ),
-                    false => format!(
-                        "mounted {share} from {from}, NFS {version}, attempt {attempts}, in {took}"
-                    ),
-                }
+            Ok(mounted) => {
+                let from = format!("from {}, NFS {}", mounted.from(), mounted.version);
+                let line = match mounted.already {
+                    true => format!("already mounted: {share}, {from}; nothing was done"),
+                    false => format!("mounted {share} {from}, attempt {attempts}, in {took}"),
+                };
+                OutcomeText { line, cure: None }
             }
-            Err(Cause { sentence, .. }) => {
+            Err(error) => {
+                let Cause { sentence, cure, .. } = error.cause(share, stopped_by);
                 let tries = match attempts {
                     0 => String::new(),
                     1 => format!("; after 1 attempt in {took}"),
                     n => format!("; after {n} attempts in {took}"),
                 };
                 let optional = if share.required { "" } else { "optional share " };
-                format!("cannot mount {optional}{share}: {sentence}{tries}")
+                let line = format!("cannot mount {optional}{share}: {sentence}{tries}");
+                OutcomeText { line, cure: Some(cure) }
             }
         }
     }
+}
 
-    /// The cure, where there is something to cure.
-    pub fn cure(&self) -> Option<&str> {
-        self.result.as_ref().err().map(|cause| cause.cure.as_str())
-    }
+/// What is said of one share in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeText {
+    /// How it ended, in one line.
+    pub line: String,
+    /// What an administrator can do, where something went wrong.
+    pub cure: Option<String>,
 }
 
 /// A span with milliseconds, for figures; [`seconds`] is for prose.
@@ -128,8 +159,8 @@ fn seconds_exact(span: Duration) -> String {
 pub struct Report {
     /// In the order of the config.
     pub outcomes: Vec<Outcome>,
-    /// The number of the signal that ended the run, if one did.
-    pub stopped_by: Option<i32>,
+    /// The signal that ended the run, if one did.
+    pub stopped_by: Option<Signal>,
     /// Who this machine is to its servers.
     pub client: Identity,
 }
@@ -137,14 +168,11 @@ pub struct Report {
 impl Report {
     /// The exit code: that of the required share that needs a person most.
     pub fn code(&self) -> Code {
-        let failed = self.outcomes.iter().filter(|outcome| outcome.share.required);
-        let worst = failed
-            .filter_map(|outcome| outcome.result.as_ref().err().map(|cause| Code::of(cause.class)))
-            .max_by_key(|code| code.weight());
-        match (worst, self.stopped_by) {
-            (None, _) => Code::OK,
-            (Some(Code::DEADLINE), Some(signal)) => Code::signal(signal),
-            (Some(code), _) => code,
+        let required = self.outcomes.iter().filter(|outcome| outcome.share.required);
+        let worst = required.map(Outcome::code).fold(Code::OK, Code::worse);
+        match self.stopped_by {
+            Some(signal) if worst == Code::DEADLINE => Code::signal(signal as i32),
+            _ => worst,
         }
     }
 
@@ -178,43 +206,47 @@ mod tests {
     use super::*;
     use crate::config::test::share;
 
-    fn outcome(required: bool, class: Option<Class>) -> Outcome {
+    fn outcome(required: bool, failure: Option<Failure>) -> Outcome {
         let share = share(&format!("required = {required}"));
-        let mounted = Mounted::fake(false);
-        let cause =
-            |class| Cause { class, sentence: "it is broken".into(), cure: "mend it".into() };
-        let result = class.map_or(Ok(mounted), |class| Err(cause(class)));
+        let error = |failure| MountError { failure, facts: MachineFacts::default() };
+        let result = failure.map_or(Ok(Mounted::fake(false)), |failure| Err(error(failure)));
         Outcome { share, result, attempts: 2, took: Duration::from_millis(1234) }
     }
 
-    fn code(outcomes: Vec<Outcome>, stopped_by: Option<i32>) -> Code {
+    fn code(outcomes: Vec<Outcome>, stopped_by: Option<Signal>) -> Code {
         Report { outcomes, stopped_by, client: Identity::NoClient }.code()
     }
 
     #[test]
     fn the_exit_code_is_of_the_required_share_that_needs_a_person_most() {
-        let (up, late) = (outcome(true, None), outcome(true, Some(Class::Temporary)));
-        let refused = outcome(true, Some(Class::Permanent));
-        let optional = outcome(false, Some(Class::Permanent));
+        let (up, late) = (outcome(true, None), outcome(true, Some(Failure::PointGone)));
+        let refused = outcome(true, Some(Failure::Odd(1)));
+        let optional = outcome(false, Some(Failure::Odd(1)));
         assert_eq!(code(vec![up.clone(), optional.clone()], None), Code::OK);
         assert_eq!(code(vec![late.clone(), up.clone(), optional], None), Code::DEADLINE);
         assert_eq!(code(vec![late.clone(), refused], None), Code::REFUSED);
-        assert_eq!(code(vec![late], Some(15)), Code(143));
-        assert_eq!(code(vec![up], Some(15)), Code::OK);
+        assert_eq!(code(vec![late], Some(Signal::SIGTERM)), Code(143));
+        assert_eq!(code(vec![up], Some(Signal::SIGTERM)), Code::OK);
     }
 
     #[test]
     fn lines_name_share_address_version_attempts_and_time() {
         assert_eq!(
-            outcome(true, None).line(),
+            outcome(true, None).text(None).line,
             "mounted fs-1.example:/ on /mnt/efs_share from 10.0.0.1, NFS 4.1, attempt 2, in 1.234 s"
         );
         assert_eq!(
-            outcome(false, Some(Class::Permanent)).line(),
-            "cannot mount optional share fs-1.example:/ on /mnt/efs_share: it is broken; after 2 \
-             attempts in 1.234 s"
+            outcome(false, Some(Failure::Odd(1))).text(None).line,
+            "cannot mount optional share fs-1.example:/ on /mnt/efs_share: mount(2) returned 1 and \
+             mounted nothing; after 2 attempts in 1.234 s"
         );
-        let outcomes = vec![outcome(true, None), outcome(true, Some(Class::Permanent))];
+        let stopped = outcome(true, Some(Failure::Stopped(None))).text(Some(Signal::SIGTERM));
+        assert!(
+            stopped.line.contains(": stopped by SIGTERM before it was mounted; after 2 attempts")
+        );
+        let hint = "start it again; if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
+        assert_eq!(stopped.cure.as_deref(), Some(hint));
+        let outcomes = vec![outcome(true, None), outcome(true, Some(Failure::Odd(1)))];
         let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
         assert_eq!(
             report.summary(),

@@ -4,6 +4,9 @@
 use nix::errno::Errno;
 use std::fmt::{self, Write};
 
+/// The name of this program and its version, as `--version` prints it.
+pub const VERSION: &str = concat!("efs-agent ", env!("CARGO_PKG_VERSION"));
+
 /// Whether a character does something to the text around it instead of being seen: control characters (a
 /// terminal acts on them, and a line ends at some), and those that change the order in which the others
 /// are shown, so that a line reads as something else than what it is.

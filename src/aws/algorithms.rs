@@ -1,9 +1,9 @@
 //! The algorithms of TLS that EFS and AWS's services speak, and no others: what is not listed here is not in the
 //! program. Makes no connection.
 
+use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::{cipher_suite as suite, default_provider, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::SupportedCipherSuite;
 
 /// All of them with AES-GCM, and a key exchange of its own for each connection.
 const CIPHER_SUITES: [SupportedCipherSuite; 6] = [

@@ -2,7 +2,7 @@
 //! program carries, or a file of certificates. Checks no server: that is
 //! rustls' work.
 
-use crate::files::{self, Fault, Obstacle};
+use crate::files::{self, Fault, Obstacle, Refused};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -122,12 +122,11 @@ fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, Trus
     // Bundles are reached by symlinks; what counts is where those lead.
     let real =
         real(root, path).ok_or(unreadable(Obstacle::Unopenable(nix::errno::Errno::ENOENT)))?;
-    let place = files::find(root, &real).map_err(unreadable)?;
-    let file = place.open().map_err(unreadable)?;
-    let changeable = |fault| TrustError::Changeable { path: path.to_owned(), fault };
-    place.trust(file.as_ref()).map_err(changeable)?;
-    let file = file.ok_or(unreadable(Obstacle::Unopenable(nix::errno::Errno::ENOENT)))?;
-    let bytes = files::contents(&file).map_err(unreadable)?;
+    let bytes = files::read(root, &real).map_err(|e| match e {
+        Refused::Obstacle(obstacle) => unreadable(obstacle),
+        Refused::Fault(fault) => TrustError::Changeable { path: path.to_owned(), fault },
+    })?;
+    let bytes = bytes.ok_or(unreadable(Obstacle::Unopenable(nix::errno::Errno::ENOENT)))?;
     let mut store = RootCertStore::empty();
     add(&mut store, path, &bytes, strict)?;
     Ok(store)

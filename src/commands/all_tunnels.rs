@@ -1,11 +1,11 @@
 //! `tunnel --all`: starts the tunnels of all encrypted shares, at boot. How one is started is `tunnel::units`'.
 
 use super::Refusal;
+use super::frame::{self, Frame};
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::Deadline;
 use crate::share::causes::{Cause, explain};
-use crate::stop::{Stop, SystemClock};
 use crate::tunnel::contract::{Tunnels, TunnelsError};
 use crate::tunnel::units::Units;
 use std::path::Path;
@@ -17,23 +17,15 @@ const ALL: Duration = Duration::from_secs(30);
 /// Starts the tunnels of all shares that are encrypted, and returns the exit code.
 pub fn start_all(config: Option<&Path>, started: Instant) -> Code {
     let log = super::log(true);
-    all(config, started, &log).unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
+    let without_root = Some("a tunnel is started as root");
+    frame::concluded(Frame::run(started, without_root, |frame| all(config, frame, &log)), &log)
 }
 
-fn all(config: Option<&Path>, started: Instant, log: &Log) -> Result<Code, Refusal> {
-    let root = Path::new("/");
-    if !nix::unistd::geteuid().is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    let clock = SystemClock::new(started, &stop);
-    let (path, settings) = super::settings(root, config)?;
-    super::apply(&settings.log, false, log);
-    let tunnels = Units::new(root, &clock, &stop, &path);
-    let until = Deadline::after(&clock, ALL);
+fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
+    let (clock, stop) = (&frame.clock, frame.stop);
+    let (path, settings) = frame.settings(config, false, log)?;
+    let tunnels = Units::new(frame.root, clock, stop, &path);
+    let until = Deadline::after(clock, ALL);
     let mut code = Code::OK;
     for share in settings.shares.iter().filter(|share| share.encryption.is_some()) {
         let at = share.mount_point.display();

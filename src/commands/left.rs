@@ -1,11 +1,12 @@
 //! What this boot has mounted and started, and the config does not have: it was changed since, or is gone. Whoever
 //! takes shares down or tells of them must not overlook it. Changes nothing.
 
-use super::{NoSettings, Refusal};
+use super::Refusal;
+use super::settings::{self, SettingsError};
 use crate::config::{Settings, Share, file};
 use crate::kernel::mount_table;
 use crate::share::linux::Linux;
-use crate::status::remembered;
+use crate::status;
 use crate::stop::SystemClock;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +29,8 @@ pub struct Known {
 pub fn known(
     machine: &Linux<'_, SystemClock<'_>>,
     config: Option<&Path>,
-) -> Result<Known, NoSettings> {
-    let (config, settings, refused) = match super::settings(machine.root, config) {
+) -> Result<Known, SettingsError> {
+    let (config, settings, refused) = match settings::find(machine.root, config) {
         Ok((path, settings)) => (path, settings, None),
         Err(why) => {
             let left = left(machine, &[]);
@@ -47,9 +48,8 @@ pub fn known(
 
 /// The shares that are mounted, as an earlier run of this boot has mounted them, and are not among `shares`.
 pub fn left(machine: &Linux<'_, SystemClock<'_>>, shares: &[Share]) -> Vec<Share> {
-    let status = remembered::read(machine.root).unwrap_or_default();
-    let known = remembered::all(&status);
-    let others = known.iter().filter(|one| !shares.iter().any(|share| one.is_share(share)));
+    let status = status::read(machine.root);
+    let others = status.mounts().filter(|one| !shares.iter().any(|share| one.is_share(share)));
     let others: Vec<_> = others.collect();
     // A start has nothing of it, mostly: the table is asked for where there is a reason to.
     let bytes = match others.is_empty() {

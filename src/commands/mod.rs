@@ -3,28 +3,28 @@
 
 mod all_tunnels;
 pub mod check;
+mod frame;
 mod left;
 pub mod register;
 pub mod session;
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod soak;
+mod settings;
 pub mod status;
 pub mod tunnel;
 pub mod unmount;
 
 use crate::cli::{self, Command};
-use crate::config::file::{self, FileError};
-use crate::config::{Facility, Level, LogSettings, Settings};
+use crate::config::{Facility, Level, LogSettings};
+use crate::json;
 use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
+use crate::text::VERSION;
 use crate::tunnel::listeners;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Where syslog daemons listen.
@@ -53,7 +53,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(Command::AllTunnels(config)) => all_tunnels::start_all(config.as_deref(), started),
         Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
-        Ok(Command::Version) => print(&format!("{}\n", cli::VERSION)),
+        Ok(Command::Version) => print(&format!("{}\n", VERSION)),
         Err(e) => {
             let log = log(!std::io::stdout().is_terminal());
             log.error(format_args!("{e} (exit {})", Code::USAGE.0));
@@ -74,7 +74,7 @@ fn tell_fault(panic: &PanicHookInfo<'_>) {
         panic.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
     log(!std::io::stdout().is_terminal()).error(format_args!(
         "efs-agent {} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
-        cli::VERSION,
+        VERSION,
         Code::FAULT.0
     ));
     sys::exit(Code::FAULT.0);
@@ -84,6 +84,11 @@ fn print(text: &str) -> Code {
     // A reader that has gone (`| head`) is no fault.
     let _ = sys::write_stdout(text.as_bytes());
     Code::OK
+}
+
+/// Prints what a program is to read, in one line.
+fn print_json(value: &impl Serialize) {
+    print(&(json::written(value) + "\n"));
 }
 
 /// The log before the config is known: both sinks.
@@ -106,86 +111,6 @@ fn apply(settings: &LogSettings, once: bool, log: &Log) {
 
 /// What ends a command that cannot do its work: the exit code, and why in one line.
 type Refusal = (Code, String);
-
-/// Why there are no settings.
-enum NoSettings {
-    /// No path was given, and there is no config file in the usual places.
-    NoFile(FileError),
-    /// There is one, but it cannot be used; what to do about it is told apart, for `check`.
-    Refused(Refusal, String),
-}
-
-/// What to write where there is no config.
-const TWO_LINES: &str = "write two lines into /etc/efs-agent/config.toml: [[share]] and \
-                         endpoint = \"<DNS name of the file system>\"";
-
-/// What to do about a line of the config, where nothing better is known.
-const CORRECT: &str = "correct that line; man efs-agent.toml tells what each key may be";
-
-/// What is wrong with a line of the config, and the cure that its text ends with, if it does.
-fn own_cure(text: &str) -> Option<(String, String)> {
-    if let Some((what, word)) = text.rsplit_once("; did you mean ") {
-        let word = word.strip_suffix('?')?.trim_matches('"');
-        return Some((what.to_owned(), format!("write {word} there, if that is meant")));
-    }
-    let (what, how) = text.rsplit_once(": write ")?;
-    Some((what.to_owned(), format!("write {how}")))
-}
-
-impl NoSettings {
-    /// What is wrong, and the cure.
-    fn told(self) -> (String, String) {
-        match self {
-            Self::NoFile(e) => (e.to_string(), TWO_LINES.to_owned()),
-            // The text may have a cure of its own, which says more.
-            Self::Refused((_, text), cure) if cure == CORRECT => {
-                own_cure(&text).unwrap_or((text, cure))
-            }
-            Self::Refused((_, text), cure) => {
-                let bare = text.strip_suffix(&format!(" ({cure})")).unwrap_or(&text);
-                (bare.to_owned(), cure)
-            }
-        }
-    }
-}
-
-impl From<NoSettings> for Refusal {
-    fn from(why: NoSettings) -> Self {
-        match why {
-            NoSettings::NoFile(e) => (Code::CONFIG, format!("{e}; {TWO_LINES}")),
-            NoSettings::Refused(refusal, _) => refusal,
-        }
-    }
-}
-
-/// The config that a session start would use, `named` with `--config` or found.
-fn settings(root: &Path, named: Option<&Path>) -> Result<(PathBuf, Settings), NoSettings> {
-    let refused = |code, text, cure: &str| NoSettings::Refused((code, text), cure.to_owned());
-    let absolute = named.map(std::path::absolute).transpose();
-    let named = absolute.map_err(|e| {
-        let text = format!("--config cannot be used: {e}");
-        refused(Code::CONFIG, text, "give it the path of a config file")
-    })?;
-    let exe = std::env::current_exe().ok();
-    let (path, text) = file::read(root, named.as_deref(), exe.as_deref()).map_err(|e| {
-        let text = e.to_string();
-        match &e {
-            FileError::Untrusted { mend, .. } => refused(Code::PERMISSION, text, mend),
-            FileError::None(_) => NoSettings::NoFile(e),
-            FileError::Missing(_) => refused(
-                Code::CONFIG,
-                text,
-                "write it, or give --config the path of one that is there",
-            ),
-            FileError::Unusable { .. } => {
-                refused(Code::CONFIG, text, "put a text file in its place that is to be the config")
-            }
-        }
-    })?;
-    let settings =
-        Settings::parse(&path, &text).map_err(|e| refused(Code::CONFIG, e.to_string(), CORRECT))?;
-    Ok((path, settings))
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,8 @@ mod lock;
 mod shim;
 mod standing;
 
-use super::NoSettings;
+use super::frame::{self, Frame};
+use super::settings::{self, SettingsError};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Call, Change, LONGEST, Limit, Registration, SHIM,
 };
@@ -20,7 +21,6 @@ use crate::installed;
 use crate::log::Log;
 use crate::report::Code;
 use crate::retry::Clock;
-use crate::stop::{Stop, SystemClock};
 use crate::text::{misleads, word};
 use boot::Boot;
 use error::RegisterError;
@@ -64,34 +64,19 @@ fn run(
     if dry_run {
         log.drop_syslog();
     }
+    let complaint = format!("only root can {command}: use sudo, or look on with --dry-run");
+    let without_root = (!dry_run).then_some(complaint.as_str());
+    let result = Frame::run(started, without_root, |frame| {
+        let task = task(frame.root, &log)?;
+        carry_out(frame.root, &task, &frame.clock, &log)
+            .map_err(|error| frame.stopped().unwrap_or_else(|| error.into()))?;
 
-    let done = Stop::install()
-        .map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
-        .and_then(|stop| {
-            if !dry_run && !crate::sys::is_root() {
-                let text = format!("only root can {command}: use sudo, or look on with --dry-run");
-                return Err((Code::PERMISSION, text));
-            }
-            let root = Path::new("/");
-            let task = task(root, &log)?;
-            let clock = SystemClock::new(started, &stop);
-            carry_out(root, &task, &clock, &log).map_err(|error| match stop.signal() {
-                Some(signal) => (Code::signal(signal as i32), format!("stopped by {signal}")),
-                None => error.into(),
-            })?;
-
-            if let Some((level, text)) = task.boot.carry_out(root, dry_run) {
-                log.line(level, text);
-            }
-            Ok(())
-        });
-    match done {
-        Ok(()) => Code::OK,
-        Err((code, text)) => {
-            log.error(format_args!("{text} (exit {})", code.0));
-            code
+        if let Some((level, text)) = task.boot.carry_out(frame.root, dry_run) {
+            log.line(level, text);
         }
-    }
+        Ok(Code::OK)
+    });
+    frame::concluded(result, &log)
 }
 
 /// What is to become of a config.json and what is beside it.
@@ -116,14 +101,14 @@ fn file_named(named: Option<&Path>) -> Result<PathBuf, RegisterError> {
 
 /// What `register` wants.
 fn start(root: &Path, args: &RegisterArgs, log: &Log) -> Result<Task, RegisterError> {
-    let settings = super::settings(root, args.config.as_deref());
+    let settings = settings::find(root, args.config.as_deref());
     start_with(root, args, settings, log)
 }
 
 fn start_with(
     root: &Path,
     args: &RegisterArgs,
-    settings: Result<(PathBuf, Settings), NoSettings>,
+    settings: Result<(PathBuf, Settings), SettingsError>,
     log: &Log,
 ) -> Result<Task, RegisterError> {
     let file = file_named(args.file.as_deref())?;
@@ -134,7 +119,7 @@ fn start_with(
             Some(_) => (Some(settings), config_option(&path)?),
             None => (Some(settings), String::new()),
         },
-        Err(NoSettings::NoFile(e)) => {
+        Err(SettingsError::NoFile(e)) => {
             let deadline = humantime::format_duration(config::DEADLINE);
             log.warning(format_args!(
                 "{e}: until there is one, every session start ends with exit 78; waitingTime is to fit \

@@ -1,7 +1,7 @@
 //! `tunnel`: carries the connections of one encrypted share. It takes its listeners from systemd, gets ready as root,
 //! drops to a user without rights, and serves. Each of these steps is done in `crate::tunnel`.
 
-use super::Refusal;
+use super::{Refusal, frame, settings};
 use crate::aws::{ENVIRONMENT, Environment};
 use crate::cli::TunnelArgs;
 use crate::config::Share;
@@ -45,10 +45,7 @@ pub fn run(args: &TunnelArgs, count: u8, started: Instant) -> Code {
     let ended = listeners::take(count)
         .map_err(|e| (Code::USAGE, e.to_string()))
         .and_then(|listeners| carry(args, listeners, started, log));
-    ended.unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
+    frame::concluded(ended, log)
 }
 
 /// The tunnel from its config to its end. This process must have one thread alone.
@@ -59,7 +56,7 @@ fn carry(
     log: &'static Log,
 ) -> Result<Code, Refusal> {
     let began = Instant::now();
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
+    let stop = frame::signals()?;
     let clock = SystemClock::new(started, &stop);
 
     let mut listeners = Some(listeners);
@@ -107,9 +104,7 @@ fn prepare(
     log: &Log,
 ) -> Result<Prepared, Refusal> {
     let root = Path::new("/");
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
+    frame::need_root("a tunnel is started as root")?;
     let (share, encryption) = configured(root, args, log)?;
     let point = &args.mount_point;
     if !peer::sees_real_users(root) {
@@ -139,7 +134,7 @@ fn prepare(
 
 /// The share whose tunnel this is, as the config has it.
 fn configured(root: &Path, args: &TunnelArgs, log: &Log) -> Result<(Share, Encryption), Refusal> {
-    let (path, settings) = super::settings(root, args.config.as_deref())?;
+    let (path, settings) = settings::find(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let point = &args.mount_point;
     let missing = |what: &str| {

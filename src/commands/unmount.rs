@@ -2,6 +2,7 @@
 //! of one share.
 
 use super::Refusal;
+use super::frame::{self, Frame};
 use super::left::{self, Known};
 use crate::cli::UnmountArgs;
 use crate::config::Share;
@@ -16,9 +17,7 @@ use crate::share::linux::Linux;
 use crate::share::release::{Flush, Gone, How, Release};
 use crate::share::{Failure, Mounted, mount_point};
 use crate::status;
-use crate::status::remembered;
-use crate::status::unfinished::{self, MadePoint};
-use crate::stop::{Stop, SystemClock};
+use crate::status::unfinished::MadePoint;
 use crate::sys;
 use crate::tunnel::contract::{Tunnels, TunnelsError, end_unused};
 use crate::tunnel::protocol::TunnelError;
@@ -47,21 +46,14 @@ const MOST_STACKED: usize = 8;
 /// Takes the shares of the config down, and returns the exit code.
 pub fn run(args: &UnmountArgs, started: Instant) -> Code {
     let log = super::log(!std::io::stdout().is_terminal());
-    start(args, started, &log).unwrap_or_else(|(code, text)| {
-        log.error(format_args!("{text} (exit {})", code.0));
-        code
-    })
+    let without_root = Some("only root can unmount: use sudo");
+    frame::concluded(Frame::run(started, without_root, |frame| start(args, frame, &log)), &log)
 }
 
-fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusal> {
-    let root = Path::new("/");
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "only root can unmount: use sudo".into()));
-    }
-    let stop = Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))?;
-    let clock = SystemClock::new(started, &stop);
-    let machine = Linux::new(root, &clock, &stop);
-    let before = remembered::read(root).unwrap_or_default();
+fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
+    let (root, clock) = (frame.root, &frame.clock);
+    let machine = frame.machine();
+    let before = status::read(root);
     let Known { config, settings, left: others, refused } =
         left::known(&machine, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
@@ -77,15 +69,15 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
              its mount point",
         );
     }
-    let left = settings.unmount_deadline.saturating_sub(started.elapsed());
-    let tunnels = Units::new(root, &clock, &stop, &config);
-    let orphans = unfinished::orphans(root, &before);
+    let left = settings.unmount_deadline.saturating_sub(frame.started.elapsed());
+    let tunnels = Units::new(root, clock, frame.stop, &config);
+    let orphans = before.orphans(root);
     let run = Run {
         machine: &machine,
         tunnels: &tunnels,
-        clock: &clock,
+        clock,
         log,
-        deadline: Deadline::after(&clock, left),
+        deadline: Deadline::after(clock, left),
         span: settings.unmount_deadline,
         terminate: args.terminate,
         apart,
@@ -107,15 +99,13 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
             ));
         }
     }
-    let living = unfinished::living(root, &remembered::read(root).unwrap_or_default());
+    let living = status::read(root).living(root);
     for share in settings.shares.iter().chain(&others).filter(|_| !apart) {
         let away = matches!(machine.found(share, run.deadline), Ok(None));
         if !away {
             continue;
         }
-        if remembered::made(&before, share)
-            && !orphans.iter().any(|one| one.path == share.mount_point)
-        {
+        if before.made(share) && !orphans.iter().any(|one| one.path == share.mount_point) {
             if living.is_some() {
                 // It may be about to mount the share there.
                 continue;
@@ -130,8 +120,8 @@ fn start(args: &UnmountArgs, started: Instant, log: &Log) -> Result<Code, Refusa
     if !apart {
         clear(&machine, &orphans, living, log);
     }
-    Ok(match stop.signal() {
-        Some(signal) if code != Code::OK => Code::signal(signal as i32),
+    Ok(match frame.stopped() {
+        Some((signalled, _)) if code != Code::OK => signalled,
         _ => code,
     })
 }
@@ -480,6 +470,7 @@ mod tests {
     use crate::kernel::holders::Holder;
     use crate::log::test::Lines;
     use crate::retry::test::VirtualClock;
+    use crate::stop::Stop;
     use crate::tunnel::protocol::{Peer, TunnelStatus};
     use std::cell::Cell;
     use std::cell::RefCell;

@@ -3,7 +3,7 @@
 //! is checked on the open descriptors, and no symlink is followed. What the
 //! text means is not this file's business.
 
-use crate::files::{self, Fault, Obstacle, Refused};
+use crate::files::{self, Fault, Refused};
 use std::path::{Path, PathBuf};
 
 /// Beside the executable: Elastic fleets unpack everything into one folder.
@@ -21,7 +21,7 @@ pub enum FileError {
     #[error("config file {} does not exist", .0.display())]
     Missing(PathBuf),
     /// It could be read, but must not be trusted.
-    #[error("{} {why}: the config file and its folders must belong to root and be writable by nobody else ({mend})", path.display())]
+    #[error("{} ({mend})", untrusted_sentence(path, why))]
     Untrusted {
         /// The file or the folder at fault.
         path: PathBuf,
@@ -38,6 +38,23 @@ pub enum FileError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl FileError {
+    /// What is wrong, without the cure.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Untrusted { path, why, .. } => untrusted_sentence(path, why),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn untrusted_sentence(path: &Path, why: &str) -> String {
+    format!(
+        "{} {why}: the config file and its folders must belong to root and be writable by nobody else",
+        path.display()
+    )
 }
 
 /// The config file's path and text: `named`, else the first of the usual places that exists.
@@ -81,15 +98,11 @@ fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
 /// trusted counts only if there is a file at the end.
 fn text(root: &Path, path: &Path) -> Result<Option<(PathBuf, String)>, FileError> {
     let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
-    let place = match files::find(root, path) {
-        Err(Obstacle::NoFolder(_)) => return Ok(None),
-        found => found.map_err(|e| unusable(e.to_string()))?,
-    };
-    let bytes = match place.read() {
+    let bytes = match files::read(root, path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
         Err(Refused::Obstacle(e)) => return Err(unusable(e.to_string())),
-        Err(Refused::Fault(fault)) => return Err(untrusted(fault, place.path())),
+        Err(Refused::Fault(fault)) => return Err(untrusted(fault, path)),
     };
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some((path.to_owned(), text))),

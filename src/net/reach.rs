@@ -65,7 +65,13 @@ impl ReachError {
 }
 
 fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
-    let one = |(address, problem): &(IpAddr, Problem)| match problem {
+    let all = tried.iter().map(|(address, problem)| describe(*port, *address, problem));
+    all.collect::<Vec<_>>().join("; ")
+}
+
+/// What came of the connections to one address, in words.
+pub fn describe(port: u16, address: IpAddr, problem: &Problem) -> String {
+    match problem {
         Problem::Silent { span, from } => {
             let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
             let span = seconds(*span);
@@ -81,8 +87,7 @@ fn problems(port: &u16, tried: &[(IpAddr, Problem)]) -> String {
             let why = unconnected(*errno).unwrap_or(errno.desc());
             format!("TCP {port} to {address} failed: {why} ({errno:?})")
         }
-    };
-    tried.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// The first of `addresses` that takes a TCP connection on `port` in time, and whether that had to be made
@@ -249,7 +254,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_at_once_with_each_address() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (result, took) = reach(&["127.0.0.1", "127.0.0.2"], port, 3000);
+        let (result, took) = reach(&["127.0.0.1", "127.0.0.2"], port, 60_000);
         let text = result.unwrap_err().to_string();
         assert_eq!(
             text,
@@ -258,7 +263,7 @@ mod tests {
                  TCP {port} to 127.0.0.2 was refused (nothing listens there)"
             )
         );
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(30), "it waited for nothing: {took:?}");
     }
 
     #[test]
@@ -273,11 +278,11 @@ mod tests {
             std::thread::sleep(Duration::from_millis(700));
             (TcpListener::bind(("127.0.0.2", port)).unwrap(), Instant::now())
         });
-        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 10_000);
+        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 60_000);
         let seen = Instant::now();
         assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
         let (_listener, opened) = opens.join().unwrap();
-        assert!(seen.duration_since(opened) < Duration::from_secs(1));
+        assert!(seen.duration_since(opened) < Duration::from_secs(30), "it was not asked again");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! The one place that explains: a failed step becomes what is wrong, what to
-//! do about it, and whether waiting may help. mount.nfs gives up at once on
-//! several of the errors here that a session start must wait out, because the
-//! network interface is attached while it runs.
+//! The one place that explains: a failed step becomes what is wrong and what to do about it. Whether waiting may help is
+//! [`class_of`]'s. Texts are made here alone, and only where one is reported: nothing takes them apart again.
 
-mod route;
+mod class;
+mod mounting;
+mod network;
 mod tunnel;
 
-pub use route::explain_by;
+pub use class::{Class, class_of};
 
 use crate::config::{Endpoint, Share, encryption};
 use crate::kernel::connections::VOLUMES;
 use crate::kernel::mount_table::AUTOFS;
-use crate::net::names::{Answered, By, NameError};
-use crate::net::probe::Heard;
-use crate::net::reach::{Problem, ReachError};
+use crate::kernel::route::Route;
+use crate::net::names::{Answered, By};
+use crate::net::reach::ReachError;
 use crate::partitions;
 use crate::retry::seconds;
 use crate::share::Failure;
@@ -24,18 +24,8 @@ use crate::text::word;
 use crate::tunnel::contract::{TunnelsError, USE_SYSTEMD};
 use crate::tunnel::instance::escaped;
 use nix::errno::Errno;
-use std::net::{IpAddr, Ipv4Addr};
-
-/// What kind of an end a cause is; `report` turns it into an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// It may pass: try again until the deadline.
-    Temporary,
-    /// Only a person can mend it.
-    Permanent,
-    /// A fault of ours or of the machine's, not of the share's.
-    Fault,
-}
+use nix::sys::signal::Signal;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a failure means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,32 +45,79 @@ impl Cause {
     }
 }
 
-fn cause(class: Class, sentence: impl Into<String>, cure: impl Into<String>) -> Cause {
-    Cause { class, sentence: sentence.into(), cure: cure.into() }
+/// What was found out about this machine when something failed, as far as an explanation says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MachineFacts {
+    /// The running kernel's release.
+    pub kernel: String,
+    /// The ways that it would take to the addresses that do not answer.
+    pub routes: Vec<(IpAddr, Route)>,
+    /// The signal that has ended the run, if one did.
+    pub stopped_by: Option<Signal>,
+}
+
+impl MachineFacts {
+    /// What belongs to `failure`: where no address answers, `route` is asked for the way to each.
+    pub fn about(
+        failure: &Failure,
+        kernel: String,
+        route: impl Fn(SocketAddr) -> Option<Route>,
+    ) -> Self {
+        let routes = match failure.reach() {
+            Some(ReachError::NoneAnswers { port, tried }) => tried
+                .iter()
+                .filter_map(|(address, _)| {
+                    Some((*address, route(SocketAddr::new(*address, *port))?))
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        Self { kernel, routes, stopped_by: None }
+    }
+
+    fn route_to(&self, address: IpAddr) -> Option<&Route> {
+        self.routes.iter().find(|(to, _)| *to == address).map(|(_, route)| route)
+    }
+}
+
+/// A sentence and a cure.
+struct Words {
+    sentence: String,
+    cure: String,
+}
+
+fn words(sentence: impl Into<String>, cure: impl Into<String>) -> Words {
+    Words { sentence: sentence.into(), cure: cure.into() }
 }
 
 const SECURITY_GROUP: &str = "the file system's security group must allow NFS (TCP 2049) from the \
                               fleet's security group (on an image builder: from the image builder's)";
 const NO_CLIENT: &str =
     "install the kernel's nfsv4 module (modprobe nfsv4 must succeed) and create the image anew";
-const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the way that swallows larger \
-                      packets (does it work after: sudo ip link set dev eth0 mtu 1300), and at the \
-                      server's load";
 const WHOLE_PROC: &str = "let the process see all of /proc (no ProcSubset=pid in its unit, nothing mounted over /proc/fs)";
-const SPELLING: &str = "check the spelling of `endpoint`";
 const BY_ADDRESS: &str = "or list the mount targets' addresses in `addresses`";
 
 /// Explains `failure` of `share`; `kernel` is the running kernel's release.
 pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
+    explain_with(failure, share, &MachineFacts { kernel: kernel.to_owned(), ..Default::default() })
+}
+
+/// Explains `failure` of `share` by all that is known of the machine.
+pub fn explain_with(failure: &Failure, share: &Share, facts: &MachineFacts) -> Cause {
+    let Words { sentence, cure } = words_for(failure, share, facts);
+    Cause { class: class_of(failure, share), sentence, cure }
+}
+
+fn words_for(failure: &Failure, share: &Share, facts: &MachineFacts) -> Words {
+    let kernel = &facts.kernel;
     let at = share.mount_point.display();
     let word = word(share.mount_point.display());
     match failure {
-        Failure::Name(error) => name(error, &share.endpoint),
-        Failure::Reach(error) => reach(error, share),
+        Failure::Name(error) => network::name(error, &share.endpoint),
+        Failure::Reach(error) => network::reach(error, share, facts),
         Failure::NoFamily(proto) => {
             let kind = if *proto == "tcp6" { "IPv6" } else { "IPv4" };
-            cause(
-                Class::Temporary,
+            words(
                 format!(
                     "{} has no {kind} address, which proto={proto} in `options` asks for",
                     share.endpoint
@@ -89,20 +126,18 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             )
         }
         Failure::Led(failure, origin) => {
-            led(explain(failure, share, kernel), failure, origin, share)
+            led(words_for(failure, share, facts), failure, origin, share)
         }
         Failure::NoTunnel(why) => tunnel::not_started(why),
         Failure::Program { what, cure } => {
             let what = format!("the tunnel for encryption in transit is not started: {what}");
-            cause(Class::Permanent, what, cure)
+            words(what, cure)
         }
-        Failure::NoSystemd => {
-            cause(Class::Permanent, TunnelsError::NoSystemd.to_string(), USE_SYSTEMD)
-        }
+        Failure::NoSystemd => words(TunnelsError::NoSystemd.to_string(), USE_SYSTEMD),
         Failure::TunnelPort(port) => tunnel::port_taken(*port),
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
-        Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, kernel),
-        Failure::Mount(address, errno) => mount(*address, *errno, share, kernel),
+        Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, facts),
+        Failure::Mount(address, errno) => mounting::refused(*address, *errno, share, kernel),
         Failure::NoSelinux => {
             let keys: Vec<String> =
                 share.options.contexts().map(|(key, _)| format!("{key}=")).collect();
@@ -110,8 +145,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 none if none.is_empty() => "context=".into(),
                 keys => keys,
             };
-            cause(
-                Class::Permanent,
+            words(
                 format!(
                     "this kernel ({kernel}) does not take {keys} (EINVAL): SELinux is off, or not in it"
                 ),
@@ -121,41 +155,35 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 ),
             )
         }
-        Failure::NoModule => cause(
-            Class::Permanent,
+        Failure::NoModule => words(
             format!(
                 "this kernel ({kernel}) has no NFS client for version 4: its module nfsv4 cannot be loaded"
             ),
             NO_CLIENT,
         ),
-        Failure::ModuleForbidden(place) => cause(
-            Class::Permanent,
+        Failure::ModuleForbidden(place) => words(
             format!("this kernel ({kernel}) may not load its NFS client: {place}"),
             "take that out, see that modprobe nfsv4 succeeds, and create the image anew",
         ),
-        Failure::Forbidden(errno) => cause(
-            Class::Permanent,
+        Failure::Forbidden(errno) => words(
             format!(
                 "this machine forbids efs-agent to mount NFS on {at} ({errno:?}); no server was asked"
             ),
             "see what denied it (sudo dmesg | grep -i denied, sudo ausearch -m avc -ts recent): SELinux, AppArmor, \
              or SystemCallFilter= of the unit that starts it",
         ),
-        Failure::Loopback(None) => cause(
-            Class::Temporary,
+        Failure::Loopback(None) => words(
             "the loopback interface lo is down, by which the kernel comes to the tunnel".to_owned(),
             "sudo ip link set lo up, and see what takes it down",
         ),
-        Failure::Loopback(Some(port)) => cause(
-            Class::Temporary,
+        Failure::Loopback(Some(port)) => words(
             format!(
                 "this machine blocks connections to its own port {port} of 127.0.0.1, by which the kernel comes to the \
                  tunnel"
             ),
             "let its firewall accept all that comes in on lo (sudo nft list ruleset, sudo iptables -S)",
         ),
-        Failure::CutOff(address, span) => cause(
-            Class::Temporary,
+        Failure::CutOff(address, span) => words(
             format!(
                 "server {address} takes connections on TCP {}, but did not finish the mount within {}",
                 share.options.port,
@@ -164,27 +192,23 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             "check that it is an NFS server and not overloaded, and that no firewall, network ACL or \
              MTU mismatch on the way swallows larger packets",
         ),
-        Failure::Probed(failure, heard) => probed(failure, *heard, share, kernel),
+        Failure::Probed(failure, heard) => mounting::probed(failure, *heard, share, facts),
         Failure::Point(error) => point(error),
-        Failure::PointGone => cause(
-            Class::Temporary,
+        Failure::PointGone => words(
             format!("{at} was removed while it was being mounted on"),
             "check whether another run of efs-agent or a clean-up script removes it",
         ),
-        Failure::Taken { source, fstype } => cause(
-            Class::Permanent,
+        Failure::Taken { source, fstype } => words(
             format!("{at} is taken: {}", is_there(source, fstype)),
             freed(source, fstype, share),
         ),
-        Failure::Dead(address) => cause(
-            Class::Temporary,
+        Failure::Dead(address) => words(
             format!("{at} is mounted already, but its server {address} does not answer"),
             format!(
                 "check that server; {SECURITY_GROUP}; umount -l {word} takes the dead mount away"
             ),
         ),
-        Failure::Unusable(address, errno) => cause(
-            Class::Temporary,
+        Failure::Unusable(address, errno) => words(
             format!("{at} is mounted already from {address}, but {}", no_use(*errno)),
             format!(
                 "the share is mounted anew as soon as {} can be reached (sudo efs-agent --once); {}",
@@ -192,11 +216,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 look_there(*errno)
             ),
         ),
-        Failure::BadRoot(address, errno) => cause(
-            match errno {
-                Errno::EACCES | Errno::EPERM => Class::Permanent,
-                _ => Class::Temporary,
-            },
+        Failure::BadRoot(address, errno) => words(
             format!(
                 "server {address} lets {} be mounted, but {}: taken away again",
                 share.path,
@@ -204,8 +224,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             look_there(*errno),
         ),
-        Failure::Referred { source, to } => cause(
-            Class::Permanent,
+        Failure::Referred { source, to } => words(
             format!(
                 "{at} is to be encrypted, but the server refers {} to {source}{}, which is not behind its tunnel: \
                  taken away again",
@@ -214,8 +233,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             "write the file system that it leads to as `endpoint`, and its `path` there",
         ),
-        Failure::ReadOnly => cause(
-            Class::Permanent,
+        Failure::ReadOnly => words(
             format!("{at} is mounted already, but read-only, and the config wants to write"),
             format!("unmount it (umount {word}) and run again, or put ro into `options`"),
         ),
@@ -224,8 +242,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 Some(_) => ("without encryption in transit", "wants it"),
                 None => ("through a tunnel that encrypts", "wants it plain"),
             };
-            cause(
-                Class::Permanent,
+            words(
                 format!("{at} is mounted already, but {is}, and the config {wants}"),
                 format!(
                     "unmount it (efs-agent unmount) and run again, or correct `{}`",
@@ -242,8 +259,7 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 Some(to) => format!("the kernel is connected to {to} for it, {not}"),
                 None => format!("the kernel does not show in /{VOLUMES} where it is connected to"),
             };
-            cause(
-                Class::Permanent,
+            words(
                 format!("{at} is to be {wanted}, but {what}: taken away again"),
                 match to {
                     Some(_) => {
@@ -254,16 +270,14 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
                 },
             )
         }
-        Failure::Unverified => cause(
-            Class::Permanent,
+        Failure::Unverified => words(
             format!(
                 "{at} is mounted already, but the kernel does not show in /{VOLUMES} whether it goes through its \
                  tunnel: left as it is"
             ),
             WHOLE_PROC,
         ),
-        Failure::NoHostName(errno) => cause(
-            Class::Permanent,
+        Failure::NoHostName(errno) => words(
             format!(
                 "{at} cannot be kept apart from other mounts of its server: a host name of its own is refused \
                  to the process that mounts ({errno:?})"
@@ -271,48 +285,40 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             "if a unit starts it, let it have RestrictNamespaces=uts or none, no ProtectHostname=, and no \
              SystemCallFilter= against unshare and sethostname",
         ),
-        Failure::Hidden => cause(
-            Class::Permanent,
+        Failure::Hidden => words(
             format!("{at} is mounted, but a later mount hides it"),
             format!(
                 "see what lies over it (findmnt --target {word}), unmount that, and run this again"
             ),
         ),
-        Failure::NoTable(errno) => cause(
-            Class::Fault,
+        Failure::NoTable(errno) => words(
             format!("/proc/self/mountinfo cannot be read: {errno}"),
             "mount /proc: without it nothing can tell whether a share is mounted",
         ),
-        Failure::NotShown => cause(
-            Class::Fault,
+        Failure::NotShown => words(
             format!("mount(2) reported success, but no such mount shows at {at}"),
             "check whether the folder was renamed or moved during the mount",
         ),
-        Failure::Odd(returned) => cause(
-            Class::Permanent,
+        Failure::Odd(returned) => words(
             format!("mount(2) returned {returned} and mounted nothing"),
             "take unusual words out of `options`",
         ),
-        Failure::Worker(WorkerError::Fork(errno)) => cause(
-            Class::Temporary,
+        Failure::Worker(WorkerError::Fork(errno)) => words(
             format!("the process that mounts cannot be started: {errno}"),
             "check the machine's limits on processes and memory",
         ),
-        Failure::Worker(error) => cause(
-            Class::Temporary,
+        Failure::Worker(error) => words(
             error.to_string(),
             "check the kernel log (dmesg) for an out-of-memory kill or a fault of the NFS client",
         ),
-        Failure::NoTime => cause(
-            Class::Temporary,
+        Failure::NoTime => words(
             format!(
                 "no time was left for it: the shares of {} are mounted one after another",
                 share.endpoint
             ),
             "see the lines above for the share before it",
         ),
-        Failure::NotWritten(address, span) => cause(
-            Class::Temporary,
+        Failure::NotWritten(address, span) => words(
             format!(
                 "server {address} did not take all that was written within {}; the share is detached, and \
                  the kernel goes on writing for as long as the machine runs",
@@ -320,41 +326,37 @@ pub fn explain(failure: &Failure, share: &Share, kernel: &str) -> Cause {
             ),
             "raise `unmount_deadline`, and with it waitingTime of SessionTermination",
         ),
-        Failure::Lost(address) => cause(
-            Class::Temporary,
+        Failure::Lost(address) => words(
             format!(
                 "server {address} does not answer: taken away by force, and what it had not got yet is lost"
             ),
             format!("check that server; {SECURITY_GROUP}"),
         ),
-        Failure::PortLost(port) => cause(
-            Class::Temporary,
+        Failure::PortLost(port) => words(
             format!(
                 "its tunnel has gone from port {port}, which any user can take: taken away by force, and what \
                  the server had not got yet is lost"
             ),
             "nothing more: from the next start on, the tunnel is at a port that root alone can take",
         ),
-        Failure::Refused(errno) => cause(
-            Class::Permanent,
+        Failure::Refused(errno) => words(
             format!(
                 "the server refused some of what was written: {} ({errno:?})",
                 errno.desc().to_lowercase()
             ),
             "look for a full file system or quota on the server, and at its log",
         ),
-        Failure::Stays => cause(
-            Class::Fault,
+        Failure::Stays => words(
             format!("umount2(2) does not take {at} away"),
             format!("see the kernel log (dmesg); umount -l {word} detaches it"),
         ),
-        Failure::Stopped(before) => stopped(before.as_deref(), share, kernel),
+        Failure::Stopped(before) => stopped(before.as_deref(), share, facts),
     }
 }
 
 /// What failed with an address, and where that came from: the address may be what is wrong.
-fn led(of_it: Cause, failure: &Failure, origin: &Origin, share: &Share) -> Cause {
-    let Cause { class, sentence, cure } = of_it;
+fn led(words_of_it: Words, failure: &Failure, origin: &Origin, share: &Share) -> Words {
+    let Words { sentence, cure } = words_of_it;
     let name = &share.endpoint;
     let sentence = match &origin.by {
         By::Listed(why) => {
@@ -382,7 +384,7 @@ fn led(of_it: Cause, failure: &Failure, origin: &Origin, share: &Share) -> Cause
         ),
         _ => cure,
     };
-    cause(class, sentence, cure)
+    words(sentence, cure)
 }
 
 /// What is mounted where the share should be.
@@ -445,305 +447,28 @@ fn look_there(errno: Errno) -> &'static str {
 }
 
 /// A run that was ended from outside: what it was waiting for is what matters.
-fn stopped(before: Option<&Failure>, share: &Share, kernel: &str) -> Cause {
-    match before.map(|before| explain(before, share, kernel)) {
-        None => {
-            cause(Class::Temporary, "stopped by a signal before it was mounted", "start it again")
-        }
-        Some(Cause { sentence, cure, .. }) => {
-            let sentence =
-                format!("stopped by a signal before it was mounted; until then: {sentence}");
-            cause(Class::Temporary, sentence, cure)
-        }
-    }
-}
-
-fn name(error: &NameError, endpoint: &Endpoint) -> Cause {
-    if let NameError::Alias { to, why } = error {
-        let Cause { class, cure, .. } = name(why, &Endpoint::Name(to.clone()));
-        let cure = match to.contains(".amazonaws.") && !partitions::is_of_aws(to) {
-            true => format!(
-                "put a dot at the end of what the alias (CNAME record) of {endpoint} leads to"
-            ),
-            false => cure
-                .replacen(
-                    SPELLING,
-                    &format!("check where the alias (CNAME record) of {endpoint} leads to"),
-                    1,
-                )
-                .replacen(" and its region", "", 1),
-        };
-        return cause(class, format!("{endpoint} does not resolve: {error}"), cure);
-    }
-    let wait = "the network interface may not be attached yet; else check that the VPC's DHCP options name a DNS server";
-    let cure = match error {
-        NameError::NoServers(_) => format!("{wait}, {BY_ADDRESS}"),
-        NameError::Unreachable { servers, .. } => match servers.first() {
-            Some((server, _)) if server.is_loopback() => {
-                format!(
-                    "check what should answer there (systemctl status systemd-resolved), {BY_ADDRESS}"
-                )
-            }
-            _ => format!(
-                "the network interface may not be attached yet; else check that name server and the way to it (ip \
-                 route), {BY_ADDRESS}"
-            ),
-        },
-        NameError::Circle(_) => format!("correct the alias (CNAME record), {BY_ADDRESS}"),
-        NameError::Silent(..) => {
-            format!("check that this machine's subnet can reach that name server, {BY_ADDRESS}")
-        }
-        NameError::NoSuchName(_) | NameError::NoAddress(_) if !is_of_aws(endpoint) => {
-            format!("{SPELLING}, and that this machine's DNS knows the name, {BY_ADDRESS}")
-        }
-        NameError::NoSuchName(_) | NameError::NoAddress(_) if !is_of_efs(endpoint) => {
-            format!(
-                "{SPELLING} and its region, and that this machine is in its VPC, with DNS resolution on, {BY_ADDRESS}"
-            )
-        }
-        NameError::NoSuchName(_) | NameError::NoAddress(_) => format!(
-            "{SPELLING} and its region, that this machine is in the file system's VPC, with DNS resolution and DNS \
-             hostnames on, and that the file system has a mount target in this machine's Availability Zone, \
-             {BY_ADDRESS}"
-        ),
-        NameError::Failed(..) => format!("check the VPC's name server, {BY_ADDRESS}"),
-        NameError::Unusable(..) => {
-            format!("check /etc/hosts and the VPC's DNS rules, {BY_ADDRESS}")
-        }
-        NameError::BadName | NameError::Alias { .. } | NameError::Stopped(_) => {
-            "check the spelling of `endpoint`".to_owned()
+fn stopped(before: Option<&Failure>, share: &Share, facts: &MachineFacts) -> Words {
+    let by = facts.stopped_by.map_or("a signal", Signal::as_str);
+    let Words { sentence, cure } = match before.map(|before| words_for(before, share, facts)) {
+        None => words(format!("stopped by {by} before it was mounted"), "start it again"),
+        Some(Words { sentence, cure }) => {
+            words(format!("stopped by {by} before it was mounted; until then: {sentence}"), cure)
         }
     };
-    cause(Class::Temporary, format!("{endpoint} does not resolve: {error}"), cure)
-}
-
-/// Other file systems of AWS have no mount targets.
-fn is_of_efs(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Name(name) if name.contains(".efs."))
+    let hint = match facts.stopped_by {
+        Some(Signal::SIGTERM) => {
+            "; if AppStream stopped it, set `deadline` 2 s or more below its waitingTime"
+        }
+        _ => "",
+    };
+    words(sentence, format!("{cure}{hint}"))
 }
 
 fn is_of_aws(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Endpoint::Name(name) if partitions::is_of_aws(name))
 }
 
-fn reach(error: &ReachError, share: &Share) -> Cause {
-    let ReachError::NoneAnswers { tried, .. } = error else {
-        return stopped(None, share, "");
-    };
-    let silent = tried.iter().any(|(_, problem)| matches!(problem, Problem::Silent { .. }));
-    let from_management = |problem: &Problem| match problem {
-        Problem::Silent { from: Some(IpAddr::V4(from)), .. } if is_management(from) => Some(*from),
-        _ => None,
-    };
-    // Those that were turned down tell nothing of where the silent ones went.
-    let is_silent = |(_, problem): &&(IpAddr, Problem)| matches!(problem, Problem::Silent { .. });
-    let gone = tried.iter().filter(is_silent);
-    let astray: Option<Vec<Ipv4Addr>> = gone.map(|(_, p)| from_management(p)).collect();
-    let refused = tried.iter().any(|(_, p)| *p == Problem::Errno(Errno::ECONNREFUSED));
-    let no_port = tried.iter().any(|(_, problem)| *problem == Problem::NoPort);
-    let cure = if no_port {
-        "end the program that has taken them: ss -Htanp | grep -o 'users:.*' | sort | uniq -c | sort -n | tail -n 3"
-            .to_owned()
-    } else if let Some(from) = astray.and_then(|from| from.first().copied()) {
-        format!(
-            "{from} is of AppStream's management network, which does not lead to your VPC: the \
-             fleet's own network interface may not be attached yet; else check that the fleet's \
-             subnets are in the file system's VPC, or have a route to it"
-        )
-    } else if silent {
-        SECURITY_GROUP.to_owned()
-    } else if refused {
-        format!(
-            "check that `endpoint` names an NFS server and that it is running, with TCP {} open",
-            share.options.port
-        )
-    } else {
-        "the network interface may not be attached yet; else check this machine's subnet and route \
-         tables, and that they lead to the file system's VPC"
-            .to_owned()
-    };
-    cause(Class::Temporary, error.to_string(), cure)
-}
-
-/// AppStream's own network, 198.19.0.0/16, which each instance has beside the one in the customer's VPC.
-fn is_management(from: &Ipv4Addr) -> bool {
-    matches!(from.octets(), [198, 19, ..])
-}
-
-/// A mount that did not come about, and what the server made of an NFS NULL call right after.
-fn probed(failure: &Failure, heard: Heard, share: &Share, kernel: &str) -> Cause {
-    let Some(address) = failure.failed_address() else {
-        return explain(failure, share, kernel);
-    };
-    let port = share.options.port;
-    let another = format!(
-        "check `endpoint`, and that the NFS server listens on TCP {port} (`options` can name another port)"
-    );
-    let (sentence, cure) = match (heard, failure) {
-        (Heard::Nfs, Failure::CutOff(_, span)) => (
-            format!(
-                "server {address} answers an NFS NULL call, but did not finish the mount within {}",
-                seconds(*span)
-            ),
-            LARGER.to_owned(),
-        ),
-        (Heard::Nfs, _) => {
-            let sentence = explain(failure, share, kernel).sentence;
-            (format!("{sentence}, though it answers an NFS NULL call"), LARGER.to_owned())
-        }
-        (Heard::OtherRpc, _) => {
-            (format!("server {address} has no NFS version 4 on TCP {port}"), another)
-        }
-        (Heard::NotRpc, _) => {
-            (format!("what answers on TCP {port} of {address} is not an NFS server"), another)
-        }
-        (Heard::Closed, _) => (
-            format!("{address} takes connections on TCP {port} and closes them without an answer"),
-            format!("{another}; a proxy or firewall that ends connections does the same"),
-        ),
-        (Heard::Nothing, _) => (
-            format!(
-                "server {address} takes connections on TCP {port}, but answers nothing, not even an \
-                 NFS NULL call"
-            ),
-            format!("{another}, and that it is not hung"),
-        ),
-    };
-    cause(Class::Temporary, sentence, cure)
-}
-
-fn mount(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Cause {
-    let path = &share.path;
-    let version = share.options.version();
-    let data = share.options.data(address);
-    match errno {
-        Errno::EACCES => cause(
-            Class::Permanent,
-            format!("access denied by server {address} for {path} (EACCES)"),
-            "if the file system policy demands encryption or IAM, set encryption_in_transit = true (and iam \
-             = true); else allow elasticfilesystem:ClientMount to everyone there or, on another NFS server, \
-             this client in its exports",
-        ),
-        Errno::EPERM => cause(
-            Class::Permanent,
-            format!(
-                "server {address} refuses this client (EPERM): it may take only ports below 1024, or want Kerberos \
-                 (sec=krb5), which efs-agent does not speak"
-            ),
-            if data.split(',').any(|word| word == "resvport") {
-                "export with sec=sys on the server. If it does: resvport is in `options`, but the kernel has put the \
-                 share onto the connection of an earlier mount of this server: unmount that, or give it resvport too; \
-                 or export with \"insecure\""
-            } else {
-                "see how the server exports it (exportfs -v): with sec=krb5, krb5i or krb5p alone, add sec=sys; else \
-                 put resvport into `options`, or export with \"insecure\""
-            },
-        ),
-        Errno::ENOENT => cause(
-            Class::Permanent,
-            format!("server {address} has no path {path} (ENOENT)"),
-            match &share.endpoint {
-                endpoint if is_of_aws(endpoint) => {
-                    "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)"
-                }
-                // What is not EFS may have a root of its own making.
-                _ => {
-                    "correct `path`, or make that folder on the server; if /etc/exports there has fsid=0 (or fsid=root), \
-                     `path` begins at that export: /srv/nfs/a is \"/a\" where /srv/nfs has it"
-                }
-            },
-        ),
-        Errno::ENOTDIR => cause(
-            Class::Permanent,
-            format!("{path} on server {address} is not a folder (ENOTDIR)"),
-            "correct `path`",
-        ),
-        Errno::ELOOP => cause(
-            Class::Permanent,
-            format!("{path} on server {address} leads through too many links or referrals (ELOOP)"),
-            "correct `path`, or the link on the file system that leads back to itself",
-        ),
-        Errno::EPROTONOSUPPORT => cause(
-            Class::Permanent,
-            format!("server {address} does not speak NFS {version} (EPROTONOSUPPORT)"),
-            "check `endpoint`, or put another nfsvers= into `options`",
-        ),
-        Errno::ENODEV => cause(
-            Class::Permanent,
-            format!("this kernel ({kernel}) has no NFS client (ENODEV)"),
-            NO_CLIENT,
-        ),
-        Errno::EINVAL => cause(
-            Class::Permanent,
-            format!("this kernel ({kernel}) does not take the mount options {data} (EINVAL)"),
-            match (share.options.contexts().next(), share.options.young().join(", ")) {
-                (Some((key, _)), _) => format!(
-                    "look at what SELinux says of it (dmesg): {key}= in `options` must be a context of this machine's \
-                     policy (ls -Z / shows some)"
-                ),
-                (None, young) if !young.is_empty() => {
-                    format!("take out of `options` what this kernel may not know ({young})")
-                }
-                _ => "take out of `options` what this kernel may not know (softerr, nconnect, write, …)".into(),
-            },
-        ),
-        Errno::ENAMETOOLONG => {
-            cause(Class::Permanent, format!("{path} is too long (ENAMETOOLONG)"), "correct `path`")
-        }
-        Errno::EBUSY => cause(
-            Class::Permanent,
-            format!("{} is busy (EBUSY)", share.mount_point.display()),
-            match share.options.contexts().next() {
-                // On kernels before 5.13 all mounts of one file system share their labels.
-                Some((key, _)) => format!(
-                    "see what else is mounted from this server (findmnt -t nfs4): on this kernel ({kernel}) all its \
-                     mounts may have to have the same {key}=, or none"
-                ),
-                None => {
-                    "see what is mounted there (findmnt), or give the share another mount_point".into()
-                }
-            },
-        ),
-        Errno::ECONNREFUSED => cause(
-            Class::Temporary,
-            format!("server {address} turned the mount's connection down (ECONNREFUSED)"),
-            "check that the NFS server is running",
-        ),
-        Errno::ETIMEDOUT => cause(
-            Class::Temporary,
-            format!("server {address} stopped answering during the mount (ETIMEDOUT)"),
-            SECURITY_GROUP,
-        ),
-        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN => cause(
-            Class::Temporary,
-            format!("the way to server {address} was lost during the mount ({errno:?})"),
-            "check the network interface and the route tables",
-        ),
-        Errno::EIO | Errno::ECONNRESET | Errno::EPIPE | Errno::ECONNABORTED | Errno::EPROTO => {
-            cause(
-                Class::Temporary,
-                format!(
-                    "server {address} broke the mount off or gave no sensible answer ({errno:?})"
-                ),
-                "check that it is an NFS server, and its log",
-            )
-        }
-        // The server has no part in it: nothing is written by a mount.
-        Errno::ENOSPC => cause(
-            Class::Temporary,
-            "this machine has as many mounts as it may have, fs.mount-max (ENOSPC)".to_owned(),
-            "see what mounts so much (findmnt | wc -l, sysctl fs.mount-max) and unmount it, or raise fs.mount-max",
-        ),
-        // Shortages, a server in its grace period, and whatever else may pass.
-        other => cause(
-            Class::Temporary,
-            format!("mount(2) from {address} failed: {} ({other:?})", other.desc().to_lowercase()),
-            "see the kernel log (dmesg)",
-        ),
-    }
-}
-
-fn point(error: &PointError) -> Cause {
+fn point(error: &PointError) -> Words {
     let cure = match error {
         PointError::Symlink(_) => "write the real path as mount_point".to_owned(),
         PointError::NotAFolder { path, .. } => {
@@ -764,354 +489,8 @@ fn point(error: &PointError) -> Cause {
             format!("look at {}, or give the share another mount_point", path.display())
         }
     };
-    // A shortage may pass.
-    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
-    let class = match error {
-        PointError::Failed { errno, .. } if short.contains(errno) => Class::Temporary,
-        _ => Class::Permanent,
-    };
-    cause(class, error.to_string(), cure)
+    words(error.to_string(), cure)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::test::share;
-    use crate::kernel::route::Route;
-    use std::net::SocketAddr;
-    use std::time::Duration;
-
-    fn explained(failure: Failure) -> Cause {
-        explain(&failure, &share("path = \"/home\""), "4.18.0-553")
-    }
-
-    fn address() -> IpAddr {
-        "10.0.1.12".parse().unwrap()
-    }
-
-    #[test]
-    fn a_silent_port_2049_names_the_security_group() {
-        let from = Some("10.0.3.4".parse().unwrap());
-        let silent = Problem::Silent { span: Duration::from_secs(3), from };
-        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), silent)] };
-        let cause = explained(Failure::Reach(error));
-        assert!(cause.is_temporary());
-        assert_eq!(
-            cause.sentence,
-            "TCP 2049 to 10.0.1.12 from 10.0.3.4 timed out (nothing came back for 3.0 s)"
-        );
-        assert_eq!(
-            cause.cure,
-            "the file system's security group must allow NFS (TCP 2049) from the fleet's security group (on an image builder: from the image builder's)"
-        );
-    }
-
-    #[test]
-    fn a_silence_on_the_way_out_of_appstreams_own_network_names_that_network() {
-        let from = Some("198.19.7.8".parse().unwrap());
-        let silent = Problem::Silent { span: Duration::from_secs(3), from };
-        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), silent)] };
-        let cure = explained(Failure::Reach(error)).cure;
-        assert!(cure.starts_with("198.19.7.8 is of AppStream's management network, "), "{cure}");
-    }
-
-    /// What is said where the kernel has this way to the server.
-    fn on(problem: Problem, name: &str, is_bridge: bool) -> Cause {
-        let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), problem)] };
-        let stopped = Failure::Stopped(Some(Failure::Reach(error.clone()).into()));
-        let route = |to: SocketAddr| {
-            assert_eq!(to, SocketAddr::new(address(), 2049));
-            Some(Route { from: "10.0.3.4".parse().unwrap(), on: Some(name.into()), is_bridge })
-        };
-        let share = share("");
-        let cause = explain_by(&Failure::Reach(error), &share, "", &route);
-        let killed = explain_by(&stopped, &share, "", &route);
-        assert!(killed.sentence.ends_with(&cause.sentence) && killed.cure == cause.cure);
-        cause
-    }
-
-    #[test]
-    fn a_way_that_is_there_is_not_called_missing() {
-        let Cause { sentence, cure, .. } = on(Problem::Errno(Errno::EHOSTUNREACH), "eth1", false);
-        assert_eq!(
-            sentence,
-            "TCP 2049 to 10.0.1.12 failed: a route to it starts from 10.0.3.4 on eth1, but it was turned back on the \
-             way, or nobody there has that address (EHOSTUNREACH)"
-        );
-        assert!(cure.contains("a firewall or router on the way that rejects it"), "{cure}");
-        for errno in [Errno::ENETUNREACH, Errno::EACCES, Errno::EPERM] {
-            let Cause { sentence, cure, .. } = on(Problem::Errno(errno), "eth1", false);
-            assert!(sentence.contains("starts from 10.0.3.4 on eth1, but "), "{sentence}");
-            assert!(cure.contains("firewall"), "{cure}");
-        }
-        // Nor where it is turned down by the server itself.
-        let refused = on(Problem::Errno(Errno::ECONNREFUSED), "eth1", false);
-        assert!(refused.sentence.ends_with("was refused (nothing listens there)"));
-        let error = ReachError::NoneAnswers {
-            port: 2049,
-            tried: vec![(address(), Problem::Errno(Errno::ENETUNREACH))],
-        };
-        let none = explain_by(&Failure::Reach(error), &share(""), "", &|_| None);
-        assert!(
-            none.sentence.contains("there is no route to it") && none.cure.contains("route tables")
-        );
-    }
-
-    #[test]
-    fn a_bridge_of_this_machine_that_covers_the_server_is_named() {
-        let silent = Problem::Silent { span: Duration::from_secs(3), from: None };
-        for problem in [silent, Problem::Errno(Errno::EHOSTUNREACH)] {
-            let Cause { sentence, cure, .. } = on(problem, "docker0", true);
-            let bridge =
-                "the way to 10.0.1.12 starts from 10.0.3.4 on docker0, a bridge of this machine";
-            assert!(sentence.ends_with(bridge), "{sentence}");
-            assert!(
-                cure.starts_with("the network of that bridge covers the server's address"),
-                "{cure}"
-            );
-        }
-        assert!(!on(silent, "eth1", false).sentence.contains("eth1"));
-    }
-
-    #[test]
-    fn a_path_on_a_server_that_is_not_efs_may_begin_at_its_fsid_0() {
-        let missing = Failure::Mount(address(), Errno::ENOENT);
-        assert!(explained(missing.clone()).cure.contains("fsid=0"));
-        let efs = crate::config::test::encrypted_share("");
-        assert!(!explain(&missing, &efs, "").cure.contains("fsid=0"));
-    }
-
-    #[test]
-    fn what_a_null_call_told_decides_between_a_hung_server_none_at_all_and_lost_packets() {
-        let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
-        let broken = Failure::Mount(address(), Errno::EIO);
-        for (failure, heard, sentence) in [
-            (
-                &cut_off,
-                Heard::Nfs,
-                "server 10.0.1.12 answers an NFS NULL call, but did not finish the mount within 10.0 s",
-            ),
-            (
-                &cut_off,
-                Heard::Nothing,
-                "server 10.0.1.12 takes connections on TCP 2049, but answers nothing, not even an NFS NULL call",
-            ),
-            (&broken, Heard::NotRpc, "what answers on TCP 2049 of 10.0.1.12 is not an NFS server"),
-            (
-                &broken,
-                Heard::Nfs,
-                "server 10.0.1.12 broke the mount off or gave no sensible answer (EIO), though it answers an NFS NULL call",
-            ),
-        ] {
-            let cause = explained(Failure::Probed(failure.clone().into(), heard));
-            assert!(cause.is_temporary());
-            assert_eq!(cause.sentence, sentence);
-        }
-    }
-
-    #[test]
-    fn network_errors_that_mount_nfs_holds_permanent_are_waited_out() {
-        for errno in [
-            Errno::ENETUNREACH,
-            Errno::EHOSTUNREACH,
-            Errno::ECONNRESET,
-            Errno::EIO,
-            Errno::ECONNREFUSED,
-            Errno::ETIMEDOUT,
-            Errno::EAGAIN,
-            Errno::ESTALE,
-            Errno::ENOMEM,
-        ] {
-            assert!(explained(Failure::Mount(address(), errno)).is_temporary(), "{errno:?}");
-        }
-        assert!(explained(Failure::Name(NameError::NoSuchName(address()))).is_temporary());
-        assert!(explained(Failure::Name(NameError::NoServers("does not exist"))).is_temporary());
-    }
-
-    #[test]
-    fn a_port_below_1024_that_was_asked_for_in_vain_names_the_earlier_mount() {
-        let refused = Failure::Mount(address(), Errno::EPERM);
-        let cure = explained(refused.clone()).cure;
-        assert!(
-            cure.contains("add sec=sys; else put resvport into `options`, or export"),
-            "{cure}"
-        );
-        let cure = explain(&refused, &share("options = \"resvport\""), "4.18.0-553").cure;
-        assert_eq!(
-            cure,
-            "export with sec=sys on the server. If it does: resvport is in `options`, but the kernel has put the share \
-             onto the connection of an earlier mount of this server: unmount that, or give it resvport too; or export \
-             with \"insecure\""
-        );
-    }
-
-    #[test]
-    fn options_of_selinux_have_causes_of_their_own() {
-        let labelled = share("options = 'context=\"system_u:object_r:nfs_t:s0:c1,c2\"'");
-        let told = |failure: &Failure, share: &Share| explain(failure, share, "4.18.0-553");
-        let off = told(&Failure::NoSelinux, &labelled);
-        assert_eq!(off.class, Class::Permanent);
-        assert_eq!(
-            off.sentence,
-            "this kernel (4.18.0-553) does not take context= (EINVAL): SELinux is off, or not in it"
-        );
-        assert!(
-            off.cure.starts_with("take context= out of `options`, or have SELinux on"),
-            "{}",
-            off.cure
-        );
-        let invalid = Failure::Mount(address(), Errno::EINVAL);
-        assert!(
-            told(&invalid, &labelled).cure.starts_with("look at what SELinux says of it (dmesg)")
-        );
-        let busy = told(&Failure::Mount(address(), Errno::EBUSY), &labelled);
-        assert!(
-            busy.cure.contains("all its mounts may have to have the same context="),
-            "{}",
-            busy.cure
-        );
-        let young = share("options = \"softerr,max_connect=2\"");
-        assert_eq!(
-            told(&invalid, &young).cure,
-            "take out of `options` what this kernel may not know (softerr, max_connect)"
-        );
-    }
-
-    #[test]
-    fn what_no_waiting_mends_ends_at_once() {
-        for errno in [
-            Errno::EACCES,
-            Errno::EPERM,
-            Errno::ENOENT,
-            Errno::ENOTDIR,
-            Errno::EPROTONOSUPPORT,
-            Errno::ENODEV,
-            Errno::EINVAL,
-            Errno::EBUSY,
-        ] {
-            assert_eq!(
-                explained(Failure::Mount(address(), errno)).class,
-                Class::Permanent,
-                "{errno:?}"
-            );
-        }
-        assert_eq!(
-            explained(Failure::Mount(address(), Errno::ENOENT)).sentence,
-            "server 10.0.1.12 has no path /home (ENOENT)"
-        );
-        assert_eq!(
-            explained(Failure::Mount(address(), Errno::ENODEV)).sentence,
-            "this kernel (4.18.0-553) has no NFS client (ENODEV)"
-        );
-        assert_eq!(explained(Failure::NoTable(Errno::ENOENT)).class, Class::Fault);
-    }
-
-    #[test]
-    fn an_automount_has_words_of_its_own_that_help_beyond_the_next_boot() {
-        let taken = |source: &str, fstype: &str| {
-            explained(Failure::Taken { source: source.into(), fstype: fstype.into() })
-        };
-        let systemd = taken("systemd-1", "autofs");
-        assert_eq!(systemd.class, Class::Permanent);
-        assert_eq!(
-            systemd.sentence,
-            "/mnt/efs_share is taken: an automount of systemd (systemd-1, autofs) is there"
-        );
-        assert_eq!(
-            systemd.cure,
-            "take the line out of /etc/fstab that has /mnt/efs_share (or disable mnt-efs_share.automount), then \
-             sudo systemctl daemon-reload and sudo systemctl stop 'mnt-efs_share.automount', or give the share \
-             another mount_point"
-        );
-        let other = taken("/etc/auto.nfs", "autofs");
-        assert!(
-            other.sentence.ends_with("an automount of autofs (/etc/auto.nfs, autofs) is there")
-        );
-        assert!(other.cure.contains("/etc/auto.master or the map /etc/auto.nfs"), "{}", other.cure);
-        let tmpfs = taken("systemd-1", "tmpfs");
-        assert!(tmpfs.sentence.ends_with("systemd-1 (tmpfs) is mounted there"));
-        assert!(taken("127.0.0.1:/", "nfs4").cure.contains("amazon-efs-utils"));
-        let share = share("mount_point = \"/mnt/Course Material\"");
-        let mine = Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() };
-        let cure = explain(&mine, &share, "").cure;
-        assert!(cure.starts_with("unmount it (umount '/mnt/Course Material'), "), "{cure}");
-    }
-
-    #[test]
-    fn what_a_mounted_shares_server_answers_is_waited_out_unless_it_lets_nobody_in() {
-        let stale = explained(Failure::Unusable("10.0.1.12".into(), Errno::ESTALE));
-        assert!(stale.is_temporary());
-        assert_eq!(
-            stale.sentence,
-            "/mnt/efs_share is mounted already from 10.0.1.12, but its folder is gone from the server, or was made \
-             anew there (ESTALE)"
-        );
-        let io = explained(Failure::BadRoot(address(), Errno::EIO));
-        assert!(io.is_temporary());
-        assert_eq!(
-            io.sentence,
-            "server 10.0.1.12 lets /home be mounted, but its root cannot be used: i/o error (EIO): taken away again"
-        );
-        let denied = explained(Failure::BadRoot(address(), Errno::EACCES));
-        assert_eq!(denied.class, Class::Permanent);
-        assert_eq!(explained(Failure::Mount(address(), Errno::ELOOP)).class, Class::Permanent);
-    }
-
-    #[test]
-    fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
-        let mut failures = vec![
-            Failure::NotShown,
-            Failure::PointGone,
-            Failure::NoModule,
-            Failure::NoSelinux,
-            Failure::ModuleForbidden("/etc/modprobe.d/a.conf, line 1: blacklist nfs".into()),
-            Failure::Forbidden(Errno::EACCES),
-            Failure::Loopback(None),
-            Failure::Loopback(Some(849)),
-            Failure::Mount(address(), Errno::ENOSPC),
-            Failure::Dead("10.0.1.12".into()),
-            Failure::NoTime,
-            Failure::ReadOnly,
-            Failure::OtherWay,
-            Failure::OffWay(None),
-            Failure::Unverified,
-            Failure::Program { what: "x".into(), cure: "y".into() },
-            Failure::NoSystemd,
-            Failure::PortLost(40001),
-            Failure::NoHostName(Errno::EPERM),
-            Failure::NoTunnel("systemctl: no such unit".into()),
-            Failure::TunnelPort(2050),
-            Failure::Hidden,
-            Failure::Unusable("10.0.1.12".into(), Errno::ESTALE),
-            Failure::Unusable("10.0.1.12".into(), Errno::EIO),
-            Failure::BadRoot(address(), Errno::EACCES),
-            Failure::BadRoot(address(), Errno::ESTALE),
-            Failure::Referred { source: "fs-1:/data".into(), to: None },
-            Failure::Taken { source: "systemd-1".into(), fstype: "autofs".into() },
-            Failure::Taken { source: "/etc/auto.nfs".into(), fstype: "autofs".into() },
-            Failure::Taken { source: "127.0.0.1:/".into(), fstype: "nfs4".into() },
-            Failure::Odd(1),
-            Failure::Stopped(None),
-            Failure::Taken { source: "tmpfs".into(), fstype: "tmpfs".into() },
-            Failure::Worker(WorkerError::Died),
-            Failure::Worker(WorkerError::Fork(Errno::EAGAIN)),
-            Failure::CutOff(address(), Duration::from_secs(10)),
-            Failure::Point(PointError::Symlink("/mnt".into())),
-        ];
-        let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
-        for heard in [Heard::Nfs, Heard::OtherRpc, Heard::NotRpc, Heard::Closed, Heard::Nothing] {
-            failures.push(Failure::Probed(cut_off.clone().into(), heard));
-        }
-        failures.extend((1..134).map(|raw| Failure::Mount(address(), Errno::from_raw(raw))));
-        for failure in failures {
-            let Cause { sentence, cure, .. } = explained(failure.clone());
-            for text in [&sentence, &cure] {
-                assert!(
-                    !text.is_empty() && !text.contains('\n') && !text.contains("  "),
-                    "{failure:?}: {text}"
-                );
-                assert!(!text.ends_with('.'), "{failure:?}: {text}");
-            }
-        }
-    }
-}
+mod tests;

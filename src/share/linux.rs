@@ -19,7 +19,7 @@ use crate::share::mount_point::{self, PointError, PreparedPoint};
 use crate::share::plan::{MountCall, TUNNEL};
 use crate::share::worker::{self, Called, RootReport, Seen, Wanted, WorkerError};
 use crate::share::{Answer, Failure, Machine, Mounted, after, release};
-use crate::status::{remembered, unfinished};
+use crate::status::{self, record::Status};
 use crate::stop::Stop;
 use crate::sys;
 use crate::wait::Wait;
@@ -269,8 +269,8 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         }
     }
 
-    fn remembered(&self) -> String {
-        remembered::read(self.root).unwrap_or_default()
+    fn remembered(&self) -> Status {
+        status::read(self.root)
     }
 
     /// What this run has made for the share is gone, or known by the mount on it.
@@ -281,16 +281,15 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
 
     /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since, nor may
     /// be about to mount the share there.
-    fn is_orphan(&self, share: &Share, status: &str) -> bool {
-        let mut all = unfinished::orphans(self.root, status).into_iter();
+    fn is_orphan(&self, share: &Share, status: &Status) -> bool {
+        let mut all = status.orphans(self.root).into_iter();
         all.any(|one| one.path == share.mount_point && one.is_there(self.root))
-            && unfinished::living(self.root, status).is_none()
+            && status.living(self.root).is_none()
     }
 
     /// Whether an earlier run of this boot has mounted it as the share.
     fn is_remembered(&self, entry: &Entry<'_>, share: &Share) -> bool {
-        let all = remembered::all(&self.remembered());
-        all.iter().any(|known| known.is(entry) && known.is_share(share))
+        self.remembered().mounts().any(|known| known.is(entry) && known.is_share(share))
     }
 
     /// The mount that is seen at the share's mount point, if it is the share's in whatever state.
@@ -720,7 +719,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn abandon(&self, share: &Share, made: bool) {
         let status = self.remembered();
-        if made || remembered::made(&status, share) || self.is_orphan(share, &status) {
+        if made || status.made(share) || self.is_orphan(share, &status) {
             // Not empty: files were in it before the share was, and stay.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }

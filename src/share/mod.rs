@@ -12,6 +12,7 @@ pub mod release;
 pub mod worker;
 
 use crate::config::{Level, Share};
+use crate::files::FolderId;
 use crate::kernel::holders::Holder;
 use crate::kernel::mount_table;
 use crate::kernel::route::Route;
@@ -23,7 +24,7 @@ use crate::tunnel::contract::TunnelsError;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use client::Client;
 use locate::Origin;
-use mount_point::{FolderId, PointError};
+use mount_point::PointError;
 use nix::errno::Errno;
 use plan::MountCall;
 use std::net::{IpAddr, SocketAddr};

@@ -4,14 +4,13 @@
 //! The last component of the path may be the root of a share whose server is
 //! dead, and looking at that would block: callers ask the mount table first.
 
-use crate::files;
+use crate::files::{self, FolderId};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString, OsStr};
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -78,35 +77,6 @@ pub struct PreparedPoint {
     made: Vec<Parent>,
     /// Which folder it is, if it was there.
     pub was_there: Option<FolderId>,
-}
-
-/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FolderId {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl FolderId {
-    fn of(stat: &FileStat) -> Self {
-        let changed = (stat.st_ctime, stat.st_ctime_nsec);
-        Self { device: stat.st_dev, inode: stat.st_ino, changed }
-    }
-
-    /// Of the folder `path`, if it is there and nothing is mounted on it.
-    pub fn at(root: &Path, path: &Path) -> Option<Self> {
-        let point = parent(root, path).ok()?;
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-        fstatat(&*point.folder, point.name.as_c_str(), flags).ok().map(|stat| Self::of(&stat))
-    }
-}
-
-impl fmt::Display for FolderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = self.changed;
-        write!(f, "{}:{}:{seconds}.{nanos}", self.device, self.inode)
-    }
 }
 
 const FOLDER: OFlag =

@@ -1,10 +1,9 @@
-//! Notes a run that takes longer than most before it has ended: if it is killed, the next ones know of the mount points
-//! that it made, and `status` of the run. A start that goes well is done before there is anything to note.
+//! Notes a run that takes longer than most before it has ended. If it is killed, the next ones know of the mount points
+//! that it made, and `status` knows of the run. A start that goes well is done before there is anything to note.
 
-use super::{locked, open};
-use crate::json::{Document, Value};
-use crate::status::remembered::{contents, member};
-use crate::status::unfinished::{self, KEY, MadePoint, Unfinished, born};
+use super::LockedFile;
+use super::record::{ShareRecord, Status};
+use super::unfinished::{MadePoint, UnfinishedRun, born};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,65 +32,49 @@ impl Begun {
     /// Notes it, if that was not done since it last made a mount point.
     pub fn note(&self) {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        {
-            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            if noted.replace(made.clone()).as_ref() == Some(&made) {
-                return;
-            }
+        if !self.is_news(&made) {
+            return;
         }
         let Some(born) = born(&self.root, "self") else {
             return;
         };
-        let Self { once, config, at, .. } = self;
-        let (at, config, pid) = (at.clone(), config.clone(), std::process::id());
-        let made = made.into_iter().filter_map(|path| MadePoint::at(&self.root, path)).collect();
-        let new = Unfinished { at, once: *once, config, pid, born, made };
-        let Some((place, folder, before)) = open(&self.root) else {
+        let Ok(file) = LockedFile::open_or_make(&self.root) else {
             return;
         };
-        let before = before.unwrap_or_default();
-        let mut runs = unfinished::all(&before);
-        runs.retain(|run| (run.pid, &run.born) != (new.pid, &new.born));
-        runs.push(new);
-        let _ = place.put(&folder, with(&before, &runs).as_bytes());
+
+        let run = UnfinishedRun {
+            at: self.at.clone(),
+            once: self.once,
+            config: self.config.clone(),
+            pid: std::process::id(),
+            born,
+            made: made.into_iter().filter_map(|path| MadePoint::at(&self.root, path)).collect(),
+        };
+        let mut status = file.read();
+        status.unfinished.retain(|other| (other.pid, &other.born) != (run.pid, &run.born));
+        status.unfinished.push(run);
+        let _ = file.replace(&status);
+    }
+
+    /// Whether the note, which has these mount points from now on, did not have them before.
+    fn is_news(&self, made: &[PathBuf]) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.replace(made.to_owned()).as_deref() != Some(made)
     }
 }
 
-/// The text `before` with these runs as what has begun and not ended.
-fn with(before: &str, runs: &[Unfinished]) -> String {
-    let runs = list(runs);
-    let Ok(document) = Document::parse(before) else {
-        return format!("{{\"version\": 1, \"shares\": [], \"earlier\": [], {runs}}}\n");
-    };
-    let mut text = before.to_owned();
-    match (&document.root.value, member(&document.root, KEY)) {
-        (_, Some(old)) => {
-            let value = runs.split_once(": ").map_or("[]", |(_, value)| value);
-            text.replace_range(old.span.clone(), value);
-        }
-        (Value::Object(members), None) => {
-            let comma = if members.is_empty() { "" } else { ", " };
-            text.insert_str(document.root.span.end.saturating_sub(1), &format!("{comma}{runs}"));
-        }
-        _ => {}
-    }
-    text
-}
-
-/// The member of the file that has them.
-pub(super) fn list(runs: &[Unfinished]) -> String {
-    let runs: Vec<String> = runs.iter().map(Unfinished::json).collect();
-    format!("\"{KEY}\": [{}]", runs.join(",\n"))
-}
-
-/// What is left of them once a run has ended that has these mount points: those that go on, and those that were killed
-/// and made a mount point that no run has looked after yet.
-pub(super) fn left(root: &Path, before: &str, looked_after: &[&Path]) -> Vec<Unfinished> {
-    let mut runs = unfinished::all(before);
+/// What is left of them once the run of this process has ended, with these shares: those that go on; and those that were
+/// killed and made a mount point that no run has looked after yet.
+pub(super) fn left(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<UnfinishedRun> {
+    let mut runs = before.unfinished.clone();
     if runs.is_empty() {
         return runs;
     }
     let (pid, born) = (std::process::id(), born(root, "self"));
+    // A run that could not mount its share may have left the folder where it was.
+    let looked_after = |point: &MadePoint| {
+        shares.iter().any(|one| one.mounted && Path::new(&one.mount_point) == point.path)
+    };
     runs.retain_mut(|run| {
         if run.pid == pid && Some(&run.born) == born.as_ref() {
             return false;
@@ -99,59 +82,50 @@ pub(super) fn left(root: &Path, before: &str, looked_after: &[&Path]) -> Vec<Unf
         if run.runs(root) {
             return true;
         }
-        run.made.retain(|point| !looked_after.contains(&point.path.as_path()));
+        run.made.retain(|point| !looked_after(point));
         !run.made.is_empty()
     });
     runs
 }
 
-/// Notes that these mount points, which runs had made that were killed, are no longer there.
+/// Notes that these mount points, which were made by runs that were killed, are no longer there.
 pub fn cleared(root: &Path, points: &[MadePoint]) {
     if points.is_empty() {
         return;
     }
-    let Ok((place, folder)) = locked(root) else {
+    let Ok(file) = LockedFile::open(root) else {
         return;
     };
-    let Some(text) = contents(&place) else {
-        return;
-    };
-    let mut runs = unfinished::all(&text);
-    for run in runs.iter_mut().filter(|run| !run.runs(root)) {
+    let mut status = file.read();
+    for run in status.unfinished.iter_mut().filter(|run| !run.runs(root)) {
         run.made.retain(|point| !points.contains(point));
     }
-    let _ = place.put(&folder, with(&text, &runs).as_bytes());
+    let _ = file.replace(&status);
 }
 
-/// Of the last run, if it has begun and not ended: whether it goes on, or was killed.
-pub(super) fn told(root: &Path, status: &str, ended: Option<&str>) -> Option<String> {
-    let runs = unfinished::all(status);
-    // Times of one form have the order of their letters. Whoever goes on is the last, whatever became of others.
-    let last = runs.iter().max_by_key(|run| (run.runs(root), &run.at))?;
-    let what = match last.once {
-        true => "the last run, by hand with --once,",
-        false => "the last session start",
-    };
-    let Unfinished { at, config, pid, .. } = last;
+/// What became of the last run, if it has begun and not ended: whether it goes on, or was killed.
+pub(super) fn told(root: &Path, status: &Status) -> Option<String> {
+    // Times of one form have the order of their letters. A run that goes on is the last, whatever became of others.
+    let last = status.unfinished.iter().max_by_key(|run| (run.runs(root), &run.at))?;
+    let what = super::name_of_run(last.once);
+    let UnfinishedRun { at, config, pid, .. } = last;
     if last.runs(root) {
         return Some(format!(
             "{what} began at {at} and runs still (process {pid}), config {config}"
         ));
     }
-    // That of a run which is killed is dated by its beginning.
-    if ended.is_some_and(|ended| ended > at.as_str()) {
+
+    // A run that was killed is dated by its beginning.
+    if status.at.as_ref().is_some_and(|ended| ended > at) {
         return None;
     }
-    let left = match last.made.as_slice() {
+    let made: Vec<String> = last.made.iter().map(|made| made.path.display().to_string()).collect();
+    let left = match made.as_slice() {
         [] => String::new(),
-        made => {
-            let made: Vec<String> =
-                made.iter().map(|made| made.path.display().to_string()).collect();
-            format!(
-                "; it made {} and left it there: sudo efs-agent unmount removes it",
-                made.join(", ")
-            )
-        }
+        made => format!(
+            "; it made {} and left it there: sudo efs-agent unmount removes it",
+            made.join(", ")
+        ),
     };
     Some(format!(
         "{what} began at {at} and did not end: it was killed; config {config}{left}. If AppStream \
@@ -162,7 +136,7 @@ pub(super) fn told(root: &Path, status: &str, ended: Option<&str>) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::remembered;
+    use crate::status;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -206,7 +180,7 @@ mod tests {
         run.made.lock().unwrap().retain(|point| point != Path::new("/mnt/c"));
         run.note();
         kill(root);
-        let orphans = unfinished::orphans(root, &text(root));
+        let orphans = status::read(root).orphans(root);
         assert_eq!(made(&orphans), "/mnt/a /mnt/b");
         assert!(orphans.iter().all(|one| one.is_there(root)));
         // A moment, so that the file system's clock goes on.
@@ -217,10 +191,8 @@ mod tests {
         assert!(orphans.iter().all(|one| !one.is_there(root)));
     }
 
-    fn text(root: &Path) -> String {
-        let text = remembered::read(root).unwrap();
-        serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        text
+    fn read(root: &Path) -> Status {
+        Status::parse(&status::text(root).unwrap()).unwrap()
     }
 
     fn kill(root: &Path) {
@@ -234,34 +206,35 @@ mod tests {
         let root = dir.path();
         let run = begun(root, &[]);
         run.note();
-        assert_eq!(made(&unfinished::all(&text(root))[0].made), "");
+        assert_eq!(made(&read(root).unfinished[0].made), "");
         fs::create_dir_all(root.join("mnt/a")).unwrap();
         run.made.lock().unwrap().push("/mnt/a".into());
         run.note();
-        let first = text(root);
+        let first = read(root);
         run.note();
-        assert_eq!(unfinished::all(&text(root)).len(), 1, "it is one run");
-        assert_eq!(text(root), first);
+        assert_eq!(read(root).unfinished.len(), 1, "it is one run");
+        assert_eq!(read(root), first);
         // As long as it goes on, what it has made is its own.
-        assert_eq!(made(&unfinished::orphans(root, &first)), "");
+        assert_eq!(made(&first.orphans(root)), "");
         let goes_on = format!("{AT} and runs still (process {})", std::process::id());
-        assert!(told(root, &first, None).unwrap().contains(&goes_on));
+        assert!(told(root, &first).unwrap().contains(&goes_on));
         kill(root);
-        let orphans = unfinished::orphans(root, &first);
+        let orphans = first.orphans(root);
         assert_eq!((made(&orphans), orphans[0].is_there(root)), ("/mnt/a".into(), true));
-        let why = told(root, &first, None).unwrap();
+        let why = told(root, &first).unwrap();
         assert!(why.contains("did not end: it was killed"), "{why}");
         assert!(why.contains("it made /mnt/a and left it there"), "{why}");
         // One that ended later is the last.
-        assert_eq!(told(root, &first, Some("2026-11-23T07:00:01Z")), None);
-        assert!(told(root, &first, Some("2026-11-23T06:59:59Z")).is_some());
+        let then = |at: &str| Status { at: Some(at.to_owned()), ..first.clone() };
+        assert_eq!(told(root, &then("2026-11-23T07:00:01Z")), None);
+        assert!(told(root, &then("2026-11-23T06:59:59Z")).is_some());
         // The next run adds itself.
         begun(root, &["/mnt/b"]).note();
-        assert_eq!(made(&unfinished::orphans(root, &text(root))), "/mnt/a");
+        assert_eq!(made(&read(root).orphans(root)), "/mnt/a");
         cleared(root, &orphans);
-        let after = text(root);
-        assert_eq!(made(&unfinished::orphans(root, &after)), "");
-        assert_eq!(unfinished::all(&after).len(), 2, "that it was killed is still known");
+        let after = read(root);
+        assert_eq!(made(&after.orphans(root)), "");
+        assert_eq!(after.unfinished.len(), 2, "that it was killed is still known");
     }
 
     #[test]
@@ -269,13 +242,14 @@ mod tests {
         let dir = machine();
         let root = dir.path();
         begun(root, &["/mnt/a"]).note();
-        let killed = Unfinished {
+        let mut both = read(root);
+        let killed = UnfinishedRun {
             at: "2026-11-23T07:00:01Z".into(),
             pid: u32::MAX,
-            ..unfinished::all(&text(root)).remove(0)
+            ..both.unfinished[0].clone()
         };
-        let both = with(&text(root), &[unfinished::all(&text(root)).remove(0), killed]);
-        let told = told(root, &both, None).unwrap();
+        both.unfinished.push(killed);
+        let told = told(root, &both).unwrap();
         assert!(told.contains("runs still") && !told.contains("killed"), "{told}");
     }
 
@@ -284,13 +258,20 @@ mod tests {
         let dir = machine();
         let root = dir.path();
         begun(root, &["/mnt/a", "/mnt/b"]).note();
-        assert_eq!(left(root, &text(root), &[]), [], "its own");
+        assert_eq!(left(root, &read(root), &[]), [], "its own");
         kill(root);
-        let before = text(root);
-        let kept = left(root, &before, &[Path::new("/mnt/a")]);
+        let before = read(root);
+        let [a, b] = ["/mnt/a", "/mnt/b"].map(|point| ShareRecord {
+            mount_point: point.into(),
+            mounted: true,
+            ..ShareRecord::default()
+        });
+        let kept = left(root, &before, std::slice::from_ref(&a));
         assert_eq!(made(&kept[0].made), "/mnt/b");
-        assert_eq!(left(root, &before, &[Path::new("/mnt/b"), Path::new("/mnt/a")]), []);
+        assert_eq!(left(root, &before, &[b, a.clone()]), []);
+        let failed = ShareRecord { mounted: false, ..a.clone() };
+        assert_eq!(left(root, &before, &[failed]), before.unfinished, "it may be there still");
         process(root, &std::process::id().to_string(), 4711);
-        assert_eq!(left(root, &before, &[Path::new("/mnt/a")])[0].made.len(), 2, "it goes on");
+        assert_eq!(left(root, &before, &[a])[0].made.len(), 2, "it goes on");
     }
 }

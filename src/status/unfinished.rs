@@ -1,34 +1,30 @@
-//! The runs that /run/efs-agent/status.json has as begun and not ended: one that is there no more was killed, or the
-//! program failed, and the mount points that it made are nobody's. Who writes them there is `crate::status`.
+//! The runs that /run/efs-agent/status.json has as begun and not ended. If the process of one is gone, it was killed, or
+//! the program failed, and the mount points that it made belong to nobody. Who writes them there: [`super::begun`].
 
-use crate::json::{Document, Node, Value, quoted};
-use crate::share::mount_point::FolderId;
-use crate::status::remembered::member;
+use crate::files::FolderId;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The key that they are under.
-pub(crate) const KEY: &str = "unfinished";
-
 /// A run that has begun.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unfinished {
-    /// When it began, as RFC 3339 has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfinishedRun {
+    /// When it began, in RFC 3339.
     pub at: String,
     /// Whether by hand, with `--once`.
     pub once: bool,
-    /// Its config.
+    /// The path of its config.
     pub config: String,
-    /// Its process, and when that began: a number that is free is given to another process.
+    /// Its process. A number that is free is given to another process, so `born` is needed too.
     pub pid: u32,
-    /// In the kernel's ticks since boot.
+    /// When that process began, in the kernel's ticks since boot.
     pub born: String,
     /// The mount points that it made.
     pub made: Vec<MadePoint>,
 }
 
 /// A mount point that a run has made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadePoint {
     /// Where.
     pub path: PathBuf,
@@ -37,75 +33,33 @@ pub struct MadePoint {
 }
 
 impl MadePoint {
-    /// As it is now; none where something is in the way.
+    /// The folder as it is now; none where something is in the way.
     pub fn at(root: &Path, path: PathBuf) -> Option<Self> {
         let folder = FolderId::at(root, &path)?.to_string();
         Some(Self { path, folder })
     }
 
-    /// Whether it is that folder.
-    pub fn is(&self, path: &Path, folder: Option<FolderId>) -> bool {
-        self.path == path && folder.is_some_and(|folder| folder.to_string() == self.folder)
+    /// Whether it is the folder `path` that [`FolderId`] writes as `folder`.
+    pub fn is(&self, path: &Path, folder: Option<&str>) -> bool {
+        self.path == path && folder == Some(self.folder.as_str())
     }
 
     /// Whether the folder is still there as the run had made it, with nothing mounted on it.
     pub fn is_there(&self, root: &Path) -> bool {
-        self.is(&self.path, FolderId::at(root, &self.path))
+        let folder = FolderId::at(root, &self.path).map(|folder| folder.to_string());
+        self.is(&self.path, folder.as_deref())
     }
 }
 
-impl Unfinished {
-    fn of(document: &Document<'_>, one: &Node) -> Option<Self> {
-        let text = |key| match &member(one, key)?.value {
-            Value::String(text) => Some(text.clone()),
-            _ => None,
-        };
-        let Value::Array(made) = &member(one, "made")?.value else {
-            return None;
-        };
-        let point = |node: &Node| {
-            let text = |key| match &member(node, key)?.value {
-                Value::String(text) => Some(text.clone()),
-                _ => None,
-            };
-            Some(MadePoint { path: text("path")?.into(), folder: text("folder")? })
-        };
-        Some(Self {
-            at: text("at")?,
-            once: member(one, "once")?.value == Value::Boolean(true),
-            config: text("config")?,
-            pid: document.slice(member(one, "pid")?.span.clone()).parse().ok()?,
-            born: text("born")?,
-            made: made.iter().filter_map(point).collect(),
-        })
-    }
-
-    /// As it stands in the file.
-    pub fn json(&self) -> String {
-        let point = |point: &MadePoint| {
-            let path = quoted(&point.path.to_string_lossy());
-            format!("{{\"path\": {path}, \"folder\": {}}}", quoted(&point.folder))
-        };
-        let made: Vec<String> = self.made.iter().map(point).collect();
-        format!(
-            "{{\"at\": {}, \"once\": {}, \"config\": {}, \"pid\": {}, \"born\": {}, \"made\": [{}]}}",
-            quoted(&self.at),
-            self.once,
-            quoted(&self.config),
-            self.pid,
-            quoted(&self.born),
-            made.join(", ")
-        )
-    }
-
+impl UnfinishedRun {
     /// Whether its process is still there.
     pub fn runs(&self, root: &Path) -> bool {
         born(root, &self.pid.to_string()).as_deref() == Some(self.born.as_str())
     }
 }
 
-/// When the process `pid` began, as /proc/PID/stat has it; none where there is no such process, or its end is all that
-/// its parent has not asked for yet.
+/// When the process `pid` began, as /proc/PID/stat has it; none where there is no such process, or it has ended and its
+/// parent has not asked for that yet.
 pub fn born(root: &Path, pid: &str) -> Option<String> {
     let stat = fs::read(root.join("proc").join(pid).join("stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
@@ -116,42 +70,18 @@ pub fn born(root: &Path, pid: &str) -> Option<String> {
     fields.nth(18).filter(|_| !has_ended).map(str::to_owned)
 }
 
-/// All that `status` (the text of the file) has.
-pub fn all(status: &str) -> Vec<Unfinished> {
-    let Ok(document) = Document::parse(status) else {
-        return Vec::new();
-    };
-    match member(&document.root, KEY).map(|node| &node.value) {
-        Some(Value::Array(runs)) => {
-            runs.iter().filter_map(|one| Unfinished::of(&document, one)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The process of another run that has begun and goes on, as `status` has it; what it waits for may be a folder that
-/// one which was killed has made.
-pub fn living(root: &Path, status: &str) -> Option<u32> {
-    let mut others = all(status).into_iter().filter(|run| run.pid != std::process::id());
-    others.find(|run| run.runs(root)).map(|run| run.pid)
-}
-
-/// The mount points that runs have made which are there no more, as `status` has it.
-pub fn orphans(root: &Path, status: &str) -> Vec<MadePoint> {
-    let runs = all(status).into_iter().filter(|run| !run.made.is_empty() && !run.runs(root));
-    runs.flat_map(|run| run.made).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
+    use crate::status::record::Status;
 
     fn made(path: &str) -> MadePoint {
         MadePoint { path: path.into(), folder: "1:2:3.4".into() }
     }
 
-    pub fn run(pid: u32, born: &str) -> Unfinished {
-        Unfinished {
+    fn run(pid: u32, born: &str) -> UnfinishedRun {
+        UnfinishedRun {
             at: "2026-11-23T07:00:00Z".into(),
             once: false,
             config: "/etc/a \"b\".toml".into(),
@@ -172,12 +102,15 @@ mod tests {
             );
             fs::write(folder.join("stat"), text).unwrap();
         };
+
         stat("S", 4711);
         assert_eq!(born(dir.path(), "7").as_deref(), Some("4711"));
         assert!(run(7, "4711").runs(dir.path()));
-        let both = format!("{{\"{KEY}\": [{}, {}]}}", run(8, "1").json(), run(7, "4711").json());
-        assert_eq!(living(dir.path(), &both), Some(7));
+        let unfinished = vec![run(8, "1"), run(7, "4711")];
+        let both = Status { unfinished, ..Status::default() };
+        assert_eq!(both.living(dir.path()), Some(7));
         assert!(!run(8, "4711").runs(dir.path()));
+
         stat("S", 4712);
         assert!(!run(7, "4711").runs(dir.path()));
         stat("Z", 4711);
@@ -189,16 +122,21 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_and_what_is_not_whole_is_nothing() {
         let one = run(7, "4711");
-        let status = |runs: &str| format!("{{\"version\": 1, \"{KEY}\": [{runs}]}}");
-        assert_eq!(all(&status(&one.json())), std::slice::from_ref(&one));
+        let whole = json::written(&one);
+        let all = |runs: &str| {
+            let text = format!("{{\"version\": 1, \"unfinished\": [{runs}]}}");
+            Status::parse(&text).map_or(Vec::new(), |status| status.unfinished)
+        };
+        assert_eq!(all(&whole), std::slice::from_ref(&one));
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(orphans(dir.path(), &status(&one.json())), one.made);
-        let whole = one.json();
+        let status = Status { unfinished: vec![one.clone()], ..Status::default() };
+        assert_eq!(status.orphans(dir.path()), one.made);
+
         for broken in ["", "{}", "1", &whole.replacen("\"pid\": 7", "\"pid\": -7", 1)] {
-            assert_eq!(all(&status(broken)), [], "{broken}");
+            assert_eq!(all(broken), [], "{broken}");
         }
         for other in ["", "{", "[]", "{\"unfinished\": 1}"] {
-            assert_eq!(all(other), [], "{other}");
+            assert_eq!(Status::parse(other), None, "{other}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::config::Share;
 use crate::retry::Stopped;
-use crate::retry::{Clock, Deadline};
+use crate::retry::{Clock, Deadline, Span};
 use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
@@ -124,6 +124,33 @@ impl Tunnels for Option<std::convert::Infallible> {
     }
 }
 
+/// One handshake with the file system, which gets `span`. A tunnel that does not answer yet, since it is starting, makes
+/// its key or is busy, is waited for until `until`; `notice` is given the reason, once. Each further question gets twice
+/// as much time.
+///
+/// # Errors
+/// See [`TunnelError`].
+pub fn handshake_when_ready(
+    tunnels: &dyn Tunnels,
+    share: &Share,
+    (mut span, until): (Duration, Deadline),
+    clock: &dyn Clock,
+    notice: &dyn Fn(&TunnelError),
+) -> Result<Peer, TunnelError> {
+    let mut is_noticed = false;
+    loop {
+        match tunnels.handshake(share, until.within(clock, span)) {
+            Err(error) if error.is_not_ready() && !until.passed(clock) => {
+                if !std::mem::replace(&mut is_noticed, true) {
+                    notice(&error);
+                }
+            }
+            other => return other,
+        }
+        span = span.doubled();
+    }
+}
+
 /// While somebody uses a tunnel that is to end, it is looked so often whether they still do.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -170,70 +197,4 @@ pub fn end_unused(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::test::encrypted_share as share;
-    use crate::retry::test::VirtualClock;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-    /// A tunnel that a share which was detached still has a connection through; it tells so where it is
-    /// given the time, `answers` times.
-    struct AtWork<'a> {
-        clock: &'a VirtualClock,
-        answers: AtomicU64,
-        stopped: AtomicBool,
-    }
-
-    impl Tunnels for AtWork<'_> {
-        fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
-            Ok(40001)
-        }
-
-        fn port(&self, _: &Share) -> Option<u16> {
-            Some(40001)
-        }
-
-        fn is_current(&self, _: &Share) -> bool {
-            true
-        }
-
-        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, TunnelError> {
-            Err(TunnelError::MakingKey)
-        }
-
-        fn status(&self, _: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError> {
-            let answers = self.answers.load(Ordering::Relaxed);
-            if answers == 0 || until.passed(self.clock) {
-                return Err(TunnelError::NoTunnel(Errno::ETIMEDOUT));
-            }
-            self.answers.store(answers - 1, Ordering::Relaxed);
-            Ok(TunnelStatus { connections: 1, ..TunnelStatus::default() })
-        }
-
-        fn claim(&self, _: &Share) -> bool {
-            true
-        }
-
-        fn release(&self, _: &Share) {}
-
-        fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
-            self.stopped.store(true, Ordering::Relaxed);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_tunnel_that_was_seen_at_work_is_not_ended_for_want_of_a_later_answer() {
-        let clock = VirtualClock::default();
-        let span = Duration::from_secs(5);
-        // Of any number of answers; and one that never gives any hangs.
-        for (answers, ends) in [(u64::MAX, false), (3, false), (1, false), (0, true)] {
-            let (answers, stopped) = (AtomicU64::new(answers), AtomicBool::new(false));
-            let tunnels = AtWork { clock: &clock, answers, stopped };
-            let patience = Deadline::after(&clock, Duration::from_millis(500));
-            let ended = end_unused(&tunnels, &share(""), patience, span, &clock);
-            assert_eq!(ended, Ok(ends));
-            assert_eq!(tunnels.stopped.into_inner(), ends);
-        }
-    }
-}
+mod tests;

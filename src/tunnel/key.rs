@@ -37,11 +37,9 @@ pub fn get(root: &Path, path: &Path) -> Result<(Key, Kept), CertificateError> {
 
 /// Whatever is wrong with the file, a new key does as well.
 fn read(root: &Path, path: &Path) -> Option<Key> {
-    let place = files::find(root, path).ok()?;
-    let file = place.open().ok()??;
-    place.trust(Some(&file)).ok()?;
-    let others_read = Like::of(&file).ok()?.mode & 0o077 != 0;
-    let bytes = Zeroizing::new(files::contents(&file).ok()?);
+    let file = files::find(root, path).ok()?.read_for_change().ok()??;
+    let bytes = Zeroizing::new(file.bytes);
+    let others_read = file.like.mode & 0o077 != 0;
     if others_read { None } else { Key::from_pkcs8(&bytes).ok() }
 }
 

@@ -253,7 +253,7 @@ fn profiles(root: &Path, path: &Path, kind: ProfileFileKind) -> Result<Profiles,
         return Ok(Profiles::default());
     }
     let bytes = match trusted_bytes(root, path) {
-        Ok(None) | Err(Refused::Obstacle(Obstacle::NoFolder(_))) => return Ok(Profiles::default()),
+        Ok(None) => return Ok(Profiles::default()),
         Ok(Some(bytes)) => bytes,
         Err(refused) => return Err(unreadable(path, refused)),
     };
@@ -287,8 +287,7 @@ pub fn token(path: &Path, world: &World<'_>) -> Result<Secret, AwsError> {
 /// What is in a file, if it is there. If others than root could change it, they could have root run a program, or send
 /// another file away.
 fn trusted_bytes(root: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
-    let place = files::find(root, path).map_err(Refused::Obstacle)?;
-    Ok(place.read()?.map(Zeroizing::new))
+    Ok(files::read(root, path)?.map(Zeroizing::new))
 }
 
 fn unreadable(path: &Path, refused: Refused) -> AwsError {

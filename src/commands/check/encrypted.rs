@@ -1,123 +1,150 @@
-//! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel that
-//! is not there is started for the time of the check.
+//! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel that is not there is
+//! started for the time of the check.
 
-use super::{Chain, LINK, State};
+use super::LINK_TIMEOUT;
+use super::links::{Broken, Links};
+use super::share::ShareCheck;
 use crate::aws::credentials::odd_in;
 use crate::commands::session::unguarded;
 use crate::config::encryption::Encryption;
-use crate::config::{Settings, Share};
 use crate::net::probe::{self, Heard};
-use crate::retry::{Clock, Deadline};
-use crate::share::linux::Linux;
-use crate::share::plan;
+use crate::retry::Deadline;
+use crate::share::linux::Tried;
+use crate::share::plan::{self, MountCall};
 use crate::share::{Failure, Machine};
-use crate::tunnel::contract::{Tunnels, end_unused};
+use crate::tunnel::contract::{end_unused, handshake_when_ready};
 use crate::tunnel::protocol::{Peer, TunnelError};
-use crate::wait::Wait;
 use nix::errno::Errno;
 use std::time::Duration;
 
 /// How long the kernel gets to close the connection of the trial mount.
-const GOOD_BYE: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What helps against keys that look cut off.
 const ODD_KEYS: &str =
     "compare the keys with those that AWS has shown, letter by letter, or make new ones";
 
-impl Chain {
+impl ShareCheck<'_> {
     /// The links from the tunnel on; the first that does not hold ends them.
-    pub(super) fn encrypted<C: Clock + Sync>(
-        &mut self,
-        machine: &Linux<'_, C>,
-        tunnels: &dyn Tunnels,
-        settings: &Settings,
-        share: &Share,
-        encryption: &Encryption,
-    ) {
+    pub fn encrypted(&mut self, encryption: &Encryption, links: &mut Links) -> Result<(), Broken> {
+        let (tunnels, share, clock) = (self.tunnels, self.share, self.machine.clock);
         let was_there = tunnels.port(share).is_some();
-        let until = Deadline::after(machine.clock, settings.attempt_timeout);
-        match tunnels.start(share, None, until) {
-            Ok(port) => {
-                let whose =
-                    if was_there { "is there already" } else { "was started for this check" };
-                let what = format!("listens on 127.0.0.1:{port}; {whose}");
-                match tunnels.is_guarded(port) {
-                    true => self.ok("tunnel", Some(share), what),
-                    false => {
-                        let cure = unguarded(share, port);
-                        self.add("tunnel", Some(share), State::Warning, what, Some(cure));
-                    }
-                }
-                self.through(machine, tunnels, settings, share, encryption, port);
-            }
-            Err(error) => self.failed("tunnel", share, &error.into()),
-        }
+        let result = match self.tunnel(was_there, links) {
+            Ok(port) => self.through(port, encryption, links),
+            Err(broken) => Err(broken),
+        };
         // A session start may have found it meanwhile.
         if !was_there {
-            let now = Deadline::after(machine.clock, GOOD_BYE);
-            let _ = end_unused(tunnels, share, now, LINK, machine.clock);
+            let now = Deadline::after(clock, CLOSE_TIMEOUT);
+            let _ = end_unused(tunnels, share, now, LINK_TIMEOUT, clock);
         }
+        result
     }
 
-    fn through<C: Clock + Sync>(
+    /// The end of an attempt that begins now.
+    fn attempt(&self) -> Deadline {
+        Deadline::after(self.machine.clock, self.settings.attempt_timeout)
+    }
+
+    /// The port of the share's tunnel, which is started if it was not there.
+    fn tunnel(&self, was_there: bool, links: &mut Links) -> Result<u16, Broken> {
+        let share = self.share;
+        let port = self
+            .tunnels
+            .start(share, None, self.attempt())
+            .map_err(|error| self.broken("tunnel", &error.into(), links))?;
+        let whose = if was_there { "is there already" } else { "was started for this check" };
+        let what = format!("listens on 127.0.0.1:{port}; {whose}");
+        match self.tunnels.is_guarded(port) {
+            true => links.ok("tunnel", Some(share), what),
+            false => links.warn("tunnel", Some(share), what, unguarded(share, port)),
+        }
+        Ok(port)
+    }
+
+    /// The links behind the tunnel's port.
+    fn through(
         &mut self,
-        machine: &Linux<'_, C>,
-        tunnels: &dyn Tunnels,
-        settings: &Settings,
-        share: &Share,
-        encryption: &Encryption,
         port: u16,
-    ) {
-        let soon = || Deadline::after(machine.clock, settings.attempt_timeout);
-        let peer = match tunnels.handshake(share, soon()) {
-            Ok(peer) => peer,
-            Err(error) => return self.failed(link_of(&error), share, &error.into()),
-        };
-        if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
-            match odd_in(identity) {
-                None => self.ok("credentials", Some(share), identity.clone()),
-                Some(_) => {
-                    let cure = Some(ODD_KEYS.to_owned());
-                    self.add("credentials", Some(share), State::Warning, identity.clone(), cure);
-                }
-            }
-        }
-        let Peer { address, version, cipher, .. } = &peer;
-        let name = &encryption.tls_name;
-        let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
-        self.ok("handshake", Some(share), what);
-        let call = plan::tunnelled_call(share, port, peer.address, machine.client());
-        let wait = Wait::of(LINK, machine.clock, machine.stop);
-        match probe::null_call(call.connects_to, None, wait) {
-            Some(Heard::Nfs) => {
-                let what = format!("{address} is an NFS server");
-                self.ok("NULL call", Some(share), what);
-            }
-            Some(heard) => {
-                let failure = Failure::CutOff(peer.address, LINK);
-                let failure = Failure::Probed(failure.into(), heard);
-                return self.failed("NULL call", share, &failure);
-            }
-            None => {}
-        }
-        let tried = match machine.trial(share, &call, soon()) {
-            Ok(tried) => tried,
-            Err(failure) => {
-                let link = link_of_refusal(&failure, encryption);
-                let failure = Failure::Encrypted(failure.into(), peer);
-                return self.failed(link, share, &failure);
-            }
-        };
+        encryption: &Encryption,
+        links: &mut Links,
+    ) -> Result<(), Broken> {
+        let share = self.share;
+        let peer = self.handshake(encryption, links)?;
+        let call = plan::tunnelled_call(share, port, peer.address, self.machine.client());
+        self.tunnelled_null_call(&call, &peer, links)?;
+        let tried = self.tunnelled_trial(&call, &peer, encryption, links)?;
+
         let who = match (encryption.iam, peer.identity) {
             (true, Some(identity)) => format!("{identity} may mount"),
             (true, None) => "who signed in may mount".to_owned(),
             (false, _) => "none (iam is false): whoever comes may mount".to_owned(),
         };
-        self.ok("identity", Some(share), who);
+        links.ok("identity", Some(share), who);
         if let Some(id) = &encryption.access_point {
-            self.ok("access point", Some(share), format!("{id} has {} in it", share.path));
+            links.ok("access point", Some(share), format!("{id} has {} in it", share.path));
         }
-        self.looked_at(machine, share, tried);
+        self.tried(tried, links);
+        Ok(())
+    }
+
+    fn handshake(&self, encryption: &Encryption, links: &mut Links) -> Result<Peer, Broken> {
+        let share = self.share;
+        // Like a session start, it waits for a tunnel that makes its key or is busy.
+        let until = Deadline::after(self.machine.clock, self.settings.deadline);
+        let spans = (self.settings.attempt_timeout, until);
+        let peer = handshake_when_ready(self.tunnels, share, spans, self.machine.clock, &|_| {})
+            .map_err(|error| self.broken(link_of(&error), &error.into(), links))?;
+        if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
+            match odd_in(identity) {
+                None => links.ok("credentials", Some(share), identity.clone()),
+                Some(_) => {
+                    let cure = ODD_KEYS.to_owned();
+                    links.warn("credentials", Some(share), identity.clone(), cure);
+                }
+            }
+        }
+
+        let Peer { address, version, cipher, .. } = &peer;
+        let name = &encryption.tls_name;
+        let what = format!("{version} with {address} ({cipher}), whose certificate is for {name}");
+        links.ok("handshake", Some(share), what);
+        Ok(peer)
+    }
+
+    fn tunnelled_null_call(
+        &self,
+        call: &MountCall,
+        peer: &Peer,
+        links: &mut Links,
+    ) -> Result<(), Broken> {
+        match probe::null_call(call.connects_to, None, self.machine.wait(self.soon())) {
+            Some(Heard::Nfs) => {
+                let what = format!("{} is an NFS server", peer.address);
+                links.ok("NULL call", Some(self.share), what);
+                Ok(())
+            }
+            Some(heard) => {
+                let failure = Failure::CutOff(peer.address, LINK_TIMEOUT);
+                let failure = Failure::Probed(failure.into(), heard);
+                Err(self.broken("NULL call", &failure, links))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn tunnelled_trial(
+        &self,
+        call: &MountCall,
+        peer: &Peer,
+        encryption: &Encryption,
+        links: &mut Links,
+    ) -> Result<Tried, Broken> {
+        self.machine.trial(self.share, call, self.attempt()).map_err(|failure| {
+            let link = link_of_refusal(&failure, encryption);
+            let failure = Failure::Encrypted(failure.into(), peer.clone());
+            self.broken(link, &failure, links)
+        })
     }
 }
 

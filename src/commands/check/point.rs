@@ -1,4 +1,4 @@
-//! What `check` says of a mount point that a session start can use, and that is hardly meant.
+//! What is hardly meant about a mount point that a session start can use all the same. Looks at files and folders only.
 
 use crate::appstream::User;
 use crate::config::file::{BESIDE, INSTALLED};
@@ -8,12 +8,13 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What is wrong, and what to do.
-type Told = (String, String);
+/// What is wrong, and what helps.
+type Advice = (String, String);
 
-const OWN_FOLDER: &str = "give the share a folder of its own, such as /mnt/efs_share";
+/// What helps against most of it.
+pub const OWN_FOLDER: &str = "give the share a folder of its own, such as /mnt/efs_share";
 
-/// What to say of a config beside the program that is read (`path`) in place of the usual one.
+/// What is wrong with a config beside the program, if that is read (`path`) in place of the usual one.
 pub fn second_config(root: &Path, path: &Path, named: Option<&Path>) -> Option<String> {
     let is_hidden = named.is_none() && path.ends_with(BESIDE);
     let installed = root.join(INSTALLED.trim_start_matches('/'));
@@ -22,8 +23,9 @@ pub fn second_config(root: &Path, path: &Path, named: Option<&Path>) -> Option<S
     })
 }
 
-/// What to say of the folder `point`, if it is there; nothing is mounted on it. Of a home (`is_home`) that is told.
-pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Told> {
+/// What is wrong with the folder `point`, if it is there; nothing is mounted on it. Its owner is no matter if it is a
+/// home (`is_home`), which has a warning anyway.
+pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Advice> {
     let mut told = Vec::new();
     let owner = below(root, point).map(|folder| folder.uid());
     if let Some(owner) = owner.filter(|uid| *uid != 0 && !is_home) {
@@ -52,8 +54,8 @@ fn below(root: &Path, path: &Path) -> Option<Metadata> {
     fs::symlink_metadata(files::below(root, path)).ok()
 }
 
-/// What to say of the folders above `point`: whoever is to use the share must get there.
-pub fn on_the_way(root: &Path, point: &Path, user: Option<&User>) -> Option<Told> {
+/// What is wrong with the folders above `point`: the users of the share must get there.
+pub fn on_the_way(root: &Path, point: &Path, user: Option<&User>) -> Option<Advice> {
     let mut folders: Vec<&Path> = point.ancestors().skip(1).collect();
     folders.reverse();
     folders.into_iter().find_map(|folder| {
@@ -82,8 +84,23 @@ fn may_enter(meta: &Metadata, user: Option<&User>) -> bool {
     meta.mode() & bit != 0
 }
 
-/// What to say of a mount point that /etc/fstab has too.
-pub fn in_fstab(root: &Path, point: &Path) -> Option<Told> {
+/// What is wrong with a mount point that is a user's home, or has one in it: the share hides what is there.
+pub fn hides_home(root: &Path, point: &Path) -> Option<String> {
+    let passwd = fs::read(root.join("etc/passwd")).ok()?;
+    String::from_utf8_lossy(&passwd).lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, home) = (fields.next()?, Path::new(fields.nth(4)?));
+        // "/" and the like are the homes of services.
+        let is_home = home.components().count() > 2 && home.starts_with(point);
+        is_home.then(|| {
+            let (point, home) = (point.display(), home.display());
+            format!("{point} hides the home of {name} ({home}): its settings and files are not seen while the share is up")
+        })
+    })
+}
+
+/// What is wrong with a mount point that /etc/fstab has too.
+pub fn in_fstab(root: &Path, point: &Path) -> Option<Advice> {
     let text = fs::read(root.join("etc/fstab")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let (n, source) = text.lines().enumerate().find_map(|(n, line)| {
@@ -128,6 +145,22 @@ mod tests {
         chown(root.join("mnt/a"), Some(1001), None).unwrap();
         assert_eq!(as_it_is(root, point, true).len(), 1);
         assert!(as_it_is(root, point, false)[0].0.starts_with("/mnt/a belongs to user 1001"));
+    }
+
+    #[test]
+    fn a_mount_point_that_hides_a_home_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:9:9::/:\nbad\nas2:x:1001:1001:S:/home/as2:/bin/bash\n";
+        fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        let told = |point: &str| hides_home(dir.path(), Path::new(point));
+        assert!(
+            told("/home/as2").unwrap().starts_with("/home/as2 hides the home of as2 (/home/as2): ")
+        );
+        assert!(told("/home").unwrap().contains("the home of as2"));
+        for fine in ["/home/as2/share", "/home/as", "/mnt/efs_share"] {
+            assert_eq!(told(fine), None, "{fine}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::appstream::registration::{
     self, CONFIG_JSON, Change, ForeignProgram, Note, Registration, RegistrationError, SHIM,
 };
 use crate::cli::RegisterArgs;
-use crate::commands::{NoSettings, settings};
+use crate::commands::settings::{self, SettingsError};
 use crate::config::{Level, Settings};
 use crate::files::{self, Place};
 use crate::installed;
@@ -113,7 +113,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
     }
 
     // One of the two is the usual one, wherever that is.
-    let usual = settings(root, None);
+    let usual = settings::find(root, None);
     let here = match (&ours, &usual) {
         (Some(path), _) => path.display().to_string(),
         (None, Ok((path, _))) => path.display().to_string(),
@@ -135,7 +135,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         }
         (None, Ok((usual, _))) if ours.as_ref() == Some(usual) => return Ok(()),
         (None, Ok((usual, _))) => usual,
-        (None, Err(NoSettings::NoFile(e))) => {
+        (None, Err(SettingsError::NoFile(e))) => {
             let what = format!("sessions are not told of {here}: {e}");
             return Err(Standing::Wrong(what, register));
         }
@@ -159,9 +159,9 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
 /// How it differs from that: it may have been registered with others.
 fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Difference> {
     let quiet = Log::new(Box::new(std::io::sink()), Style::Plain);
-    let mut settings = settings(root, args.config.as_deref());
+    let mut settings = settings::find(root, args.config.as_deref());
     // What is registered can be said all the same, but not whether the times fit.
-    let limits_known = !matches!(settings, Err(NoSettings::Refused(..)));
+    let limits_known = !settings.as_ref().is_err_and(SettingsError::is_refused);
     if !limits_known {
         settings = Ok(settings_without_limits(args));
     }

@@ -2,7 +2,8 @@
 //! name server, and when it only knocks. Which addresses are tried in what order is `share::locate`'s; mounting is the
 //! parent's.
 
-use super::{ALIVE, Run};
+use super::SessionRun;
+use super::share_run::ANSWER_TIMEOUT;
 use crate::config::Share;
 use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
@@ -66,7 +67,7 @@ impl Search {
     }
 }
 
-impl<M: Machine> Run<'_, M> {
+impl<M: Machine> SessionRun<'_, M> {
     /// The share's address that answers, found within `window` for the name and again for it;
     /// of several, those that failed before come last, the latest at the end.
     pub(super) fn locate(
@@ -183,7 +184,7 @@ impl<M: Machine> Run<'_, M> {
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }
-        let until = self.deadline.within(self.clock, ALIVE);
+        let until = self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let address = &mounted.address;
         match leads_to(self.machine, share, address, until) {
             Ok(found) => match found.completed() {

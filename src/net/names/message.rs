@@ -333,7 +333,7 @@ mod tests {
             p.answers.push(address("b.example", "10.0.1.1"));
             p.answers.push(address("b.example", "fd00::1"));
         });
-        let mut random = crate::net::names::scripted::Random::new(1);
+        let mut random = crate::testing::names::Random::new(1);
         for _ in 0..100_000 {
             let mut bytes = good.clone();
             for _ in 0..=random.below(4) {

@@ -13,8 +13,6 @@ pub(crate) mod message;
 pub(crate) mod wire;
 
 #[cfg(test)]
-mod scripted;
-#[cfg(test)]
 mod tests;
 
 use crate::config::Endpoint;
@@ -381,21 +379,22 @@ impl Letters {
 }
 
 /// One look-up: where its files are, how it asks, and for how long.
-struct LookUp<'a> {
+pub(crate) struct LookUp<'a> {
     /// `/` outside of tests.
-    root: &'a Path,
-    spelling: Spelling,
-    until: Deadline,
-    clock: &'a dyn Clock,
-    wire: &'a mut dyn Wire,
+    pub(crate) root: &'a Path,
+    pub(crate) spelling: Spelling,
+    pub(crate) until: Deadline,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) wire: &'a mut dyn Wire,
 }
 
 impl LookUp<'_> {
-    fn resolve(self, endpoint: &Endpoint) -> Result<Found, NameError> {
+    pub(crate) fn resolve(self, endpoint: &Endpoint) -> Result<Found, NameError> {
         let name = match endpoint {
             Endpoint::Address(address) => return Ok(Found::new(vec![*address], By::Literal)),
             Endpoint::Name(name) => name,
         };
+
         let hosts = read_lossy(&self.root.join("etc/hosts")).unwrap_or_default();
         let addresses = in_hosts(&hosts, name);
         if !addresses.is_empty() {
@@ -406,7 +405,7 @@ impl LookUp<'_> {
 
     fn by_servers(self, name: &str) -> Result<Found, NameError> {
         let conf = resolv_conf(self.root)?;
-        usable(look_up(&conf, name, self.spelling, self.until, self.clock, self.wire)?, true)
+        usable(self.ask(&conf, name)?, true)
     }
 
     fn ipv6(self, name: &str) -> Result<Found, NameError> {
@@ -425,6 +424,54 @@ impl LookUp<'_> {
             Err(_) => Ok(None),
         }
     }
+
+    /// Asks for `name`, and for what search domains make of it.
+    pub(crate) fn ask(self, conf: &ResolvConf, name: &str) -> Result<Found, NameError> {
+        if conf.servers.is_empty() {
+            return Err(NameError::NoServers(match conf.odd_servers {
+                true => "has no address in its `nameserver` lines",
+                false => "names no name server",
+            }));
+        }
+
+        let Self { until, clock, .. } = self;
+        let mut asker = Asker::new(&conf.servers, self.spelling, clock, self.wire);
+        let candidates = conf.candidates(name);
+        let written = name.strip_suffix('.').unwrap_or(name);
+        let mut left = candidates.len();
+        let mut error = None;
+        for candidate in &candidates {
+            let as_it_is = candidate == written;
+            // A short name that search domains complete is a row of guesses: silence about one must leave time for
+            // the others. A name that comes first as it is written has all the time there is. Only an answer leads
+            // on from it, because what a search domain makes of it may be another machine.
+            let share = if as_it_is { 1 } else { left };
+            left -= 1;
+
+            match asker.addresses(candidate, until.within(clock, until.left(clock).part(share))) {
+                Ok(mut found) => {
+                    if let By::Server(answered) = &mut found.by
+                        && asker.wanted() != written
+                    {
+                        answered.completed = Some(asker.wanted().to_owned());
+                    }
+                    return Ok(found);
+                }
+                Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
+                Err(e) => {
+                    // An answer of a server counts most, and among the names the one that is written.
+                    let rank = (e.is_an_answer(), as_it_is);
+                    if error.as_ref().is_none_or(|(best, _)| rank > *best) {
+                        error = Some((rank, e));
+                    }
+                    if rank == (false, true) || until.passed(clock) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(error.map_or(NameError::BadName, |(_, e)| e))
+    }
 }
 
 fn resolv_conf(root: &Path) -> Result<ResolvConf, NameError> {
@@ -433,58 +480,6 @@ fn resolv_conf(root: &Path) -> Result<ResolvConf, NameError> {
         Err(Errno::ENOENT) => Err(NameError::NoServers("does not exist")),
         Err(_) => Err(NameError::NoServers("cannot be read")),
     }
-}
-
-/// Asks for `name`, and for what search domains make of it.
-fn look_up(
-    conf: &ResolvConf,
-    name: &str,
-    spelling: Spelling,
-    until: Deadline,
-    clock: &dyn Clock,
-    wire: &mut dyn Wire,
-) -> Result<Found, NameError> {
-    if conf.servers.is_empty() {
-        return Err(NameError::NoServers(match conf.odd_servers {
-            true => "has no address in its `nameserver` lines",
-            false => "names no name server",
-        }));
-    }
-    let mut asker = Asker::new(&conf.servers, spelling, clock, wire);
-    let candidates = conf.candidates(name);
-    let written = name.strip_suffix('.').unwrap_or(name);
-    let mut left = candidates.len();
-    let mut error = None;
-    for candidate in &candidates {
-        let as_it_is = candidate == written;
-        // A short name that search domains complete is a row of guesses: silence about one must leave
-        // time for the others. A name that comes first as it is written has all the time there is, and
-        // only an answer leads on from it: what a search domain makes of it may be another machine.
-        let share = if as_it_is { 1 } else { left };
-        left -= 1;
-        match asker.addresses(candidate, until.within(clock, until.left(clock).part(share))) {
-            Ok(mut found) => {
-                if let By::Server(answered) = &mut found.by
-                    && asker.wanted() != written
-                {
-                    answered.completed = Some(asker.wanted().to_owned());
-                }
-                return Ok(found);
-            }
-            Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
-            Err(e) => {
-                // What a server says counts most, and of names the one that is written.
-                let rank = (e.is_an_answer(), as_it_is);
-                if error.as_ref().is_none_or(|(best, _)| rank > *best) {
-                    error = Some((rank, e));
-                }
-                if rank == (false, true) || until.passed(clock) {
-                    break;
-                }
-            }
-        }
-    }
-    Err(error.map_or(NameError::BadName, |(_, e)| e))
 }
 
 /// The number of a network interface that resolv.conf names, or gives as a number.

@@ -4,9 +4,9 @@
 use super::ask::{BREATH, BURST, TCP, TURN};
 use super::message::MOST_ALIASES;
 use super::message::test::{address as record, alias, reply};
-use super::scripted::{Does, Query, Random, TRIP, World, refused, says, silence};
 use super::*;
 use crate::stop::SystemClock;
+use crate::testing::names::{Does, NameServers, Query, Random, TRIP, refused, says, silence};
 use simple_dns::{Packet, PacketFlag, RCODE, TYPE};
 use std::cell::Cell;
 use std::fs;
@@ -46,11 +46,11 @@ fn told(result: Result<Found, NameError>) -> String {
 }
 
 /// Looks NAME up in [`WINDOW`]; the outcome, how long it took, and how many datagrams were sent.
-fn look_up(world: &World<'_>) -> (String, Duration, usize) {
+fn look_up(world: &NameServers<'_>) -> (String, Duration, usize) {
     look_up_name(world, NAME)
 }
 
-fn look_up_name(world: &World<'_>, name: &str) -> (String, Duration, usize) {
+fn look_up_name(world: &NameServers<'_>, name: &str) -> (String, Duration, usize) {
     let before = world.queries().len();
     let (result, took) = world.look_up(name, WINDOW);
     let sent = world.queries().iter().skip(before).filter(|q| !q.by_tcp).count();
@@ -78,7 +78,7 @@ fn good(query: &Query) -> Vec<Does> {
 #[test]
 fn no_resolv_conf_or_one_that_names_no_server_is_told_at_once() {
     let root = tempfile::tempdir().unwrap();
-    let world = World::new("", good);
+    let world = NameServers::new("", good);
     let told = || {
         let (result, took) = world.resolve(root.path(), NAME, WINDOW);
         assert_eq!((took, world.queries().len()), (Duration::ZERO, 0));
@@ -101,7 +101,7 @@ fn hosts_come_before_name_servers_and_both_files_are_read_anew_each_time() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
     let write = |file: &str, text: &str| fs::write(root.path().join(file), text).unwrap();
-    let world = World::new("", good);
+    let world = NameServers::new("", good);
     let told = || {
         let (result, took) = world.resolve(root.path(), NAME, WINDOW);
         (told(result), took, world.queries().len())
@@ -130,17 +130,17 @@ fn an_interface_has_a_number_or_is_one() {
 
 #[test]
 fn an_absent_name_server_is_told_at_once() {
-    let world = World::new(ONE, |_| refused());
+    let world = NameServers::new(ONE, |_| refused());
     let text = "name server 10.0.0.2 cannot be reached: connection refused (ECONNREFUSED)";
     assert_eq!(look_up(&world), outcome(text, 1, 1));
-    let world = World::new(TWO, |_| vec![Does::Fail(Duration::ZERO, Errno::ENETUNREACH)]);
+    let world = NameServers::new(TWO, |_| vec![Does::Fail(Duration::ZERO, Errno::ENETUNREACH)]);
     let text = "name server 10.0.0.2 cannot be reached: network is unreachable (ENETUNREACH); name server 10.0.0.3 cannot \
                 be reached: network is unreachable (ENETUNREACH)";
     assert_eq!(look_up(&world), outcome(text, 0, 2));
     assert!(world.look_up(NAME, WINDOW).0.unwrap_err().costs_nobody());
     // Of two, one is asked, or turns the question down where it is: it is not to be asked without pause.
     for second in [refused, silence] {
-        let world = World::new(TWO, move |q| match is(q, FIRST) {
+        let world = NameServers::new(TWO, move |q| match is(q, FIRST) {
             true => vec![Does::Fail(Duration::ZERO, Errno::ENETUNREACH)],
             false => second(),
         });
@@ -152,12 +152,12 @@ fn an_absent_name_server_is_told_at_once() {
 
 #[test]
 fn a_silent_name_server_costs_the_time_there_is_and_no_more() {
-    let world = World::new(ONE, |_| silence());
+    let world = NameServers::new(ONE, |_| silence());
     assert_eq!(
         look_up(&world),
         outcome("no answer from name server 10.0.0.2 within 3.0 s", 3000, 10)
     );
-    let world = World::new(TWO, |_| silence());
+    let world = NameServers::new(TWO, |_| silence());
     let text = "no answer from name server 10.0.0.2 or 10.0.0.3 within 3.0 s";
     assert_eq!(look_up(&world), outcome(text, 3000, 10));
 }
@@ -165,15 +165,15 @@ fn a_silent_name_server_costs_the_time_there_is_and_no_more() {
 #[test]
 fn a_name_server_slow_by_two_seconds_is_waited_for() {
     let slow = |q: &Query| vec![Does::Send(millis(2000), q.addresses(&["10.0.1.12"]))];
-    assert_eq!(look_up(&World::new(ONE, slow)), outcome(GOOD, 2000, 7));
+    assert_eq!(look_up(&NameServers::new(ONE, slow)), outcome(GOOD, 2000, 7));
     let first_slow = |q: &Query| if is(q, FIRST) { slow(q) } else { silence() };
-    assert_eq!(look_up(&World::new(TWO, first_slow)), outcome(GOOD, 2000, 7));
+    assert_eq!(look_up(&NameServers::new(TWO, first_slow)), outcome(GOOD, 2000, 7));
 }
 
 #[test]
 fn a_lost_packet_costs_300_ms_and_two_cost_600() {
     for lost in 0..=2 {
-        let world = World::new(ONE, |q| if q.repeats < lost { silence() } else { good(q) });
+        let world = NameServers::new(ONE, |q| if q.repeats < lost { silence() } else { good(q) });
         let lost = lost as u64;
         assert_eq!(look_up(&world), outcome(GOOD, lost * 300 + 1, lost as usize + 1));
     }
@@ -182,7 +182,7 @@ fn a_lost_packet_costs_300_ms_and_two_cost_600() {
 #[test]
 fn a_first_server_that_is_dead_costs_300_ms_and_one_that_refuses_or_fails_nothing() {
     let second_is_good = |first: fn(&Query) -> Vec<Does>| {
-        look_up(&World::new(TWO, move |q| if is(q, FIRST) { first(q) } else { good(q) }))
+        look_up(&NameServers::new(TWO, move |q| if is(q, FIRST) { first(q) } else { good(q) }))
     };
     assert_eq!(second_is_good(|_| silence()), outcome(GOOD_BY_SECOND, 301, 2));
     assert_eq!(second_is_good(|_| refused()), outcome(GOOD_BY_SECOND, 2, 2));
@@ -198,15 +198,15 @@ fn a_first_server_that_is_dead_costs_300_ms_and_one_that_refuses_or_fails_nothin
 #[test]
 fn a_glance_of_150_ms_asks_every_server() {
     let three = format!("{TWO}nameserver 10.0.0.4\n");
-    let world = World::new(&three, |q| if is(q, "10.0.0.4") { good(q) } else { silence() });
+    let world = NameServers::new(&three, |q| if is(q, "10.0.0.4") { good(q) } else { silence() });
     let (result, took) = world.look_up(NAME, millis(150));
     assert_eq!(told(result), "10.0.1.12 by name server 10.0.0.4");
     assert_eq!(took, millis(150) / 4 * 2 + TRIP);
-    let (result, took) = World::new(&three, |_| silence()).look_up(NAME, Duration::ZERO);
+    let (result, took) = NameServers::new(&three, |_| silence()).look_up(NAME, Duration::ZERO);
     assert_eq!(told(result), "no answer from name server 10.0.0.2 within 0.0 s", "of those asked");
     assert_eq!(took, Duration::ZERO);
     // However short the time, no turn is nothing.
-    let world = World::new(&three, |_| silence());
+    let world = NameServers::new(&three, |_| silence());
     let (_, took) = world.look_up(NAME, Duration::from_nanos(3));
     assert_eq!((took, world.queries().len()), (Duration::from_nanos(3), 1));
 }
@@ -219,7 +219,7 @@ fn a_server_that_comes_up_is_asked_again_while_another_keeps_us_waiting() {
         (false, _) => silence(),
     };
     // Refused at 0 and 301 ms, good at 901: in between it is the silent one's turn.
-    assert_eq!(look_up(&World::new(TWO, starting)), outcome(GOOD, 902, 5));
+    assert_eq!(look_up(&NameServers::new(TWO, starting)), outcome(GOOD, 902, 5));
 }
 
 // ---- servers that say no ----
@@ -227,15 +227,16 @@ fn a_server_that_comes_up_is_asked_again_while_another_keeps_us_waiting() {
 #[test]
 fn servfail_and_refused_are_told_at_once() {
     for (code, word) in [(RCODE::ServerFailure, "SERVFAIL"), (RCODE::Refused, "REFUSED")] {
-        let world = World::new(ONE, |q| says(q.code(code)));
+        let world = NameServers::new(ONE, |q| says(q.code(code)));
         assert_eq!(look_up(&world), outcome(&format!("name server 10.0.0.2 answers {word}"), 1, 1));
         // With a second server that is silent, the first is asked again in turn; its answer counts more.
-        let world = World::new(TWO, |q| if is(q, FIRST) { says(q.code(code)) } else { silence() });
+        let world =
+            NameServers::new(TWO, |q| if is(q, FIRST) { says(q.code(code)) } else { silence() });
         let (text, took, sent) = look_up(&world);
         assert_eq!(text, format!("name server 10.0.0.2 answers {word}"));
         assert_eq!((took, sent), (WINDOW, 11));
     }
-    let world = World::new(TWO, |q| match is(q, FIRST) {
+    let world = NameServers::new(TWO, |q| match is(q, FIRST) {
         true => refused(),
         false => says(q.code(RCODE::Refused)),
     });
@@ -251,7 +252,7 @@ fn refused_silent_or_dead_for_aaaa_costs_no_a_that_is_there() {
         |q| says(q.addresses(&["fd00:dead::1"])),
     ];
     for bad in bad {
-        let world = World::new(ONE, |q| if q.kind == TYPE::AAAA { bad(q) } else { good(q) });
+        let world = NameServers::new(ONE, |q| if q.kind == TYPE::AAAA { bad(q) } else { good(q) });
         assert_eq!(look_up(&world), outcome(GOOD, 1, 1));
     }
 }
@@ -259,18 +260,24 @@ fn refused_silent_or_dead_for_aaaa_costs_no_a_that_is_there() {
 #[test]
 fn without_an_ipv4_address_the_ipv6_one_counts_and_else_that_there_is_none() {
     let v6 = |q: &Query| says(q.addresses(&["fd00::1"]));
-    assert_eq!(look_up(&World::new(ONE, v6)), outcome("fd00::1 by name server 10.0.0.2", 2, 2));
+    assert_eq!(
+        look_up(&NameServers::new(ONE, v6)),
+        outcome("fd00::1 by name server 10.0.0.2", 2, 2)
+    );
     let none = "name server 10.0.0.2 knows the name, but no address for it";
-    assert_eq!(look_up(&World::new(ONE, |q| says(q.addresses(&[])))), outcome(none, 2, 2));
+    assert_eq!(look_up(&NameServers::new(ONE, |q| says(q.addresses(&[])))), outcome(none, 2, 2));
     for code in [RCODE::Refused, RCODE::NameError] {
-        let world = World::new(ONE, |q| match q.kind {
+        let world = NameServers::new(ONE, |q| match q.kind {
             TYPE::A => says(q.addresses(&[])),
             _ => says(q.code(code)),
         });
         assert_eq!(look_up(&world), outcome(none, 2, 2), "{code:?}");
     }
     let world =
-        World::new(ONE, |q| if q.kind == TYPE::A { says(q.addresses(&[])) } else { silence() });
+        NameServers::new(
+            ONE,
+            |q| if q.kind == TYPE::A { says(q.addresses(&[])) } else { silence() },
+        );
     assert_eq!(look_up(&world), outcome(none, 3000, 11));
 }
 
@@ -278,19 +285,18 @@ fn without_an_ipv4_address_the_ipv6_one_counts_and_else_that_there_is_none() {
 fn nxdomain_is_final_even_if_another_server_knows_the_name() {
     let text = "name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
     let world =
-        World::new(TWO, |q| if is(q, FIRST) { says(q.code(RCODE::NameError)) } else { good(q) });
+        NameServers::new(
+            TWO,
+            |q| if is(q, FIRST) { says(q.code(RCODE::NameError)) } else { good(q) },
+        );
     assert_eq!(look_up(&world), outcome(text, 1, 1));
 }
 
 #[test]
 fn nxdomain_that_turns_good_after_five_seconds_is_found_by_the_next_look_up() {
-    let world =
-        World::new(
-            ONE,
-            |q| {
-                if q.at < millis(5000) { says(q.code(RCODE::NameError)) } else { good(q) }
-            },
-        );
+    let world = NameServers::new(ONE, |q| {
+        if q.at < millis(5000) { says(q.code(RCODE::NameError)) } else { good(q) }
+    });
     let text = "name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
     while world.now() < millis(5000) {
         assert_eq!(look_up(&world), outcome(text, 1, 1));
@@ -307,13 +313,14 @@ fn truncated(query: &Query) -> Vec<Does> {
 
 #[test]
 fn a_truncated_answer_comes_whole_over_tcp() {
-    let world = World::new(ONE, truncated).tcp(|q| Some((millis(5), q.addresses(&["10.0.1.12"]))));
+    let world =
+        NameServers::new(ONE, truncated).tcp(|q| Some((millis(5), q.addresses(&["10.0.1.12"]))));
     assert_eq!(look_up(&world), outcome(GOOD, 6, 1));
 }
 
 #[test]
 fn a_truncated_answer_with_an_address_in_it_is_enough() {
-    let world = World::new(ONE, |q| {
+    let world = NameServers::new(ONE, |q| {
         says(q.reply(|p| {
             p.set_flags(PacketFlag::TRUNCATION);
             p.answers.push(record(NAME, "10.0.1.12"));
@@ -326,9 +333,9 @@ fn a_truncated_answer_with_an_address_in_it_is_enough() {
 fn a_truncated_answer_that_tcp_does_not_mend_is_another_servers_turn() {
     let text =
         "name server 10.0.0.2 answers with a truncated answer, and does not give it over TCP";
-    let world = World::new(ONE, truncated);
+    let world = NameServers::new(ONE, truncated);
     assert_eq!(look_up(&world), outcome(text, 601, 1), "TCP 53 is silent");
-    let world = World::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { good(q) });
+    let world = NameServers::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { good(q) });
     assert_eq!(look_up(&world), outcome(GOOD_BY_SECOND, 602, 2));
     // What else TCP may bring: garbage, another's answer, and the same half again.
     for bad in [
@@ -336,13 +343,13 @@ fn a_truncated_answer_that_tcp_does_not_mend_is_another_servers_turn() {
         |q: &Query| Query { id: q.id ^ 1, ..q.clone() }.addresses(&[FORGED]),
         |q: &Query| q.reply(|p| p.set_flags(PacketFlag::TRUNCATION)),
     ] {
-        let world = World::new(ONE, truncated).tcp(|q| Some((millis(5), bad(q))));
+        let world = NameServers::new(ONE, truncated).tcp(|q| Some((millis(5), bad(q))));
         assert_eq!(look_up(&world), outcome(text, 6, 1));
     }
-    let world = World::new(ONE, truncated).tcp(|q| Some((millis(5), q.code(RCODE::Refused))));
+    let world = NameServers::new(ONE, truncated).tcp(|q| Some((millis(5), q.code(RCODE::Refused))));
     assert_eq!(look_up(&world), outcome("name server 10.0.0.2 answers REFUSED", 6, 1));
     // One that truncates all its answers is not asked over TCP each time.
-    let world = World::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { silence() });
+    let world = NameServers::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { silence() });
     let (result, took, _) = look_up(&world);
     assert_eq!((result.as_str(), took), (text, WINDOW));
     assert_eq!(world.queries().iter().filter(|q| q.by_tcp).count(), 1);
@@ -350,7 +357,7 @@ fn a_truncated_answer_that_tcp_does_not_mend_is_another_servers_turn() {
 
 #[test]
 fn a_chain_of_aliases_is_followed_in_one_message_or_over_several() {
-    let world = World::new(ONE, |q| {
+    let world = NameServers::new(ONE, |q| {
         says(q.reply(|p| {
             p.answers.push(alias(NAME, "b.example"));
             p.answers.push(alias("b.example", "c.example"));
@@ -364,13 +371,13 @@ fn a_chain_of_aliases_is_followed_in_one_message_or_over_several() {
         "b.example" => says(q.alias("c.example")),
         _ => good(q),
     };
-    assert_eq!(look_up(&World::new(ONE, step)), outcome(&good_by_alias, 3, 3));
+    assert_eq!(look_up(&NameServers::new(ONE, step)), outcome(&good_by_alias, 3, 3));
     // The first server is dead: that is found out once.
-    let world = World::new(TWO, |q| if is(q, FIRST) { silence() } else { step(q) });
+    let world = NameServers::new(TWO, |q| if is(q, FIRST) { silence() } else { step(q) });
     let by_second = format!("{GOOD_BY_SECOND}, as an alias of c.example");
     assert_eq!(look_up(&world), outcome(&by_second, 303, 4));
     // Only IPv6 at its end.
-    let world = World::new(ONE, |q| match q.name.as_str() {
+    let world = NameServers::new(ONE, |q| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         _ => says(q.addresses(&["fd00::1"])),
     });
@@ -384,29 +391,29 @@ fn a_chain_of_aliases_is_followed_in_one_message_or_over_several() {
 fn a_chain_of_aliases_without_end_is_no_address() {
     let none = "name server 10.0.0.2 has aliases without end for it";
     let mut n = 0;
-    let world = World::new(ONE, |q| {
+    let world = NameServers::new(ONE, |q| {
         n += 1;
         says(q.alias(&format!("{n}.example")))
     });
     let most = MOST_ALIASES + 1;
     assert_eq!(look_up(&world), outcome(none, most as u64, most));
     let looped =
-        World::new(ONE, |q| says(q.alias(if q.name == NAME { "b.example" } else { NAME })));
+        NameServers::new(ONE, |q| says(q.alias(if q.name == NAME { "b.example" } else { NAME })));
     assert_eq!(look_up(&looped), outcome(none, 2, 2));
-    let dangling = World::new(ONE, |q| match q.name.as_str() {
+    let dangling = NameServers::new(ONE, |q| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         _ => says(q.code(RCODE::NameError)),
     });
     let text = "it is an alias of b.example, and name server 10.0.0.2 says that there is no such name (NXDOMAIN)";
     assert_eq!(look_up(&dangling), outcome(text, 2, 2));
-    let at_once = World::new(ONE, |q| {
+    let at_once = NameServers::new(ONE, |q| {
         says(q.reply(|p| {
             p.answers.push(alias(NAME, "b.example"));
             *p.rcode_mut() = RCODE::NameError;
         }))
     });
     assert_eq!(look_up(&at_once), outcome(text, 1, 1));
-    let empty = World::new(ONE, |q| match q.name.as_str() {
+    let empty = NameServers::new(ONE, |q| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         _ => says(q.addresses(&[])),
     });
@@ -416,11 +423,12 @@ fn a_chain_of_aliases_without_end_is_no_address() {
 
 #[test]
 fn several_addresses_keep_the_servers_order_each_once_and_sixteen_at_most() {
-    let world = World::new(ONE, |q| says(q.addresses(&["10.0.9.9", "10.0.1.12", "10.0.9.9"])));
+    let world =
+        NameServers::new(ONE, |q| says(q.addresses(&["10.0.9.9", "10.0.1.12", "10.0.9.9"])));
     assert_eq!(look_up(&world), outcome("10.0.9.9 10.0.1.12 by name server 10.0.0.2", 1, 1));
     let many: Vec<String> = (0..200).map(|n| format!("10.0.1.{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let world = World::new(ONE, |q| says(q.addresses(&many)));
+    let world = NameServers::new(ONE, |q| says(q.addresses(&many)));
     let text = format!("{} by name server 10.0.0.2", many[..16].join(" "));
     assert_eq!(look_up(&world), outcome(&text, 1, 1));
 }
@@ -428,14 +436,14 @@ fn several_addresses_keep_the_servers_order_each_once_and_sixteen_at_most() {
 #[test]
 fn an_address_that_no_server_can_have_is_refused_and_loopback_only_from_dns() {
     for bad in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1"] {
-        let world = World::new(ONE, |q| says(q.addresses(&[bad])));
+        let world = NameServers::new(ONE, |q| says(q.addresses(&[bad])));
         let text = format!("name server 10.0.0.2 says {bad}, which cannot be a server's address");
         let trips = if bad.contains(':') { 2 } else { 1 };
         assert_eq!(look_up(&world), outcome(&text, trips, trips as usize));
-        let world = World::new(ONE, |q| says(q.addresses(&[bad, "10.0.1.12", "fd00::1"])));
+        let world = NameServers::new(ONE, |q| says(q.addresses(&[bad, "10.0.1.12", "fd00::1"])));
         assert_eq!(look_up(&world), outcome(GOOD, 1, 1), "beside {bad}");
     }
-    let mapped = World::new(ONE, |q| says(q.addresses(&["::ffff:127.0.0.1"])));
+    let mapped = NameServers::new(ONE, |q| says(q.addresses(&["::ffff:127.0.0.1"])));
     let text = "name server 10.0.0.2 says 127.0.0.1, which cannot be a server's address";
     assert_eq!(look_up(&mapped), outcome(text, 2, 2));
     let found = |address| Found::new(vec![ip(address)], By::Hosts);
@@ -445,7 +453,7 @@ fn an_address_that_no_server_can_have_is_refused_and_loopback_only_from_dns() {
 
 #[test]
 fn names_are_asked_for_in_letters_that_a_forger_must_guess() {
-    let world = World::new(TWO, |_| silence());
+    let world = NameServers::new(TWO, |_| silence());
     for _ in 0..10 {
         let _ = look_up(&world);
     }
@@ -458,7 +466,7 @@ fn names_are_asked_for_in_letters_that_a_forger_must_guess() {
     assert_eq!(spelled.len(), 20, "of {all}: {spelled:?}");
     assert!(spelled.iter().all(|name| name.eq_ignore_ascii_case(NAME)));
     // Its own records may have any letters, and so may an alias on the way.
-    let world = World::new(ONE, |q| {
+    let world = NameServers::new(ONE, |q| {
         says(q.reply(|p| {
             p.answers.push(alias(&q.name.to_uppercase(), "OTHER.example"));
             p.answers.push(record("other.EXAMPLE", "10.0.1.12"));
@@ -473,7 +481,8 @@ fn an_answer_in_other_letters_is_asked_for_again_over_tcp() {
     let lower = |q: &Query| Query { spelled: q.name.clone(), ..q.clone() };
     let forged = |q: &Query| says(lower(q).addresses(&[FORGED]));
     // A server that spells as it likes does so over TCP too.
-    let world = World::new(ONE, forged).tcp(|q| Some((TRIP, lower(q).addresses(&["10.0.1.12"]))));
+    let world =
+        NameServers::new(ONE, forged).tcp(|q| Some((TRIP, lower(q).addresses(&["10.0.1.12"]))));
     assert_eq!(look_up(&world), outcome(GOOD, 2, 1));
     // What a forger brings about does not use up the question over TCP that a truncated answer needs.
     let first = Cell::new(true);
@@ -481,15 +490,15 @@ fn an_answer_in_other_letters_is_asked_for_again_over_tcp() {
         let truncated = Does::Send(TRIP * 2, truncated_bytes(q));
         [forged(q), vec![truncated]].concat()
     };
-    let world = World::new(ONE, both).tcp(|q| {
+    let world = NameServers::new(ONE, both).tcp(|q| {
         let lost = first.replace(false);
         (!lost).then(|| (TRIP, q.addresses(&["10.0.1.12"])))
     });
     assert_eq!(look_up(&world).0, GOOD);
     // Without TCP it is believed in nothing, and the server is heard once it speaks for itself.
     let both = |q: &Query| [forged(q), good(q)].concat();
-    assert_eq!(look_up(&World::new(ONE, both)), outcome(GOOD, 601, 2));
-    let (result, _, _) = look_up(&World::new(ONE, forged));
+    assert_eq!(look_up(&NameServers::new(ONE, both)), outcome(GOOD, 601, 2));
+    let (result, _, _) = look_up(&NameServers::new(ONE, forged));
     assert_eq!(
         result,
         "name server 10.0.0.2 answers with the name spelled in other letters than it was asked for, as a \
@@ -529,10 +538,10 @@ fn garbage_packets_cost_nothing_and_end_nothing() {
         garbage(q).into_iter().map(|bytes| Does::Send(TRIP, bytes)).collect()
     };
     let then_good = |q: &Query| [junk(q), good(q)].concat();
-    assert_eq!(look_up(&World::new(ONE, then_good)), outcome(GOOD, 1, 1));
+    assert_eq!(look_up(&NameServers::new(ONE, then_good)), outcome(GOOD, 1, 1));
     let silent = "no answer from name server 10.0.0.2 within 3.0 s";
-    assert_eq!(look_up(&World::new(ONE, junk)), outcome(silent, 3000, 10));
-    let world = World::new(TWO, |q| if is(q, FIRST) { junk(q) } else { good(q) });
+    assert_eq!(look_up(&NameServers::new(ONE, junk)), outcome(silent, 3000, 10));
+    let world = NameServers::new(TWO, |q| if is(q, FIRST) { junk(q) } else { good(q) });
     assert_eq!(look_up(&world), outcome(GOOD_BY_SECOND, 301, 2));
 }
 
@@ -543,7 +552,7 @@ fn a_flood_takes_neither_the_processor_nor_the_other_servers_answer() {
         [|_| vec![0xa5; 500], |q| q.code(RCODE::ServerFailure), |q| truncated_bytes(q)];
     for bytes in floods {
         // Beside a silent server, so that an error alone does not end it.
-        let world = World::new(TWO, |q| {
+        let world = NameServers::new(TWO, |q| {
             if is(q, FIRST) && q.repeats == 0 { flood(bytes(q)) } else { silence() }
         })
         .tcp(|_| None);
@@ -553,11 +562,9 @@ fn a_flood_takes_neither_the_processor_nor_the_other_servers_answer() {
         let pauses = (WINDOW.as_millis() / BREATH.as_millis()) as usize + sent;
         assert!(world.reads() <= (pauses + 1) * BURST, "{} reads", world.reads());
         // The other one is heard, up to a breath later.
-        let world =
-            World::new(
-                TWO,
-                |q| if is(q, FIRST) && q.repeats == 0 { flood(bytes(q)) } else { good(q) },
-            );
+        let world = NameServers::new(TWO, |q| {
+            if is(q, FIRST) && q.repeats == 0 { flood(bytes(q)) } else { good(q) }
+        });
         let (text, took, sent) = look_up(&world);
         assert_eq!((text.as_str(), sent), (GOOD_BY_SECOND, 2));
         assert!(took <= TCP + TURN + TRIP + BREATH, "{took:?}");
@@ -574,13 +581,13 @@ fn an_error_without_end_is_no_busy_loop() {
         true => (0..1000).map(|n| Does::Fail(TRIP * n / 100, Errno::EHOSTUNREACH)).collect(),
         false => silence(),
     };
-    let (_, took, sent) = look_up(&World::new(TWO, many));
+    let (_, took, sent) = look_up(&NameServers::new(TWO, many));
     assert_eq!((took, sent), (WINDOW, 11));
 }
 
 #[test]
 fn ids_differ_from_server_to_server_and_question_to_question_and_stay_with_a_repeat() {
-    let world = World::new(TWO, |_| silence());
+    let world = NameServers::new(TWO, |_| silence());
     look_up(&world);
     look_up(&world);
     let queries = world.queries();
@@ -607,7 +614,7 @@ const SEARCH: &str = "nameserver 10.0.0.2\nsearch a.example b.example\n";
 
 #[test]
 fn a_search_domain_completes_a_short_name() {
-    let world = World::new(SEARCH, |q| match q.name.as_str() {
+    let world = NameServers::new(SEARCH, |q| match q.name.as_str() {
         "files.b.example" => good(q),
         _ => says(q.code(RCODE::NameError)),
     });
@@ -622,7 +629,8 @@ fn a_search_domain_completes_a_short_name() {
 #[test]
 fn a_name_with_dots_is_asked_for_first_and_completed_only_after_an_answer() {
     let completed = |first: fn(&Query) -> Vec<Does>| {
-        let world = World::new(SEARCH, move |q| if q.name == OTHER { first(q) } else { good(q) });
+        let world =
+            NameServers::new(SEARCH, move |q| if q.name == OTHER { first(q) } else { good(q) });
         look_up_name(&world, OTHER)
     };
     assert_eq!(completed(good), outcome(GOOD, 1, 1));
@@ -653,12 +661,13 @@ fn no_search_domain_completes_a_name_of_aws_or_one_with_a_dot_at_its_end() {
         "files.",
     ] {
         let itself = name.strip_suffix('.').unwrap_or(name);
-        let wildcard = World::new(&search, |q| match q.name == itself {
+        let wildcard = NameServers::new(&search, |q| match q.name == itself {
             true => says(q.code(RCODE::NameError)),
             false => good(q),
         });
         assert_eq!(look_up_name(&wildcard, name), outcome(nx, 1, 1), "{name}");
-        let there = World::new(&search, |q| if q.name == itself { good(q) } else { silence() });
+        let there =
+            NameServers::new(&search, |q| if q.name == itself { good(q) } else { silence() });
         assert_eq!(look_up_name(&there, name), outcome(GOOD, 1, 1), "{name}");
     }
 }
@@ -668,28 +677,30 @@ fn ipv6_addresses_are_asked_for_by_themselves_where_the_ipv4_ones_are_of_no_use(
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
     fs::write(root.path().join("etc/resolv.conf"), SEARCH).unwrap();
-    let further = |name: &str, world: &World<'_>| {
+    let further = |name: &str, world: &NameServers<'_>| {
         let until = Deadline::after(world, millis(300));
         let (root, spelling, wire) = (root.path(), Spelling::Mixed, &mut &*world);
         let found = LookUp { root, spelling, until, clock: world, wire }.further(name);
         let Some(found) = found.unwrap() else { return "unanswered".into() };
         found.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
     };
-    let both = World::new(SEARCH, |q| says(q.addresses(&["10.0.1.12", "fd00::1", "fd00::2"])));
+    let both =
+        NameServers::new(SEARCH, |q| says(q.addresses(&["10.0.1.12", "fd00::1", "fd00::2"])));
     let (found, _) = both.look_up(NAME, WINDOW);
     assert!(found.unwrap().ipv4_alone);
     assert_eq!(further(NAME, &both), "fd00::1 fd00::2");
     assert_eq!(further("nfs.lab.example.", &both), "fd00::1 fd00::2");
     for (none, what) in [
-        (World::new(SEARCH, |q| says(q.addresses(&["10.0.1.12"]))), ""),
-        (World::new(SEARCH, |q| says(q.code(RCODE::NameError))), ""),
-        (World::new(SEARCH, |_| silence()), "unanswered"),
-        (World::new(SEARCH, |_| refused()), "unanswered"),
+        (NameServers::new(SEARCH, |q| says(q.addresses(&["10.0.1.12"]))), ""),
+        (NameServers::new(SEARCH, |q| says(q.code(RCODE::NameError))), ""),
+        (NameServers::new(SEARCH, |_| silence()), "unanswered"),
+        (NameServers::new(SEARCH, |_| refused()), "unanswered"),
     ] {
         assert_eq!(further(NAME, &none), what);
         assert!(none.now() <= millis(300) && none.queries().iter().all(|q| q.name == NAME));
     }
-    let (found, _) = World::new(SEARCH, |q| says(q.addresses(&["fd00::1"]))).look_up(NAME, WINDOW);
+    let (found, _) =
+        NameServers::new(SEARCH, |q| says(q.addresses(&["fd00::1"]))).look_up(NAME, WINDOW);
     assert!(!found.unwrap().ipv4_alone);
 }
 
@@ -728,26 +739,26 @@ fn the_stamp_changes_with_either_file_and_with_nothing_else() {
 
 #[test]
 fn silence_about_one_completion_leaves_time_for_the_others() {
-    let world = World::new(SEARCH, |q| if q.name == "files" { good(q) } else { silence() });
+    let world = NameServers::new(SEARCH, |q| if q.name == "files" { good(q) } else { silence() });
     // A third of three seconds, and half of the rest; four queries each.
     assert_eq!(look_up_name(&world, "files"), outcome(GOOD, 2001, 9));
-    let world = World::new(SEARCH, |_| silence());
+    let world = NameServers::new(SEARCH, |_| silence());
     let text = "no answer from name server 10.0.0.2 within 1.0 s";
     assert_eq!(look_up_name(&world, "files"), outcome(text, 3000, 12));
     let ndots = format!("{SEARCH}options ndots:5\n");
-    let world = World::new(&ndots, |q| if q.name == OTHER { good(q) } else { silence() });
+    let world = NameServers::new(&ndots, |q| if q.name == OTHER { good(q) } else { silence() });
     assert_eq!(look_up_name(&world, OTHER), outcome(GOOD, 2001, 9));
 }
 
 #[test]
 fn a_late_answer_to_an_earlier_completion_counts() {
-    let world = World::new(SEARCH, |q| match q.name.as_str() {
+    let world = NameServers::new(SEARCH, |q| match q.name.as_str() {
         "files.a.example" => vec![Does::Send(millis(1500), q.addresses(&["10.0.1.12"]))],
         _ => silence(),
     });
     let first = format!("{GOOD}{}", COMPLETED.replace(".b.", ".a."));
     assert_eq!(look_up_name(&world, "files"), outcome(&first, 1500, 6));
-    let late_no = World::new(SEARCH, |q| match q.name.as_str() {
+    let late_no = NameServers::new(SEARCH, |q| match q.name.as_str() {
         "files.a.example" => vec![Does::Send(millis(1500), q.code(RCODE::NameError))],
         "files" => good(q),
         _ => silence(),
@@ -759,7 +770,10 @@ fn a_late_answer_to_an_earlier_completion_counts() {
 fn what_the_name_itself_got_is_told_and_an_answer_before_silence() {
     let world = |completed: fn(&Query) -> Vec<Does>, itself: fn(&Query) -> Vec<Does>| {
         let world =
-            World::new(SEARCH, move |q| if q.name == "files" { itself(q) } else { completed(q) });
+            NameServers::new(
+                SEARCH,
+                move |q| if q.name == "files" { itself(q) } else { completed(q) },
+            );
         look_up_name(&world, "files").0
     };
     let nx: fn(&Query) -> Vec<Does> = |q| says(q.code(RCODE::NameError));
@@ -773,10 +787,11 @@ fn what_the_name_itself_got_is_told_and_an_answer_before_silence() {
 #[test]
 fn a_completion_too_long_for_dns_is_passed_over() {
     let long = ["a"; 126].join(".");
-    let world = World::new(&format!("{ONE}search {long} b.example\n"), |q| match q.name.as_str() {
-        "files.b.example" => good(q),
-        _ => silence(),
-    });
+    let world =
+        NameServers::new(&format!("{ONE}search {long} b.example\n"), |q| match q.name.as_str() {
+            "files.b.example" => good(q),
+            _ => silence(),
+        });
     assert_eq!(look_up_name(&world, "files"), outcome(&format!("{GOOD}{COMPLETED}"), 1, 1));
     let (text, took, sent) = look_up_name(&world, &["a"; 128].join("."));
     assert_eq!((text.as_str(), took, sent), ("the name is too long for DNS", Duration::ZERO, 0));
@@ -784,7 +799,7 @@ fn a_completion_too_long_for_dns_is_passed_over() {
 
 #[test]
 fn a_signal_ends_a_look_up_at_once() {
-    let world = World::new(ONE, |_| silence());
+    let world = NameServers::new(ONE, |_| silence());
     world.stop();
     let (result, took) = world.look_up(NAME, WINDOW);
     assert_eq!((result, took), (Err(NameError::Stopped(Stopped)), Duration::ZERO));
@@ -897,7 +912,7 @@ fn whatever_the_servers_do_a_look_up_keeps_its_time_asks_little_and_finds_what_i
         // When the first true answer comes in.
         let truth = Cell::new(Duration::MAX);
         let mut tcp = Random::new(seed);
-        let world = World::new(&resolv_conf, |query| {
+        let world = NameServers::new(&resolv_conf, |query| {
             let IpAddr::V4(v4) = query.to else { panic!("{query:?}") };
             let nature = natures[usize::from(v4.octets()[3])];
             let does = nature.does(query, &mut random);
@@ -966,7 +981,7 @@ fn whatever_the_other_completions_get_the_right_one_has_its_share() {
         };
         let natures: Vec<usize> = (0..count).map(|_| random.below(5)).collect();
         let resolv_conf = format!("{ONE}search {}\n", domains.join(" "));
-        let world = World::new(&resolv_conf, |query| {
+        let world = NameServers::new(&resolv_conf, |query| {
             let place = (0..count).find(|n| name_of(*n) == query.name).unwrap();
             if place == right {
                 return vec![Does::Send(delay, query.addresses(&["10.0.1.12"]))];

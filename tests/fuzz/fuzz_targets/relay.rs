@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| efs_agent::fuzz::relay(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| efs_agent::testing::fuzz::relay(data));

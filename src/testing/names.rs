@@ -1,11 +1,11 @@
 //! Name servers for tests: a script says what each does with each query, and
 //! their clock, on which no test waits.
 
-use super::files::ResolvConf;
-use super::message::test::{address, alias, reply};
-use super::wire::{Heard, Wire};
-use super::{Found, LookUp, NameError, Spelling, look_up, usable};
 use crate::config::Endpoint;
+use crate::net::names::files::ResolvConf;
+use crate::net::names::message::test::{address, alias, reply};
+use crate::net::names::wire::{Heard, Wire};
+use crate::net::names::{Found, LookUp, NameError, Spelling, usable};
 use crate::retry::{Clock, Deadline, Stopped};
 use nix::errno::Errno;
 use simple_dns::{Packet, QTYPE, RCODE, TYPE};
@@ -104,18 +104,18 @@ pub fn refused() -> Vec<Does> {
     vec![Does::Fail(TRIP, Errno::ECONNREFUSED)]
 }
 
-type Script<'a, T> = RefCell<Box<dyn FnMut(&Query) -> T + 'a>>;
+type Scripted<'a, T> = RefCell<Box<dyn FnMut(&Query) -> T + 'a>>;
 
 /// Name servers, and the machine that asks them.
-pub struct World<'a> {
+pub struct NameServers<'a> {
     conf: ResolvConf,
-    udp: Script<'a, Vec<Does>>,
-    tcp: Script<'a, Option<(Duration, Vec<u8>)>>,
-    state: RefCell<State>,
+    udp: Scripted<'a, Vec<Does>>,
+    tcp: Scripted<'a, Option<(Duration, Vec<u8>)>>,
+    traffic: RefCell<Traffic>,
 }
 
 #[derive(Default)]
-struct State {
+struct Traffic {
     now: Duration,
     /// By when it comes in, and in the order it was sent.
     coming: BTreeMap<(Duration, usize), Heard>,
@@ -129,14 +129,14 @@ struct State {
     stopped: bool,
 }
 
-impl<'a> World<'a> {
+impl<'a> NameServers<'a> {
     /// A machine with this resolv.conf, among servers that do as `udp` says.
     pub fn new(resolv_conf: &str, udp: impl FnMut(&Query) -> Vec<Does> + 'a) -> Self {
         Self {
             conf: ResolvConf::parse(resolv_conf, |_| None),
             udp: RefCell::new(Box::new(udp)),
             tcp: RefCell::new(Box::new(|_| None)),
-            state: RefCell::default(),
+            traffic: RefCell::default(),
         }
     }
 
@@ -148,13 +148,13 @@ impl<'a> World<'a> {
 
     /// A signal comes, and ends the wait for whatever would come next.
     pub fn stop(&self) {
-        self.state.borrow_mut().stopped = true;
+        self.traffic.borrow_mut().stopped = true;
     }
 
     /// Looks `name` up within `window`; also how long that took, to the nanosecond.
     pub fn look_up(&self, name: &str, window: Duration) -> (Result<Found, NameError>, Duration) {
         self.timed(window, |until| {
-            usable(look_up(&self.conf, name, Spelling::Mixed, until, self, &mut &*self)?, true)
+            usable(self.within(until, Path::new("/"), &mut &*self).ask(&self.conf, name)?, true)
         })
     }
 
@@ -166,10 +166,11 @@ impl<'a> World<'a> {
         window: Duration,
     ) -> (Result<Found, NameError>, Duration) {
         let endpoint = Endpoint::Name(name.to_owned());
-        self.timed(window, |until| {
-            let wire = &mut &*self;
-            LookUp { root, spelling: Spelling::Mixed, until, clock: self, wire }.resolve(&endpoint)
-        })
+        self.timed(window, |until| self.within(until, root, &mut &*self).resolve(&endpoint))
+    }
+
+    fn within<'b>(&'b self, until: Deadline, root: &'b Path, wire: &'b mut dyn Wire) -> LookUp<'b> {
+        LookUp { root, spelling: Spelling::Mixed, until, clock: self, wire }
     }
 
     fn timed(
@@ -184,12 +185,12 @@ impl<'a> World<'a> {
 
     /// The queries so far, those over TCP among them.
     pub fn queries(&self) -> Vec<Query> {
-        self.state.borrow().queries.clone()
+        self.traffic.borrow().queries.clone()
     }
 
     /// How often something was waited for.
     pub fn reads(&self) -> usize {
-        self.state.borrow().reads
+        self.traffic.borrow().reads
     }
 
     fn take_in(&self, to: SocketAddr, bytes: &[u8], by_tcp: bool) -> Query {
@@ -198,33 +199,33 @@ impl<'a> World<'a> {
         let (spelled, to) = (question.qname.to_string(), to.ip());
         let name = spelled.to_lowercase();
         let QTYPE::TYPE(kind) = question.qtype else { panic!("{question:?}") };
-        let mut state = self.state.borrow_mut();
+        let mut traffic = self.traffic.borrow_mut();
         let same = |q: &&Query| (q.to, q.kind, q.by_tcp) == (to, kind, by_tcp) && q.name == name;
-        let repeats = state.queries.iter().filter(same).count();
-        let (id, at, bytes) = (packet.id(), state.now, bytes.to_vec());
+        let repeats = traffic.queries.iter().filter(same).count();
+        let (id, at, bytes) = (packet.id(), traffic.now, bytes.to_vec());
         let query = Query { at, to, name, spelled, kind, id, bytes, by_tcp, repeats };
-        state.queries.push(query.clone());
-        assert!(state.queries.len() < 1000, "floods");
+        traffic.queries.push(query.clone());
+        assert!(traffic.queries.len() < 1000, "floods");
         query
     }
 }
 
-impl Clock for World<'_> {
+impl Clock for NameServers<'_> {
     fn now(&self) -> Duration {
-        self.state.borrow().now
+        self.traffic.borrow().now
     }
 
     fn wait(&self, pause: Duration) -> Result<(), Stopped> {
-        self.state.borrow_mut().now += pause;
+        self.traffic.borrow_mut().now += pause;
         Ok(())
     }
 }
 
-impl Wire for &World<'_> {
+impl Wire for &NameServers<'_> {
     fn send(&mut self, server: SocketAddr, message: &[u8]) -> Result<(), Errno> {
         let query = self.take_in(server, message, false);
         let does = (self.udp.borrow_mut())(&query);
-        let mut state = self.state.borrow_mut();
+        let mut traffic = self.traffic.borrow_mut();
         let mut result = Ok(());
         for one in does {
             let heard = |what| Heard { from: server, what };
@@ -237,40 +238,40 @@ impl Wire for &World<'_> {
                 }
                 Does::Fail(after, errno) => (after, heard(Err(errno))),
                 Does::Flood(bytes) => {
-                    state.floods.push(heard(Ok(bytes)));
+                    traffic.floods.push(heard(Ok(bytes)));
                     continue;
                 }
             };
-            state.sent += 1;
-            let key = (query.at + after, state.sent);
-            state.coming.insert(key, heard);
+            traffic.sent += 1;
+            let key = (query.at + after, traffic.sent);
+            traffic.coming.insert(key, heard);
         }
         result
     }
 
     fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped> {
         let end = self.now() + until.left(*self);
-        let mut state = self.state.borrow_mut();
-        state.reads += 1;
-        assert!(state.reads < 1_000_000, "spins");
-        if state.stopped {
+        let mut traffic = self.traffic.borrow_mut();
+        traffic.reads += 1;
+        assert!(traffic.reads < 1_000_000, "spins");
+        if traffic.stopped {
             return Err(Stopped);
         }
-        let due = state.coming.first_key_value().map(|((at, _), _)| *at);
-        let heard = due.is_some_and(|at| at <= state.now);
+        let due = traffic.coming.first_key_value().map(|((at, _), _)| *at);
+        let heard = due.is_some_and(|at| at <= traffic.now);
         // Fair, as the real wire is.
-        state.flooded = !(state.floods.is_empty() || heard && state.flooded);
-        if state.flooded {
-            state.floods.rotate_left(1);
-            return Ok(state.floods.last().cloned());
+        traffic.flooded = !(traffic.floods.is_empty() || heard && traffic.flooded);
+        if traffic.flooded {
+            traffic.floods.rotate_left(1);
+            return Ok(traffic.floods.last().cloned());
         }
         match due {
             Some(at) if at <= end => {
-                state.now = state.now.max(at);
-                Ok(state.coming.pop_first().map(|(_, heard)| heard))
+                traffic.now = traffic.now.max(at);
+                Ok(traffic.coming.pop_first().map(|(_, heard)| heard))
             }
             _ => {
-                state.now = end;
+                traffic.now = end;
                 Ok(None)
             }
         }

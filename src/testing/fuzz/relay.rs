@@ -23,20 +23,20 @@ use std::time::SystemTime;
 const NAME: &str = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
 /// Good from 2000 to 2099, for that name; made by the stand-in of the tests (tests/common/tls.rs), which
 /// is not there where this is fuzzed.
-const ROOT: &[u8] = include_bytes!("../../tests/fuzz/relay/root.der");
-const LEAF: &[u8] = include_bytes!("../../tests/fuzz/relay/leaf.der");
-const KEY: &[u8] = include_bytes!("../../tests/fuzz/relay/key.der");
+const ROOT: &[u8] = include_bytes!("../../../tests/fuzz/relay/root.der");
+const LEAF: &[u8] = include_bytes!("../../../tests/fuzz/relay/leaf.der");
+const KEY: &[u8] = include_bytes!("../../../tests/fuzz/relay/key.der");
 /// More steps than anything takes that comes to an end.
 const ENDLESS: usize = 20_000;
 
 /// What all runs have in common, since it takes half a second to make.
-struct Means {
+struct Fixtures {
     client: Client,
     shown: Vec<u8>,
     servers: [Arc<ServerConfig>; 2],
 }
 
-static MEANS: LazyLock<Means> = LazyLock::new(|| {
+static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
     let key = Key::generate().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ROOT)).unwrap();
@@ -62,7 +62,7 @@ static MEANS: LazyLock<Means> = LazyLock::new(|| {
         Arc::new(config.unwrap())
     };
     let servers = [server(&TLS13), server(&TLS12)];
-    Means { client: Client::new(roots, NAME, &key).unwrap(), shown, servers }
+    Fixtures { client: Client::new(roots, NAME, &key).unwrap(), shown, servers }
 });
 
 /// The data, used up from the front; zeros behind its end.
@@ -96,9 +96,9 @@ fn byte(at: usize, side: u8) -> u8 {
 pub fn relay(data: &[u8]) {
     let mut script = Script(data);
     let kind = script.one();
-    let means = &*MEANS;
-    let mut session = means.client.begin(means.shown.clone()).unwrap();
-    let mut server = ServerConnection::new(means.servers[kind & 1].clone()).unwrap();
+    let fixtures = &*FIXTURES;
+    let mut session = fixtures.client.begin(fixtures.shown.clone()).unwrap();
+    let mut server = ServerConnection::new(fixtures.servers[kind & 1].clone()).unwrap();
     server.set_buffer_limit(None);
     let mut data = plain();
     if kind & 2 != 0 {
@@ -106,7 +106,7 @@ pub fn relay(data: &[u8]) {
     }
     while shaken(&mut session, &mut server, &mut data, &mut |_| {}) {}
     assert!(data.is_empty() && !server.is_handshaking());
-    Wire::new(server, kind).carry(&mut script, &mut session, &mut data);
+    Peers::new(server, kind).carry(&mut script, &mut session, &mut data);
 }
 
 /// One turn of both; whether the handshake goes on.
@@ -181,7 +181,7 @@ fn record(of: u8, length: usize) -> [u8; 5] {
 }
 
 /// Both far ends, and what is on the way.
-struct Wire {
+struct Peers {
     server: ServerConnection,
     /// Of the server's, on its way to the relay.
     down: Vec<u8>,
@@ -207,7 +207,15 @@ struct Wire {
     kernel_ended: bool,
 }
 
-impl Wire {
+/// Closes a connection. A process that another test has just forked has a copy of the descriptor, which must not keep it
+/// open.
+fn hang_up(stream: &mut Option<UnixStream>) {
+    if let Some(stream) = stream.take() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl Peers {
     fn new(server: ServerConnection, kind: usize) -> Self {
         let pair = || {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -262,16 +270,17 @@ impl Wire {
         assert!(!whole || end.is_ok(), "it ended without cause: {end:?}");
         if self.spoilt && !may_follow() {
             // What is wrong is met with first.
-            self.outer = None;
+            hang_up(&mut self.outer);
             end = end.and_then(|()| self.go_on(&mut relay, 50));
         }
-        // Once both have gone, it ends: by itself, and not since it has waited for long enough. A process that another
-        // test has just forked has copies of their descriptors until it ends.
-        (self.outer, self.inner) = (None, None);
+        // Once both have gone, it ends by itself: no step finds that there is nothing to do yet.
+        hang_up(&mut self.outer);
+        hang_up(&mut self.inner);
         let mut turns = 0;
         while end.is_ok() && !relay.done() {
-            let long = PollTimeout::from(10_000_u16);
-            end = relay.wait(long, long).and_then(|ready| relay.step(ready));
+            end = relay
+                .wait(PollTimeout::ZERO, PollTimeout::ZERO)
+                .and_then(|ready| relay.step(ready));
             turns += 1;
             assert!(turns < ENDLESS && end != Err(RelayError::Lingers), "it does not end");
         }
@@ -357,8 +366,8 @@ impl Wire {
                 let _ = self.inner.as_ref().map(|inner| inner.shutdown(Shutdown::Write));
             }
             17 => self.server_reads(),
-            18 if script.one().is_multiple_of(4) => self.inner = None,
-            19 if script.one().is_multiple_of(4) => self.outer = None,
+            18 if script.one().is_multiple_of(4) => hang_up(&mut self.inner),
+            19 if script.one().is_multiple_of(4) => hang_up(&mut self.outer),
             _ => {
                 // The end of the bytes, without a word of TLS about it.
                 if script.one().is_multiple_of(4) {

@@ -1,7 +1,7 @@
 //! An hour against servers that are not there, at compressed time: the real session and the real
 //! machine (sockets, files, mount table), under a clock whose pauses take none. Nothing may grow.
 
-use super::session::Run;
+use crate::commands::session::SessionRun;
 use crate::config::Settings;
 use crate::log::{Log, Style};
 use crate::report::{Code, Report};
@@ -83,7 +83,7 @@ fn soak(span: Duration) {
     let clock = Compressed { origin: Instant::now(), skipped, warm: span / 10, seen };
     let machine = Linux::new(root, &clock, &stop);
     let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
-    let run = Run {
+    let run = SessionRun {
         tunnels: &None::<Infallible>,
         machine: &machine,
         clock: &clock,
@@ -121,8 +121,7 @@ fn an_hour_against_absent_servers_grows_neither_memory_nor_descriptors() {
     if std::env::var_os("SOAK_ALONE").is_some() {
         return soak(Duration::from_secs(3600));
     }
-    let name =
-        "commands::soak::an_hour_against_absent_servers_grows_neither_memory_nor_descriptors";
+    let name = "testing::soak::an_hour_against_absent_servers_grows_neither_memory_nor_descriptors";
     let mut alone = Command::new(std::env::current_exe().unwrap());
     alone.args(["--exact", name, "--nocapture"]).env("SOAK_ALONE", "1");
     let output = alone.output().unwrap();

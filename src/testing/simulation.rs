@@ -2,7 +2,7 @@
 //! connections a second: the real session code under one virtual clock. Each instance is a thread,
 //! and only the one whose time has come runs, so a run is the same each time but for its jitter.
 
-use super::session::Run;
+use crate::commands::session::SessionRun;
 use crate::config::{Level, Settings, Share};
 use crate::kernel::holders::Holder;
 use crate::kernel::route::Route;
@@ -275,7 +275,7 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
             let config = "[[share]]\nendpoint = \"fs-1.example\"\n";
             let settings = Settings::parse(Path::new("c"), config).unwrap();
             let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
-            let run = Run {
+            let run = SessionRun {
                 machine: &me,
                 tunnels: &None::<Infallible>,
                 clock: &me,

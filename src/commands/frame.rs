@@ -1,0 +1,98 @@
+//! The frame around the work of a command: signals, root's rights, the clock, the settings, and the last line with the
+//! exit code. What a command does inside of it does not belong here.
+
+use super::settings::{self, SettingsError};
+use super::{Refusal, apply};
+use crate::config::Settings;
+use crate::log::Log;
+use crate::report::Code;
+use crate::share::linux::Linux;
+use crate::stop::{Stop, SystemClock};
+use crate::sys;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What every command works with.
+pub struct Frame<'a> {
+    /// `/`: tests of the steps below have a folder in its place.
+    pub root: &'a Path,
+    /// Counts from the start of the process.
+    pub clock: SystemClock<'a>,
+    /// The signals that end the command.
+    pub stop: &'a Stop,
+    /// When the process started.
+    pub started: Instant,
+}
+
+impl<'a> Frame<'a> {
+    /// Does `work` with the signals collected. `without_root` is the complaint if the command needs root's rights and
+    /// does not have them.
+    ///
+    /// # Errors
+    /// Those of `work`, and that it could not begin.
+    pub fn run<T>(
+        started: Instant,
+        without_root: Option<&str>,
+        work: impl FnOnce(&Frame<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        // Before anything is written: this blocks SIGPIPE, too. The descriptor ends with the process.
+        let stop = ManuallyDrop::new(signals()?);
+        if let Some(complaint) = without_root {
+            need_root(complaint)?;
+        }
+        let clock = SystemClock::new(started, &stop);
+        work(&Frame { root: Path::new("/"), clock, stop: &stop, started })
+    }
+
+    /// This machine, by the frame's clock and signals.
+    pub fn machine(&self) -> Linux<'_, SystemClock<'a>> {
+        Linux::new(self.root, &self.clock, self.stop)
+    }
+
+    /// The config that a session start would use, applied to `log`. `once` is for a person who tries a config.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn settings(
+        &self,
+        named: Option<&Path>,
+        once: bool,
+        log: &Log,
+    ) -> Result<(PathBuf, Settings), SettingsError> {
+        let (path, settings) = settings::find(self.root, named)?;
+        apply(&settings.log, once, log);
+        Ok((path, settings))
+    }
+
+    /// The end of a command that a signal has stopped, if one has.
+    pub fn stopped(&self) -> Option<Refusal> {
+        let signal = self.stop.signal()?;
+        Some((Code::signal(signal as i32), format!("stopped by {signal}")))
+    }
+}
+
+/// The signals, collected from now on.
+///
+/// # Errors
+/// The errno of the signal calls, as the end of a command.
+pub fn signals() -> Result<Stop, Refusal> {
+    Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
+}
+
+/// # Errors
+/// `complaint`, where this process is not root's.
+pub fn need_root(complaint: &str) -> Result<(), Refusal> {
+    match sys::is_root() {
+        true => Ok(()),
+        false => Err((Code::PERMISSION, complaint.to_owned())),
+    }
+}
+
+/// The exit code of a command. If it could not do its work, the reason is the last line of `log`.
+pub fn concluded(result: Result<Code, Refusal>, log: &Log) -> Code {
+    result.unwrap_or_else(|(code, text)| {
+        log.error(format_args!("{text} (exit {})", code.0));
+        code
+    })
+}

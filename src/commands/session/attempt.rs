@@ -1,0 +1,178 @@
+//! Attempts to mount one share: one after another, with pauses between them, until one succeeds, fails for good, or
+//! time is up. Of a failure, only its class decides here; its words are made for the log.
+
+use super::encrypted::HANDSHAKE_TIMEOUT;
+use super::share_run::ShareRun;
+use crate::config::Share;
+use crate::retry::{Backoff, Span, seconds};
+use crate::share::causes::{Class, class_of};
+use crate::share::{Failure, Machine, Mounted, plan};
+use crate::sys;
+use std::time::Duration;
+
+/// One attempt gives the name this long, and then the connection as long again.
+pub(super) const LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
+/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer for this long (the
+/// next time for twice as long, and so on). The kernel makes itself known to one new server at a time, so that one
+/// which is silent holds up the mounts of all others.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Each server's mount(2) is cut off this much before the last one's. If one hangs in spite of an answer, another is
+/// waiting in the kernel when it is cut off, and comes first.
+const CUT_OFF_DISTANCE: Duration = Duration::from_millis(500);
+
+/// How long one mount(2) may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) span: Duration,
+    /// It is cut off earlier if the server is silent for this long.
+    pub(super) silence: Option<Duration>,
+    /// How long a TLS handshake before it may take.
+    pub(super) handshake: Duration,
+}
+
+impl Pace {
+    /// The pace of the only server.
+    pub(super) fn of_one(attempt_timeout: Duration) -> Self {
+        Self { span: attempt_timeout, silence: None, handshake: HANDSHAKE_TIMEOUT }
+    }
+
+    /// The pace of the `n`th of several servers.
+    pub(super) fn of_several(attempt_timeout: Duration, n: u32) -> Self {
+        let less = CUT_OFF_DISTANCE.saturating_mul(n).min(attempt_timeout.part(2));
+        Self {
+            span: attempt_timeout.saturating_sub(less),
+            silence: Some(SILENCE_TIMEOUT),
+            handshake: HANDSHAKE_TIMEOUT,
+        }
+    }
+
+    /// What took longer than it may gets twice as much the next time.
+    fn adapt_to(&mut self, failure: &Failure) {
+        match failure.unprobed() {
+            Failure::CutOff(..) => self.silence = self.silence.map(Span::doubled),
+            Failure::Tunnel(_) if failure.is_by_time() => self.handshake = self.handshake.doubled(),
+            _ => {}
+        }
+    }
+}
+
+impl<M: Machine> ShareRun<'_, M> {
+    /// Attempts with pauses between them, until one succeeds, fails for good, or time is up.
+    pub(super) fn until_mounted(&mut self, point: &mut M::Point) -> Result<Mounted, Failure> {
+        let mut backoff: Option<Backoff> = None;
+        let mut before: Option<Failure> = None;
+        loop {
+            if self.run.deadline.passed(self.run.clock) {
+                return Err(before.unwrap_or(Failure::NoTime));
+            }
+            self.attempts = self.attempts.saturating_add(1);
+            let failure = match self.attempt(point) {
+                Ok(mounted) => return Ok(mounted),
+                Err(failure) => failure,
+            };
+            self.pace.adapt_to(&failure);
+            if let Failure::Stopped(_) = failure {
+                return Err(Failure::Stopped(before.map(Box::new)));
+            }
+
+            let failure = self.more_telling(failure, before);
+            if self.is_final(&failure) {
+                return Err(failure);
+            }
+            self.log_attempt(&failure);
+            let backoff = backoff.get_or_insert_with(|| Backoff::new(sys::random()));
+            if self.run.pause(self.share, &failure, self.search, backoff).is_err() {
+                return Err(Failure::Stopped(Some(Box::new(failure))));
+            }
+
+            if failure == Failure::PointGone {
+                *point = self.run.machine.prepare(self.share)?;
+            }
+            if let Some(address) = failure.failed_address() {
+                self.search.failed.retain(|other| *other != address);
+                self.search.failed.push(address);
+            }
+            before = Some(failure);
+        }
+    }
+
+    /// The failure of this attempt, or that of the one before if it says more.
+    fn more_telling(&self, failure: Failure, before: Option<Failure>) -> Failure {
+        match before {
+            // An attempt that the deadline cut short says less than a whole one.
+            Some(before) if failure.is_by_time() && self.run.deadline.passed(self.run.clock) => {
+                before
+            }
+            // So does one that there was no time to ask the server about.
+            Some(before)
+                if failure.wants_null_call()
+                    && before.was_probed()
+                    && before.failed_address() == failure.failed_address() =>
+            {
+                before
+            }
+            _ => failure,
+        }
+    }
+
+    /// Whether no attempt follows one that failed so.
+    fn is_final(&self, failure: &Failure) -> bool {
+        self.run.once
+            || self.run.deadline.passed(self.run.clock)
+            || class_of(failure, self.share) != Class::Temporary
+    }
+
+    /// The line of an attempt that failed and that another one follows.
+    fn log_attempt(&self, failure: &Failure) {
+        let run = self.run;
+        let at = self.share.mount_point.display();
+        let sentence = run.explain(failure, self.share).sentence;
+        let left = seconds(run.deadline.left(run.clock));
+        let attempts = self.attempts;
+        run.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
+    }
+
+    /// The pause after a look at a mount that is there and fails, if another look follows.
+    pub(super) fn wait_after_look(
+        &mut self,
+        failure: Failure,
+        backoff: &mut Option<Backoff>,
+    ) -> Result<(), Failure> {
+        self.attempts = self.attempts.saturating_add(1);
+        if matches!(failure, Failure::Stopped(_)) || self.is_final(&failure) {
+            return Err(failure);
+        }
+        self.log_attempt(&failure);
+        let run = self.run;
+        let pause = backoff.get_or_insert_with(|| Backoff::new(sys::random())).pause();
+        let paused = run.clock.wait(pause.min(run.deadline.left(run.clock)));
+        paused.map_err(|_| Failure::Stopped(Some(Box::new(failure))))
+    }
+
+    /// One try: name, address that answers, mount(2).
+    fn attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
+        if self.share.encryption.is_some() {
+            return self.encrypted_attempt(point);
+        }
+        let (run, share) = (self.run, self.share);
+        let address = match self.search.seen.take() {
+            Some(address) => address,
+            None => run.locate(share, LOCATE_TIMEOUT, self.search)?,
+        };
+
+        let call = plan::mount_call(share, address, run.machine.client());
+        let until = run.deadline.within(run.clock, self.pace.span);
+        let completed = self.search.completed();
+        // The root of what may be another machine is left as it is.
+        let careful = completed.is_some().then(|| Share { root_mode: None, ..share.clone() });
+        let careful = careful.as_ref().unwrap_or(share);
+        match run.machine.mount(careful, &call, point, self.pace.silence, until) {
+            Ok(mounted) => {
+                self.search.seen = Some(address);
+                let doubt = run.doubt_of_new(share, &call, completed, &mounted);
+                Ok(Mounted { doubt, ..mounted })
+            }
+            Err(failure) => Err(run.led(share, failure, self.search)),
+        }
+    }
+}
