@@ -1,6 +1,5 @@
-//! What a tunnel asks of AWS: credentials, mount targets where the name does not resolve, and whose word
-//! for the server counts. How that is asked is `crate::aws`'s business; here it is given what it needs of
-//! this machine.
+//! What a tunnel asks of AWS: credentials, the mount targets if the name does not resolve, and the roots that the server's
+//! certificate must lead to. How AWS is asked is in `crate::aws`, which gets from here what it needs of this machine.
 
 use super::protocol::TunnelError;
 use crate::aws::credentials::{
@@ -20,10 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Whoever writes a file of profiles has done in far less.
+/// How long a file of profiles that is just being written may take. A writer needs far less.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How AWS is asked from here; kept as long as the process, for what was learned.
+/// How AWS is asked from here. It lives as long as the process, since it remembers what was learned.
 pub struct Aws {
     tls: Arc<rustls::ClientConfig>,
     environment: Environment,
@@ -32,8 +31,8 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// AWS's own servers, by the certificates that the system trusts, or else Amazon's roots.
-    /// `environment` is what counts of the variables of this process.
+    /// AWS's servers are believed by the roots that the system trusts, or else by Amazon's. `environment` holds the
+    /// variables of this process that count.
     ///
     /// # Errors
     /// What is wrong with those, or what the library says.
@@ -132,7 +131,7 @@ fn failure(error: CredentialsError) -> TunnelError {
     }
 }
 
-/// Whose keys a service does not take.
+/// Names the keys that a service does not accept.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
     match trouble {
