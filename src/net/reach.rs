@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_at_once_with_each_address() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (result, took) = reach(&["127.0.0.77", "127.0.0.2"], port, 60_000);
+        let (result, took) = reach(&["127.0.0.1", "127.0.0.2"], port, 60_000);
         let text = result.unwrap_err().to_string();
         assert_eq!(
             text,
