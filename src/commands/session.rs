@@ -17,7 +17,7 @@ pub(super) use encrypted::unguarded;
 #[cfg(test)]
 pub(crate) use outcome::log_end;
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::{self, Frame};
 use crate::appstream;
 use crate::cli::SessionArgs;
@@ -67,7 +67,11 @@ fn now() -> String {
 }
 
 /// What must be right before the first share is touched.
-fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, Report), Refusal> {
+fn start(
+    args: &SessionArgs,
+    frame: &Frame<'_>,
+    log: &Log,
+) -> Result<(PathBuf, Report), CommandError> {
     let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
     let (path, settings) = frame.settings(args.config.as_deref(), args.once, log)?;
     let left = settings.deadline.saturating_sub(frame.started.elapsed());
@@ -101,11 +105,11 @@ fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, R
 }
 
 /// Whether this process may mount, and others will see what it mounts.
-fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
+fn check_namespace(allow_private: bool) -> Result<(), CommandError> {
     if !may_mount() {
         let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
-        return Err((Code::PERMISSION, text.into()));
+        return Err(CommandError::new(Code::PERMISSION, text));
     }
 
     if namespace(Path::new("/proc")) == Namespace::Private && !allow_private {
@@ -113,7 +117,7 @@ fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
                     ReadOnlyPaths= and their like (take these out); so do unshare and containers. If it is \
                     meant so, give --allow-private-namespace";
-        return Err((Code::FAULT, text.into()));
+        return Err(CommandError::new(Code::FAULT, text));
     }
 
     Ok(())

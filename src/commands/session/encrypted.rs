@@ -10,6 +10,7 @@ use crate::aws::credentials::Trouble;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::share::{Failure, Machine, Mounted, ServerAnswer, plan};
+use crate::tunnel::contract::handshake_when_ready;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 /// How long the service manager may take over a tunnel: a machine that has just begun is busy.
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
-/// One attempt waits this long for a key that is being made: what takes longer may be something else.
+/// One attempt waits this long for a tunnel that makes its key or is busy: what takes longer may be something else.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
@@ -118,22 +119,18 @@ impl<M: Machine> ShareRun<'_, M> {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides, for
-    /// [`KEY_TIMEOUT`].
+    /// One handshake, which gets `span`. A tunnel that does not answer yet is waited for besides: for [`KEY_TIMEOUT`],
+    /// or until the deadline if there is no other attempt.
     fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, TunnelError> {
-        let mut is_said = false;
-        let enough = self.deadline.within(self.clock, KEY_TIMEOUT);
-        loop {
-            match self.tunnels.handshake(share, self.deadline.within(self.clock, span)) {
-                Err(TunnelError::MakingKey) if !enough.passed(self.clock) => {
-                    if !std::mem::replace(&mut is_said, true) {
-                        let (at, failure) = (share.mount_point.display(), TunnelError::MakingKey);
-                        self.log.info(format_args!("{at}: {failure}, which is waited for"));
-                    }
-                }
-                other => return other,
-            }
-        }
+        let until = match self.once {
+            true => self.deadline,
+            false => self.deadline.within(self.clock, KEY_TIMEOUT),
+        };
+        let notice = |error: &TunnelError| {
+            let at = share.mount_point.display();
+            self.log.info(format_args!("{at}: {error}, which is waited for"));
+        };
+        handshake_when_ready(self.tunnels, share, (span, until), self.clock, &notice)
     }
 
     fn restart_tunnel(&self, share: &Share, port: u16, what: &str) -> Result<(), Failure> {
