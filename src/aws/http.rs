@@ -8,6 +8,7 @@ mod url;
 pub use response::{HttpResponse, ResponseError};
 pub use url::Url;
 
+use crate::aws::algorithms;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys::{self, errno_of};
@@ -130,7 +131,7 @@ pub struct Net<'a> {
 /// # Errors
 /// What the library says if it cannot do so at all.
 pub fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(algorithms::provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))

@@ -1,15 +1,15 @@
 //! The process in which the broker runs: it stays root, with few of root's rights, and has neither the listeners nor
 //! the network. What is said between it and the tunnel is in `broker`.
 
-use super::aws::{At, Aws};
+use super::aws::Aws;
 use super::broker::{self, Broker};
 use super::listeners::Listeners;
 use super::protocol::TunnelError;
 use crate::aws::Environment;
 use crate::config::encryption::Encryption;
-use crate::retry::Deadline;
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -75,8 +75,8 @@ fn serve(
     };
     let aws = Aws::new(root, environment);
     broker::serve(stream, &mut |left| {
-        let until = Deadline::after(clock, left);
+        let wait = Wait::of(left, clock, stop);
         let aws = aws.as_ref().map_err(|why| TunnelError::Credentials(why.clone()))?;
-        aws.credentials(encryption, At { root, clock, stop }, until)
+        aws.credentials(encryption, root, wait)
     });
 }

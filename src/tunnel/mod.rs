@@ -14,6 +14,7 @@ pub mod broker_process;
 pub mod budget;
 pub mod buffer;
 pub mod contract;
+pub mod error;
 pub mod identity;
 pub mod instance;
 pub mod key;

@@ -1,8 +1,8 @@
 //! The tunnels' files below /run: made and replaced so that root alone can change them, and believed only if that is
 //! so. What is in them is for others to say.
 
+use super::error::named;
 use super::instance::{FOLDER, Instance};
-use super::protocol::named;
 use crate::files::{self, Like, ReplaceError, Version};
 use crate::sys;
 use std::fs::DirBuilder;

@@ -7,15 +7,16 @@ use super::identity::Identity;
 use super::listeners::Listeners;
 use super::outer::{Dialer, Outer};
 use super::peer;
-use super::protocol::{self, LONGEST_REQUEST, Peer, Request, TunnelError, TunnelStatus};
+use super::protocol::{self, ControlRequest, LONGEST_REQUEST, Peer, TunnelError, TunnelStatus};
 use super::relay::{self, Carried, RelayError};
 use super::tls::Client;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::log::Log;
-use crate::retry::{Backoff, Clock, Deadline, Stopped};
+use crate::retry::{Backoff, Clock, Stopped};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
@@ -195,14 +196,14 @@ impl Tunnel {
             return self.failed(&TunnelError::NoMeans(Errno::EMFILE));
         };
         let clock = SystemClock::new(self.started, &stop);
-        let dialer = self.dialer(means, &clock, &stop);
+        let dialer = self.dialer(means);
         if inner.set_nonblocking(true).is_err() {
             return;
         }
         let _ = inner.set_nodelay(true);
         let mut backoff = Backoff::new(sys::random());
         let mut outer = loop {
-            match dialer.dial(Deadline::after(&clock, ATTEMPT)) {
+            match dialer.dial(Wait::of(ATTEMPT, &clock, &stop)) {
                 Ok(outer) => break outer,
                 Err(TunnelError::Stopped(_)) => return,
                 Err(failure) => self.failed(&failure),
@@ -227,10 +228,10 @@ impl Tunnel {
         }
     }
 
-    fn dialer<'a>(&'a self, means: &'a Means, clock: &'a dyn Clock, stop: &'a Stop) -> Dialer<'a> {
+    fn dialer<'a>(&'a self, means: &'a Means) -> Dialer<'a> {
         let (root, share) = (&*self.root, &self.share);
         let Means { client, identity } = means;
-        Dialer { root, share, client, identity, clock, stop }
+        Dialer { root, share, client, identity }
     }
 
     /// Begins to answer a question.
@@ -251,19 +252,19 @@ impl Tunnel {
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let answer = match question(&mut stream) {
             None => return,
-            Some(Request::Status) => protocol::status_line(&self.status()),
-            Some(Request::Handshake(span)) => {
-                let result = self.handshake(Deadline::after(&clock, span), &clock);
-                protocol::handshake_line(&result)
+            Some(ControlRequest::Status) => protocol::status_line(&self.status()),
+            Some(ControlRequest::Handshake(span)) => {
+                let wait = Wait::of(span, &clock, &self.stop);
+                protocol::handshake_line(&self.handshake(wait))
             }
         };
         let _ = stream.write_all(answer.as_bytes());
     }
 
-    fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelError> {
+    fn handshake(&self, wait: Wait<'_>) -> Result<Peer, TunnelError> {
         let result = match &self.means {
             Err(failure) => Err(failure.clone()),
-            Ok(means) => self.dialer(means, clock, &self.stop).try_out(until),
+            Ok(means) => self.dialer(means).try_out(wait),
         };
         match &result {
             Ok(peer) => self.reached(peer),
@@ -326,7 +327,7 @@ impl Tunnel {
     }
 }
 
-fn question(stream: &mut UnixStream) -> Option<Request> {
+fn question(stream: &mut UnixStream) -> Option<ControlRequest> {
     let mut line = [0; LONGEST_REQUEST];
     let mut filled = 0;
     loop {
@@ -339,7 +340,7 @@ fn question(stream: &mut UnixStream) -> Option<Request> {
         }
         let so_far = line.get(..filled)?;
         if let Some(end) = so_far.iter().position(|byte| *byte == b'\n') {
-            return Request::parse(so_far.get(..end)?);
+            return ControlRequest::parse(so_far.get(..end)?);
         }
     }
 }

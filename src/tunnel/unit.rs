@@ -1,10 +1,10 @@
 //! How systemd is made to start and to end a tunnel: a socket unit that holds its listeners, and a service behind it.
 //! Whether a tunnel is to be started or ended is decided in `units`.
 
+use super::error::named;
 use super::instance::Instance;
 use super::peer;
 use super::port;
-use super::protocol::named;
 use super::run_files::{self, RunFileError};
 use crate::config::encryption::RESERVED;
 use crate::files;
