@@ -33,6 +33,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// The lock of a run. Nobody but root can open it: a user who could would lock it for as long as they like.
+const LOCK: &str = "/run/efs-agent/register.lock";
 /// How often we start anew because somebody else has changed the file meanwhile.
 const ATTEMPTS: u32 = 5;
 

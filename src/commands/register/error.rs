@@ -1,7 +1,7 @@
 //! Why `register` and `unregister` do not do their work. `Display` says what is wrong; [`RegisterError::sentence`] also
 //! says what became of config.json, and is for the last line of the command.
 
-use super::lock::LOCK;
+use super::LOCK;
 use crate::appstream::registration::{LONGEST, RegistrationError};
 use crate::commands::error::CommandError;
 use crate::commands::settings::SettingsError;

@@ -1,5 +1,6 @@
 //! The lock that keeps other runs of `register` and `unregister` out.
 
+use super::LOCK;
 use super::error::RegisterError;
 use crate::files;
 use crate::retry::{Clock, Deadline};
@@ -12,8 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Nobody but root can open it: whoever can open a file can lock it for as long as they like.
-pub const LOCK: &str = "/run/efs-agent/register.lock";
 /// How long another run may hold it; none takes a second.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
