@@ -1,7 +1,7 @@
 //! A session start: every share of the config from its name to its mount, inside one deadline. Here is its story: what
 //! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], the attempts to
-//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through a
-//! tunnel, [`search`] finds a server, [`pace`] says how long each step may take, and [`outcome`] has the words.
+//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through
+//! a tunnel, and [`search`] finds a server. [`pace`] says how long each step may take, and [`outcome`] has the words.
 
 mod attempt;
 mod encrypted;
@@ -50,12 +50,14 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let without_root = Some("only root can mount: use sudo");
     let result = Frame::run(started, without_root, |frame| {
         let (config, report) = start(args, frame, &log)?;
+
         // Before the last line, which is the outcome.
         if let Err(why) = status::write(frame.root, report.ended(&config, args.once, now())) {
             log.warning(why);
         }
         Ok(outcome::log_end(&report, args.once, &log))
     });
+
     frame::concluded(result, &log)
 }
 
@@ -93,6 +95,7 @@ fn start(
         once: args.once,
         kernel: sys::kernel_release,
     };
+
     let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome.into()));
 
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
@@ -108,6 +111,7 @@ fn check_namespace(allow_private: bool) -> Result<(), CommandError> {
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
         return Err(CommandError::new(Code::PERMISSION, text));
     }
+
     if namespace(Path::new("/proc")) == Namespace::Private && !allow_private {
         let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
@@ -115,6 +119,7 @@ fn check_namespace(allow_private: bool) -> Result<(), CommandError> {
                     meant so, give --allow-private-namespace";
         return Err(CommandError::new(Code::FAULT, text));
     }
+
     Ok(())
 }
 
@@ -147,8 +152,8 @@ struct AllShares<'a> {
 type ServerShares = Vec<(usize, Share)>;
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// All shares: different servers side by side, the shares of one server one after another, because mounts of one
-    /// server at the same time can fail in the kernel's trunking discovery.
+    /// All shares: different servers side by side, the shares of one server one after another. Mounts of one server at
+    /// the same time can fail in the kernel's trunking discovery.
     pub(crate) fn all(&self, shares: Vec<Share>, remember: Remember<'_>) -> Vec<Outcome> {
         let (count, pending) = (shares.len(), AtomicUsize::new(shares.len()));
         let all = AllShares { count, pending, remember };
@@ -162,6 +167,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 .collect(),
             _ => self.side_by_side(servers, &all),
         };
+
         outcomes.sort_by_key(|(place, _)| *place);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -184,6 +190,7 @@ impl<M: Machine> SessionRun<'_, M> {
                     Err(_) => outcomes.extend(self.one_server(again, pace, all)),
                 }
             }
+
             outcomes
                 .extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
             outcomes
@@ -214,6 +221,7 @@ impl<M: Machine> SessionRun<'_, M> {
             }
             outcomes.push((place, outcome));
         }
+
         outcomes
     }
 
@@ -242,5 +250,6 @@ fn by_server(shares: Vec<Share>) -> Vec<ServerShares> {
             None => servers.push((name, vec![(place, share)])),
         }
     }
+
     servers.into_iter().map(|(_, shares)| shares).collect()
 }

@@ -14,13 +14,13 @@ use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::aws::{self, Aws};
 use crate::tunnel::broker::Broker;
-use crate::tunnel::identity::{Helper, Identity};
+use crate::tunnel::identity::{AwsAccess, Identity};
 use crate::tunnel::instance::Instance;
-use crate::tunnel::key::{self, Kept};
+use crate::tunnel::key::{self, KeyOrigin};
 use crate::tunnel::listeners::{self, Listeners};
 use crate::tunnel::protocol::TunnelError;
 use crate::tunnel::serve::{Means, ServeError, Tunnel};
-use crate::tunnel::tls::Client;
+use crate::tunnel::tls::TlsClient;
 use crate::tunnel::{broker_process, peer, run_files, user};
 use nix::sys::signal::Signal;
 use rustls::RootCertStore;
@@ -162,11 +162,11 @@ fn means(
     (roots, broker): (RootCertStore, Option<Broker>),
     log: &Log,
 ) -> Result<Means, TunnelError> {
-    let helper = match broker {
+    let aws_access = match broker {
         // It is given credentials, and looks for none itself.
         Some(broker) => {
             let aws = Aws::new(root, Environment::nothing()).map_err(TunnelError::Trust)?;
-            Some(Helper { broker, aws })
+            Some(AwsAccess { broker, aws })
         }
         None => None,
     };
@@ -175,10 +175,10 @@ fn means(
     let _ = run_files::make_folder(root);
     let path = Instance::of(&share.mount_point).key();
     let (key, kept) = key::get(root, &path).map_err(|e| TunnelError::Key(e.to_string()))?;
-    if let Kept::Lost(why) = kept {
+    if let KeyOrigin::Lost(why) = kept {
         let path = path.display();
         log.warning(format_args!("the RSA key is made anew each time: {path} {why}"));
     }
-    let client = Client::new(roots, &encryption.tls_name, &key)?;
-    Ok(Means { client, identity: Identity::new(root, key, encryption.clone(), helper) })
+    let client = TlsClient::new(roots, &encryption.tls_name, &key)?;
+    Ok(Means { client, identity: Identity::new(root, key, encryption.clone(), aws_access) })
 }
