@@ -34,7 +34,7 @@ _efs_agent() {
       unregister) words='--dry-run --file --help' ;;
       status) words='--json --config --help' ;;
       unmount) words='--terminate --config --help' ;;
-      tunnel) words='--config --detach --all --help' ;;
+      tunnel) words='--config --all --help' ;;
       -*) words=$session ;;
     esac
   fi

@@ -84,8 +84,6 @@ pub struct TunnelArgs {
     pub mount_point: PathBuf,
     /// `--config PATH`.
     pub config: Option<PathBuf>,
-    /// `--detach PORT`: no service manager holds the listeners, so a process of ours does.
-    pub detach: Option<u16>,
 }
 
 /// Options of `status` and of `check`.
@@ -225,31 +223,26 @@ fn unmount(args: &mut Args) -> Result<Command, UsageError> {
 
 fn tunnel(args: &mut Args) -> Result<Command, UsageError> {
     let of = args.of;
-    let (mut mount_point, mut config, mut detach) = (None, None, None);
+    let (mut mount_point, mut config) = (None, None);
     let mut all = false;
     while let Some(argument) = args.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(TUNNEL)),
             Long("config") => config = Some(args.path("config")?),
             Long("all") => all = true,
-            Long("detach") => {
-                let port = args.parser.value().ok().and_then(|port| port.to_str()?.parse().ok());
-                let needed = || error(of, "--detach needs a port, from 1 to 65535".into());
-                detach = Some(port.filter(|port| *port != 0).ok_or_else(needed)?);
-            }
             Value(path) if mount_point.is_none() => mount_point = Some(PathBuf::from(path)),
-            other => return Err(unknown(of, other, &["help", "config", "all", "detach"])),
+            other => return Err(unknown(of, other, &["help", "config", "all"])),
         }
     }
     if all {
-        return match (mount_point, detach) {
-            (None, None) => Ok(Command::AllTunnels(config)),
-            _ => Err(error(of, "--all goes with neither a mount point nor --detach".into())),
+        return match mount_point {
+            None => Ok(Command::AllTunnels(config)),
+            Some(_) => Err(error(of, "--all goes with no mount point".into())),
         };
     }
     let mount_point =
         mount_point.ok_or_else(|| error(of, "'tunnel' needs the mount point of a share".into()))?;
-    Ok(Command::Tunnel(TunnelArgs { mount_point, config, detach }))
+    Ok(Command::Tunnel(TunnelArgs { mount_point, config }))
 }
 
 fn status(args: &mut Args) -> Result<Command, UsageError> {
@@ -483,13 +476,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_has_a_mount_point_and_perhaps_a_port() {
-        let expected = TunnelArgs {
-            mount_point: "/mnt/a".into(),
-            config: Some("/c".into()),
-            detach: Some(2050),
-        };
-        let all = ["tunnel", "/mnt/a", "--config", "/c", "--detach=2050"];
+    fn a_tunnel_has_a_mount_point() {
+        let expected = TunnelArgs { mount_point: "/mnt/a".into(), config: Some("/c".into()) };
+        let all = ["tunnel", "/mnt/a", "--config", "/c"];
         assert_eq!(parsed(&all), Ok(Command::Tunnel(expected)));
         assert_eq!(parsed(&["tunnel", "--help"]), Ok(Command::Help(TUNNEL)));
         let end = "; try 'efs-agent tunnel --help'";
@@ -497,14 +486,8 @@ mod tests {
         assert_eq!(parsed(&["tunnel"]), Err(needed));
         let all = ["tunnel", "--all", "--config", "/c"];
         assert_eq!(parsed(&all), Ok(Command::AllTunnels(Some("/c".into()))));
-        for more in [&["/mnt/a"][..], &["--detach", "1"]] {
-            let text = format!("--all goes with neither a mount point nor --detach{end}");
-            assert_eq!(parsed(&[&["tunnel", "--all"], more].concat()), Err(text));
-        }
-        for port in ["0", "65536", "x", ""] {
-            let needed = format!("--detach needs a port, from 1 to 65535{end}");
-            assert_eq!(parsed(&["tunnel", "/a", "--detach", port]), Err(needed));
-        }
+        let text = format!("--all goes with no mount point{end}");
+        assert_eq!(parsed(&["tunnel", "--all", "/mnt/a"]), Err(text));
         assert_eq!(parsed(&["tunnel", "/a", "/b"]), Err(format!("unknown argument \"/b\"{end}")));
     }
 

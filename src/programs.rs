@@ -39,7 +39,6 @@ pub enum OutputLimit {
 
 /// A program that has ended by itself.
 pub struct Finished {
-    /// How it ended.
     pub status: ExitStatus,
     /// Its standard output, which may hold secrets.
     pub output: Zeroizing<Vec<u8>>,
@@ -62,7 +61,7 @@ pub enum ProgramError {
     /// The kernel did not say how it ended.
     #[error("ended without a status")]
     NoStatus,
-    /// The run was told to end, and the program was killed.
+    /// A signal ended the run, and the program was killed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -126,7 +125,7 @@ impl Group {
         let wait = wait.with(Deadline::after(wait.clock, REAP_TIMEOUT));
         loop {
             match self.0.try_wait() {
-                // A run that is told to end still reaps its children first.
+                // A run that a signal ends still reaps its children.
                 Ok(None) if !wait.passed() => {
                     if wait.pause(FIRST_PAUSE).is_err() {
                         std::thread::sleep(FIRST_PAUSE);

@@ -7,19 +7,24 @@
 
 #[allow(dead_code)]
 mod common;
+#[path = "common/machine.rs"]
+mod machine;
 #[allow(dead_code)]
 #[path = "common/tls.rs"]
 mod tls;
 
 use common::{agent, ended, folder};
+use efs_agent::aws::certificate::Key;
+use machine::Namespaces;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 use tls::{Authority, NAME, Shown};
@@ -51,11 +56,16 @@ fn tls_server(shown: &Shown) -> u16 {
 
 /// A machine with one encrypted share.
 struct Machine {
+    namespaces: Namespaces,
     folder: tempfile::TempDir,
 }
 
 impl Machine {
     fn new(port: u16, authority: &Authority, more: &str) -> Self {
+        Self::among(Namespaces::with_systemd(), port, authority, more)
+    }
+
+    fn among(namespaces: Namespaces, port: u16, authority: &Authority, more: &str) -> Self {
         let folder = folder();
         fs::write(folder.path().join("roots.pem"), &authority.pem).unwrap();
         let config = format!(
@@ -66,48 +76,59 @@ impl Machine {
             folder.path().join("roots.pem").display()
         );
         fs::write(folder.path().join("c.toml"), config).unwrap();
-        Self { folder }
+        Self { namespaces, folder }.with_key()
     }
 
     fn run(&self, args: &[&str]) -> (i32, String) {
         let config = self.folder.path().join("c.toml");
-        ended(agent().args(args).arg("--config").arg(config).output().unwrap())
+        let mut command = agent();
+        command.args(args).arg("--config").arg(config);
+        ended(self.namespaces.command(&command).output().unwrap())
     }
 
     fn once(&self) -> (i32, String) {
-        self.run(&["--once", "--allow-private-namespace"])
+        self.run(&["--once"])
+    }
+
+    /// On a busy machine, it takes a while until it answers.
+    fn wait_for_tunnel(&self) {
+        let until = Instant::now() + Duration::from_secs(120);
+        let answers = || self.run(&["status"]).1.contains("no handshake yet");
+        while !answers() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Gives its tunnel a key: that takes long to make on a busy machine, and is not what is looked at.
+    fn with_key(self) -> Self {
+        static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+        let key = KEY.get_or_init(|| Key::generate().unwrap().pkcs8().unwrap().to_vec());
+        let path = self.tunnel("key");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+        self
     }
 
     /// A file of the tunnel's.
     fn tunnel(&self, kind: &str) -> PathBuf {
         let point = self.folder.path().join("mnt").display().to_string();
         let name = point.trim_start_matches('/').replace('-', "\\x2d").replace('/', "-");
-        Path::new("/run/efs-agent/tunnel").join(format!("{name}.{kind}"))
+        self.namespaces.path(&Path::new("/run/efs-agent/tunnel").join(format!("{name}.{kind}")))
     }
 
-    /// Of the processes of its tunnels, what each has in this file of /proc.
-    fn in_proc(&self, file: &str) -> Vec<String> {
+    /// The command lines of its tunnel's processes.
+    fn processes(&self) -> Vec<String> {
         let point = self.folder.path().join("mnt").display().to_string();
         let all = fs::read_dir("/proc").unwrap().flatten();
-        let read = |process: &Path, file: &str| {
-            let bytes = fs::read(process.join(file)).ok()?;
-            Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+        let lines = all.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        // Not that of whoever has it run.
+        let is_tunnel = |line: &String| {
+            line.contains(&format!("/efs-agent tunnel {point} ")) && !line.starts_with("nsenter")
         };
-        let is_ours = |process: &PathBuf| {
-            read(process, "cmdline").is_some_and(|line| line.contains(&format!(" tunnel {point} ")))
-        };
-        let ours = all.map(|process| process.path()).filter(is_ours);
-        ours.filter_map(|process| read(&process, file)).collect()
-    }
-
-    /// The processes of its tunnels.
-    fn processes(&self) -> Vec<String> {
-        self.in_proc("cmdline")
-    }
-
-    /// Their environments.
-    fn environments(&self) -> Vec<String> {
-        self.in_proc("environ")
+        lines.filter(is_tunnel).collect()
     }
 
     fn has_tunnel(&self) -> bool {
@@ -124,9 +145,6 @@ impl Drop for Machine {
         }
         let left = self.processes();
         assert!(left.is_empty() || thread::panicking(), "left behind: {left:?}");
-        for kind in ["key", "for", "lock", "starting", "keeper", "relay"] {
-            let _ = fs::remove_file(self.tunnel(kind));
-        }
     }
 }
 
@@ -253,14 +271,6 @@ fn check_leaves_the_tunnel_that_it_has_started_to_a_session_start_that_has_begun
         }
     });
     let machine = Machine::new(port, &ours, "");
-    // Its key takes long to make on a busy machine, and is not what is looked at.
-    machine.run(&["tunnel", "--all"]);
-    let until = Instant::now() + Duration::from_secs(30);
-    while !machine.tunnel("key").exists() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(20));
-    }
-    machine.run(&["unmount"]);
-    assert!(!machine.has_tunnel());
     thread::scope(|scope| {
         let check = scope.spawn(|| machine.run(&["check"]).1);
         let until = Instant::now() + Duration::from_secs(10);
@@ -294,6 +304,7 @@ fn all_tunnels_can_be_started_beforehand_and_a_start_uses_them() {
     let listens = out.split_once("its tunnel listens on 127.0.0.1:").unwrap().1.trim().to_owned();
     assert!(listens.parse::<u16>().is_ok(), "{out}");
     assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), listens);
+    machine.wait_for_tunnel();
     let (exit, out) = machine.run(&["status"]);
     assert_eq!(exit, 1);
     let line = format!(
@@ -366,81 +377,62 @@ fn of_many_runs_at_the_same_moment_one_tunnel_is_left_which_all_know() {
             }
         });
         let at = fs::read_to_string(machine.tunnel("port")).unwrap().trim().to_owned();
-        let held = format!(" --detach {at}");
         let processes = machine.processes();
-        let known = processes.iter().filter(|line| line.contains(&held)).count();
-        // The one that holds the listeners, and the relay.
-        assert_eq!((processes.len(), known), (2, 2), "{round}: {processes:?}");
+        assert_eq!(processes.len(), 1, "{round}: {processes:?}");
+        assert!(TcpStream::connect(format!("127.0.0.1:{at}")).is_ok(), "{round}");
         assert_eq!(machine.run(&["unmount"]).0, 0);
         assert!(machine.processes().is_empty() && !machine.has_tunnel());
     }
 }
 
 #[test]
-fn a_tunnel_whose_keeper_has_no_number_here_is_no_orphan() {
-    let ours = Authority::new();
-    let port = tls_server(&ours.issue(&["nfs.example"], (2000, 2099)));
-    let machine = Machine::new(port, &ours, "");
-    assert_eq!(machine.once().0, 69);
-    let before = machine.processes().len();
-    let at = fs::read_to_string(machine.tunnel("port")).unwrap();
-    // In a PID name space of its own.
-    let mut inner = std::process::Command::new("unshare");
-    inner.args(["--pid", "--fork", "--mount-proc"]).arg(agent().get_program());
-    inner.args(["--once", "--allow-private-namespace", "--config"]);
-    let (exit, out) = ended(inner.arg(machine.folder.path().join("c.toml")).output().unwrap());
-    assert!(exit == 69 && !out.contains("had lost the process"), "{out}");
-    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap(), at);
-    assert_eq!(machine.processes().len(), before);
-}
-
-#[test]
-fn a_tunnel_is_detached_for_an_encrypted_share_of_the_config_alone() {
+fn a_tunnel_whose_port_nobody_wrote_down_is_begun_anew() {
     let machine = Machine::new(9, &Authority::new(), "");
-    let detach = |point: &str| machine.run(&["tunnel", point, "--detach", "40999"]);
-    let (exit, out) = detach("/mnt/adm-9");
-    assert_eq!(exit, 78, "{out}");
-    assert!(out.contains(": no [[share]] is mounted on /mnt/adm-9 (exit 78)"), "{out}");
-    let config = machine.folder.path().join("c.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    let plain = "[[share]]\nendpoint = \"127.0.0.1\"\nmount_point = \"/mnt/adm-9\"\n";
-    fs::write(&config, text + plain).unwrap();
-    let (exit, out) = detach("/mnt/adm-9");
-    assert_eq!(exit, 78, "{out}");
-    assert!(out.contains(": no [[share]] is encrypted on /mnt/adm-9 (exit 78)"), "{out}");
-}
-
-#[test]
-fn a_tunnel_that_was_started_by_hand_is_found_and_ended_like_any_other() {
-    let ours = Authority::new();
-    let port = tls_server(&ours.issue(&["nfs.example"], (2000, 2099)));
-    let machine = Machine::new(port, &ours, "");
-    let point = machine.folder.path().join("mnt").display().to_string();
-    let free = || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port().to_string()
+    let all = || {
+        let (exit, out) = machine.run(&["tunnel", "--all"]);
+        assert_eq!(exit, 0, "{out}");
+        out.trim_end().rsplit_once(':').unwrap().1.to_owned()
     };
-    let first = free();
-    let detach = |port: &str| machine.run(&["tunnel", &point, "--detach", port]);
-    assert_eq!(detach(&first).0, 0);
-    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), first);
-    let (exit, out) = detach(&free());
-    assert_eq!(exit, 70, "{out}");
-    assert!(
-        out.contains(&format!("another tunnel of {point} is running, and holds /run/")),
-        "{out}"
-    );
-    assert!(out.contains(".sock: sudo efs-agent unmount ends it (exit 70)"), "{out}");
-    assert_eq!(fs::read_to_string(machine.tunnel("port")).unwrap().trim(), first);
-    // A start is not hindered by it.
-    let (exit, out) = machine.once();
-    assert!(exit == 69 && out.contains("certificate is for nfs.example, not for "), "{out}");
-    assert_eq!(machine.run(&["unmount"]).0, 0);
-    // Nor is the end, where nobody knows its port.
-    assert_eq!(detach(&free()).0, 0);
+    let is_there = |port: &str| TcpStream::connect(format!("127.0.0.1:{port}")).is_ok();
+    let first = all();
+    assert!(is_there(&first));
+    fs::remove_file(machine.tunnel("port")).unwrap();
+    let second = all();
+    assert!(is_there(&second), "{second}");
+    assert!(second == first || !is_there(&first), "the other one is gone");
+    assert_eq!(all(), second, "it is found again");
+    // Nor does a port that nobody knows hinder the end.
     fs::remove_file(machine.tunnel("port")).unwrap();
     assert_eq!(machine.run(&["unmount"]).0, 0);
-    assert!(!machine.has_tunnel());
+    assert!(!machine.has_tunnel() && !is_there(&second));
+}
+
+#[test]
+fn without_systemd_an_encrypted_share_is_refused_for_good_in_one_sentence() {
+    let ours = Authority::new();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    let port = server(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let machine = Machine::among(Namespaces::without_systemd(), port, &ours, "");
+    let sentence = "an encrypted share needs systemd, which is not the init system here (no \
+                    /run/systemd/system)";
+    let cure = "run it where systemd is PID 1, as on every AppStream image; or set \
+                encryption_in_transit = false";
+    let began = Instant::now();
+    let (exit, out) = machine.run(&[]);
+    assert!(exit == 69 && began.elapsed() < Duration::from_secs(3), "{out}");
+    assert!(out.contains(sentence) && out.contains(&format!("to mend it: {cure}")), "{out}");
+    assert!(!machine.folder.path().join("mnt").exists(), "the mount point is taken back");
+    let (exit, out) = machine.run(&["tunnel", "--all"]);
+    assert_eq!(exit, 69, "{out}");
+    assert!(out.contains(&format!("{sentence}; to mend it: {cure}\n")), "{out}");
+    assert_eq!(taken.load(Ordering::SeqCst), 0, "nothing has reached the server");
+    let (exit, out) = machine.run(&["check"]);
+    assert!(exit == 1 && out.contains(sentence) && out.contains(cure), "{out}");
+    let (exit, out) = machine.run(&["unmount"]);
+    assert_eq!(exit, 0, "{out}");
 }
 
 #[test]
@@ -453,40 +445,6 @@ fn credentials_that_are_not_there_are_what_is_said() {
     assert_eq!(exit, 69, "{out}");
     assert!(out.contains("efs-agent-test-none"), "{out}");
     assert!(out.contains("to mend it: check the profile efs-agent-test-none in root's"), "{out}");
-}
-
-#[test]
-fn a_tunnel_that_a_start_begins_itself_is_handed_the_variables_that_the_config_lets_count() {
-    // systemd starts its services with those of their units.
-    if Path::new("/run/systemd/system").exists() {
-        return;
-    }
-    let ours = Authority::new();
-    let named = "iam = true\naws_profile = \"efs-agent-test-none\"\n";
-    for (more, code, told) in [
-        (String::new(), 69, "there is no such profile in "),
-        ("aws_environment = true\n".into(), 75, "the server closed the connection right after"),
-    ] {
-        let machine = Machine::new(tls_server(&ours.good()), &ours, &format!("{named}{more}"));
-        let profile = machine.folder.path().join("credentials");
-        let keys =
-            "[efs-agent-test-none]\naws_access_key_id = AKID\naws_secret_access_key = not/told\n";
-        fs::write(&profile, keys).unwrap();
-        let config = machine.folder.path().join("c.toml");
-        let mut command = agent();
-        command.args(["--once", "--allow-private-namespace", "--config"]).arg(&config);
-        command.env("AWS_SHARED_CREDENTIALS_FILE", &profile).env("OTHER", "x");
-        // While its key is made on a busy machine, it does not answer.
-        let run = |_| ended(command.output().unwrap());
-        let (exit, out) = (0..5).map(run).find(|(_, out)| !out.contains("ETIMEDOUT")).unwrap();
-        assert_eq!(exit, code, "{out}");
-        assert!(out.contains(told) && !out.contains("not/told"), "{out}");
-        // And of all others nothing.
-        let handed = machine.environments();
-        let has = |name: &str| handed.iter().any(|all| all.contains(name));
-        assert_eq!((has("AWS_SHARED"), has("OTHER")), (code == 75, false), "{handed:?}");
-        assert!(!handed.is_empty());
-    }
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn completion_offers_commands_their_options_and_files() {
     assert_eq!(of("check"), ["--json", "--config", "--help"]);
     assert_eq!(of("status"), ["--json", "--config", "--help"]);
     assert_eq!(of("unmount"), ["--terminate", "--config", "--help"]);
-    assert_eq!(of("tunnel"), ["--config", "--detach", "--all", "--help"]);
+    assert_eq!(of("tunnel"), ["--config", "--all", "--help"]);
     assert_eq!(of("unregister"), ["--dry-run", "--file", "--help"]);
     let register =
         ["--dry-run", "--no-termination", "--shim", "--replace", "--config", "--file", "--help"];

@@ -11,10 +11,9 @@ mod common;
 mod tls;
 
 use common::agent;
-use efs_agent::retry::{Clock, Deadline};
 use efs_agent::stop::{Stop, SystemClock};
 use efs_agent::tunnel::protocol::{self, Peer, TunnelError, TunnelStatus};
-use efs_agent::tunnel::unit::Instance;
+use efs_agent::wait::Wait;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -186,15 +185,15 @@ impl Tunnel {
     fn handshake(&self, millis: u64) -> Result<Peer, TunnelError> {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
-        let until = Deadline::after(&clock, Duration::from_millis(millis));
-        protocol::handshake(&self.folder.path().join("t.sock"), until, &clock, &stop)
+        let wait = Wait::of(Duration::from_millis(millis), &clock, &stop);
+        protocol::handshake(&self.folder.path().join("t.sock"), wait)
     }
 
     fn status(&self) -> TunnelStatus {
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
-        let until = Deadline::after(&clock, Duration::from_secs(20));
-        protocol::status(&self.folder.path().join("t.sock"), until, &clock, &stop).unwrap()
+        let wait = Wait::of(Duration::from_secs(20), &clock, &stop);
+        protocol::status(&self.folder.path().join("t.sock"), wait).unwrap()
     }
 }
 
@@ -1080,211 +1079,6 @@ fn openssl_speaks_with_us_in_both_versions_and_key_lengths() {
     }
 }
 
-#[test]
-fn without_systemd_a_process_of_its_own_holds_the_listeners_and_starts_it_again() {
-    let authority = Authority::new();
-    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
-    let server = Server::start(config, echo);
-    let folder = common::folder();
-    // A name of its own, since this one's sockets are where all are.
-    let point = format!("/mnt/efs-agent-test-{}", std::process::id());
-    let roots = folder.path().join("roots.pem");
-    fs::write(&roots, &authority.pem).unwrap();
-    let config = format!(
-        "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\noptions = \"port={}\"\n\
-         mount_point = \"{point}\"\nencryption_in_transit = true\n\
-         file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n",
-        server.port,
-        roots.display()
-    );
-    let path = folder.path().join("c.toml");
-    fs::write(&path, config).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut command = agent();
-    command.args(["tunnel", &point, "--detach", &port.to_string(), "--config"]).arg(&path);
-    let started = Instant::now();
-    let (code, text) = common::ended(command.output().unwrap());
-    assert_eq!((code, text.as_str()), (0, ""));
-    assert!(started.elapsed() < Duration::from_secs(5), "it leaves nothing open that we wait for");
-    let instance = Instance::of(point.as_ref());
-    let socket = instance.socket();
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    let stop = Stop::install().unwrap();
-    let clock = SystemClock::new(Instant::now(), &stop);
-    let soon = || Deadline::after(&clock, Duration::from_secs(20));
-    protocol::handshake(&socket, soon(), &clock, &stop).unwrap();
-    let workers = || -> Vec<i32> {
-        let all = fs::read_dir("/proc").unwrap().flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let ours = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let user = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-            let user = user.and_then(|users| users.split_whitespace().next()?.parse().ok());
-            String::from_utf8_lossy(&line).contains(&point)
-                && user.is_some_and(|user| USERS.contains(&user))
-        };
-        pids.filter(ours).collect()
-    };
-    for round in 0..3 {
-        let [worker] = workers()[..] else { panic!("{:?}", workers()) };
-        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
-        // Not refused, though nobody is there to take it.
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let began = Instant::now();
-        assert_eq!(there_and_back(&stream, b"again"), b"again", "round {round}");
-        // Less than it would be if it had been refused and tried again.
-        assert!(began.elapsed() < Duration::from_secs(15));
-    }
-    // A second one does not take its place, and asked to, it ends with all that is its own.
-    let (code, text) = common::ended(command.output().unwrap());
-    assert_eq!(code, 70);
-    assert!(
-        text.contains(&format!(
-            "another tunnel of {point} is running, and holds {}",
-            socket.display()
-        )),
-        "{text}"
-    );
-    protocol::end(&socket, soon(), &clock, &stop).unwrap();
-    let end = Instant::now() + Duration::from_secs(10);
-    while socket.exists() || TcpStream::connect(("127.0.0.1", port)).is_ok() {
-        assert!(Instant::now() < end, "it does not end");
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(workers(), Vec::<i32>::new());
-    assert!(!instance.port().exists());
-    fs::remove_file(instance.key()).unwrap();
-}
-
-/// A tunnel that a process of ours holds, as where there is no systemd.
-struct Detached {
-    folder: tempfile::TempDir,
-    point: String,
-    port: u16,
-}
-
-impl Detached {
-    /// To `to`, with more lines for its share, in mounts of its own that `script` has made.
-    fn start(name: &str, to: u16, authority: &Authority, more: &str, script: &str) -> Self {
-        let folder = common::folder();
-        // A name of its own, since this one's sockets are where all are.
-        let point = format!("/mnt/efs-agent-{name}-{}", std::process::id());
-        let roots = folder.path().join("roots.pem");
-        fs::write(&roots, &authority.pem).unwrap();
-        let config = format!(
-            "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\noptions = \"port={to}\"\n\
-             mount_point = \"{point}\"\nencryption_in_transit = true\n\
-             file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\ntrust = \"{}\"\n{more}",
-            roots.display()
-        );
-        fs::write(folder.path().join("c.toml"), config).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Where mounts of its own cannot hide it.
-        let program = common::copy(&folder);
-        let detached = Self { folder, point, port };
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "bash", "-c", &format!("{script}\nexec \"$@\""), "bash"]);
-        command.arg(program).args(["tunnel", &detached.point, "--detach", &port.to_string()]);
-        command.arg("--config").arg(detached.config());
-        assert_eq!(common::ended(command.output().unwrap()), (0, String::new()));
-        detached
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("c.toml")
-    }
-
-    /// What the program says to these words and our config.
-    fn says(&self, words: &[&str]) -> (i32, String) {
-        let mut command = agent();
-        command.args(words).arg("--config").arg(self.config());
-        common::ended(command.output().unwrap())
-    }
-
-    fn asked<T>(
-        &self,
-        ask: fn(&Path, Deadline, &dyn Clock, &Stop) -> Result<T, TunnelError>,
-    ) -> Result<T, TunnelError> {
-        let stop = Stop::install().unwrap();
-        let clock = SystemClock::new(Instant::now(), &stop);
-        let soon = Deadline::after(&clock, Duration::from_secs(20));
-        ask(&Instance::of(self.point.as_ref()).socket(), soon, &clock, &stop)
-    }
-
-    /// Its processes of this user whose parent is one of the others, or none of them.
-    /// Those of root's, or of the tunnel's own user.
-    fn processes(&self, roots: bool, top: bool) -> Vec<i32> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let read = |what: &str| fs::read(entry.path().join(what)).unwrap_or_default();
-            let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
-            let status = String::from_utf8_lossy(&read("status")).into_owned();
-            let word = |key: &str| {
-                let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-                line.split_whitespace().next()?.parse::<i32>().ok()
-            };
-            if let (Some(pid), Some(parent), Some(user)) =
-                (word("Pid:"), word("PPid:"), word("Uid:"))
-                && line.contains(&format!("tunnel\0{}\0", self.point))
-            {
-                found.push((pid, parent, user as u32));
-            }
-        }
-        let ours = |parent: i32| found.iter().any(|(pid, _, _)| *pid == parent);
-        let of = |user: u32| if roots { user == 0 } else { USERS.contains(&user) };
-        let is = |(_, parent, user): &(i32, i32, u32)| of(*user) && top != ours(*parent);
-        found.iter().filter(|one| is(one)).map(|one| one.0).collect()
-    }
-
-    /// The one process of this kind, once those that have started it have ended.
-    fn one(&self, roots: bool, top: bool) -> i32 {
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            match self.processes(roots, top)[..] {
-                [one] => return one,
-                _ if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
-                ref other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// The one that holds the listeners.
-    fn supervisor(&self) -> i32 {
-        self.one(true, true)
-    }
-
-    /// The one that speaks with the network, below the supervisor.
-    fn relay(&self) -> i32 {
-        self.one(false, false)
-    }
-
-    fn all(&self) -> Vec<i32> {
-        let of = |roots| [self.processes(roots, true), self.processes(roots, false)].concat();
-        [of(true), of(false)].concat()
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        Ok(stream)
-    }
-}
-
-impl Drop for Detached {
-    fn drop(&mut self) {
-        for pid in self.all() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let instance = Instance::of(self.point.as_ref());
-        let note = instance.socket().with_extension("for");
-        for file in [instance.key(), instance.port(), instance.socket(), note] {
-            let _ = fs::remove_file(file);
-        }
-    }
-}
-
 /// The users that tunnels become.
 const USERS: std::ops::RangeInclusive<u32> = 70_000..=99_999;
 
@@ -1298,61 +1092,64 @@ fn user_of(pid: i32) -> u32 {
     status_of(pid, "Uid:").split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// A process that stays root may give up root's rights, read root's files and end a relay, and cannot be
-/// looked into.
+/// A process that stays root may give up root's rights and read root's files, and cannot be looked into.
 fn has_few_rights(pid: i32) {
     for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
-        assert_eq!(status_of(pid, set), "00000000000000e4", "{set}");
+        assert_eq!(status_of(pid, set), "00000000000000c4", "{set}");
     }
     assert_eq!(status_of(pid, "NoNewPrivs:"), "1");
 }
 
-fn gone(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.is_empty() || stat.contains(") Z ")
-}
-
 #[test]
-fn a_relay_that_is_killed_comes_back_at_once_though_the_broker_is_busy() {
+fn a_tunnel_that_is_killed_while_its_broker_is_busy_leaves_the_listeners_free() {
     let authority = Authority::new();
+    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
+    let mut tunnel = Tunnel::to(server.port, &authority);
+    tunnel.status();
+    tunnel.kill(Signal::SIGKILL);
+    let path = tunnel.folder.path().join("c.toml");
+    let iam = fs::read_to_string(&path).unwrap() + "iam = true\naws_profile = \"slow\"\n";
+    fs::write(&path, iam).unwrap();
+    tunnel.program = common::copy(&tunnel.folder);
     let script = "mount -t tmpfs -o mode=0700 none /root && mkdir /root/.aws && \
                   printf '#!/bin/sh\\nexec sleep 9\\n' > /root/slow && chmod 0700 /root/slow && \
                   printf '[profile slow]\\ncredential_process = /root/slow\\n' > /root/.aws/config";
-    let more = "iam = true\naws_profile = \"slow\"\n";
-    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
-    let detached = Detached::start("busy", server.port, &authority, more, script);
-    detached.asked(protocol::status).unwrap();
-    let (relay, supervisor) = (detached.relay(), detached.supervisor());
-    let broker = detached.one(true, false);
-    // It has the line to the relay, and what tells of signals.
+    tunnel.start_in(script);
+    tunnel.status();
+    let broker = broker_of(&tunnel);
+    has_few_rights(broker);
     let sockets = |pid: i32| -> Vec<PathBuf> {
         let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         all.filter_map(|fd| fs::read_link(fd.path()).ok())
             .filter(|to| to.to_string_lossy().starts_with("socket:"))
             .collect()
     };
-    has_few_rights(supervisor);
-    has_few_rights(broker);
-    let held = sockets(supervisor);
-    assert!(held.len() >= 2 && held.iter().any(|one| sockets(relay).contains(one)), "{held:?}");
-    let shared: Vec<_> = sockets(broker).into_iter().filter(|one| held.contains(one)).collect();
-    assert_eq!(shared, Vec::<PathBuf>::new(), "the broker holds listeners of the supervisor's");
+    // Ours are the listeners, as systemd's would be.
+    let ours = sockets(std::process::id() as i32);
+    let listeners = |pid: i32| sockets(pid).into_iter().filter(|one| ours.contains(one)).count();
+    assert_eq!((listeners(tunnel.pid() as i32), listeners(broker)), (2, 0));
     thread::scope(|scope| {
         // The broker waits for the program by now.
-        let asks = scope.spawn(|| detached.asked(protocol::handshake));
+        let asks = scope.spawn(|| tunnel.handshake(20_000));
         thread::sleep(Duration::from_millis(700));
-        kill(Pid::from_raw(relay), Signal::SIGKILL).unwrap();
-        let killed = Instant::now();
-        detached.asked(protocol::status).unwrap();
-        assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+        kill(Pid::from_raw(tunnel.pid() as i32), Signal::SIGKILL).unwrap();
         assert_eq!(asks.join().unwrap(), Err(TunnelError::NoTunnel(Errno::ECONNRESET)));
     });
-    assert_ne!(detached.relay(), relay);
-    assert_eq!(detached.supervisor(), supervisor);
+    tunnel.worker.take().unwrap().wait().unwrap();
+    tunnel.start_in(script);
+    let started = Instant::now();
+    tunnel.status();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     // One that is asked to end by hand does, so that another is begun with.
-    let broker = detached.one(true, false);
+    let broker = broker_of(&tunnel);
     kill(Pid::from_raw(broker), Signal::SIGTERM).unwrap();
     assert!(ends(broker), "the broker goes on, and every wait of it would end at once");
+}
+
+/// The process that reads credentials for a tunnel.
+fn broker_of(tunnel: &Tunnel) -> i32 {
+    let children = format!("/proc/{0}/task/{0}/children", tunnel.pid());
+    fs::read_to_string(children).unwrap().trim().parse().unwrap()
 }
 
 /// Whether a process ends within 5 s, reaped or not.
@@ -1365,109 +1162,23 @@ fn ends(pid: i32) -> bool {
 }
 
 #[test]
-fn a_supervisor_whose_starter_ignores_its_children_learns_how_the_tunnel_ended() {
-    let authority = Authority::new();
-    let server = Server::raw(|mut stream| stream.read_to_end(&mut Vec::new()).map(|_| ()));
-    let script = "exec python3 -c 'import os, signal, sys
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-os.execv(sys.argv[1], sys.argv[1:])' \"$@\"";
-    let detached = Detached::start("ignored", server.port, &authority, "", script);
-    detached.asked(protocol::status).unwrap();
-    let supervisor = detached.supervisor();
-    detached.asked(protocol::end).unwrap();
-    assert!(ends(supervisor), "it starts the tunnel again");
-}
-
-#[test]
-fn a_relay_whose_supervisor_is_killed_carries_on_and_the_next_start_or_unmount_deals_with_it() {
-    // Where systemd runs, it would be asked.
-    if Path::new("/run/systemd/system").exists() {
-        return;
-    }
-    let authority = Authority::new();
-    let (config, _) = tls::server(&authority.good(), BOTH, &[]);
-    let server = Server::start(config, echo);
-    let detached = Detached::start("orphan", server.port, &authority, "", ":");
-    detached.asked(protocol::handshake).unwrap();
-    // Its note is not there, as if it had been started by a session; so it is made to be.
-    let port = detached.port;
-    let all = |code| {
-        let told = detached.says(&["tunnel", "--all"]);
-        assert_eq!(told.0, code, "{}", told.1);
-        told.1
-    };
-    // As a session start has it; the port stays, since somebody is connected to it.
-    let stream = detached.connect().unwrap();
-    assert_eq!(there_and_back(&stream, b"before"), b"before");
-    assert!(all(0).ends_with(&format!("its tunnel listens on 127.0.0.1:{port}\n")));
-    let (supervisor, relay) = (detached.supervisor(), detached.relay());
-    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
-    thread::sleep(Duration::from_millis(500));
-    assert!(gone(supervisor) && !gone(relay));
-    // The share goes on as if nothing had been: the old connection, and new ones.
-    assert_eq!(there_and_back(&stream, b"and after"), b"and after");
-    assert_eq!(there_and_back(&detached.connect().unwrap(), b"anew"), b"anew");
-    // The next start gives it a supervisor again: another tunnel, at the same port.
-    assert!(all(0).ends_with(&format!("its tunnel listens on 127.0.0.1:{port}\n")));
-    assert!(gone(relay), "the old one has ended");
-    assert_eq!(there_and_back(&detached.connect().unwrap(), b"again"), b"again");
-    let second = (detached.supervisor(), detached.relay());
-    assert!(second.0 != supervisor && second.1 != relay);
-    // And it is left alone from then on.
-    all(0);
-    assert_eq!((detached.supervisor(), detached.relay()), second);
-    // One that hangs besides is ended by force when the share is taken away.
-    kill(Pid::from_raw(second.0), Signal::SIGKILL).unwrap();
-    kill(Pid::from_raw(second.1), Signal::SIGSTOP).unwrap();
-    let (code, text) = detached.says(&["unmount"]);
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("its tunnel was ended"), "{text}");
-    let end = Instant::now() + Duration::from_secs(5);
-    while !gone(second.1) || detached.connect().is_ok() {
-        assert!(Instant::now() < end, "it is still there: {:?}", detached.all());
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert!(!Instance::of(detached.point.as_ref()).socket().exists());
-}
-
-#[test]
-fn a_tunnel_whose_port_nobody_wrote_down_is_begun_anew() {
-    // Where systemd runs, it would be asked.
-    if Path::new("/run/systemd/system").exists() {
-        return;
-    }
-    let folder = common::folder();
-    let point = format!("/mnt/efs-agent-lost-{}", std::process::id());
-    let config = format!(
-        "[log]\nsyslog = false\n[[share]]\nendpoint = \"127.0.0.1\"\nmount_point = \"{point}\"\n\
-         encryption_in_transit = true\nfile_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\n"
-    );
-    let path = folder.path().join("c.toml");
-    fs::write(&path, config).unwrap();
-    // As by a start that was killed when this had come to be.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut command = agent();
-    command.args(["tunnel", &point, "--detach", &port.to_string(), "--config"]).arg(&path);
-    assert_eq!(common::ended(command.output().unwrap()), (0, String::new()));
-    let all = || {
-        let mut command = agent();
-        command.args(["tunnel", "--all", "--config"]).arg(&path);
-        common::ended(command.output().unwrap())
-    };
-    let (code, text) = all();
-    assert_eq!(code, 0, "{text}");
-    let told = text.trim_end().rsplit_once(':').unwrap().1.to_owned();
-    assert!(TcpStream::connect(format!("127.0.0.1:{told}")).is_ok(), "{text}");
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the other one is gone");
-    assert!(all().1.ends_with(&format!(":{told}\n")), "it is found again");
-    let instance = Instance::of(point.as_ref());
-    let stop = Stop::install().unwrap();
-    let clock = SystemClock::new(Instant::now(), &stop);
-    let soon = Deadline::after(&clock, Duration::from_secs(20));
-    protocol::end(&instance.socket(), soon, &clock, &stop).unwrap();
-    let beside = |kind| instance.socket().with_extension(kind);
-    for file in [instance.key(), instance.port(), beside("for"), beside("lock")] {
-        let _ = fs::remove_file(file);
+fn a_tunnel_is_of_an_encrypted_share_of_the_config_alone() {
+    let mut tunnel = Tunnel::to(9, &Authority::new());
+    tunnel.status();
+    tunnel.kill(Signal::SIGKILL);
+    let config = tunnel.folder.path().join("c.toml");
+    let encrypted = fs::read_to_string(&config).unwrap();
+    let plain = "[[share]]\nendpoint = \"127.0.0.1\"\nmount_point = \"/mnt/efs-agent-test\"\n";
+    for (text, said) in [
+        (encrypted.replace("/mnt/efs-agent-test", "/mnt/adm-9"), "mounted on"),
+        (plain.to_owned(), "encrypted on"),
+    ] {
+        fs::write(&config, text).unwrap();
+        tunnel.start();
+        assert_eq!(tunnel.worker.take().unwrap().wait().unwrap().code(), Some(78));
+        let log = tunnel.log();
+        let line = format!(": no [[share]] is {said} /mnt/efs-agent-test (exit 78)");
+        assert!(log.contains(&line), "{log}");
     }
 }
 

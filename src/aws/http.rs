@@ -8,6 +8,7 @@ mod url;
 pub use response::{HttpResponse, ResponseError};
 pub use url::Url;
 
+use crate::aws::algorithms;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
 use crate::sys::{self, errno_of};
@@ -29,16 +30,9 @@ use zeroize::Zeroizing;
 pub enum HttpError {
     /// The server's name has no address.
     #[error("{host} cannot be resolved: {why}")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: String,
-    },
-    /// No connection.
+    Name { host: String, why: String },
     #[error("no connection to {address}: {}", unconnected(*errno))]
     Connect {
-        /// The server's address.
         address: SocketAddr,
         /// The errno of connect(2).
         errno: Errno,
@@ -46,17 +40,14 @@ pub enum HttpError {
     /// The server said nothing, or not enough.
     #[error("{address} did not {} within {}", stage.word(), humantime::format_duration(*span))]
     Silent {
-        /// The server's address.
         address: SocketAddr,
         /// What it did not do.
         stage: Stage,
         /// For this long, in tenths of a second.
         span: Duration,
     },
-    /// The connection broke.
     #[error("the connection to {address} broke: {}", errno.desc())]
     Broken {
-        /// The server's address.
         address: SocketAddr,
         /// The errno of read(2) or write(2).
         errno: Errno,
@@ -64,10 +55,8 @@ pub enum HttpError {
     /// The server closed the connection before its answer was whole.
     #[error("{0} closed the connection before its answer was whole")]
     Closed(SocketAddr),
-    /// TLS failed.
     #[error("TLS with {address} failed: {why}")]
     Tls {
-        /// The server's address.
         address: SocketAddr,
         /// What the library says.
         why: String,
@@ -77,16 +66,11 @@ pub enum HttpError {
     BadName(String),
     /// What came is no answer in HTTP.
     #[error("{address} sent no proper HTTP answer: {why}")]
-    Malformed {
-        /// The server's address.
-        address: SocketAddr,
-        /// What is wrong.
-        why: ResponseError,
-    },
+    Malformed { address: SocketAddr, why: ResponseError },
     /// A part of the request holds a line break, or another character that cannot be in a header.
     #[error("the {0} cannot be sent: it holds a control character")]
     Unsendable(String),
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -117,7 +101,6 @@ impl Stage {
     }
 }
 
-/// A request.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
     /// "GET", "PUT" or "POST".
@@ -148,7 +131,7 @@ pub struct Net<'a> {
 /// # Errors
 /// What the library says if it cannot do so at all.
 pub fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(algorithms::provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))

@@ -3,6 +3,7 @@
 //!
 //! Files, the network, clocks and variables come in as a [`World`].
 
+pub mod algorithms;
 pub mod certificate;
 pub mod credentials;
 mod der;

@@ -34,21 +34,15 @@ pub struct MountTarget {
 pub enum DiscoveryError {
     /// The API, or the way to it, failed.
     #[error("the mount targets of {file_system_id} cannot be listed: {error}")]
-    Failed {
-        /// The file system.
-        file_system_id: String,
-        /// What it said.
-        error: AwsError,
-    },
+    Failed { file_system_id: String, error: AwsError },
     /// It has none that can be used.
     #[error("{file_system_id} has no mount target that is available{states}")]
     NoTarget {
-        /// The file system.
         file_system_id: String,
         /// What there is instead, in brackets, or nothing.
         states: String,
     },
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] crate::retry::Stopped),
 }

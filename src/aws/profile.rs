@@ -20,7 +20,6 @@ pub enum ProfileFileKind {
 pub struct LineError {
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong with it.
     pub what: LineErrorKind,
     /// The profile that it is in, or begins; `None` where it may belong to any.
     pub profile: Option<String>,

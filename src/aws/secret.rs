@@ -64,8 +64,8 @@ pub struct Credentials {
     pub source: String,
 }
 
-/// A text from elsewhere, fit for one line of a log: without control characters, without anything that could be a secret
-/// key or a token, and cut after about 300 characters. AWS's names (ARNs) stay.
+/// A text from elsewhere, fit for one line of a log: without control characters, and cut after about 300 characters.
+/// Parts that could be a secret key or a token are hidden. AWS's names (ARNs) stay.
 pub fn harmless(text: &str) -> String {
     const LONGEST: usize = 300;
     let clean = |c: char| if misleads(c) { ' ' } else { c };

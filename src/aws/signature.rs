@@ -1,5 +1,5 @@
-//! AWS's signature version 4, of two kinds: for the certificate that EFS demands, with a canonical form of EFS's own, and
-//! for requests to AWS's APIs. Nothing is sent here.
+//! AWS's signature version 4, for two purposes: the certificate that EFS demands, with a canonical form of EFS's own, and
+//! requests to AWS's APIs. Nothing is sent here.
 
 use super::secret::{Credentials, Secret};
 use crate::text::hex;

@@ -35,7 +35,6 @@ pub enum TrustError {
     /// A file cannot be read.
     #[error("the certificates of {} are missing: the file {obstacle}", .path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// What is in the way.
         obstacle: Obstacle,
@@ -46,27 +45,19 @@ pub enum TrustError {
         .path.display(), .fault.path.display(), .fault.why
     )]
     Changeable {
-        /// The file.
         path: PathBuf,
         /// What part of its path they could change.
         fault: Fault,
     },
     /// A file holds something that is no certificate; what the library says.
     #[error("{} holds what is no certificate in PEM: {why}", .path.display())]
-    BadPem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    BadPem { path: PathBuf, why: String },
     /// A certificate cannot be a root; what the library says.
     #[error("certificate {number} of {} cannot be trusted: {why}", .path.display())]
     BadRoot {
-        /// The file.
         path: PathBuf,
         /// The certificate in it, counted from 1.
         number: usize,
-        /// What is wrong.
         why: String,
     },
     /// A file holds no certificate.

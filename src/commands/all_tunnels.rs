@@ -44,6 +44,11 @@ fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Refu
                 log.error(format_args!("{at}: its tunnel is not started: {what}; {cure}"));
                 code = code.worse(Code::REFUSED);
             }
+            Err(none @ TunnelsError::NoSystemd) => {
+                let Cause { sentence, cure, .. } = explain(&none.into(), share, "");
+                log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
+                code = code.worse(Code::REFUSED);
+            }
             Err(TunnelsError::Tunnel(failure)) => {
                 log.error(format_args!("{at}: its tunnel is not started: {failure}"));
                 code = code.worse(Code::REFUSED);

@@ -19,6 +19,7 @@ use crate::log::{Log, Style};
 use crate::report::Code;
 use crate::sys;
 use crate::text::VERSION;
+use crate::tunnel::listeners;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -36,7 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     std::panic::set_hook(Box::new(tell_fault));
     let command = cli::parse(args);
     // A service manager hands a tunnel its listeners.
-    let kept = if matches!(command, Ok(Command::Tunnel(_))) { tunnel::handed_over() } else { 0 };
+    let kept = if matches!(command, Ok(Command::Tunnel(_))) { listeners::handed_over() } else { 0 };
     sys::close_inherited(kept);
     // A session start blocks it with the other signals.
     if !matches!(command, Ok(Command::Session(_))) {

@@ -8,10 +8,10 @@
 
 use super::ConfigError;
 use super::reader::{Node, Source};
-use serde::de::value::{SeqDeserializer, StrDeserializer};
+use serde::de::value::StrDeserializer;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess,
-    Unexpected, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error, Expected, MapAccess, SeqAccess, Unexpected,
+    Visitor,
 };
 use serde::forward_to_deserialize_any;
 use std::fmt;
@@ -56,23 +56,47 @@ impl Error for ReadError {
     }
 }
 
+impl<'a> Node<'a> {
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// The first key in the file that is unknown, or value that cannot be.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, ConfigError> {
+        T::deserialize(self).map_err(|error| self.place(error))
+    }
+
+    fn placed(&self, error: ReadError) -> ReadError {
+        ReadError::Placed(self.place(error))
+    }
+
+    /// What is said of serde's `error` with this value.
+    fn place(&self, error: ReadError) -> ConfigError {
+        match error {
+            ReadError::Placed(error) => error,
+            ReadError::Value(complaint) => self.complaint(&complaint),
+            ReadError::Type(expected) => self.wrong_type(self.expected.unwrap_or(&expected)),
+            // The table has given both a place already.
+            ReadError::UnknownKey(_) | ReadError::MissingKey(_) => self.error(error.to_string()),
+        }
+    }
+}
+
 impl<'de> Deserializer<'de> for Node<'de> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let read = match self.value.get_ref() {
+        match self.value.get_ref() {
             DeValue::String(text) => visitor.visit_str(text),
             DeValue::Boolean(boolean) => visitor.visit_bool(*boolean),
             DeValue::Integer(n) => match i64::from_str_radix(n.as_str(), n.radix()) {
                 Ok(number) => visitor.visit_i64(number),
                 Err(_) => Err(Error::invalid_value(Unexpected::Other("number"), &visitor)),
             },
-            DeValue::Array(_) => visitor.visit_seq(SeqDeserializer::new(self.items())),
+            DeValue::Array(_) => visitor.visit_seq(Items(self.items())),
             DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => {
                 Err(Error::invalid_type(Unexpected::Other("value"), &visitor))
             }
-        };
-        read.map_err(|error| ReadError::Placed(self.placed(error)))
+        }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -85,7 +109,8 @@ impl<'de> Deserializer<'de> for Node<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        visitor.visit_newtype_struct(Self { expected: Some(name), ..self })
+        let node = Self { expected: Some(name), ..self };
+        visitor.visit_newtype_struct(node).map_err(|error| node.placed(error))
     }
 
     /// The name of such a type is how people write the table. An array of the values is no table.
@@ -96,17 +121,15 @@ impl<'de> Deserializer<'de> for Node<'de> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         let DeValue::Table(table) = self.value.get_ref() else {
-            let error = ReadError::Type(format!("the table {name}"));
-            return Err(ReadError::Placed(self.placed(error)));
+            return Err(ReadError::Type(format!("the table {name}")));
         };
 
         // In the order of the file, so that its first fault is reported.
         let mut pairs: Vec<_> = table.iter().collect();
         pairs.sort_by_key(|(key, _)| key.span().start);
-
-        let keys =
-            TableKeys { source: self.source, table: name, rest: pairs.into_iter(), value: None };
-        visitor.visit_map(keys).map_err(|error| match error {
+        let pairs =
+            Pairs { source: self.source, table: name, rest: pairs.into_iter(), value: None };
+        visitor.visit_map(pairs).map_err(|error| match error {
             ReadError::MissingKey(key) => ReadError::Placed(self.missing_key(key, name)),
             error => error,
         })
@@ -118,16 +141,23 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 }
 
-impl<'a> IntoDeserializer<'a, ReadError> for Node<'a> {
-    type Deserializer = Self;
+/// The items of an array.
+struct Items<I>(I);
 
-    fn into_deserializer(self) -> Self {
-        self
+impl<'a, I: Iterator<Item = Node<'a>>> SeqAccess<'a> for Items<I> {
+    type Error = ReadError;
+
+    fn next_element_seed<T: DeserializeSeed<'a>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ReadError> {
+        let Some(node) = self.0.next() else { return Ok(None) };
+        seed.deserialize(node).map(Some).map_err(|error| node.placed(error))
     }
 }
 
 /// The keys of a table and their values, in the order of the file.
-struct TableKeys<'a> {
+struct Pairs<'a> {
     source: Source<'a>,
     /// What the table is called.
     table: &'static str,
@@ -136,16 +166,14 @@ struct TableKeys<'a> {
     value: Option<Node<'a>>,
 }
 
-impl<'a> MapAccess<'a> for TableKeys<'a> {
+impl<'a> MapAccess<'a> for Pairs<'a> {
     type Error = ReadError;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, ReadError> {
-        let Some((key, value)) = self.rest.next() else {
-            return Ok(None);
-        };
+        let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some(Node::new(self.source, key.get_ref(), value));
         let read = seed.deserialize(StrDeserializer::new(key.get_ref()));
         read.map(Some).map_err(|error| match error {
@@ -157,37 +185,17 @@ impl<'a> MapAccess<'a> for TableKeys<'a> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        match self.value.take() {
-            Some(value) => seed.deserialize(value),
-            None => Err(Error::custom("a value is read before its key")),
-        }
+        let node = self.value.take().ok_or(ReadError::UnknownKey(&[]))?;
+        seed.deserialize(node).map_err(|error| node.placed(error))
     }
 }
 
 /// Reads a string with `read`, whose complaint is put behind the key and the string.
 pub fn text<'de, D: Deserializer<'de>, T>(
     from: D,
-    expected: &'static str,
     read: fn(&str) -> Result<T, String>,
 ) -> Result<T, D::Error> {
-    struct TextVisitor<T> {
-        expected: &'static str,
-        read: fn(&str) -> Result<T, String>,
-    }
-
-    impl<T> Visitor<'_> for TextVisitor<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.expected)
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-            (self.read)(text).map_err(E::custom)
-        }
-    }
-
-    from.deserialize_str(TextVisitor { expected, read })
+    read(&String::deserialize(from)?).map_err(Error::custom)
 }
 
 /// The keys that a table of the type `T` may have.

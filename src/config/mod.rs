@@ -1,17 +1,30 @@
 //! The config file: the settings that are in it, and every default.
 //!
-//! [`Settings::parse`] turns text into settings that need no further check. [`file`] finds and opens the file. The text
-//! becomes TOML and values in `reader`, `deserializer` and `syntax`. `schema` says which keys there are. What a value
-//! may be stands in `endpoint`, `ids`, `paths`, `options` and `encryption`. `pasted` and `slips` know what people write
-//! instead. Nothing here touches the network, or the disk except for the file itself.
+//! [`Settings::parse`] turns text into settings that need no further check, on these floors. A file imports from lower
+//! ones only.
+//!
+//! - `checked`: what one value says of another.
+//! - `schema`: which keys there are.
+//! - `syntax`, `deserializer`, `reader`: from text to values, with their places.
+//! - `endpoint`, `option_text`: what people write for a server and for mount options.
+//! - `pasted`, `slips`, `option_list`: what they write by mistake.
+//! - `options`, `words`, `ids`, `names`, `paths`, `encryption`: what single values may be.
+//!
+//! [`file`] finds and opens the file, and [`advice`] names what is possible but seldom meant. Nothing here touches the
+//! network, or the disk except for the file itself.
 
 pub mod advice;
+mod checked;
 mod deserializer;
 pub mod encryption;
 mod endpoint;
 pub mod file;
 mod ids;
+mod lines;
+mod names;
 mod near;
+mod option_list;
+mod option_text;
 pub mod options;
 mod pasted;
 mod paths;
@@ -21,7 +34,8 @@ mod slips;
 mod syntax;
 mod words;
 
-pub use endpoint::{Endpoint, is_whole};
+pub use endpoint::Endpoint;
+pub use names::is_whole;
 pub use near::nearest;
 
 use encryption::Encryption;

@@ -4,11 +4,8 @@
 //! kernel's own parser. The words themselves stand in [`words`](super::words).
 
 use super::near::near_miss;
-use super::pasted::{self, ShareLines};
 pub use super::words::CONTEXTS;
-use super::words::{
-    FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG, line,
-};
+use super::words::{FLAGS, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG};
 use crate::text::misleads;
 use nix::libc;
 
@@ -48,180 +45,8 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A word, and whether it is a context that was cut at its own commas and put together again.
-struct ListWord {
-    text: String,
-    was_cut: bool,
-}
-
-/// The trimmed words of a list, contexts in one piece.
-fn whole_words(text: &str) -> Vec<ListWord> {
-    let mut found: Vec<ListWord> = Vec::new();
-    for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
-        match found.last_mut() {
-            Some(last) if is_category(word) && ends_in_category(&last.text) => {
-                last.text.push(',');
-                last.text.push_str(word);
-                last.was_cut = true;
-            }
-            _ => found.push(ListWord { text: word.to_owned(), was_cut: false }),
-        }
-    }
-    found
-}
-
-/// `c1`, or a range of categories as in `c0.c1023`.
-fn is_category(word: &str) -> bool {
-    word.split('.').all(|one| {
-        let digits = one.strip_prefix('c').unwrap_or_default();
-        (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
-    })
-}
-
-/// Whether `word` is a context without quotes that a further category may follow.
-fn ends_in_category(word: &str) -> bool {
-    let value = word.split_once('=').filter(|(key, _)| CONTEXTS.contains(key));
-    value.is_some_and(|(_, value)| {
-        !value.contains('"')
-            && value.contains(':')
-            && value.rsplit([':', ',']).next().is_some_and(is_category)
-    })
-}
-
-/// A list of options, read to its end whatever is wrong in it.
-#[derive(Default)]
-pub(super) struct OptionList {
-    /// The defaults, with the good words put over them.
-    options: MountOptions,
-    /// The good words that mean something.
-    kept: Vec<String>,
-    /// The words of amazon-efs-utils that are lines of a `[[share]]` here, and those lines.
-    helper: Vec<String>,
-    helper_lines: ShareLines,
-    /// Whether there was a context without quotes that has a comma in it.
-    pub(super) was_cut: bool,
-    /// What is wrong with the other words.
-    pub(super) wrong: Vec<String>,
-}
-
-impl OptionList {
-    pub(super) fn read(text: &str) -> Self {
-        let words = whole_words(text);
-        let has = |text: &str| words.iter().any(|word| word.text == text);
-        // mount(8) explains `defaults` by these words. People who paste them have not asked for less safety.
-        let are_defaults = has("defaults") || has("auto") && has("nouser");
-
-        let mut list = Self::default();
-        for word in &words {
-            match word.text.as_str() {
-                text @ ("suid" | "dev") if are_defaults => {
-                    list.options.ignored.push(text.to_owned());
-                }
-                text if word.was_cut => list.add_cut_context(text),
-                text => list.add(text),
-            }
-        }
-
-        if ["context", "defcontext"].iter().all(|key| list.options.value(key).is_some()) {
-            list.wrong.push(
-                "\"context\" and \"defcontext\" exclude each other: SELinux takes one of the two"
-                    .into(),
-            );
-        }
-        list
-    }
-
-    /// Adds a context that has commas in it, as it should have been written.
-    fn add_cut_context(&mut self, word: &str) {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let quoted = format!("{key}=\"{value}\"");
-        self.was_cut = true;
-        self.wrong.extend(self.options.put(&quoted).err());
-        self.kept.push(quoted);
-    }
-
-    fn add(&mut self, word: &str) {
-        let (key, value) = key_and_value(word);
-        let as_line = line(key, value).filter(|_| !word.contains(misleads));
-        if let Some((line, value)) = as_line {
-            self.helper.push(format!("\"{key}\""));
-            self.helper_lines.put(line, value);
-            return;
-        }
-
-        let ignored = self.options.ignored.len();
-        match self.options.put(word) {
-            Ok(()) if self.options.ignored.len() == ignored => self.kept.push(word.into()),
-            Ok(()) => {}
-            // The same slip twice is one.
-            Err(what) if self.wrong.contains(&what) => {}
-            Err(what) => self.wrong.push(what),
-        }
-    }
-
-    /// Puts what the list would be as lines of a `[[share]]` behind those of `lines`.
-    pub(super) fn into_lines(self, lines: &mut ShareLines) {
-        if self.options.ignored.iter().any(|word| word == "nofail") {
-            lines.put("required", "false".into());
-        }
-        lines.append(self.helper_lines);
-        if !self.kept.is_empty() {
-            lines.put("options", format!("{:?}", self.kept.join(",")));
-        }
-    }
-
-    /// The options, or all that is wrong with them. `held` says which keys the share has already.
-    fn checked(mut self, held: &dyn Fn(&str) -> bool) -> Result<MountOptions, String> {
-        let mut wrong = Vec::new();
-        wrong.extend(self.wrong_about_helper(held));
-        if self.was_cut {
-            wrong.push(format!(
-                "put the context in double quotes, since there is a comma in it, and the whole list in single \
-                 ones: write options = '{}'",
-                self.kept.join(",")
-            ));
-        }
-        wrong.append(&mut self.wrong);
-        match wrong.is_empty() {
-            true => Ok(self.options),
-            false => Err(wrong.join("; ")),
-        }
-    }
-
-    /// Says that words of amazon-efs-utils are lines of the `[[share]]` here.
-    fn wrong_about_helper(&self, held: &dyn Fn(&str) -> bool) -> Option<String> {
-        let (last, others) = self.helper.split_last()?;
-        let (names, are) = match others {
-            [] => (last.clone(), "is an option"),
-            others => (format!("{} and {last}", others.join(", ")), "are options"),
-        };
-
-        let mut lines = self.helper_lines.clone();
-        for key in lines.keys().into_iter().filter(|key| held(key)) {
-            lines.remove(key);
-        }
-        let all_are_held = lines.is_empty();
-        if !self.kept.is_empty() {
-            lines.put("options", format!("{:?}", self.kept.join(",")));
-        }
-
-        let cure = match (all_are_held, self.kept.is_empty()) {
-            (false, _) => {
-                let as_what = if lines.is_one() { "as a line" } else { "as lines" };
-                format!(": write {lines} {as_what} of the [[share]]")
-            }
-            (true, false) => {
-                format!(", and the [[share]] has lines of its own for that: write {lines}")
-            }
-            (true, true) => {
-                ", and the [[share]] has lines of its own for that: take `options` out".into()
-            }
-        };
-        Some(format!("{names} {are} of {HELPER}{cure}"))
-    }
-}
-
-fn key_and_value(word: &str) -> (&str, Option<&str>) {
+/// A word in two, at its `=`.
+pub fn key_and_value(word: &str) -> (&str, Option<&str>) {
     match word.split_once('=') {
         None => (word, None),
         Some((key, value)) => (key, Some(value)),
@@ -229,26 +54,6 @@ fn key_and_value(word: &str) -> (&str, Option<&str>) {
 }
 
 impl MountOptions {
-    /// `text`, a comma-separated list as in fstab, over the defaults.
-    ///
-    /// # Errors
-    /// What is wrong with all wrong words, to be put behind the text itself.
-    pub fn over_defaults(text: &str) -> Result<Self, String> {
-        Self::beside(text, &|_| false)
-    }
-
-    /// As [`Self::over_defaults`], in a share for which `held` says whether it has a key.
-    ///
-    /// # Errors
-    /// What is wrong with all wrong words, to be put behind the text itself.
-    pub fn beside(text: &str, held: &dyn Fn(&str) -> bool) -> Result<Self, String> {
-        let options = match pasted::in_options(text) {
-            Some(what) => Err(what),
-            None => OptionList::read(text).checked(held),
-        };
-        options.map_err(|what| format!("is not possible: {what}"))
-    }
-
     /// The data argument of mount(2) for the server at `address`.
     pub fn data(&self, address: std::net::IpAddr) -> String {
         self.data_at(address, self.port)
@@ -294,7 +99,7 @@ impl MountOptions {
     }
 
     /// Puts in `word`, or says what is wrong with it.
-    fn put(&mut self, word: &str) -> Result<(), String> {
+    pub fn put(&mut self, word: &str) -> Result<(), String> {
         check_spelling(word)?;
         let (key, value) = key_and_value(word);
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
@@ -453,14 +258,17 @@ fn is_of_word(c: char) -> bool {
 /// A context as the kernel wants it. One with a comma in it stands in quotes, which the kernel removes.
 fn context(value: &str) -> Option<String> {
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:,-".contains(c);
     let fields: Vec<&str> = bare.splitn(4, ':').collect();
     let whole = fields.len() >= 3 && fields.iter().all(|field| !field.is_empty());
-    match whole && bare.len() <= 255 && bare.chars().all(fits) {
+    match whole && bare.len() <= 255 && bare.chars().all(is_of_context) {
         true if bare.contains(',') => Some(format!("\"{bare}\"")),
         true => Some(bare.to_owned()),
         false => None,
     }
+}
+
+fn is_of_context(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.:,-".contains(c)
 }
 
 /// What an unknown `key` may be meant for.

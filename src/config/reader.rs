@@ -4,17 +4,15 @@
 //! [`deserializer`]: super::deserializer
 
 use super::ConfigError;
-use super::deserializer::ReadError;
 use super::near::hint;
 use crate::text::misleads;
-use serde::Deserialize;
 use std::path::Path;
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeString, DeValue};
 
-pub const STRING: &str = "a string";
+const STRING: &str = "a string";
 const STRINGS: &str = "an array of strings";
-pub const SPAN: &str = "a span of time in quotes";
+const SPAN: &str = "a span of time in quotes";
 const TRUTH: &str = "true or false";
 const PORT: &str = "a whole number from 1 to 65535";
 
@@ -63,15 +61,6 @@ impl<'a> Source<'a> {
         };
         self.error(key.span().start, what)
     }
-
-    /// The whole document as a value.
-    ///
-    /// # Errors
-    /// What is wrong with text that is no TOML.
-    pub fn document(&self) -> Result<Spanned<DeValue<'a>>, ConfigError> {
-        let table = DeTable::parse(self.text).map_err(|error| self.not_toml(&error))?;
-        Ok(Spanned::new(table.span(), DeValue::Table(table.into_inner())))
-    }
 }
 
 /// A value of the document, and the key that it stands at.
@@ -92,14 +81,6 @@ impl<'a> Node<'a> {
         Self { source, key, value, expected: None }
     }
 
-    /// Reads the value.
-    ///
-    /// # Errors
-    /// The first key in the file that is unknown, or value that cannot be.
-    pub fn read<T: Deserialize<'a>>(self) -> Result<T, ConfigError> {
-        T::deserialize(self).map_err(|error| self.placed(error))
-    }
-
     /// The value at `key` in this table.
     pub fn get(&self, key: &str) -> Option<Self> {
         let (key, value) = self.value.get_ref().as_table()?.get_key_value(key)?;
@@ -118,7 +99,7 @@ impl<'a> Node<'a> {
     }
 
     /// The byte offset at which it stands.
-    pub fn place(&self) -> usize {
+    pub fn offset(&self) -> usize {
         self.value.span().start
     }
 
@@ -129,7 +110,7 @@ impl<'a> Node<'a> {
 
     /// The error `what` at this place.
     pub fn error(&self, what: String) -> ConfigError {
-        self.source.error(self.place(), what)
+        self.source.error(self.offset(), what)
     }
 
     /// An error that puts the `complaint` behind the key and the string at this place.
@@ -144,17 +125,6 @@ impl<'a> Node<'a> {
         self.source.error(self.source.text.len(), what)
     }
 
-    /// What is said of serde's `error` with this value.
-    pub fn placed(&self, error: ReadError) -> ConfigError {
-        match error {
-            ReadError::Placed(error) => error,
-            ReadError::Value(complaint) => self.complaint(&complaint),
-            ReadError::Type(expected) => self.wrong_type(self.expected.unwrap_or(&expected)),
-            // The table has given both a place already.
-            ReadError::UnknownKey(_) | ReadError::MissingKey(_) => self.error(error.to_string()),
-        }
-    }
-
     /// Says that the table, which people call `name`, lacks a key.
     pub fn missing_key(&self, key: &str, name: &str) -> ConfigError {
         let meaning = (self.source.advice.meaning)(key);
@@ -162,7 +132,7 @@ impl<'a> Node<'a> {
     }
 
     /// Says that the value is not what was `expected`.
-    fn wrong_type(&self, expected: &str) -> ConfigError {
+    pub fn wrong_type(&self, expected: &str) -> ConfigError {
         let (key, found) = (self.key, self.value.get_ref());
         let expected = in_words(expected);
         let mut what = format!("{key} must be {expected}, not ");

@@ -1,7 +1,9 @@
-//! What is said of a text that is no TOML. For the slips that people make most, TOML's own message would not help them.
+//! From a text to TOML, and what is said of one that is none. For the slips that people make most, TOML's own message would not help them.
 
 use super::ConfigError;
 use super::reader::Source;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// Programs that begin a line which was copied from a guide together with the config.
 const COMMANDS: &[&str] = &[
@@ -24,9 +26,18 @@ const ENDS: &[&str] = &["EOF", "EOT", "END"];
 /// What people write for `true` and `false`.
 const TRUTHS: &[&str] = &["True", "False", "yes", "no", "on", "off"];
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// The whole document as a value.
+    ///
+    /// # Errors
+    /// What is wrong with text that is no TOML.
+    pub fn document(&self) -> Result<Spanned<DeValue<'a>>, ConfigError> {
+        let table = DeTable::parse(self.text).map_err(|error| self.not_toml(&error))?;
+        Ok(Spanned::new(table.span(), DeValue::Table(table.into_inner())))
+    }
+
     /// The `error` of the TOML parser, or the slip behind it.
-    pub fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
+    fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
         let place = error.span().map_or(0, |span| span.start);
         if let Some(slip) = self.slip_at(place) {
             return slip;

@@ -1,6 +1,7 @@
 //! The words of mount options, and what becomes of each: those of mount(8), the kernel's NFS client, mount.nfs(8) and
 //! amazon-efs-utils. A test compares these lists with `tests/vectors/mount-options.txt`, which has the tools' own.
 
+use super::lines::MAIN;
 use nix::libc;
 
 /// Generic options: the word, its bits, and whether it sets or clears them.
@@ -269,7 +270,7 @@ pub(super) fn line(key: &str, value: Option<&str>) -> Option<(&'static str, Stri
     let text =
         |fallback: &str| format!("{:?}", value.filter(|v| !v.is_empty()).unwrap_or(fallback));
     Some(match key {
-        "tls" => (super::encryption::MAIN, "true".into()),
+        "tls" => (MAIN, "true".into()),
         "iam" => ("iam", "true".into()),
         "accesspoint" | "fsap" => ("access_point", text("fsap-…")),
         "awsprofile" => ("aws_profile", text("…")),

@@ -21,7 +21,8 @@ use crate::share::locate::Origin;
 use crate::share::mount_point::PointError;
 use crate::share::worker::WorkerError;
 use crate::text::word;
-use crate::tunnel::unit::escaped;
+use crate::tunnel::contract::{TunnelsError, USE_SYSTEMD};
+use crate::tunnel::instance::escaped;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::net::{IpAddr, SocketAddr};
@@ -132,6 +133,7 @@ fn words_for(failure: &Failure, share: &Share, facts: &MachineFacts) -> Words {
             let what = format!("the tunnel for encryption in transit is not started: {what}");
             words(what, cure)
         }
+        Failure::NoSystemd => words(TunnelsError::NoSystemd.to_string(), USE_SYSTEMD),
         Failure::TunnelPort(port) => tunnel::port_taken(*port),
         Failure::Tunnel(failure) => tunnel::failed(failure, share),
         Failure::Encrypted(failure, peer) => tunnel::refused(failure, peer, share, facts),

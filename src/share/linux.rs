@@ -1,16 +1,17 @@
 //! The real machine: each step of a share carried out on this kernel, with this machine's files. Here is what a run
 //! knows of the machine, and the short steps. [`existing`] has what is mounted already, [`mounting`] mounts and proves
-//! it, and [`root`] looks after the root of what is mounted.
+//! it, [`root`] looks after the root of what is mounted, and [`release`] takes it down.
 
 mod existing;
 mod mounting;
+mod release;
 mod root;
 #[cfg(test)]
 mod tests;
 
 pub use existing::{shows_name, strays};
-pub use mounting::Tried;
-pub use root::Root;
+pub use mounting::TrialReport;
+pub use root::RootState;
 
 use crate::appstream::{self, User};
 use crate::config::{Level, Share};
@@ -21,11 +22,12 @@ use crate::kernel::route::{self, Route};
 use crate::net::names::{Found, NameError, Resolver, Stamp};
 use crate::net::reach;
 use crate::retry::{Clock, Deadline};
-use crate::share::client::Client;
+use crate::share::client::NfsClient;
 use crate::share::mount_point::{self, PreparedPoint};
 use crate::share::plan::MountCall;
+use crate::share::release::Release;
 use crate::share::worker::{self, WorkerError};
-use crate::share::{Answer, Failure, Machine, MountLimit, Mounted, release};
+use crate::share::{Failure, Machine, MountLimit, Mounted, ServerAnswer};
 use crate::stop::Stop;
 use crate::wait::Wait;
 use existing::ExistingMounts;
@@ -55,7 +57,7 @@ pub struct Linux<'a, C> {
     /// The account that must be able to write, if there is one, once it was asked for.
     user: OnceLock<Option<User>>,
     /// Who this machine is to its servers, once it was asked for.
-    client: OnceLock<Client>,
+    client: OnceLock<NfsClient>,
     /// What was there before each share was mounted, by its mount point. Others are mounted meanwhile, side by side:
     /// what is new to one share is not to another.
     existing: Mutex<BTreeMap<PathBuf, ExistingMounts>>,
@@ -110,12 +112,12 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
 impl<C: Clock + Sync> Machine for Linux<'_, C> {
     type Point = PreparedPoint;
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &NfsClient {
         let load = || {
             // As long as a mount would wait for it; that is said then.
             let _ = worker::load(c"nfs4", self.wait_for(MODULE_TIMEOUT));
         };
-        self.client.get_or_init(|| Client::establish(self.root, &load))
+        self.client.get_or_init(|| NfsClient::establish(self.root, &load))
     }
 
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
@@ -136,17 +138,17 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
         share: &Share,
         mounted: &Mounted,
         until: Deadline,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ServerAnswer, Failure> {
         match self.root(share, mounted, until)? {
-            Root::Well(..) => Ok(Answer::Well),
-            Root::Fault(errno) => Ok(Answer::Fault(errno)),
-            Root::Silence => Ok(Answer::Silence),
-            Root::Over => Err(Failure::Hidden),
+            RootState::Well(..) => Ok(ServerAnswer::Well),
+            RootState::Fault(errno) => Ok(ServerAnswer::Fault(errno)),
+            RootState::Silence => Ok(ServerAnswer::Silence),
+            RootState::Over => Err(Failure::Hidden),
         }
     }
 
     fn held_by(&self, share: &Share) -> Vec<Holder> {
-        release::Release::holders(self, share)
+        self.holders(share)
     }
 
     fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr> {

@@ -81,7 +81,7 @@ impl Family {
 }
 
 /// Where one share's server is looked for: on this machine, until this deadline.
-pub struct Locator<'a, M> {
+pub struct ServerLocator<'a, M> {
     /// The machine that asks and connects.
     pub machine: &'a M,
     /// The share.
@@ -92,7 +92,7 @@ pub struct Locator<'a, M> {
     pub clock: &'a dyn Clock,
 }
 
-impl<M: Machine> Locator<'_, M> {
+impl<M: Machine> ServerLocator<'_, M> {
     /// The first address of the share that takes a connection within `window`. Where no IPv4 address of a name does, its
     /// IPv6 ones are asked for and tried too; they are in `found` from then on.
     ///

@@ -420,7 +420,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
         let share = crate::config::test::share("");
-        let client = crate::share::client::Client::fake();
+        let client = crate::share::client::NfsClient::fake();
         let call = crate::share::plan::mount_call(&share, "127.0.0.1".parse().unwrap(), client);
         let table = || std::fs::read("/proc/self/mountinfo").unwrap();
         let before = table();

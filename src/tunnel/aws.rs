@@ -12,8 +12,8 @@ use crate::aws::{Endpoints, Environment, Metadata, World, mount_targets, trust};
 use crate::config::Endpoint;
 use crate::config::encryption::{self as config, Encryption};
 use crate::net::names::Resolver;
-use crate::retry::{Clock, Deadline};
-use crate::stop::Stop;
+use crate::retry::Deadline;
+use crate::wait::Wait;
 use rustls::RootCertStore;
 use std::net::IpAddr;
 use std::path::Path;
@@ -56,12 +56,14 @@ impl Aws {
     pub fn credentials(
         &self,
         encryption: &Encryption,
-        at: At<'_>,
-        until: Deadline,
+        root: &Path,
+        wait: Wait<'_>,
     ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
         let query = Wanted { profile, region: &encryption.region };
-        self.with_world(at, |world| credentials::find(&query, world, until).map_err(failure))
+        self.with_world(root, wait, |world| {
+            credentials::find(&query, world, wait.until).map_err(failure)
+        })
     }
 
     /// The addresses of the file system's mount targets, the nearest first.
@@ -72,13 +74,13 @@ impl Aws {
         &self,
         encryption: &Encryption,
         credentials: &Credentials,
-        at: At<'_>,
-        until: Deadline,
+        root: &Path,
+        wait: Wait<'_>,
     ) -> Result<Vec<IpAddr>, TunnelError> {
         let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
         let region = &encryption.region;
-        self.with_world(at, |world| {
-            let found = mount_targets::find(id, region, credentials, world, until);
+        self.with_world(root, wait, |world| {
+            let found = mount_targets::find(id, region, credentials, world, wait.until);
             let found = found.map_err(|e| match (&e, e.trouble()) {
                 (DiscoveryError::Stopped(stopped), _) => (*stopped).into(),
                 (_, Some(trouble)) => {
@@ -91,8 +93,8 @@ impl Aws {
         })
     }
 
-    fn with_world<T>(&self, at: At<'_>, f: impl FnOnce(&World<'_>) -> T) -> T {
-        let At { root, clock, stop } = at;
+    fn with_world<T>(&self, root: &Path, wait: Wait<'_>, f: impl FnOnce(&World<'_>) -> T) -> T {
+        let Wait { clock, stop, .. } = wait;
         let resolve = |host: &str, until: Deadline| {
             let endpoint = match host.parse() {
                 Ok(address) => Endpoint::Address(address),
@@ -152,13 +154,4 @@ pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, Tunnel
         Some(mend) => TunnelError::Changeable { what: e.to_string(), mend },
         None => TunnelError::Trust(e.to_string()),
     })
-}
-
-/// The machine from which AWS is asked.
-#[derive(Clone, Copy)]
-pub struct At<'a> {
-    /// `/` outside of tests.
-    pub root: &'a Path,
-    pub clock: &'a dyn Clock,
-    pub stop: &'a Stop,
 }

@@ -8,6 +8,10 @@ use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
 
+/// What helps where there is no systemd.
+pub const USE_SYSTEMD: &str = "run it where systemd is PID 1, as on every AppStream image; or set \
+                           encryption_in_transit = false";
+
 /// Why a tunnel is not started, or not ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelsError {
@@ -22,6 +26,11 @@ pub enum TunnelsError {
         /// What to do about it.
         cure: String,
     },
+    /// Only systemd can hold a tunnel; [`USE_SYSTEMD`] is the cure.
+    #[error(
+        "an encrypted share needs systemd, which is not the init system here (no /run/systemd/system)"
+    )]
+    NoSystemd,
     /// Another program has the local port that the config names.
     #[error("port {0} of 127.0.0.1 is held by another program")]
     PortTaken(u16),
@@ -34,7 +43,7 @@ pub enum TunnelsError {
 }
 
 /// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
-/// systemd, or by a process of ours; unit tests script others.
+/// systemd; unit tests script others.
 pub trait Tunnels: Sync {
     /// Has the share's tunnel run before `until`, and gives its port on 127.0.0.1. One that runs
     /// already is left as it is, whatever its port, unless the config has changed since and nobody uses
@@ -55,12 +64,6 @@ pub trait Tunnels: Sync {
 
     /// Whether the tunnel that there is was started for the share as it is in the config now.
     fn is_current(&self, share: &Share) -> bool;
-
-    /// Whether the tunnel that there is would not be started again if it ended: whatever did so was
-    /// killed. [`Tunnels::start`] has another take its place, at the same port.
-    fn is_orphan(&self, _: &Share) -> bool {
-        false
-    }
 
     /// One fresh TLS handshake of the tunnel's with the file system, before `until`.
     ///

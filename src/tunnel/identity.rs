@@ -1,15 +1,14 @@
 //! Who we are to the file system: a certificate for each connection, made in memory with the
 //! credentials of that moment, so that none ever expires in use.
 
-use super::aws::{At, Aws};
+use super::aws::Aws;
 use super::broker::Broker;
 use super::protocol::TunnelError;
 use crate::aws::certificate::{self, CertificateRequest, Key};
 use crate::aws::credentials::identity_of;
 use crate::config::encryption::Encryption;
 use crate::files;
-use crate::retry::{Clock, Deadline};
-use crate::stop::Stop;
+use crate::wait::Wait;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
@@ -58,26 +57,21 @@ impl Identity {
     ///
     /// # Errors
     /// Why there are none.
-    pub fn mount_targets(&self, at: At<'_>, until: Deadline) -> Result<Vec<IpAddr>, TunnelError> {
+    pub fn mount_targets(&self, root: &Path, wait: Wait<'_>) -> Result<Vec<IpAddr>, TunnelError> {
         let Some(Helper { broker, aws }) = &self.helper else {
             return Err(TunnelError::Name("AWS is not asked for the mount targets".into()));
         };
-        let credentials = broker.ask(until, at.clock, at.stop)?;
-        aws.mount_targets(&self.encryption, &credentials, at, until)
+        let credentials = broker.ask(wait)?;
+        aws.mount_targets(&self.encryption, &credentials, root, wait)
     }
 
     /// A certificate for a connection that is begun now.
     ///
     /// # Errors
     /// [`TunnelError::Credentials`], [`TunnelError::Key`] or [`TunnelError::Stopped`].
-    pub fn mint(
-        &self,
-        until: Deadline,
-        clock: &dyn Clock,
-        stop: &Stop,
-    ) -> Result<Minted, TunnelError> {
+    pub fn mint(&self, wait: Wait<'_>) -> Result<Minted, TunnelError> {
         let credentials = match &self.helper {
-            Some(helper) if self.encryption.iam => Some(helper.broker.ask(until, clock, stop)?),
+            Some(helper) if self.encryption.iam => Some(helper.broker.ask(wait)?),
             _ => None,
         };
         let request = CertificateRequest {

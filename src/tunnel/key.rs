@@ -1,7 +1,7 @@
 //! The RSA key of the client's certificates: made once a boot, since that takes half a second, and kept
 //! below /run, which nobody else can read and no image takes along.
 
-use super::unit;
+use super::run_files;
 use crate::aws::certificate::{CertificateError, Key};
 use crate::files::{self, Like, Version};
 use nix::fcntl::{Flock, FlockArg};
@@ -52,7 +52,7 @@ fn keep(root: &Path, path: &Path, key: &Key) -> Result<(), String> {
     place.trust(None).map_err(|fault| format!("{} {}", fault.path.display(), fault.why))?;
     let version = file.as_ref().and_then(|file| Version::read(file).ok());
     let bytes = key.pkcs8().map_err(|e| e.to_string())?;
-    place.replace(&folder, &bytes, &Like::root(0o400), version).map_err(unit::not_replaced)
+    place.replace(&folder, &bytes, &Like::root(0o400), version).map_err(run_files::not_replaced)
 }
 
 #[cfg(test)]

@@ -10,21 +10,28 @@
 
 pub mod aws;
 pub mod broker;
+pub mod broker_process;
 pub mod budget;
 pub mod buffer;
 pub mod contract;
+pub mod error;
 pub mod identity;
+pub mod instance;
 pub mod key;
+pub mod listeners;
+pub mod locks;
 pub mod outer;
 pub mod peer;
 pub mod port;
 pub mod protocol;
 pub mod records;
 pub mod relay;
+pub mod run_files;
 pub mod serve;
 pub mod tls;
 pub mod unit;
 pub mod units;
+pub mod user;
 
 #[cfg(test)]
 #[path = "../../tests/common/tls.rs"]

@@ -1,7 +1,6 @@
 //! Dials the file system: name, address, TCP, TLS. Everything is found anew for each connection, so that
 //! a mount target that moves, or a zone that fails, costs one reconnection.
 
-use super::aws::At;
 use super::buffer::Buffer;
 use super::identity::Identity;
 use super::protocol::{Peer, TunnelError};
@@ -11,8 +10,7 @@ use crate::config::Share;
 use crate::net::names::{By, Found, NAME_WITH_FALLBACK, NameError, Resolver};
 use crate::net::reach::{self, ReachError};
 use crate::net::{IPV4_ALONE, IPV6_QUESTION};
-use crate::retry::{Clock, Deadline, Span};
-use crate::stop::Stop;
+use crate::retry::Span;
 use crate::sys;
 use crate::wait::Wait;
 use nix::errno::Errno;
@@ -41,10 +39,6 @@ pub struct Dialer<'a> {
     pub client: &'a Client,
     /// Who we are.
     pub identity: &'a Identity,
-    /// The clock.
-    pub clock: &'a dyn Clock,
-    /// The signals.
-    pub stop: &'a Stop,
 }
 
 /// A connection to the file system on which the handshake is done.
@@ -60,12 +54,12 @@ pub struct Outer {
 }
 
 impl Dialer<'_> {
-    /// Dials until `until`, each address that answers in turn.
+    /// Dials each address that answers in turn.
     ///
     /// # Errors
     /// See [`TunnelError`]: of several addresses, what the last said.
-    pub fn dial(&self, until: Deadline) -> Result<Outer, TunnelError> {
-        let found = self.addresses(until)?;
+    pub fn dial(&self, wait: Wait<'_>) -> Result<Outer, TunnelError> {
+        let found = self.addresses(wait)?;
         let mut left = found.addresses.clone();
         let mut may_ask = found.ipv4_alone;
         // What became of the IPv4 addresses, where only others are left.
@@ -73,19 +67,13 @@ impl Dialer<'_> {
         loop {
             let port = self.share.options.port;
             // Where there may be IPv6 addresses too, the IPv4 ones are tried alone for a moment only.
-            let window = if may_ask { until.within(self.clock, IPV4_ALONE) } else { until };
-            let tried = reach::first_that_answers(
-                &left,
-                port,
-                Wait { until: window, clock: self.clock, stop: self.stop },
-            );
-            let failure = match tried {
+            let window = if may_ask { wait.within(IPV4_ALONE) } else { wait };
+            let failure = match reach::first_that_answers(&left, port, window) {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
                     // A part of the time that there is, if others come after this one.
                     let parts = left.len().saturating_add(1);
-                    let share = until.within(self.clock, until.left(self.clock).part(parts));
-                    match self.connect(address, share) {
+                    match self.connect(address, wait.within(wait.left().part(parts))) {
                         Err(e) if e.is_of_the_server() => e,
                         other => return other,
                     }
@@ -104,37 +92,26 @@ impl Dialer<'_> {
                 if left.is_empty() {
                     before = Some(failure.clone());
                 }
-                let question = until.within(self.clock, IPV6_QUESTION);
-                let further = self.resolver().further(&self.share.endpoint, &found, question)?;
+                let question = wait.within(IPV6_QUESTION);
+                let resolver = self.resolver(question);
+                let further = resolver.further(&self.share.endpoint, &found, question.until)?;
                 left.extend(further.unwrap_or_default());
             }
-            if left.is_empty() || until.passed(self.clock) {
-                return Err(match (before, failure) {
-                    (Some(TunnelError::Reach(first)), TunnelError::Reach(last))
-                        if first != last =>
-                    {
-                        TunnelError::Reach(format!("{first}; {last}"))
-                    }
-                    // What a server has said is more than that another cannot be reached.
-                    (Some(first), TunnelError::Reach(_)) => first,
-                    (_, failure) => failure,
-                });
+            if left.is_empty() || wait.passed() {
+                return Err(joined(before, failure));
             }
         }
     }
 
-    fn resolver(&self) -> Resolver<'_> {
-        Resolver { root: self.root, clock: self.clock, stop: self.stop }
+    fn resolver<'b>(&'b self, wait: Wait<'b>) -> Resolver<'b> {
+        Resolver { root: self.root, clock: wait.clock, stop: wait.stop }
     }
 
-    fn addresses(&self, until: Deadline) -> Result<Found, TunnelError> {
+    fn addresses(&self, wait: Wait<'_>) -> Result<Found, TunnelError> {
         let discovers = self.identity.discovers();
-        let patience = match discovers {
-            true => until.within(self.clock, NAME_WITH_FALLBACK),
-            false => until,
-        };
+        let patience = if discovers { wait.within(NAME_WITH_FALLBACK) } else { wait };
         let (name, listed) = (&self.share.endpoint, &self.share.addresses);
-        match self.resolver().resolve_or_listed(name, listed, patience) {
+        match self.resolver(wait).resolve_or_listed(name, listed, patience.until) {
             Ok(found) => Ok(found),
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
             Err(e) => {
@@ -142,25 +119,25 @@ impl Dialer<'_> {
                 if !discovers {
                     return Err(TunnelError::Name(what));
                 }
-                let at = At { root: self.root, clock: self.clock, stop: self.stop };
-                let found = self.identity.mount_targets(at, until).map_err(|why| match why {
-                    TunnelError::Stopped(stopped) => stopped.into(),
-                    why => TunnelError::Undiscovered { what, why: Box::new(why) },
-                })?;
+                let found =
+                    self.identity.mount_targets(self.root, wait).map_err(|why| match why {
+                        TunnelError::Stopped(stopped) => stopped.into(),
+                        why => TunnelError::Undiscovered { what, why: Box::new(why) },
+                    })?;
                 Ok(Found::new(found, By::Listed(e)))
             }
         }
     }
 
-    fn connect(&self, address: IpAddr, until: Deadline) -> Result<Outer, TunnelError> {
+    fn connect(&self, address: IpAddr, wait: Wait<'_>) -> Result<Outer, TunnelError> {
         let port = self.share.options.port;
         let stream = sys::connect_tcp(SocketAddr::new(address, port))
             .map_err(|errno| unreached(address, port, errno))?;
         // Made while the server's answer is on its way.
-        let minted = self.identity.mint(until, self.clock, self.stop)?;
+        let minted = self.identity.mint(wait)?;
         let mut session = self.client.begin(minted.certificate)?;
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
-        if self.stop.poll(&fds, until.left(self.clock))? != [true] {
+        if wait.poll(&fds)? != [true] {
             return Err(unreached(address, port, Errno::ETIMEDOUT));
         }
         if let Ok(Some(e)) | Err(e) = stream.take_error() {
@@ -174,7 +151,7 @@ impl Dialer<'_> {
         let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &(BETWEEN.as_secs() as u32));
         let _ = setsockopt(&stream, sockopt::TcpKeepCount, &PROBES);
         let mut plain = relay::plain();
-        relay::handshake(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
+        relay::handshake(&mut session, &mut plain, &stream, wait)?;
         let peer = session.peer(address, minted.identity);
         Ok(Outer { stream, session, plain, peer })
     }
@@ -183,11 +160,23 @@ impl Dialer<'_> {
     ///
     /// # Errors
     /// See [`TunnelError`].
-    pub fn try_out(&self, until: Deadline) -> Result<Peer, TunnelError> {
-        let Outer { stream, mut session, mut plain, peer } = self.dial(until)?;
-        relay::confirm(&mut session, &mut plain, &stream, until, self.clock, self.stop)?;
+    pub fn try_out(&self, wait: Wait<'_>) -> Result<Peer, TunnelError> {
+        let Outer { stream, mut session, mut plain, peer } = self.dial(wait)?;
+        relay::confirm(&mut session, &mut plain, &stream, wait)?;
         relay::hang_up(&mut session, &stream);
         Ok(peer)
+    }
+}
+
+/// What is said if neither the IPv4 addresses (`before`) nor others lead to a connection.
+fn joined(before: Option<TunnelError>, failure: TunnelError) -> TunnelError {
+    match (before, failure) {
+        (Some(TunnelError::Reach(first)), TunnelError::Reach(last)) if first != last => {
+            TunnelError::Reach(format!("{first}; {last}"))
+        }
+        // What a server has said is more than that another cannot be reached.
+        (Some(first), TunnelError::Reach(_)) => first,
+        (_, failure) => failure,
     }
 }
 

@@ -4,24 +4,26 @@
 
 use super::budget::Budget;
 use super::identity::Identity;
+use super::listeners::Listeners;
 use super::outer::{Dialer, Outer};
 use super::peer;
-use super::protocol::{self, LONGEST_REQUEST, Peer, Request, TunnelError, TunnelStatus, named};
+use super::protocol::{self, ControlRequest, LONGEST_REQUEST, Peer, TunnelError, TunnelStatus};
 use super::relay::{self, Carried, RelayError};
 use super::tls::Client;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::log::Log;
-use crate::retry::{Backoff, Clock, Deadline, Stopped};
+use crate::retry::{Backoff, Clock, Stopped};
 use crate::stop::{Stop, SystemClock};
 use crate::sys;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::{Discriminant, discriminant};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,16 +43,14 @@ const STACK: usize = 512 << 10;
 /// With no descriptor or memory to spare, a listener stays readable: so long it is left alone.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A wait without an end: poll(2) knows no longer one.
-const FOR_EVER: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+const UNLIMITED: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
-/// Where it listens.
-pub struct Listeners {
-    /// For the kernel's NFS client.
-    pub nfs: TcpListener,
-    /// For questions.
-    pub control: UnixListener,
-    /// Closed when the tunnel ends, for whoever starts it again and is not its service manager.
-    pub watch: Option<UnixStream>,
+/// What it takes to speak to the file system.
+pub struct Means {
+    /// How TLS is spoken.
+    pub client: Client,
+    /// Who we are.
+    pub identity: Identity,
 }
 
 /// A tunnel; lives as long as its process.
@@ -59,21 +59,20 @@ pub struct Tunnel {
     pub root: PathBuf,
     /// Whose tunnel it is.
     pub share: Share,
-    /// How TLS is spoken, and who we are; or why that is not to be had.
-    pub means: Result<(Client, Identity), TunnelError>,
+    pub means: Result<Means, TunnelError>,
     /// The signals.
     pub stop: Stop,
     /// What the clock counts from.
     pub started: Instant,
     /// Where lines go.
-    pub log: Log,
+    pub log: &'static Log,
     /// What is counted.
-    pub told: Told,
+    pub counters: Counters,
 }
 
-/// What a tunnel tells of itself.
+/// What a tunnel counts and remembers, to report it.
 #[derive(Default)]
-pub struct Told {
+pub struct Counters {
     carried: Carried,
     connections: AtomicU64,
     questions: AtomicU64,
@@ -98,72 +97,48 @@ enum Kind {
     Encrypted,
 }
 
-/// Why a tunnel ends.
+/// What ends a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// A signal.
+pub enum ServeError {
     #[error("told to end by a signal")]
-    Stopped,
-    /// It was asked to.
-    #[error("asked to end")]
-    Asked,
-    /// The process that hands out credentials has gone.
+    Stopped(#[from] Stopped),
     #[error("the process that reads the credentials has gone")]
     NoBroker,
-    /// It cannot even begin: there is no descriptor or memory to spare.
-    #[error("the tunnel cannot begin: {}", named(*.0))]
-    NoMeans(Errno),
-}
-
-impl From<Stopped> for End {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
-    }
 }
 
 impl Tunnel {
-    /// Serves until there is a reason to end. `lifeline` is closed when there is.
-    pub fn serve(&'static self, listeners: Listeners, lifeline: Option<UnixStream>) -> End {
-        // What is not used here is closed as soon as this process has ended, and not before.
-        let Listeners { nfs, control, watch: _watch } = listeners;
-        // Connections can be gone again when their turn comes: accept must not wait for the next.
+    /// Serves until something ends it. `lifeline` is closed when the process that reads the credentials has gone.
+    pub fn serve(&'static self, listeners: Listeners, lifeline: Option<UnixStream>) -> ServeError {
+        let Listeners { nfs, control } = listeners;
+        // A connection may be gone again when its turn comes: accept must not wait for the next.
         let _ = nfs.set_nonblocking(true);
         let _ = control.set_nonblocking(true);
-        let (asked, ask) = match UnixStream::pair() {
-            Ok((asked, ask)) => (asked, OwnedFd::from(ask)),
-            Err(e) => return End::NoMeans(sys::errno_of(&e)),
-        };
-        // One at a higher port is of an earlier version, and so may be what is mounted through it.
+        // A tunnel at a higher port was started by an earlier version, and what is mounted through it may be as old.
         let reserved = self.share.options.has("resvport")
             || nfs.local_addr().is_ok_and(|address| address.port() < RESERVED);
-        let ask: &'static Mutex<Option<OwnedFd>> = Box::leak(Box::new(Mutex::new(Some(ask))));
+
         loop {
-            let mut fds = vec![
-                PollFd::new(control.as_fd(), PollFlags::POLLIN),
-                PollFd::new(asked.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = vec![PollFd::new(control.as_fd(), PollFlags::POLLIN)];
             if self.means.is_ok() {
                 fds.push(PollFd::new(nfs.as_fd(), PollFlags::POLLIN));
                 fds.extend(lifeline.as_ref().map(|l| PollFd::new(l.as_fd(), PollFlags::empty())));
             }
-            let ready = match self.stop.poll(&fds, FOR_EVER) {
+            let ready = match self.stop.poll(&fds, UNLIMITED) {
                 Ok(ready) => ready,
                 Err(stopped) => return stopped.into(),
             };
-            let is = |n: usize| ready.get(n) == Some(&true);
-            if is(1) {
-                return End::Asked;
+
+            let is_ready = |n: usize| ready.get(n) == Some(&true);
+            if is_ready(2) {
+                return ServeError::NoBroker;
             }
-            if is(3) {
-                return End::NoBroker;
-            }
-            if is(0) {
+            if is_ready(0) {
                 match control.accept() {
-                    Ok((stream, _)) => self.question(stream, ask),
+                    Ok((stream, _)) => self.question(stream),
                     Err(e) => self.rest(&e),
                 }
             }
-            if is(2) {
+            if is_ready(1) {
                 match nfs.accept() {
                     Ok((stream, _)) => self.connection(stream, reserved),
                     Err(e) => self.rest(&e),
@@ -188,7 +163,7 @@ impl Tunnel {
     /// Begins what a connection to the local port needs, if it may.
     fn connection(&'static self, stream: TcpStream, reserved: bool) {
         if let Err(stranger) = peer::admit(&self.root, &stream, reserved) {
-            let refused = self.told.refused.fetch_add(1, Ordering::Relaxed) + 1;
+            let refused = self.counters.refused.fetch_add(1, Ordering::Relaxed) + 1;
             if self.may_log(Kind::Stranger) {
                 self.log.warning(format_args!(
                     "{}: refused a connection to the local port that is not the kernel's, by \
@@ -198,7 +173,7 @@ impl Tunnel {
             }
             return;
         }
-        let Some(place) = Place::take(&self.told.connections, MOST_CONNECTIONS) else {
+        let Some(place) = Place::take(&self.counters.connections, MOST_CONNECTIONS) else {
             self.failed(&TunnelError::NoMeans(Errno::EUSERS));
             return;
         };
@@ -215,20 +190,20 @@ impl Tunnel {
 
     /// Serves one connection of the kernel's until its end.
     fn carry(&self, inner: &TcpStream) {
-        let Ok((client, identity)) = &self.means else { return };
+        let Ok(means) = &self.means else { return };
         // Once the kernel has given this connection up, it makes another: nothing is done for this one.
         let Ok(stop) = self.stop.or_end_of(inner) else {
             return self.failed(&TunnelError::NoMeans(Errno::EMFILE));
         };
         let clock = SystemClock::new(self.started, &stop);
-        let dialer = self.dialer(client, identity, &clock, &stop);
+        let dialer = self.dialer(means);
         if inner.set_nonblocking(true).is_err() {
             return;
         }
         let _ = inner.set_nodelay(true);
         let mut backoff = Backoff::new(sys::random());
         let mut outer = loop {
-            match dialer.dial(Deadline::after(&clock, ATTEMPT)) {
+            match dialer.dial(Wait::of(ATTEMPT, &clock, &stop)) {
                 Ok(outer) => break outer,
                 Err(TunnelError::Stopped(_)) => return,
                 Err(failure) => self.failed(&failure),
@@ -241,7 +216,7 @@ impl Tunnel {
         self.reached(&outer.peer);
         let Outer { stream, session, plain, .. } = &mut outer;
         let plain = std::mem::replace(plain, super::buffer::Buffer::new(0));
-        match relay::relay(session, plain, inner, stream, &self.told.carried) {
+        match relay::relay(session, plain, inner, stream, &self.counters.carried) {
             Ok(()) | Err(RelayError::Inner(_) | RelayError::Lingers) => {}
             Err(RelayError::Tls(failure)) => self.failed(&failure),
             Err(e @ RelayError::Outer(_)) => {
@@ -253,55 +228,43 @@ impl Tunnel {
         }
     }
 
-    fn dialer<'a>(
-        &'a self,
-        client: &'a Client,
-        identity: &'a Identity,
-        clock: &'a dyn Clock,
-        stop: &'a Stop,
-    ) -> Dialer<'a> {
+    fn dialer<'a>(&'a self, means: &'a Means) -> Dialer<'a> {
         let (root, share) = (&*self.root, &self.share);
-        Dialer { root, share, client, identity, clock, stop }
+        let Means { client, identity } = means;
+        Dialer { root, share, client, identity }
     }
 
     /// Begins to answer a question.
-    fn question(&'static self, stream: UnixStream, end: &'static Mutex<Option<OwnedFd>>) {
-        let Some(place) = Place::take(&self.told.questions, MOST_QUESTIONS) else { return };
+    fn question(&'static self, stream: UnixStream) {
+        let Some(place) = Place::take(&self.counters.questions, MOST_QUESTIONS) else { return };
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
             let _place = place;
-            self.answer(stream, end);
+            self.answer(stream);
         });
         // Who asked sees the connection closed.
         let _ = thread;
     }
 
-    fn answer(&self, mut stream: UnixStream, end: &Mutex<Option<OwnedFd>>) {
+    fn answer(&self, mut stream: UnixStream) {
         let clock = self.clock();
         // The socket is root's alone: a question that is not asked costs a place, and not for long.
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = stream.set_write_timeout(Some(PATIENCE));
         let answer = match question(&mut stream) {
             None => return,
-            Some(Request::Status) => protocol::status_line(&self.status()),
-            Some(Request::Handshake(span)) => {
-                let result = self.handshake(Deadline::after(&clock, span), &clock);
-                protocol::handshake_line(&result)
+            Some(ControlRequest::Status) => protocol::status_line(&self.status()),
+            Some(ControlRequest::Handshake(span)) => {
+                let wait = Wait::of(span, &clock, &self.stop);
+                protocol::handshake_line(&self.handshake(wait))
             }
-            Some(Request::End) => protocol::END_LINE.to_owned(),
         };
         let _ = stream.write_all(answer.as_bytes());
-        if answer == protocol::END_LINE {
-            // The other end is polled by the main thread.
-            end.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        }
     }
 
-    fn handshake(&self, until: Deadline, clock: &dyn Clock) -> Result<Peer, TunnelError> {
+    fn handshake(&self, wait: Wait<'_>) -> Result<Peer, TunnelError> {
         let result = match &self.means {
             Err(failure) => Err(failure.clone()),
-            Ok((client, identity)) => {
-                self.dialer(client, identity, clock, &self.stop).try_out(until)
-            }
+            Ok(means) => self.dialer(means).try_out(wait),
         };
         match &result {
             Ok(peer) => self.reached(peer),
@@ -311,20 +274,20 @@ impl Tunnel {
     }
 
     fn status(&self) -> TunnelStatus {
-        let told = &self.told;
+        let counters = &self.counters;
         let (peer, last_failure) = self.last(|last| (last.peer.clone(), last.failure.clone()));
         TunnelStatus {
             peer,
-            connections: told.connections.load(Ordering::Relaxed),
-            sent: told.carried.sent.load(Ordering::Relaxed),
-            received: told.carried.received.load(Ordering::Relaxed),
-            refused: told.refused.load(Ordering::Relaxed),
+            connections: counters.connections.load(Ordering::Relaxed),
+            sent: counters.carried.sent.load(Ordering::Relaxed),
+            received: counters.carried.received.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
             last_failure,
         }
     }
 
     fn last<T>(&self, f: impl FnOnce(&mut Last) -> T) -> T {
-        f(&mut self.told.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        f(&mut self.counters.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     /// Whether it is time for a line of its kind.
@@ -364,7 +327,7 @@ impl Tunnel {
     }
 }
 
-fn question(stream: &mut UnixStream) -> Option<Request> {
+fn question(stream: &mut UnixStream) -> Option<ControlRequest> {
     let mut line = [0; LONGEST_REQUEST];
     let mut filled = 0;
     loop {
@@ -377,7 +340,7 @@ fn question(stream: &mut UnixStream) -> Option<Request> {
         }
         let so_far = line.get(..filled)?;
         if let Some(end) = so_far.iter().position(|byte| *byte == b'\n') {
-            return Request::parse(so_far.get(..end)?);
+            return ControlRequest::parse(so_far.get(..end)?);
         }
     }
 }
@@ -399,53 +362,5 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Settings;
-    use crate::log::Style;
-    use std::fs::File;
-    use std::path::Path;
-    use std::process::Command;
-
-    /// Runs alone, in a process that may have few descriptors.
-    fn without_any_to_spare() {
-        let text = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\
-                    encryption_in_transit = true\n";
-        let tunnel: &'static Tunnel = Box::leak(Box::new(Tunnel {
-            root: "/".into(),
-            share: Settings::parse(Path::new("c"), text).unwrap().shares.remove(0),
-            means: Err(TunnelError::NotTls),
-            stop: Stop::install().unwrap(),
-            started: Instant::now(),
-            log: Log::new(Box::new(std::io::sink()), Style::Stamped),
-            told: Told::default(),
-        }));
-        let folder = tempfile::tempdir().unwrap();
-        let nfs = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let control = UnixListener::bind(folder.path().join("t.sock")).unwrap();
-        let rest: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        let end = tunnel.serve(Listeners { nfs, control, watch: None }, None);
-        drop(rest);
-        let words = "the tunnel cannot begin: too many open files (EMFILE)";
-        assert_eq!((end, end.to_string().as_str()), (End::NoMeans(Errno::EMFILE), words));
-    }
-
-    #[test]
-    fn a_tunnel_without_a_descriptor_to_spare_blames_nobody_else() {
-        if std::env::var_os("FEW_DESCRIPTORS").is_some() {
-            return without_any_to_spare();
-        }
-        let name =
-            "tunnel::serve::tests::a_tunnel_without_a_descriptor_to_spare_blames_nobody_else";
-        let mut alone = Command::new("bash");
-        alone.args(["-c", "ulimit -n 64; exec \"$@\"", "bash"]);
-        alone.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
-        let output = alone.env("FEW_DESCRIPTORS", "1").output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
     }
 }

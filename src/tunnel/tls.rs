@@ -7,14 +7,14 @@
 use super::buffer::Buffer;
 use super::protocol::{Peer, TunnelError};
 use super::records;
-use crate::aws::certificate;
+use crate::aws::{algorithms, certificate};
 use nix::errno::Errno;
 use rustls::client::{ResolvesClientCert, Resumption, UnbufferedClientConnection};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
-    AlertDescription, CertificateError, CipherSuite, ClientConfig, ProtocolVersion, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, ProtocolVersion, RootCertStore,
     SignatureScheme,
 };
 use std::net::IpAddr;
@@ -49,9 +49,7 @@ impl Client {
         name: &str,
         key: &certificate::Key,
     ) -> Result<Self, TunnelError> {
-        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        // What EFS speaks, and amazon-efs-utils; all of it on TLS 1.2 is with a key exchange.
-        provider.cipher_suites.retain(|suite| is_aes_gcm(suite.suite()));
+        let mut provider = algorithms::provider();
         for suite in &mut provider.cipher_suites {
             *suite = records::quick(*suite);
         }
@@ -91,18 +89,6 @@ impl Client {
             failed: None,
         })
     }
-}
-
-fn is_aes_gcm(suite: CipherSuite) -> bool {
-    matches!(
-        suite,
-        CipherSuite::TLS13_AES_128_GCM_SHA256
-            | CipherSuite::TLS13_AES_256_GCM_SHA384
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-    )
 }
 
 /// Shows the one certificate, whatever issuers a server would like to see.

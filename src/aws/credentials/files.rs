@@ -32,7 +32,7 @@ pub struct ProfileFiles {
     config: ProfileFile,
 }
 
-/// One of them.
+/// One of root's two files of profiles.
 pub struct ProfileFile {
     pub path: PathBuf,
     profiles: Profiles,

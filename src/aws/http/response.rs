@@ -38,7 +38,6 @@ pub enum ResponseError {
     CutOff,
 }
 
-/// An answer.
 pub struct HttpResponse {
     pub status: u16,
     /// Names in lower case, and values.
@@ -184,7 +183,7 @@ impl ResponseReader {
         }
     }
 
-    /// Whether what has come begins as an answer does. Of another protocol no more is waited for.
+    /// Whether what has come begins as an answer does. If not, no more of it is waited for.
     fn could_be_http(&self) -> bool {
         self.raw.iter().zip(b"HTTP/1.").all(|(is, should)| is == should)
     }

@@ -3,12 +3,13 @@
 //! local port, would wait for minutes and then say EIO.
 
 use super::SessionRun;
-use super::attempt::LOCATE_TIMEOUT;
-use super::share_run::{ANSWER_TIMEOUT, Look, ReplaceReason, ShareRun};
+use super::attempt::ShareRun;
+use super::look::{Look, ReplaceReason};
+use super::pace::{ANSWER_TIMEOUT, HANDSHAKE_TIMEOUT, LOCATE_TIMEOUT};
 use crate::aws::credentials::Trouble;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
-use crate::share::{Answer, Failure, Machine, Mounted, plan};
+use crate::share::{Failure, Machine, Mounted, ServerAnswer, plan};
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -18,10 +19,6 @@ use std::time::Duration;
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
 /// One attempt waits this long for a key that is being made: what takes longer may be something else.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
-/// after each that took longer.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
     pub(super) fn encrypted_attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
@@ -73,11 +70,6 @@ impl<M: Machine> ShareRun<'_, M> {
         let (run, share) = (self.run, self.share);
         let soon = || run.deadline.within(run.clock, ANSWER_TIMEOUT);
         let peer = match run.tunnels.status(share, soon()) {
-            Ok(_) if run.tunnels.is_orphan(share) => {
-                let what = "its tunnel had lost the process that would start it again";
-                run.restart_tunnel(share, mounted.port, what)?;
-                None
-            }
             Ok(status) => status.peer,
             // It is there, and busy: whether it still carries the share is seen by that.
             Err(TunnelError::NoTunnel(Errno::ETIMEDOUT) | TunnelError::MakingKey) => None,
@@ -101,12 +93,12 @@ impl<M: Machine> ShareRun<'_, M> {
         }
 
         let fault = match run.machine.responds(share, mounted, soon())? {
-            Answer::Well => {
+            ServerAnswer::Well => {
                 let of_status = || run.tunnels.status(share, soon()).ok()?.peer;
                 return Ok(Look::Alive(peer.or_else(of_status)));
             }
-            Answer::Fault(errno) => Some(errno),
-            Answer::Silence => None,
+            ServerAnswer::Fault(errno) => Some(errno),
+            ServerAnswer::Silence => None,
         };
         // The kernel knows nothing of a tunnel that was made anew since.
         if let Some(port) = elsewhere {

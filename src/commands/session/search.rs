@@ -3,12 +3,12 @@
 //! parent's.
 
 use super::SessionRun;
-use super::share_run::ANSWER_TIMEOUT;
+use super::pace::ANSWER_TIMEOUT;
 use crate::config::Share;
 use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
 use crate::share::linux::{shows_name, strays};
-use crate::share::locate::{Locator, by_of, fitting, leads_to};
+use crate::share::locate::{ServerLocator, by_of, fitting, leads_to};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;
@@ -104,8 +104,8 @@ impl<M: Machine> SessionRun<'_, M> {
         reached
     }
 
-    fn locator<'s>(&'s self, share: &'s Share) -> Locator<'s, M> {
-        Locator { machine: self.machine, share, deadline: self.deadline, clock: self.clock }
+    fn locator<'s>(&'s self, share: &'s Share) -> ServerLocator<'s, M> {
+        ServerLocator { machine: self.machine, share, deadline: self.deadline, clock: self.clock }
     }
 
     /// The failure, with where the address came from.

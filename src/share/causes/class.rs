@@ -40,6 +40,7 @@ pub fn class_of(failure: &Failure, share: &Share) -> Class {
         | Failure::PortLost(_)
         | Failure::Stopped(_) => Class::Temporary,
         Failure::Program { .. }
+        | Failure::NoSystemd
         | Failure::NoSelinux
         | Failure::NoModule
         | Failure::ModuleForbidden(_)

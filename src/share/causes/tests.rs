@@ -303,6 +303,7 @@ fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
         Failure::OffWay(None),
         Failure::Unverified,
         Failure::Program { what: "x".into(), cure: "y".into() },
+        Failure::NoSystemd,
         Failure::PortLost(40001),
         Failure::NoHostName(Errno::EPERM),
         Failure::NoTunnel("systemctl: no such unit".into()),

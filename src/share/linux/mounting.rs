@@ -34,7 +34,7 @@ const LOOPBACK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What a mount where nobody sees it has shown.
 #[derive(Debug)]
-pub struct Tried {
+pub struct TrialReport {
     /// Its root.
     pub report: RootReport,
     /// What the mount table shows instead of the share's path, if the server has led that elsewhere.
@@ -232,7 +232,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         share: &Share,
         call: &MountCall,
         until: Deadline,
-    ) -> Result<Tried, Failure> {
+    ) -> Result<TrialReport, Failure> {
         self.trial_beside(share, call, None, until)
     }
 
@@ -243,7 +243,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         call: &MountCall,
         beside: Option<&Parent>,
         until: Deadline,
-    ) -> Result<Tried, Failure> {
+    ) -> Result<TrialReport, Failure> {
         Mounting { machine: self, share, call: &self.fit(call), until }.trial(beside)
     }
 }
@@ -372,7 +372,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
     }
 
     /// Mounts where nobody sees it, and compares it with what is seen `beside` it.
-    fn trial(&self, beside: Option<&Parent>) -> Result<Tried, Failure> {
+    fn trial(&self, beside: Option<&Parent>) -> Result<TrialReport, Failure> {
         let machine = self.machine;
         let started = machine.clock.now();
         let mut way = Ok(None);
@@ -383,7 +383,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         };
         let wait = machine.wait(self.until);
         let failure = match worker::trial(self.call, machine.user(), beside, wait, &mut shown) {
-            Ok(Ok(report)) => return way.map(|led_to| Tried { report, led_to, same }),
+            Ok(Ok(report)) => return way.map(|led_to| TrialReport { report, led_to, same }),
             Ok(Err(errno)) => machine.refused(self.share, self.call, errno),
             Err(WorkerError::CutOff) => {
                 let span = machine.clock.now().saturating_sub(started);

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 /// How the root of a mounted share is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
+pub enum RootState {
     /// It can be used: bytes in all, and bytes free.
     Well(u64, u64),
     /// The server's answer is this error.
@@ -29,21 +29,30 @@ impl<C: Clock + Sync> Linux<'_, C> {
     ///
     /// # Errors
     /// [`Failure::Stopped`], [`Failure::Point`].
-    pub fn root(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Root, Failure> {
+    pub fn root(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<RootState, Failure> {
         let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
         match worker::space(&parent, &mounted.device, self.wait(until)) {
-            Ok(Ok(space)) => Ok(Root::Well(space.total, space.free)),
-            Ok(Err(Errno::EXDEV)) => Ok(Root::Over),
+            Ok(Ok(space)) => Ok(RootState::Well(space.total, space.free)),
+            Ok(Err(Errno::EXDEV)) => Ok(RootState::Over),
             // That is the server's word. All else a soft mount says of a server that does not answer, too.
             Ok(Err(errno @ (Errno::ESTALE | Errno::EACCES | Errno::EPERM | Errno::ENOENT))) => {
-                Ok(Root::Fault(errno))
+                Ok(RootState::Fault(errno))
             }
             Ok(Err(errno)) => {
                 let until = until.max(Deadline::after(self.clock, SHORTEST_ANSWER));
-                Ok(if self.answers(mounted, until) { Root::Fault(errno) } else { Root::Silence })
+                Ok(if self.answers(mounted, until) {
+                    RootState::Fault(errno)
+                } else {
+                    RootState::Silence
+                })
             }
             Err(WorkerError::Stopped(stopped)) => Err(stopped.into()),
-            Err(_) => Ok(Root::Silence),
+            Err(_) => Ok(RootState::Silence),
         }
     }
 

@@ -16,8 +16,8 @@ fn a_loopback_that_is_down_is_not_told_as_the_servers_fault() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let share = crate::config::test::encrypted_share("");
-    let call = crate::share::plan::tunnelled_call(&share, port, server, Client::fake());
-    let plain = crate::share::plan::mount_call(&share, server, Client::fake());
+    let call = crate::share::plan::tunnelled_call(&share, port, server, NfsClient::fake());
+    let plain = crate::share::plan::mount_call(&share, server, NfsClient::fake());
     let lo = dir.path().join("sys/class/net/lo");
     fs::create_dir_all(&lo).unwrap();
     let cut_off = || Failure::CutOff(server, Duration::from_secs(10));

@@ -267,22 +267,6 @@ fn a_tunnel_that_is_too_busy_to_answer_is_left_as_it_is() {
 }
 
 #[test]
-fn a_tunnel_that_nobody_would_start_again_is_replaced_at_its_port() {
-    let machine = FakeMachine { orphan: true, ..mounted() };
-    let (report, text) = start_on(&machine, ONE, false);
-    assert_eq!(report.code(), Code::OK);
-    assert!(
-        text.starts_with(
-            "warning: /mnt/efs_share: its tunnel had lost the process that would start it again, \
-             and was started again at port 40001\nalready mounted"
-        ),
-        "{text}"
-    );
-    assert_eq!(*machine.asked_at.lock().unwrap(), [Some(40001)]);
-    assert!(machine.times("detach").is_empty());
-}
-
-#[test]
 fn a_key_that_is_being_made_is_waited_for_and_counts_as_no_attempt() {
     for once in [false, true] {
         let handshakes = Mutex::new(vec![TunnelError::MakingKey; 3]);
