@@ -4,13 +4,18 @@
 //! Owner and mode are checked: the file's on its open descriptor, and those of each folder above it. A folder is reached
 //! by its path as long as nobody but root can change that path, else by its descriptor.
 
+mod identity;
+#[cfg(test)]
+mod tests;
+
+pub use identity::{Contents, FolderId, Like, Version};
+
 use crate::sys::errno_of;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -260,35 +265,6 @@ fn unreachable(at: &Path, errno: Errno) -> Refused {
     })
 }
 
-/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FolderId {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl FolderId {
-    /// The one with this status.
-    pub fn of(stat: &FileStat) -> Self {
-        let changed = (stat.st_ctime, stat.st_ctime_nsec);
-        Self { device: stat.st_dev, inode: stat.st_ino, changed }
-    }
-
-    /// The folder `path`, if it is there and nothing is mounted on it.
-    pub fn at(root: &Path, path: &Path) -> Option<Self> {
-        let folder = find(root, path).ok()?.look().ok()??;
-        fstat(&folder).ok().map(|stat| Self::of(&stat))
-    }
-}
-
-impl fmt::Display for FolderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanos) = self.changed;
-        write!(f, "{}:{}:{seconds}.{nanos}", self.device, self.inode)
-    }
-}
-
 impl Place {
     pub fn path(&self) -> &Path {
         &self.path
@@ -528,72 +504,6 @@ fn fault(stat: Result<FileStat, Errno>, path: &Path) -> Option<Fault> {
     Some(Fault { path: path.to_owned(), why, command })
 }
 
-/// Owner and mode that a file has, or is to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Like {
-    pub uid: u32,
-    pub gid: u32,
-    /// Permission bits, without the kind of file.
-    pub mode: u32,
-}
-
-impl Like {
-    /// Those of an open file.
-    ///
-    /// # Errors
-    /// The errno of fstat(2).
-    pub fn of(file: &File) -> Result<Self, Errno> {
-        fstat(file).map(|stat| Self::from(&stat))
-    }
-
-    /// root owns it, with `mode`.
-    pub fn root(mode: u32) -> Self {
-        Self { uid: ROOT, gid: ROOT, mode }
-    }
-}
-
-impl From<&FileStat> for Like {
-    fn from(stat: &FileStat) -> Self {
-        Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
-    }
-}
-
-/// A file that root alone can change, as it was when it was read.
-#[derive(Debug)]
-pub struct Contents {
-    pub bytes: Vec<u8>,
-    pub like: Like,
-    pub version: Version,
-}
-
-/// Shows whether a file is still the one that was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
-    file: (u64, u64),
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    /// The version of an open file.
-    ///
-    /// # Errors
-    /// The errno of fstat(2).
-    pub fn read(file: &File) -> Result<Self, Errno> {
-        fstat(file).map(|stat| Self::of(&stat))
-    }
-
-    fn of(stat: &FileStat) -> Self {
-        Self {
-            file: (stat.st_dev, stat.st_ino),
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-}
-
 /// A file was not replaced, or not for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaceError {
@@ -643,168 +553,5 @@ impl Drop for Temporary<'_> {
         if let Some(name) = &self.name {
             let _ = unlinkat(self.folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-
-    /// A folder that is trusted from its root on, with the file `/f` in it.
-    fn folder() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(dir.path().join("f"), "old").unwrap();
-        dir
-    }
-
-    fn place(dir: &tempfile::TempDir) -> Place {
-        find(dir.path(), Path::new("/f")).unwrap()
-    }
-
-    fn version(dir: &tempfile::TempDir) -> Option<Version> {
-        Some(Version::read(&File::open(dir.path().join("f")).unwrap()).unwrap())
-    }
-
-    fn names(dir: &tempfile::TempDir) -> Vec<OsString> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn links_are_followed_only_where_root_alone_decides() {
-        let dir = tempfile::tempdir_in("/run").unwrap();
-        let root = dir.path();
-        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
-        for folder in ["a/b", "user"] {
-            fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        fs::write(root.join("a/b/token"), "t").unwrap();
-        for (link, target) in [
-            ("a/data", "b"),
-            ("var", "/a/../a"),
-            ("loop", "loop"),
-            ("user/link", "/a/b/token"),
-            ("theirs", "a/b"),
-        ] {
-            symlink(target, root.join(link)).unwrap();
-        }
-        std::os::unix::fs::chown(root.join("user"), Some(1001), None).unwrap();
-        std::os::unix::fs::lchown(root.join("theirs"), Some(1001), None).unwrap();
-        let to = |path: &str| followed(root, Path::new(path));
-        for fine in ["/a/b/token", "/a/data/token", "/var/data/token", "/a/b/../data/token"] {
-            assert_eq!(to(fine).unwrap(), Path::new("/a/b/token"), "{fine}");
-        }
-        let fault = |path: &str| match to(path) {
-            Err(Refused::Fault(fault)) => format!("{} {}", fault.path.display(), fault.why),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(fault("/user/link"), "/user belongs to user 1001");
-        assert_eq!(fault("/theirs/token"), "/theirs is a symlink of user 1001");
-        assert!(matches!(to("/loop/x"), Err(Refused::Obstacle(_))));
-        let gone = to("/a/none/x");
-        assert!(matches!(gone, Err(Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT)))));
-    }
-
-    #[test]
-    fn what_is_put_is_whole_and_closed_to_others_whatever_an_ended_run_has_left() {
-        let dir = folder();
-        fs::write(dir.path().join(temporary(OsStr::new("f"))), "half").unwrap();
-        let place = place(&dir);
-        place.put(&place.folder().unwrap(), b"new").unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("f")).unwrap(), "new");
-        assert_eq!(fs::metadata(dir.path().join("f")).unwrap().mode() & 0o7777, 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_is_replaced_by_one_of_the_same_owner_group_and_mode() {
-        let dir = folder();
-        let path = dir.path().join("f");
-        chown(&path, Some(0), Some(4242)).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let place = place(&dir);
-        let like = Like::of(&place.open().unwrap().unwrap()).unwrap();
-        place.replace(&place.folder().unwrap(), b"new", &like, version(&dir)).unwrap();
-        let now = fs::metadata(&path).unwrap();
-        assert_eq!((now.uid(), now.gid(), now.mode() & 0o7777), (0, 4242, 0o640));
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(names(&dir), ["f"]);
-    }
-
-    #[test]
-    fn what_an_ended_run_has_left_is_no_hindrance_whatever_it_is() {
-        let dir = folder();
-        symlink("victim", dir.path().join(".f.efs-agent")).unwrap();
-        let place = place(&dir);
-        place.replace(&place.folder().unwrap(), b"new", &Like::root(0o644), version(&dir)).unwrap();
-        assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"new");
-        assert_eq!(names(&dir), ["f"], "and nothing was written through the symlink");
-    }
-
-    #[test]
-    fn a_file_that_has_changed_since_it_was_read_is_left_alone() {
-        let dir = folder();
-        let path = dir.path().join("f");
-        let place = place(&dir);
-        let folder = place.folder().unwrap();
-        let replace = |version| place.replace(&folder, b"new", &Like::root(0o644), version);
-        let before = version(&dir);
-        fs::write(&path, "by somebody else").unwrap();
-        assert_eq!(replace(before), Err(ReplaceError::Changed));
-        assert_eq!(replace(None), Err(ReplaceError::Changed), "it was made meanwhile");
-        assert_eq!(fs::read(&path).unwrap(), b"by somebody else");
-        let before = version(&dir);
-        fs::remove_file(&path).unwrap();
-        assert_eq!(replace(before), Err(ReplaceError::Changed), "it was removed meanwhile");
-        symlink("victim", &path).unwrap();
-        assert_eq!(replace(before), Err(ReplaceError::Changed), "a symlink took its place");
-        assert_eq!(names(&dir), ["f"]);
-        fs::remove_file(&path).unwrap();
-        replace(None).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-    }
-
-    #[test]
-    fn the_folder_that_was_checked_is_the_one_that_is_written_to() {
-        let dir = folder();
-        fs::create_dir(dir.path().join("a")).unwrap();
-        fs::write(dir.path().join("a/f"), "old").unwrap();
-        let place = find(dir.path(), Path::new("/a/f")).unwrap();
-        let folder = place.folder().unwrap();
-        let version = Version::read(&place.open().unwrap().unwrap()).unwrap();
-        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
-        fs::create_dir(dir.path().join("a")).unwrap();
-        place.replace(&folder, b"new", &Like::root(0o644), Some(version)).unwrap();
-        assert_eq!(fs::read(dir.path().join("b/f")).unwrap(), b"new");
-        assert!(!dir.path().join("a/f").exists());
-    }
-
-    #[test]
-    fn what_is_missing_or_in_the_way_is_told_apart() {
-        let dir = folder();
-        symlink("f", dir.path().join("link")).unwrap();
-        fs::create_dir(dir.path().join("folder")).unwrap();
-        let find = |path: &str| find(dir.path(), Path::new(path));
-        assert!(
-            matches!(find("/none/f"), Err(Obstacle::NoFolder(path)) if path == Path::new("/none"))
-        );
-        assert!(matches!(find("/f/f"), Err(Obstacle::NotAFolder(_))));
-        assert!(matches!(find("/link/f"), Err(Obstacle::NotAFolder(_))));
-        assert!(matches!(find("/folder/../f"), Err(Obstacle::DotDot)));
-        assert!(matches!(find("/"), Err(Obstacle::NoName)));
-        assert!(matches!(find("/link").unwrap().open(), Err(Obstacle::Symlink)));
-        assert!(find("/none").unwrap().open().unwrap().is_none());
-        let folder = find("/folder").unwrap().open().unwrap().unwrap();
-        assert!(matches!(contents(&folder), Err(Obstacle::NotRegular)));
-        fs::write(dir.path().join("f"), vec![0; LARGEST as usize]).unwrap();
-        let open = || find("/f").unwrap().open().unwrap().unwrap();
-        assert_eq!(contents(&open()).unwrap().len(), LARGEST as usize);
-        fs::write(dir.path().join("f"), vec![0; LARGEST as usize + 1]).unwrap();
-        assert!(matches!(contents(&open()), Err(Obstacle::TooLarge)));
     }
 }
