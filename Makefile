@@ -13,7 +13,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 INSTALL ?= install
 
-.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test faults bench kills soak soak-loopback soak-vm fuzz demo lint clean
+.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test quick faults bench kills soak soak-loopback soak-vm fuzz demo demo-images lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -22,11 +22,13 @@ help:
 	@echo 'make install  what is built, into PREFIX (/usr/local) below DESTDIR: for packagers'
 	@echo 'make dist     target/dist/efs-agent-VERSION.tar.gz: the source with all crates, builds offline'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
-	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
+	@echo 'make test     everything: unit tests, the program, three kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make image-test  the RPM on machines with systemd: installed, upgraded, erased, and the image booted twice'
-	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words'
-	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10 or 6.12 names one kernel'
+	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words, KERNEL=5.10, 6.12 or'
+	@echo '              uml (user-mode Linux) those of one kernel'
+	@echo 'make quick    the VM scenarios in user-mode Linux, which boots in 3 s: to develop with; ONLY="words"'
+	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10, 6.12 or uml names one kernel'
 	@echo 'make bench    measured against what people use now: target/bench/report.html (an hour); ROUNDS=5 KERNEL=6.12'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
 	@echo 'make soak     a tunnel at full rate for an hour, in which nothing may grow: on loopback, and in a VM below'
@@ -102,10 +104,13 @@ image-test: build man
 	cargo test --locked --test image
 
 vm-test: elastic-bundle man
-	NAMED=1 cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+	NAMED=1 KERNEL='$(KERNEL)' cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+
+quick:
+	@$(MAKE) --no-print-directory vm-test KERNEL=uml ONLY='$(ONLY)'
 
 faults: elastic-bundle
-	NAMED=1 BESIDE=1 cargo test --locked --test vm -- '$(if $(KERNEL),$(KERNEL): )fault: '
+	NAMED=1 BESIDE=1 KERNEL='$(KERNEL)' cargo test --locked --test vm -- ': fault: '
 
 bench: build
 	cargo test --locked --test bench
@@ -124,7 +129,7 @@ soak-loopback:
 	  at_full_rate_and_with_ever_new_connections_nothing_grows
 
 soak-vm:
-	NAMED=1 SOAK=$(SECONDS) cargo test --locked --test vm -- '$(or $(KERNEL),6.12): tunnel: a soak at full rate'
+	NAMED=1 SOAK=$(SECONDS) KERNEL='$(or $(KERNEL),6.12)' cargo test --locked --test vm -- 'tunnel: a soak at full rate'
 
 fuzz:
 	@tests/fuzz/run.sh
@@ -132,8 +137,13 @@ fuzz:
 test: elastic-bundle man
 	@tests/all.sh
 
-demo: build
+# The images are downloads and one program at a time: the compiler has the other processor meanwhile.
+demo:
+	@$(MAKE) --no-print-directory -j2 build demo-images
 	@tests/vm/demo.sh
+
+demo-images:
+	@tests/vm/demo.sh images
 
 lint: sbom
 	cargo fmt --check

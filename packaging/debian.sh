@@ -3,6 +3,8 @@
 # One line on standard error says so; what apt says is shown only where it fails.
 set -euo pipefail
 who=$1; shift
+# One at a time: beside another, apt does not wait for the lists.
+if [ "$(id -u)" = 0 ]; then exec 8> /run/lock/efs-agent-debian; flock 8; fi
 missing=()
 for package in "$@"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")

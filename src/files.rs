@@ -1,8 +1,8 @@
-//! Files that root alone can change: found without following a symlink, with
-//! owner and mode checked, of the file on the open descriptor and of each folder
-//! on the way (by its path so long as nobody but root can change that, else on
-//! its descriptor); read within bounds; replaced whole or not at all. What is in
-//! them, and what a fault costs, is their owners' business.
+//! Files that root alone can change. They are found without following a symlink, read within bounds, and replaced as a
+//! whole or not at all. What is in them, and what a fault costs, does not belong here.
+//!
+//! Owner and mode are checked: the file's on its open descriptor, and those of each folder above it. A folder is reached
+//! by its path as long as nobody but root can change that path, else by its descriptor.
 
 use crate::sys::errno_of;
 use nix::errno::Errno;
@@ -18,42 +18,36 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The most that is read, in bytes: what is larger is no file that a person wrote.
+/// No file that a person wrote is larger than this, in bytes.
 pub const LARGEST: u64 = 1 << 20;
 
 const ROOT: u32 = 0;
 
-/// Why a file cannot be had; to be put behind its name.
+/// Why a file cannot be read. The text goes behind the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum Obstacle {
-    /// `..` in the path, which could lead past a folder that was checked.
+    /// `..` in the path could lead past a folder that was checked.
     #[error("has \"..\" in its path: write it out in full")]
     DotDot,
-    /// The path ends in no name.
     #[error("is a folder")]
     NoName,
-    /// A folder on the way is not there.
+    /// A folder above it is not there.
     #[error("cannot be reached: {} does not exist", .0.display())]
     NoFolder(PathBuf),
-    /// A folder on the way is something else.
+    /// A folder above it is a symlink, or no folder.
     #[error("cannot be reached: {} is a symlink or no folder; write its real path", .0.display())]
     NotAFolder(PathBuf),
-    /// A folder on the way cannot be opened.
+    /// A folder above it cannot be opened.
     #[error("cannot be reached: {}: {}", .0.display(), .1.desc())]
     Unreachable(PathBuf, Errno),
-    /// The file itself is a symlink.
     #[error("is a symlink: put the file itself in its place")]
     Symlink,
-    /// The file itself cannot be opened.
     #[error("cannot be opened: {}", .0.desc())]
     Unopenable(Errno),
-    /// It is a folder, a pipe, a device, ….
     #[error("is not a regular file")]
     NotRegular,
-    /// Reading it failed.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It has more than [`LARGEST`] bytes.
     #[error("is over 1 MiB: that is no config file")]
     TooLarge,
 }
@@ -61,64 +55,62 @@ pub enum Obstacle {
 /// A file or folder that somebody else than root can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Which one.
     pub path: PathBuf,
-    /// What is wrong with it: "has mode 0777".
+    /// To be put behind the path: "has mode 0777".
     pub why: String,
-    /// The command that mends it, without the path.
+    /// The command that makes it root's alone, without the path.
     pub command: &'static str,
 }
 
 impl Fault {
-    /// The command that mends it.
+    /// The command that makes it root's alone.
     pub fn mend(&self) -> String {
         format!("{} {}", self.command, self.path.display())
     }
 }
 
-/// How the folder that a file is in is got at.
+/// The folder that a file is in.
 #[derive(Debug, Clone)]
-enum Way {
-    /// By its path: every folder on it is root's alone, so it leads nobody astray.
-    Safe(PathBuf),
-    /// By its descriptor, opened step by step.
-    Walked(Rc<OwnedFd>),
+enum Folder {
+    /// Every folder on this path is root's alone, so it always leads to the same one.
+    Path(PathBuf),
+    /// Opened step by step from the root.
+    Open(Rc<OwnedFd>),
 }
 
-impl Way {
+impl Folder {
     /// Opens what is called `name` there, without following a symlink.
     fn open(&self, name: &OsStr, flags: OFlag) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match self {
-            Self::Safe(folder) => openat(AT_FDCWD, &folder.join(name), flags, Mode::empty()),
-            Self::Walked(folder) => openat(&**folder, name, flags, Mode::empty()),
+            Self::Path(folder) => openat(AT_FDCWD, &folder.join(name), flags, Mode::empty()),
+            Self::Open(folder) => openat(&**folder, name, flags, Mode::empty()),
         }
     }
 }
 
-/// Why a file cannot be had that root alone may change.
+/// Why a file is not read that root alone should be able to change.
 #[derive(Debug)]
 pub enum Refused {
-    /// It cannot be had at all.
     Obstacle(Obstacle),
-    /// Somebody else can change it, or a folder on the way.
+    /// Somebody else can change it, or a folder above it.
     Fault(Fault),
 }
 
 /// The folder that a file is in, and the file's name in it.
 #[derive(Debug, Clone)]
 pub struct Place {
-    way: Way,
+    folder: Folder,
     name: OsString,
     path: PathBuf,
-    /// The first that is wrong with the folders on the way.
+    /// The first folder above it that somebody else can change.
     fault: Option<Fault>,
 }
 
-/// Walks to the folder of `path` below `root` (`/` outside of tests), component by component.
+/// Finds the folder of `path` below `root` (`/` outside of tests), component by component.
 ///
 /// # Errors
-/// What is in the way. That a folder cannot be trusted is not: see [`Place::trust`].
+/// Why it cannot be reached. A folder that others can change is no error here: see [`Place::trust`].
 pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut at = PathBuf::from("/");
@@ -136,7 +128,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         && let Some(folder) = safe_path(root, &names)
     {
         let path = at.join(names.iter().collect::<PathBuf>()).join(name);
-        return Ok(Place { way: Way::Safe(folder), name: name.to_owned(), path, fault });
+        return Ok(Place { folder: Folder::Path(folder), name: name.to_owned(), path, fault });
     }
     let mut above: Option<OwnedFd> = None;
     for folder_name in names {
@@ -161,7 +153,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
             .map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?,
     };
     at.push(name);
-    Ok(Place { way: Way::Walked(Rc::new(folder)), name: name.to_owned(), path: at, fault })
+    Ok(Place { folder: Folder::Open(Rc::new(folder)), name: name.to_owned(), path: at, fault })
 }
 
 /// Reads a file that root alone can change. `None`: there is no such file, or no folder for it.
@@ -176,7 +168,7 @@ pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Refused> {
     }
 }
 
-/// What is wrong with `root` itself. That of the machine is looked at once: if it is root's alone, it stays so.
+/// The fault of `root` itself. The machine's is checked once: if it is root's alone, it stays so.
 fn root_fault(root: &Path) -> Option<Fault> {
     static SOUND: AtomicBool = AtomicBool::new(false);
     let top = Path::new("/");
@@ -190,8 +182,8 @@ fn root_fault(root: &Path) -> Option<Fault> {
     fault
 }
 
-/// The path of the folder `names` below `root`, if each on the way is a folder that root alone can
-/// change. From the top down: what has been looked at cannot be swapped for something else any more.
+/// The path of the folder `names` below `root`, if root alone can change each folder on it. They are checked from the top
+/// down, so that nobody can replace one that has been checked.
 fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
     let mut path = root.to_owned();
     for name in names {
@@ -205,25 +197,18 @@ fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Where `path` below `root` really is, if root alone decides that: symlinks are followed that are root's own,
-/// and lie in folders that nobody else can change.
+/// Where `path` below `root` really is, if root alone decides that. A symlink is followed if it is root's own and lies in
+/// a folder that nobody else can change.
 ///
 /// # Errors
-/// The first folder or link on the way that somebody else could change, or that is not there.
+/// The first folder or link that somebody else can change, or that is not there.
 pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
     const MOST_LINKS: usize = 40;
-    let stat = |at: &Path| fstatat(AT_FDCWD, &below(root, at), AtFlags::AT_SYMLINK_NOFOLLOW);
-    let refused = |errno, at: &Path| match errno {
-        Errno::ENOENT => Refused::Obstacle(Obstacle::Unopenable(errno)),
-        errno => Refused::Obstacle(Obstacle::Unreachable(at.to_owned(), errno)),
-    };
     if let Some(fault) = root_fault(root) {
         return Err(Refused::Fault(fault));
     }
-    let parts = |path: &Path| -> Vec<OsString> {
-        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
-    };
-    let (mut at, mut left, mut links) = (PathBuf::from("/"), parts(path), 0);
+
+    let (mut at, mut left, mut links) = (PathBuf::from("/"), reversed(path), 0);
     while let Some(part) = left.pop() {
         if part == "/" {
             at = PathBuf::from("/");
@@ -233,10 +218,12 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             at.pop();
             continue;
         }
+
         let next = at.join(&part);
-        let found = stat(&next).map_err(|errno| refused(errno, &next))?;
+        let found = fstatat(AT_FDCWD, &below(root, &next), AtFlags::AT_SYMLINK_NOFOLLOW)
+            .map_err(|errno| unreachable(&next, errno))?;
         if found.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFLNK.bits() {
-            // The file itself is looked at when it is open.
+            // The file itself is checked when it is open.
             if !left.is_empty()
                 && let Some(fault) = fault(Ok(found), &next)
             {
@@ -245,20 +232,32 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             at = next;
             continue;
         }
-        // A link has every mode; in a folder of root's alone it is its owner's that counts.
+
+        // A link has no mode of its own. In a folder that is root's alone, its owner is what counts.
         if found.st_uid != ROOT {
             let why = format!("is a symlink of user {}", found.st_uid);
             return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
         }
         links += 1;
         let target = readlinkat(AT_FDCWD, &below(root, &next));
-        let target = target.map_err(|errno| refused(errno, &next))?;
+        let target = target.map_err(|errno| unreachable(&next, errno))?;
         if links > MOST_LINKS {
-            return Err(refused(Errno::ELOOP, &next));
+            return Err(unreachable(&next, Errno::ELOOP));
         }
-        left.extend(parts(Path::new(&target)));
+        left.extend(reversed(Path::new(&target)));
     }
     Ok(at)
+}
+
+fn reversed(path: &Path) -> Vec<OsString> {
+    path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+fn unreachable(at: &Path, errno: Errno) -> Refused {
+    Refused::Obstacle(match errno {
+        Errno::ENOENT => Obstacle::Unopenable(errno),
+        errno => Obstacle::Unreachable(at.to_owned(), errno),
+    })
 }
 
 /// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
@@ -291,7 +290,6 @@ impl fmt::Display for FolderId {
 }
 
 impl Place {
-    /// The file's whole path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -306,7 +304,7 @@ impl Place {
     /// # Errors
     /// [`Obstacle::Symlink`] or [`Obstacle::Unopenable`].
     pub fn open(&self) -> Result<Option<File>, Obstacle> {
-        // O_NONBLOCK: a FIFO in its place must not hold us up.
+        // O_NONBLOCK: a FIFO in its place must not keep us waiting.
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
@@ -336,7 +334,7 @@ impl Place {
         Ok(Some(Contents { bytes, like: Like::from(&stat), version: Version::of(&stat) }))
     }
 
-    /// Opens the file for nothing but to look at its owner and mode, which needs no right to it.
+    /// Opens the file only to look at its owner and mode, which needs no right to read it.
     ///
     /// # Errors
     /// [`Obstacle::Unopenable`].
@@ -345,7 +343,7 @@ impl Place {
     }
 
     fn open_as(&self, flags: OFlag) -> Result<Option<File>, Obstacle> {
-        match self.way.open(&self.name, flags) {
+        match self.folder.open(&self.name, flags) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::ELOOP) => Err(Obstacle::Symlink),
@@ -358,28 +356,29 @@ impl Place {
     /// # Errors
     /// The errno of openat(2).
     pub fn folder(&self) -> Result<File, Errno> {
-        self.way.open(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(File::from)
+        self.folder.open(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY).map(File::from)
     }
 
-    /// Whether root alone can change the folders on the way and, where there is one, the file.
+    /// Whether root alone can change the folders above the file, and `file` itself if it is given.
     ///
     /// # Errors
     /// The first that others can change.
     pub fn trust(&self, file: Option<&File>) -> Result<(), Fault> {
-        let of_file = || file.and_then(|file| fault(fstat(file), &self.path));
-        match self.fault.clone().or_else(of_file) {
+        let fault = self.fault.clone();
+        match fault.or_else(|| file.and_then(|file| self::fault(fstat(file), &self.path))) {
             Some(fault) => Err(fault),
             None => Ok(()),
         }
     }
 
-    /// Puts `bytes` in the place of the file: a new file of owner and mode `like` beside it, synced,
-    /// is given its name. Whatever ends us on the way, the old file is there, or the new one, whole;
-    /// what an ended run has left is removed by the next. Callers hold a lock on the folder.
+    /// Puts `bytes` in the place of the file: a new file with owner and mode `like` is synced and renamed to it.
+    ///
+    /// Whenever this is interrupted, the old file is there or the new one, complete. The next run removes what is left
+    /// over. Callers hold a lock on the folder.
     ///
     /// # Errors
-    /// [`ReplaceError::Changed`] if the file is no longer of `version` (`None`: not there), else what
-    /// the system said. The file is as it was, unless it is [`ReplaceError::Unsynced`].
+    /// [`ReplaceError::Changed`] if the file is no longer `version` (`None`: there was none). After any error the old
+    /// file is there, except after [`ReplaceError::Unsynced`].
     pub fn replace(
         &self,
         folder: &File,
@@ -387,35 +386,37 @@ impl Place {
         like: &Like,
         version: Option<Version>,
     ) -> Result<(), ReplaceError> {
-        let failed = |verb| move |errno| ReplaceError::Failed(verb, errno);
+        use ReplaceError::Failed;
         self.clear(folder);
-        let new = Temporary::create(folder, &self.name).map_err(failed("create"))?;
+        let new = Temporary::create(folder, &self.name).map_err(|e| Failed("create", e))?;
         let mut file = &new.file;
-        file.write_all(bytes).map_err(|e| failed("write")(errno_of(&e)))?;
-        // The owner first: chown clears bits of the mode.
+        file.write_all(bytes).map_err(|e| Failed("write", errno_of(&e)))?;
+        // The owner first, because chown clears bits of the mode.
         fchown(file, Some(Uid::from_raw(like.uid)), Some(Gid::from_raw(like.gid)))
             .and_then(|()| fchmod(file, Mode::from_bits_truncate(like.mode)))
-            .map_err(failed("set owner and mode of"))?;
-        file.sync_all().map_err(|e| failed("write")(errno_of(&e)))?;
+            .map_err(|e| Failed("set owner and mode of", e))?;
+        file.sync_all().map_err(|e| Failed("write", errno_of(&e)))?;
+
         let now = fstatat(folder, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
         match now.map(|stat| Version::of(&stat)) {
             Ok(now) if version == Some(now) => {}
             Err(Errno::ENOENT) if version.is_none() => {}
             Ok(_) | Err(Errno::ENOENT) => return Err(ReplaceError::Changed),
-            Err(errno) => return Err(failed("look at")(errno)),
+            Err(errno) => return Err(Failed("look at", errno)),
         }
-        new.rename(&self.name).map_err(failed("rename"))?;
+
+        new.rename(&self.name).map_err(|e| Failed("rename", e))?;
         folder.sync_all().map_err(|e| ReplaceError::Unsynced(errno_of(&e)))
     }
 
-    /// [`Place::replace`] for what is nobody's but ours and need not outlast a power cut: closed to
-    /// others, and not synced. Callers hold a lock on the folder.
+    /// [`Place::replace`] for a file that is only this program's and need not outlast a power cut: nobody else may read
+    /// it, and it is not synced. Callers hold a lock on the folder.
     ///
     /// # Errors
     /// The errno of what failed; the file is as it was.
     pub fn put(&self, folder: &File, bytes: &[u8]) -> Result<(), Errno> {
         let new = match Temporary::create(folder, &self.name) {
-            // Left by a run that was ended.
+            // A run that was killed has left it.
             Err(Errno::EEXIST) => {
                 self.clear(folder);
                 Temporary::create(folder, &self.name)
@@ -426,13 +427,13 @@ impl Place {
         new.rename(&self.name)
     }
 
-    /// Removes what a run that was ended has left beside the file. Callers hold a lock on the folder.
+    /// Removes the temporary file that a killed run has left. Callers hold a lock on the folder.
     pub fn clear(&self, folder: &File) {
-        // If it cannot be removed, to write says so; who has nothing to write need not mind.
+        // If this fails, the next write reports it.
         let _ = unlinkat(folder, temporary(&self.name).as_os_str(), UnlinkatFlags::NoRemoveDir);
     }
 
-    /// Removes the file, for good.
+    /// Removes the file and syncs the folder.
     ///
     /// # Errors
     /// The errno of unlinkat(2) or fsync(2).
@@ -442,7 +443,7 @@ impl Place {
     }
 }
 
-/// Reads the whole of an open file.
+/// Reads the whole open file.
 ///
 /// # Errors
 /// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
@@ -455,35 +456,35 @@ fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
-    let bytes = read_to_end(file, LARGEST, End::Short)
+    let bytes = read_to_end(file, LARGEST, EndOfFile::ShortRead)
         .map_err(|errno| Obstacle::Unreadable(errno.into()))?;
     if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
 }
 
-/// Reads the whole of a file of the system's, whoever can change it, of whatever size: /etc/hosts,
-/// a table of /proc (which must be below a folder called proc).
+/// Reads a whole file of the system, such as /etc/hosts, whoever can change it and however large it is. Tables of /proc
+/// must be below a folder called proc.
 ///
 /// # Errors
 /// The errno of openat(2) or read(2).
 pub fn whole(path: &Path) -> Result<Vec<u8>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let proc = path.components().any(|part| part.as_os_str() == "proc");
-    let end = if proc { End::Empty } else { End::Short };
+    let end = if proc { EndOfFile::EmptyRead } else { EndOfFile::ShortRead };
     read_to_end(&openat(AT_FDCWD, path, flags, Mode::empty())?, u64::MAX, end)
 }
 
-/// What tells the end of a file.
+/// How the end of a file shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Less than was asked for: a file on a disk gives all that it has.
-    Short,
-    /// Nothing more: a table of /proc comes in pieces.
-    Empty,
+enum EndOfFile {
+    /// A file on a disk gives all that it has.
+    ShortRead,
+    /// A table of /proc comes in pieces.
+    EmptyRead,
 }
 
-/// Reads on until the end, or more than `most` bytes are there. In few calls: std's own way begins
-/// with 32 bytes where a file does not tell its size, and half of a start's system calls were those.
-fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
+/// Reads until the end, or until there are more than `most` bytes. This takes few calls: std begins with 32 bytes if a
+/// file does not give its size, and those were half of the system calls of a session start.
+fn read_to_end(fd: &impl AsFd, most: u64, end: EndOfFile) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
     while bytes.len() as u64 <= most {
@@ -491,7 +492,7 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: End) -> Result<Vec<u8>, Errno> {
             Ok(0) => break,
             Ok(n) => {
                 bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
-                if end == End::Short && n < chunk.len() {
+                if end == EndOfFile::ShortRead && n < chunk.len() {
                     break;
                 }
             }
@@ -507,40 +508,37 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Whether nothing at all is at `path` below `root`: one look that saves the walk of [`find`].
+/// Whether nothing at all is at `path` below `root`. One system call, in place of the many of [`find`].
 pub fn absent(root: &Path, path: &Path) -> bool {
-    let below = below(root, path);
-    let found = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW);
+    let found = fstatat(AT_FDCWD, &below(root, path), AtFlags::AT_SYMLINK_NOFOLLOW);
     matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }
 
 fn fault(stat: Result<FileStat, Errno>, path: &Path) -> Option<Fault> {
-    let fault = |why: String, command| Some(Fault { path: path.to_owned(), why, command });
-    match stat {
-        Err(e) => fault(format!("cannot be examined ({})", e.desc()), "ls -ld"),
+    let (why, command) = match stat {
+        Err(e) => (format!("cannot be examined ({})", e.desc()), "ls -ld"),
         Ok(stat) if stat.st_uid != ROOT => {
-            fault(format!("belongs to user {}", stat.st_uid), "chown root:root")
+            (format!("belongs to user {}", stat.st_uid), "chown root:root")
         }
         Ok(stat) if stat.st_mode & 0o022 != 0 => {
-            fault(format!("has mode {:04o}", stat.st_mode & 0o7777), "chmod go-w")
+            (format!("has mode {:04o}", stat.st_mode & 0o7777), "chmod go-w")
         }
-        Ok(_) => None,
-    }
+        Ok(_) => return None,
+    };
+    Some(Fault { path: path.to_owned(), why, command })
 }
 
-/// Owner and mode of a file that is to be replaced, for the one that replaces it.
+/// Owner and mode that a file has, or is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Like {
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// Permission bits.
+    /// Permission bits, without the kind of file.
     pub mode: u32,
 }
 
 impl Like {
-    /// Of an open file.
+    /// Those of an open file.
     ///
     /// # Errors
     /// The errno of fstat(2).
@@ -548,7 +546,7 @@ impl Like {
         fstat(file).map(|stat| Self::from(&stat))
     }
 
-    /// root's, with `mode`.
+    /// root owns it, with `mode`.
     pub fn root(mode: u32) -> Self {
         Self { uid: ROOT, gid: ROOT, mode }
     }
@@ -563,15 +561,12 @@ impl From<&FileStat> for Like {
 /// A file that root alone can change, as it was when it was read.
 #[derive(Debug)]
 pub struct Contents {
-    /// All that is in it.
     pub bytes: Vec<u8>,
-    /// Its owner and mode.
     pub like: Like,
-    /// Tells later whether it is still the same.
     pub version: Version,
 }
 
-/// Tells whether a file is still the one that was read.
+/// Shows whether a file is still the one that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
     file: (u64, u64),
@@ -581,7 +576,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// Of an open file.
+    /// The version of an open file.
     ///
     /// # Errors
     /// The errno of fstat(2).
@@ -599,19 +594,18 @@ impl Version {
     }
 }
 
-/// Why a file was not replaced, or not for certain.
+/// A file was not replaced, or not for certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplaceError {
     /// Somebody else has changed it since it was read.
     Changed,
-    /// What was tried, and what the system said.
+    /// The verb for what was tried ("write"), and the errno.
     Failed(&'static str, Errno),
-    /// It was replaced, but what the disk holds of that is unknown.
+    /// It was replaced, but may not be on the disk yet.
     Unsynced(Errno),
 }
 
-/// One name for all runs: whoever holds the lock knows that what has it is left from a run that was
-/// ended.
+/// All runs use one name. Whoever holds the lock knows that a file of this name is left over from a killed run.
 fn temporary(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);
@@ -619,7 +613,7 @@ fn temporary(name: &OsStr) -> OsString {
     temporary
 }
 
-/// A file that is not there yet under its own name; removed unless [`Temporary::rename`] succeeds.
+/// A file under its temporary name; removed unless [`Temporary::rename`] succeeds.
 struct Temporary<'a> {
     folder: &'a File,
     name: Option<OsString>,

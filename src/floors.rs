@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     /// Rooms whose files lead to each other until their rewriting is done. Nothing may be added here.
-    const CIRCLES_LEFT: [&str; 2] = ["config::", "share::linux"];
+    const CIRCLES_LEFT: [&str; 0] = [];
 
     fn src() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -12,7 +12,8 @@
 //! aws, appstream, kernel, net
 //! log
 //! config
-//! installed, json, programs, partitions, wait
+//! installed, json, partitions, programs
+//! wait
 //! files, stop
 //! retry, sys, text
 //! ```

@@ -27,8 +27,7 @@ static OTHERS: [Partition; 6] = [
 
 /// The partition that a region belongs to.
 pub fn of_region(region: &str) -> &'static Partition {
-    let claims = |partition: &&Partition| region.starts_with(partition.regions);
-    OTHERS.iter().find(claims).unwrap_or(&COMMERCIAL)
+    OTHERS.iter().find(|partition| region.starts_with(partition.regions)).unwrap_or(&COMMERCIAL)
 }
 
 /// What the names of a region's servers end in.

@@ -2,9 +2,9 @@
 //! bounded output and before a deadline. Whatever comes, the group is killed and the program is reaped.
 //! Which program that is, and what its output or its failure means, is for the caller to say.
 
-use crate::retry::{Clock, Deadline, Span, Stopped};
-use crate::stop::Stop;
-use crate::sys;
+use crate::retry::{Deadline, Span, Stopped};
+use crate::sys::{self, errno_of};
+use crate::wait::Wait;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
@@ -39,7 +39,6 @@ pub enum OutputLimit {
 
 /// A program that has ended by itself.
 pub struct Finished {
-    /// How it ended.
     pub status: ExitStatus,
     /// Its standard output, which may hold secrets.
     pub output: Zeroizing<Vec<u8>>,
@@ -62,7 +61,7 @@ pub enum ProgramError {
     /// The kernel did not say how it ended.
     #[error("ended without a status")]
     NoStatus,
-    /// The run was told to end, and the program was killed.
+    /// A signal ended the run, and the program was killed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -87,20 +86,17 @@ pub fn bare(program: impl AsRef<OsStr>) -> Command {
 pub fn run(
     mut command: Command,
     limit: OutputLimit,
-    until: Deadline,
-    clock: &dyn Clock,
-    stop: &Stop,
+    wait: Wait<'_>,
 ) -> Result<Finished, ProgramError> {
+    let started = wait.clock.now();
     sys::keep_children();
-    let child = command.spawn().map_err(|e| {
-        ProgramError::NotStarted(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-    })?;
+    let child = command.spawn().map_err(|e| ProgramError::NotStarted(errno_of(&e)))?;
 
     let mut group = Group(child);
     let mut output = Pipe::new(group.0.stdout.take().map(OwnedFd::from), limit);
     let mut errors = Pipe::new(group.0.stderr.take().map(OwnedFd::from), limit);
-    let waited = group.wait([&mut output, &mut errors], until, clock, stop);
-    let status = group.end(clock);
+    let waited = group.wait_for_end([&mut output, &mut errors], started, wait);
+    let status = group.end(wait);
 
     waited?;
     let status = status.ok_or(ProgramError::NoStatus)?;
@@ -124,14 +120,14 @@ impl Group {
     }
 
     /// Kills what is left of the group and reaps the leader, unless that hangs in the kernel.
-    fn end(&mut self, clock: &dyn Clock) -> Option<ExitStatus> {
+    fn end(&mut self, wait: Wait<'_>) -> Option<ExitStatus> {
         self.kill();
-        let until = Deadline::after(clock, REAP_TIMEOUT);
+        let wait = wait.with(Deadline::after(wait.clock, REAP_TIMEOUT));
         loop {
             match self.0.try_wait() {
-                // A run that is told to end still reaps its children first.
-                Ok(None) if !until.passed(clock) => {
-                    if clock.wait(FIRST_PAUSE).is_err() {
+                // A run that a signal ends still reaps its children.
+                Ok(None) if !wait.passed() => {
+                    if wait.pause(FIRST_PAUSE).is_err() {
                         std::thread::sleep(FIRST_PAUSE);
                     }
                 }
@@ -149,14 +145,12 @@ impl Group {
 
     /// Reads what the group prints until the leader ends. Others may keep the pipes open after that; they are
     /// not waited for.
-    fn wait(
+    fn wait_for_end(
         &self,
         mut pipes: [&mut Pipe; 2],
-        until: Deadline,
-        clock: &dyn Clock,
-        stop: &Stop,
+        started: Duration,
+        wait: Wait<'_>,
     ) -> Result<(), ProgramError> {
-        let started = clock.now();
         let mut pause = FIRST_PAUSE;
         loop {
             // Asked before the pipes are read: what was printed before the end is in them by then.
@@ -171,8 +165,8 @@ impl Group {
             if ended {
                 return Ok(());
             }
-            if until.passed(clock) {
-                return Err(ProgramError::Late(clock.now().saturating_sub(started)));
+            if wait.passed() {
+                return Err(ProgramError::Late(wait.clock.now().saturating_sub(started)));
             }
 
             let fds: Vec<PollFd<'_>> = pipes
@@ -182,7 +176,7 @@ impl Group {
                 .collect();
             // A program that has closed both is about to end.
             let span = if fds.is_empty() { pause } else { POLL_INTERVAL };
-            stop.poll(&fds, span.min(until.left(clock)))?;
+            wait.within(span).poll(&fds)?;
             pause = pause.doubled().min(POLL_INTERVAL);
         }
     }
@@ -234,7 +228,7 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stop::SystemClock;
+    use crate::stop::{Stop, SystemClock};
     use std::time::Instant;
 
     fn run_shell(
@@ -246,7 +240,7 @@ mod tests {
         let clock = SystemClock::new(Instant::now(), &stop);
         let mut command = bare("/bin/sh");
         command.args(["-c", script]);
-        run(command, limit, Deadline::after(&clock, span), &clock, &stop)
+        run(command, limit, Wait::of(span, &clock, &stop))
     }
 
     #[test]
@@ -302,8 +296,8 @@ mod tests {
         assert_eq!(&finished.output[..], b"\n");
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);
-        let until = Deadline::after(&clock, Duration::from_secs(10));
-        let missing = run(bare("/nowhere"), OutputLimit::Drop(1), until, &clock, &stop);
+        let wait = Wait::of(Duration::from_secs(10), &clock, &stop);
+        let missing = run(bare("/nowhere"), OutputLimit::Drop(1), wait);
         assert_eq!(missing.err(), Some(ProgramError::NotStarted(Errno::ENOENT)));
     }
 }

@@ -6,7 +6,7 @@ pub mod record;
 use crate::config::Share;
 use crate::retry::seconds;
 use crate::share::causes::{Cause, Class, MachineFacts, class_of, explain_with};
-use crate::share::client::Identity;
+use crate::share::client::ClientIdentity;
 use crate::share::{Failure, Mounted};
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -162,7 +162,7 @@ pub struct Report {
     /// The signal that ended the run, if one did.
     pub stopped_by: Option<Signal>,
     /// Who this machine is to its servers.
-    pub client: Identity,
+    pub client: ClientIdentity,
 }
 
 impl Report {
@@ -208,13 +208,15 @@ mod tests {
 
     fn outcome(required: bool, failure: Option<Failure>) -> Outcome {
         let share = share(&format!("required = {required}"));
-        let error = |failure| MountError { failure, facts: MachineFacts::default() };
-        let result = failure.map_or(Ok(Mounted::fake(false)), |failure| Err(error(failure)));
+        let result = match failure {
+            None => Ok(Mounted::fake(false)),
+            Some(failure) => Err(MountError { failure, facts: MachineFacts::default() }),
+        };
         Outcome { share, result, attempts: 2, took: Duration::from_millis(1234) }
     }
 
     fn code(outcomes: Vec<Outcome>, stopped_by: Option<Signal>) -> Code {
-        Report { outcomes, stopped_by, client: Identity::NoClient }.code()
+        Report { outcomes, stopped_by, client: ClientIdentity::NoClient }.code()
     }
 
     #[test]
@@ -247,7 +249,7 @@ mod tests {
         let hint = "start it again; if AppStream stopped it, set `deadline` 2 s or more below its waitingTime";
         assert_eq!(stopped.cure.as_deref(), Some(hint));
         let outcomes = vec![outcome(true, None), outcome(true, Some(Failure::Odd(1)))];
-        let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
+        let report = Report { outcomes, stopped_by: None, client: ClientIdentity::NoClient };
         assert_eq!(
             report.summary(),
             "1 of 2 shares mounted; not there, for the reasons above: /mnt/efs_share"

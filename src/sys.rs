@@ -1,68 +1,72 @@
-//! The only unsafe code, and the thin calls that `nix` lacks.
+//! The only unsafe code: the thin calls that `nix` lacks. The files below it make safe calls alone.
 //!
-//! No policy and no logging live here: each function does one thing to the
-//! process or the kernel and reports the errno. What runs in a forked child
-//! ([`spawn`]) may only make system calls: the parent may have threads, so
-//! the child must not allocate or take a lock.
+//! No policy and no logging live here: each function does one thing to the process or the kernel and reports the errno.
+//! A forked child ([`spawn`]) may only make system calls. Its parent may have threads, so the child must not allocate or
+//! take a lock.
 #![allow(unsafe_code)]
 
+mod machine;
+mod process;
+mod sockets;
+
+pub use machine::{host_name, is_at_least, kernel_release};
+pub use process::{block_pipe, private_mounts, set_signals, take_host_name};
+pub use sockets::{
+    connect_tcp, connect_tcp_by, connect_tcp_from_reserved, connect_udp, connect_unix,
+    ports_are_taken, receive_now, reply, send_now, send_to_path,
+};
+
 use nix::errno::Errno;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-/// A child made by [`spawn`]: its process id and the parent's end of what they talk over.
+/// A child made by [`spawn`]: its process id and the parent's end of the socket between them.
 #[derive(Debug)]
 pub struct Child {
     /// Process id; the caller must reap it.
     pub pid: Pid,
-    /// Each message of the child's, whole; at its end once the child has ended.
+    /// Gives the child's messages one by one, and ends when the child ends.
     pub reply: OwnedFd,
 }
 
-/// Held from the making of a pair of sockets until the child's end is closed in this
-/// process, so that no child forked by another thread inherits that end and
-/// keeps the connection open.
+/// Held from the making of a pair of sockets until the child's end is closed in this process. Without it, a child forked
+/// by another thread would inherit that end and keep the connection open.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Forks a child that runs `job` and exits.
 ///
-/// The child dies with its parent (`PR_SET_PDEATHSIG`) and has its parent's signals blocked: what ends
-/// it is its parent, by SIGKILL. It sends no SIGCHLD when it ends, so that it can be reaped whatever
-/// our starter has made of that signal; waitpid(2) finds it with `__WALL` alone. `job` talks over the
-/// socket it is given ([`reply`]); it must make system calls only (see the module's head).
+/// The child dies with its parent (`PR_SET_PDEATHSIG`) and keeps its parent's signals blocked, so that only its parent
+/// ends it, by SIGKILL. It sends no SIGCHLD when it ends: the parent can reap it whatever its own starter has done to
+/// that signal. waitpid(2) finds it only with `__WALL`. `job` sends its messages over the socket that it gets
+/// ([`reply`]). It must make system calls only (see the module's head).
 ///
 /// # Errors
 /// The errno of socketpair(2) or clone(2).
 pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     let guard = FORKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut ends: [RawFd; 2] = [-1; 2];
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    // SAFETY: `ends` is a valid array of two descriptors for the kernel to fill.
-    Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
-    // SAFETY: socketpair succeeded, so both are open descriptors that nobody else owns.
-    let (reply, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+    let (reply, write) = socketpair(AddressFamily::Unix, kind, None, flags)?;
     let parent = process_id();
-    // SAFETY: the child below makes system calls only, as fork(2) demands of a process that may have
-    // threads, and never returns from this function. The call itself rather than libc's fork(), which
-    // makes eight more to put its own house in order for a child that would live in it.
+
+    // SAFETY: the child below makes system calls only, as fork(2) demands in a process that may have threads, and never
+    // returns from this function. This is not libc's fork(): that makes eight more calls for a child that goes on.
     let pid = Errno::result(unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) })?;
     if pid == 0 {
         let _end = EndOnUnwind;
         ID.store(0, Ordering::Relaxed);
         die_with(parent);
-        drop(reply); // the parent's end: a child must do with few descriptors too
+        // The parent's end: the child may be short of descriptors.
+        drop(reply);
         job(write.as_fd());
         // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
         unsafe { libc::_exit(0) }
@@ -72,9 +76,9 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
     Ok(Child { pid: Pid::from_raw(pid as libc::pid_t), reply })
 }
 
-/// Ends a forked child rather than let a panic unwind into the parent's frames. Not by abort(3):
-/// libc takes this process for its parent, and would end that. (The program as it is shipped aborts
-/// where it panics, and never comes by here: a job must not panic.)
+/// Ends a forked child if a panic would unwind into the parent's frames. abort(3) would not do: libc does not know that
+/// this process is a child, and would end the parent. The program that ships aborts when it panics, so a job must not
+/// panic.
 struct EndOnUnwind;
 
 impl Drop for EndOnUnwind {
@@ -84,7 +88,7 @@ impl Drop for EndOnUnwind {
     }
 }
 
-/// This process's id. Asked for once: it is needed for each line of the log.
+/// This process's id. The kernel is asked once, because every line of the log needs it.
 pub fn process_id() -> Pid {
     match ID.load(Ordering::Relaxed) {
         0 => {
@@ -96,20 +100,22 @@ pub fn process_id() -> Pid {
     }
 }
 
-/// What [`process_id`] gives; 0 where it has not been asked for yet.
+/// The answer of [`process_id`]; 0 until the kernel was asked.
 static ID: AtomicI32 = AtomicI32::new(0);
 
-/// Whether this process was started as root; it stays what it is.
+/// Whether this process was started as root. That does not change.
 pub fn is_root() -> bool {
-    // SAFETY: looks a number up in what the kernel gave the process when it started.
+    // SAFETY: reads a number that the kernel gave the process when it started.
     unsafe { libc::getauxval(libc::AT_EUID) == 0 }
 }
 
+/// The version of the structs that capget(2) and capset(2) take.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
 /// The capabilities that are in effect (capget(2)), as in CapEff of /proc/self/status.
 pub fn capabilities() -> Option<u64> {
-    const VERSION_3: u32 = 0x2008_0522;
-    // The kernel writes into it where it does not know that version.
-    let mut header = [VERSION_3, 0];
+    // The kernel writes into it if it does not know that version.
+    let mut header = [CAPABILITY_VERSION_3, 0];
     // Effective, permitted, inheritable: the lower halves, then the upper ones.
     let mut sets = [0u32; 6];
     // SAFETY: the header is two words that may be written to, and version 3 writes two structs of three words each.
@@ -117,8 +123,8 @@ pub fn capabilities() -> Option<u64> {
     (got == 0).then(|| u64::from(sets[3]) << 32 | u64::from(sets[0]))
 }
 
-/// mount(2) as it is: `Ok` holds what the call returned, which for an NFS mount
-/// with `sloppy` may be +1 with nothing mounted.
+/// mount(2) as it is. `Ok` holds the value that the call returned: an NFS mount with `sloppy` may return +1 and mount
+/// nothing.
 ///
 /// # Errors
 /// The errno.
@@ -141,48 +147,15 @@ pub fn mount(
     })
 }
 
-/// Gives this (single-threaded, forked) process a mount namespace of its own, from which nothing gets
-/// out: what it mounts is gone when it ends, and nobody else sees it.
-///
-/// # Errors
-/// The errno of unshare(2) or mount(2).
-pub fn private_mounts() -> Result<(), Errno> {
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: unshare takes no pointer; mount is given NUL-terminated strings, or none where it
-    // reads none.
-    unsafe {
-        Errno::result(libc::unshare(libc::CLONE_NEWNS))?;
-        let none = std::ptr::null();
-        Errno::result(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()))?;
-    }
-    Ok(())
-}
-
-/// Gives this (forked) process a host name of its own, in a UTS name space of its own: whoever else runs
-/// keeps the machine's.
-///
-/// # Errors
-/// The errno: EPERM where a filter or a unit's RestrictNamespaces= forbids it.
-pub fn take_host_name(name: &CStr) -> Result<(), Errno> {
-    // SAFETY: unshare takes no pointer; sethostname reads as many bytes as the name has.
-    unsafe {
-        Errno::result(libc::unshare(libc::CLONE_NEWUTS))?;
-        Errno::result(libc::sethostname(name.as_ptr(), name.to_bytes().len()))?;
-    }
-    Ok(())
-}
-
-/// Has the kernel load the module of a type of file system, if it is not loaded yet. Mounts nothing.
+/// Makes the kernel load the module for a type of file system, if it is not loaded yet. Mounts nothing.
 pub fn load_file_system(name: &CStr) {
     const FSOPEN_CLOEXEC: libc::c_ulong = 1;
-    // SAFETY: reads a NUL-terminated string. (By its number: the call is newer than libc's wrappers.)
-    let opened =
-        Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) });
-    match opened {
+    // SAFETY: reads a NUL-terminated string. libc has no wrapper for this call yet.
+    match Errno::result(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) }) {
         // SAFETY: it was just opened and nobody else owns it.
         Ok(fd) => drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
         Err(Errno::ENOSYS) => {
-            // Before Linux 5.2: without the data that an NFS mount needs, this fails behind the loading.
+            // Before Linux 5.2: this loads the module, and then fails because it has no data for the mount.
             let none = std::ptr::null();
             // SAFETY: mount is given NUL-terminated strings, or none where it reads none.
             unsafe { libc::mount(c"none".as_ptr(), c"/".as_ptr(), name.as_ptr(), 0, none) };
@@ -191,18 +164,12 @@ pub fn load_file_system(name: &CStr) {
     }
 }
 
-/// The errno of an error of the standard library. EIO for one that has none.
+/// The errno of an error of the standard library, EIO if it has none.
 pub fn errno_of(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// Whether a kernel's release (`uname -r`) is of a version, or of a later one.
-pub fn is_at_least(release: &str, version: (u32, u32)) -> bool {
-    let mut numbers = release.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
-}
-
-/// `(major, minor)` of the file system that an open file is on. Asks no server, which could be dead.
+/// `(major, minor)` of the file system that an open file is on. Asks no server, because that could be dead.
 ///
 /// # Errors
 /// The errno of statx(2).
@@ -217,30 +184,17 @@ pub fn device_of(file: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
     Ok((found.stx_dev_major, found.stx_dev_minor))
 }
 
-/// The running kernel's release, as `uname -r` shows it; "unknown" where it is not told.
-pub fn kernel_release() -> String {
-    nix::sys::utsname::uname().map_or("unknown".into(), |u| u.release().to_string_lossy().into())
-}
-
-/// The machine's host name; empty where it is not told.
-pub fn host_name() -> String {
-    nix::sys::utsname::uname()
-        .map_or_else(|_| String::new(), |u| u.nodename().to_string_lossy().into())
-}
-
-/// Has this (forked) process stand for `uid`:`gid` with `groups` where access(2) is asked, which
-/// goes by the real ids. The effective ones stay root's: that user can send it signals (kill(2) goes by
-/// the real id), and so cost the answer, but cannot trace it, nor look into its files and memory.
+/// Makes access(2) answer for `uid`:`gid` with `groups` in this (forked) process, by its real ids. Its effective ids stay
+/// root's. That user can signal it, since kill(2) goes by the real id, but cannot trace it or look into its memory.
 ///
-/// The raw system calls are used because libc's wrappers signal all threads of
-/// the process, which is wrong in a fork of a threaded one.
+/// These are raw system calls, because libc's wrappers signal all threads of the process. That is wrong in the fork of a
+/// process with threads.
 ///
 /// # Errors
 /// The errno of the first call that failed; the process must then be ended.
 pub fn stand_for(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     const KEEP: u32 = u32::MAX;
-    // SAFETY: setgroups reads `groups.len()` ids from a slice of that length;
-    // the other calls take no pointer.
+    // SAFETY: setgroups reads `groups.len()` ids from a slice of that length; the other calls take no pointer.
     unsafe {
         Errno::result(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         Errno::result(libc::syscall(libc::SYS_setresgid, gid, KEEP, KEEP))?;
@@ -249,14 +203,14 @@ pub fn stand_for(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Has this (forked) process open files as `uid`:`gid` with `groups`. It is root's for everything else.
+/// Makes this (forked) process open files as `uid`:`gid` with `groups`. For everything else it stays root's.
 ///
 /// # Errors
 /// The errno of setgroups(2); EPERM where the ids were not taken.
 pub fn open_as(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     let (wanted_uid, wanted_gid) = (i64::from(uid as i32), i64::from(gid as i32));
     // SAFETY: setgroups reads `groups.len()` ids from a slice of that length; the other calls take no pointer. They
-    // return the id of before, and -1 asks for it.
+    // return the id before the call, and -1 leaves it as it is.
     let now = unsafe {
         Errno::result(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
         libc::syscall(libc::SYS_setfsgid, gid);
@@ -266,40 +220,22 @@ pub fn open_as(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     if now == (wanted_uid, wanted_gid) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
-/// Sets the signal mask to exactly `blocked`, SIGXFSZ and SIGPIPE (a write that cannot be is an error,
-/// not our end).
-///
-/// # Errors
-/// The errno of sigprocmask(2).
-pub fn set_signals(mut blocked: SigSet) -> Result<(), Errno> {
-    blocked.add(Signal::SIGXFSZ);
-    blocked.add(Signal::SIGPIPE);
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&blocked), None)
-}
-
-/// Blocks SIGPIPE, for what never comes to [`set_signals`].
-pub fn block_pipe() {
-    let mut pipe = SigSet::empty();
-    pipe.add(Signal::SIGPIPE);
-    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
-}
-
-/// Sets SIGCHLD back to its default, which our starter may have changed: ignored, the programs that we
-/// start would be reaped behind our back. Not needed for [`spawn`].
+/// Sets SIGCHLD to its default, which our starter may have changed. If it is ignored, the kernel reaps the programs that
+/// we start. [`spawn`] does not need it.
 pub fn keep_children() {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: installs a disposition without a handler, so no code of ours can run in one.
+    // SAFETY: installs a disposition without a handler.
     let _ = unsafe { nix::sys::signal::sigaction(Signal::SIGCHLD, &default) };
 }
 
-/// Has the signalfd(2) `fd` collect `signals` from now on, instead of those it was made for.
+/// Makes the signalfd(2) `fd` collect `signals` from now on, and no others.
 pub fn collect(fd: BorrowedFd<'_>, signals: &SigSet) {
     let set: *const libc::sigset_t = signals.as_ref();
     // SAFETY: reads a signal set that outlives the call; the descriptor is only borrowed.
     let _ = unsafe { libc::signalfd(fd.as_raw_fd(), set, 0) };
 }
 
-/// Whether whoever started us had `signal` ignored (nohup does that with SIGHUP).
+/// Whether our starter made us ignore `signal` (nohup does that with SIGHUP).
 pub fn is_ignored(signal: Signal) -> bool {
     // SAFETY: all-zero bytes are a valid sigaction, and the kernel only writes into it.
     unsafe {
@@ -309,7 +245,7 @@ pub fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// prctl(2) with one number. libc takes what follows it as it comes, so all of it must be as wide as it reads.
+/// prctl(2) with one number. The call has variable arguments, so each of them must be as wide as libc reads it.
 ///
 /// # Safety
 /// `option` must be one that takes no pointer.
@@ -319,9 +255,10 @@ unsafe fn prctl(option: libc::c_int, number: libc::c_ulong) -> libc::c_int {
     unsafe { libc::prctl(option, number, NONE, NONE, NONE) }
 }
 
-/// Ends this child with its parent, the process `parent`; at once if that has gone already. Not any more
-/// where either has become another user since: the kernel forgets it of a child, and a parent that has
-/// dropped its rights may send a child of root's no signal. Such a child must see its parent go by itself.
+/// Ends this child when its parent, the process `parent`, ends; at once if that has gone already.
+///
+/// The kernel forgets this if the child becomes another user, and a parent that has dropped its rights may not signal a
+/// child that is root's. Such a child must notice by itself that its parent has gone.
 pub fn die_with(parent: Pid) {
     // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
     unsafe {
@@ -334,12 +271,11 @@ pub fn die_with(parent: Pid) {
     }
 }
 
-/// Defines the C function `main` of a program without std's own: it hands the arguments behind the
-/// program's name to a function and ends with the exit code that this returns.
+/// Defines the C function `main` of a program that has none by std. It passes the arguments behind the program's name to
+/// a function, and ends with the exit code that this returns.
 #[macro_export]
 macro_rules! entry {
     ($run:path) => {
-        /// What libc calls.
         // C gives it pointers and knows no `unsafe`.
         #[allow(clippy::not_unsafe_ptr_arg_deref)]
         // SAFETY: the only function of that name in the program, and of the type that C demands.
@@ -356,19 +292,17 @@ macro_rules! entry {
     };
 }
 
-/// What of std's start a program needs that has none: the three standard descriptors are open (what
-/// is opened first would else take their place, and be written to). SIGPIPE is blocked later, with the others.
+/// The part of std's start that this program needs: the three standard descriptors are open. Otherwise the first files
+/// that are opened would take their place, and the output would be written into them. SIGPIPE is blocked later.
 pub fn set_up() {
-    let closed = |fd| libc::pollfd { fd, events: 0, revents: 0 };
-    let mut standard = [closed(0), closed(1), closed(2)];
+    let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: reads and writes three structs that outlive the call.
     unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) };
     for one in standard.iter().filter(|one| one.revents & libc::POLLNVAL != 0) {
-        // SAFETY: the path is NUL-terminated; the descriptor is the lowest that is free, which is
-        // this one, and is never closed.
+        // SAFETY: the path is NUL-terminated. The descriptor is never closed. It is the lowest free one, so this one.
         let mut opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         if opened < 0 {
-            // A machine without one (a bare chroot): a place that nothing can be read from or written to.
+            // There is none in a bare chroot. Nothing can be read from this descriptor or written to it.
             // SAFETY: as above.
             opened = unsafe { libc::open(c"/".as_ptr(), libc::O_PATH) };
         }
@@ -382,8 +316,7 @@ pub fn set_up() {
 /// The arguments behind the program's name.
 ///
 /// # Safety
-/// `arguments` must point to `count` pointers to NUL-terminated strings which stay as they are: what
-/// libc gives to main.
+/// `arguments` must point to `count` pointers to NUL-terminated strings that stay as they are, as libc gives them to main.
 pub unsafe fn arguments(
     count: libc::c_int,
     arguments: *const *const libc::c_char,
@@ -401,11 +334,10 @@ pub unsafe fn arguments(
 /// The first descriptor behind standard error, where service managers begin to hand theirs over.
 const FIRST: RawFd = 3;
 
-/// Closes every descriptor above standard error that was left open by whoever started us, but for
-/// the first `kept` of them.
+/// Closes every descriptor above standard error that our starter left open, except the first `kept` of them.
 pub fn close_inherited(kept: u8) {
     let first = FIRST + RawFd::from(kept);
-    // SAFETY: called first thing in main, before any descriptor of ours exists.
+    // SAFETY: called at the start of main, before this program has opened a descriptor.
     let done = unsafe {
         libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0)
     };
@@ -424,19 +356,20 @@ pub fn close_inherited(kept: u8) {
     }
 }
 
-/// The descriptors that [`close_inherited`] kept, where they are open; closed when we start others.
+/// Those that [`close_inherited`] kept and that are open. The programs that we start do not get them.
 pub fn handed_over(kept: u8) -> Vec<OwnedFd> {
-    let taken = |fd: RawFd| {
-        // SAFETY: fcntl with these commands takes no pointer.
-        Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
-        // SAFETY: it is open, was open before us, and nobody else here knows of it: called once.
-        Some(unsafe { OwnedFd::from_raw_fd(fd) })
-    };
-    (FIRST..FIRST + RawFd::from(kept)).filter_map(taken).collect()
+    (FIRST..FIRST + RawFd::from(kept)).filter_map(take_over).collect()
 }
 
-/// Forks this process, which must have one thread alone: the child may then do all that its parent
-/// could. Gives the child's process id to the parent, and nothing to the child.
+fn take_over(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: fcntl with this command takes no pointer.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+    // SAFETY: it is open, was open before this program began, and is taken over once.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Forks this process, which must have a single thread, so that the child may do all that its parent could. The parent
+/// gets the child's process id, the child gets `None`.
 ///
 /// # Errors
 /// The errno of fork(2).
@@ -452,20 +385,19 @@ pub fn fork() -> Result<Option<Pid>, Errno> {
     }
 }
 
-/// Ends this process at once, without a word.
+/// Ends this process at once: nothing is flushed or dropped.
 pub fn exit(code: u8) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(libc::c_int::from(code)) }
 }
 
-/// Turns this process, which must have one thread alone, into `uid`:`gid`, for good: without groups
-/// and capabilities, and neither it nor what it starts ever has more. Others of that user cannot look
-/// into its memory.
+/// Turns this process, which must have a single thread, into `uid`:`gid` for good, without groups and capabilities.
+/// Neither it nor what it starts ever has more. Other processes of that user cannot look into its memory.
 ///
 /// # Errors
 /// The errno of the first call that failed; the process must then be ended.
 pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Errno> {
-    // SAFETY: setgroups reads no id where there are none; the other calls take no pointer.
+    // SAFETY: setgroups reads no id if there are none; the other calls take no pointer.
     unsafe {
         Errno::result(libc::setgroups(0, std::ptr::null()))?;
         Errno::result(libc::setresgid(gid, gid, gid))?;
@@ -476,11 +408,12 @@ pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A process, held so that its number is nobody else's meanwhile. `None` before Linux 5.3, and where it has ended.
+/// A descriptor that stands for a process: its number goes to no other process meanwhile. `None` before Linux 5.3, and if
+/// the process has ended.
 pub fn hold_process(pid: Pid) -> Option<OwnedFd> {
     // SAFETY: takes no pointer.
     let opened = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) });
-    // SAFETY: it was just opened and nobody else owns it. (The kernel closes it when we start others.)
+    // SAFETY: it was just opened and nobody else owns it. The kernel closes it on exec.
     opened.ok().map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -498,28 +431,27 @@ pub fn signal_held(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno>
     .map(drop)
 }
 
-/// Gives up, for good, all capabilities of this process but those in `kept` (a bit for each), also for what it
-/// starts.
+/// Gives up for good all capabilities of this process, and of what it starts, except those in `kept` (a bit for each).
 ///
 /// # Errors
 /// The errno of prctl(2) or capset(2).
 pub fn keep_capabilities(kept: u64) -> Result<(), Errno> {
-    const VERSION_3: u32 = 0x2008_0522;
     const MOST: u32 = 63;
+
     let mut bounded = Ok(());
     for number in (0..=MOST).filter(|number| kept >> number & 1 == 0) {
         // SAFETY: takes no pointer.
         match Errno::result(unsafe { prctl(libc::PR_CAPBSET_DROP, number.into()) }) {
             Ok(_) => {}
-            // Behind the last one that this kernel knows.
+            // This kernel knows no higher number.
             Err(Errno::EINVAL) => break,
-            // Not to be had without CAP_SETPCAP; what is had now is given up all the same.
+            // It needs CAP_SETPCAP. The capabilities in effect are given up all the same.
             Err(errno) => bounded = Err(errno),
         }
     }
     let has = capabilities().unwrap_or(0) & kept;
     let (low, high) = (has as u32, (has >> 32) as u32);
-    let mut header = [VERSION_3, 0];
+    let mut header = [CAPABILITY_VERSION_3, 0];
     // Effective, permitted, inheritable: the lower halves, then the upper ones.
     let sets = [low, low, 0, high, high, 0];
     // SAFETY: the header is two words that may be written to, and version 3 reads two structs of three words each.
@@ -527,24 +459,24 @@ pub fn keep_capabilities(kept: u64) -> Result<(), Errno> {
     bounded
 }
 
-/// Locks an open file or folder (flock(2)) until it is closed, without waiting: nix's lock takes a call
-/// of its own to let go.
+/// Locks an open file or folder (flock(2)) until it is closed, without waiting. nix's lock would take one more call to
+/// unlock it.
 ///
 /// # Errors
-/// The errno, EWOULDBLOCK where somebody else holds it.
+/// The errno, EWOULDBLOCK if somebody else holds the lock.
 pub fn lock_now(file: &File) -> Result<(), Errno> {
     // SAFETY: takes no pointer.
     Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// Overwrites the environment variables of this process whose names begin with `prefix`, where the kernel
-/// has put them. The process must have one thread alone.
+/// Overwrites the environment variables of this process whose names begin with `prefix`, in the memory in which the
+/// kernel has put them. The process must have a single thread.
 pub fn wipe_environment(prefix: &str) {
     unsafe extern "C" {
         static environ: *mut *mut libc::c_char;
     }
-    // SAFETY: libc's list of pointers to strings that end with a null byte, itself ended by a null pointer
-    // (environ(7)); nobody else reads or changes it, as there is no other thread.
+    // SAFETY: libc's list of pointers to NUL-terminated strings, which a null pointer ends (environ(7)). Nobody else
+    // reads or changes it, as there is no other thread.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -552,7 +484,7 @@ pub fn wipe_environment(prefix: &str) {
             let length = CStr::from_ptr(text).to_bytes().len();
             if CStr::from_ptr(text).to_bytes().starts_with(prefix.as_bytes()) {
                 for n in 0..length {
-                    // Nobody reads it again, which must be no reason to leave it out.
+                    // The compiler may not leave it out because nobody reads it again.
                     text.add(n).write_volatile(0);
                 }
             }
@@ -561,14 +493,14 @@ pub fn wipe_environment(prefix: &str) {
     }
 }
 
-/// Random bits for jitter and DNS message ids, never blocking: those that the kernel gave the program
-/// at its start, once, and then getrandom(2)'s.
+/// Random bits for jitter and DNS message ids, without ever blocking. The first are those that the kernel gave the program
+/// at its start, which costs no system call. Later ones are getrandom(2)'s.
 pub fn random() -> u64 {
     if cfg!(target_env = "musl") && !GIVEN_TAKEN.swap(true, Ordering::Relaxed) {
-        // SAFETY: looks a number up in what the kernel gave the process when it started.
+        // SAFETY: reads a number that the kernel gave the process when it started.
         let given = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 16];
         if !given.is_null() {
-            // musl guards its stack and its heap by them: so what gets out is no part of them itself.
+            // musl guards its stack and its heap by them, so they must not get out as they are.
             let mut hash = DefaultHasher::new();
             // SAFETY: AT_RANDOM leads to 16 bytes that stay as they are.
             hash.write(unsafe { &*given });
@@ -581,217 +513,36 @@ pub fn random() -> u64 {
     if got == 8 {
         return u64::from_ne_bytes(bits);
     }
-    // Too early in the boot for the pool: the addresses and times of this process differ enough.
+    // Too early in the boot for random bits. The time and the process id differ enough.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |d| d.as_nanos() as u64) ^ (u64::from(std::process::id()) << 40)
 }
 
-/// Whether the bits of the program's start have been used by this process or one that it was forked from.
+/// Whether this process, or one that it was forked from, has used the bits of the program's start.
 static GIVEN_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Sends one datagram or stream chunk without ever blocking or raising SIGPIPE.
-///
-/// # Errors
-/// The errno, EAGAIN where the reader's queue is full.
-pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    // SAFETY: reads `bytes.len()` bytes from a slice of that length.
-    Errno::result(unsafe {
-        libc::send(
-            socket.as_raw_fd(),
-            bytes.as_ptr().cast(),
-            bytes.len(),
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        )
-    })
-    .map(|sent| sent as usize)
-}
-
-/// Starts a non-blocking TCP connection to `address`. Where every port is taken that is given to anybody, root
-/// gets one that others cannot have.
-///
-/// # Errors
-/// The errno of socket(2) or connect(2); EINPROGRESS is no error. EADDRNOTAVAIL: no port is left for it
-/// ([`ports_are_taken`]), or this machine has no address to begin it at.
-pub fn connect_tcp(address: SocketAddr) -> Result<TcpStream, Errno> {
-    connect_tcp_by(address).map(|(stream, _)| stream)
-}
-
-/// The same, and whether it had to be such a port.
-///
-/// # Errors
-/// As [`connect_tcp`].
-pub fn connect_tcp_by(address: SocketAddr) -> Result<(TcpStream, bool), Errno> {
-    match connect(address, libc::SOCK_STREAM) {
-        Err(none @ Errno::EADDRNOTAVAIL) if ports_are_taken(address) => {
-            let reserved = connect_from_reserved(address, libc::SOCK_STREAM);
-            reserved.ok().flatten().map(|fd| (fd.into(), true)).ok_or(none)
-        }
-        other => other.map(|fd| (fd.into(), false)),
-    }
-}
-
-/// The same, from a port that root alone can have, if this is root and one is free.
-///
-/// # Errors
-/// The errno of socket(2) or connect(2); EINPROGRESS is no error.
-pub fn connect_tcp_from_reserved(address: SocketAddr) -> Result<TcpStream, Errno> {
-    match connect_from_reserved(address, libc::SOCK_STREAM)? {
-        Some(connected) => Ok(connected.into()),
-        None => connect_tcp(address),
-    }
-}
-
-/// A non-blocking UDP socket that was never open to any sender but `address`. Where every port is taken that
-/// is given to anybody, it has one that root alone can have.
-///
-/// # Errors
-/// The errno of socket(2) or connect(2).
-pub fn connect_udp(address: SocketAddr) -> Result<UdpSocket, Errno> {
-    match connect(address, libc::SOCK_DGRAM) {
-        Err(none @ Errno::EAGAIN) => {
-            let reserved = connect_from_reserved(address, libc::SOCK_DGRAM);
-            reserved.ok().flatten().map(Into::into).ok_or(none)
-        }
-        other => other.map(Into::into),
-    }
-}
-
-/// Whether every port is taken that the kernel gives to a connection to `address` (net.ipv4.ip_local_port_range).
-pub fn ports_are_taken(address: SocketAddr) -> bool {
-    let unused = socket(address, libc::SOCK_STREAM | libc::SOCK_CLOEXEC)
-        .and_then(|fd| call_with(&fd, from_any(address, 0), libc::bind));
-    unused == Err(Errno::EADDRINUSE)
-}
-
-/// `None`: this is not root, or there is none.
-fn connect_from_reserved(address: SocketAddr, kind: libc::c_int) -> Result<Option<OwnedFd>, Errno> {
-    const PORTS: std::ops::Range<u16> = 600..1024;
-    /// One port's last connection to an address may not be forgotten yet; if that of so many is not, there is
-    /// another reason.
-    const REFUSED: u32 = 8;
-    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    let first = random() as usize % PORTS.len();
-    let mut refused = 0;
-    for port in PORTS.cycle().skip(first).take(PORTS.len()) {
-        let fd = socket(address, kind)?;
-        match call_with(&fd, from_any(address, port), libc::bind) {
-            Ok(()) => {}
-            Err(Errno::EADDRINUSE) => continue,
-            Err(Errno::EACCES) => return Ok(None),
-            Err(errno) => return Err(errno),
-        }
-        match call_with(&fd, address, libc::connect) {
-            Ok(()) | Err(Errno::EINPROGRESS) => return Ok(Some(fd)),
-            Err(Errno::EADDRNOTAVAIL) if refused < REFUSED => refused += 1,
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(None)
-}
-
-/// A port of any address of this machine, of the family of `address`.
-fn from_any(address: SocketAddr, port: u16) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
-    }
-}
-
-/// A non-blocking connection to the local socket at `path`; EAGAIN where its queue is full.
-///
-/// # Errors
-/// The errno of socket(2) or connect(2); ENAMETOOLONG where no socket can have that path.
-pub fn connect_unix(path: &Path) -> Result<UnixStream, Errno> {
-    // SAFETY: all-zero bytes are a valid sockaddr_un.
-    let mut raw: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    raw.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let bytes = path.as_os_str().as_bytes();
-    // One byte is left zero behind it.
-    if bytes.len() >= raw.sun_path.len() {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    for (to, from) in raw.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: takes no pointer.
-    let fd = Errno::result(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
-    // SAFETY: `fd` was just opened and nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-    Errno::result(unsafe { libc::connect(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) })?;
-    Ok(socket.into())
-}
-
-fn connect(address: SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-    let socket = socket(address, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)?;
-    match call_with(&socket, address, libc::connect) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// A socket of the family of `address`.
-fn socket(address: SocketAddr, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: takes no pointer.
-    let fd = Errno::result(unsafe { libc::socket(family, kind, 0) })?;
-    // SAFETY: `fd` was just opened and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// bind(2) or connect(2) with `address`.
-fn call_with(
-    socket: &OwnedFd,
-    address: SocketAddr,
-    call: unsafe extern "C" fn(libc::c_int, *const libc::sockaddr, libc::socklen_t) -> libc::c_int,
-) -> Result<(), Errno> {
-    let fd = socket.as_raw_fd();
-    let result = match address {
-        SocketAddr::V4(v4) => {
-            // SAFETY: all-zero bytes are a valid sockaddr_in.
-            let mut raw: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-            raw.sin_family = libc::AF_INET as libc::sa_family_t;
-            raw.sin_port = v4.port().to_be();
-            raw.sin_addr.s_addr = u32::from_ne_bytes(v4.ip().octets());
-            // SAFETY: the pointer and the length describe `raw`, which outlives the call.
-            unsafe { call(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
-        }
-        SocketAddr::V6(v6) => {
-            // SAFETY: all-zero bytes are a valid sockaddr_in6.
-            let mut raw: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            raw.sin6_port = v6.port().to_be();
-            raw.sin6_addr.s6_addr = v6.ip().octets();
-            raw.sin6_scope_id = v6.scope_id();
-            // SAFETY: as above.
-            unsafe { call(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
-        }
-    };
-    Errno::result(result).map(drop)
-}
-
-/// What a TCP socket has sent and waits for.
+/// What a TCP socket waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Awaited {
-    /// Segments, or a question whether there is room for more, that the other end has not acknowledged.
+    /// The other end has not acknowledged everything: data, or a question whether it has room for more.
     pub acknowledgement: bool,
-    /// Room at the other end, for bytes that are not sent yet.
+    /// The other end has no room for bytes that are not sent yet.
     pub room: bool,
-    /// How long ago the other end was last heard of.
+    /// The time since something came from the other end.
     pub heard: Duration,
 }
 
-/// What a TCP socket waits for.
+/// See [`Awaited`].
 ///
 /// # Errors
 /// The errno of getsockopt(2).
 pub fn awaited(socket: BorrowedFd<'_>) -> Result<Awaited, Errno> {
-    // The kernel's struct tcp_info, of which libc knows less than Linux 4.18 does: offsets in it.
+    // libc knows less of the kernel's struct tcp_info than Linux 4.18 does. These are offsets in it.
     const PROBES: usize = 3;
     const UNACKED: usize = 24;
     const LAST_ACK_RECV: usize = 56;
     const NOTSENT_BYTES: usize = 144;
+
     let mut info = [0_u8; 148];
     let mut length = info.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes, which `info` has, and into `length`.
@@ -799,19 +550,21 @@ pub fn awaited(socket: BorrowedFd<'_>) -> Result<Awaited, Errno> {
         let (info, length) = (info.as_mut_ptr().cast(), &raw mut length);
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, length)
     })?;
-    let number = |at: usize| {
-        let four = info.get(at..).and_then(|rest| rest.first_chunk::<4>());
-        four.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
-    };
+
     let probes = info.get(PROBES).copied().unwrap_or_default();
     Ok(Awaited {
-        acknowledgement: number(UNACKED) > 0 || probes > 0,
-        room: number(NOTSENT_BYTES) > 0,
-        heard: Duration::from_millis(number(LAST_ACK_RECV).into()),
+        acknowledgement: number_at(&info, UNACKED) > 0 || probes > 0,
+        room: number_at(&info, NOTSENT_BYTES) > 0,
+        heard: Duration::from_millis(number_at(&info, LAST_ACK_RECV).into()),
     })
 }
 
-/// From now on, nothing that comes in for a socket reaches it, as if the way to it were cut.
+fn number_at(bytes: &[u8], offset: usize) -> u32 {
+    let four = bytes.get(offset..).and_then(|rest| rest.first_chunk::<4>());
+    four.map_or(0, |four| u32::from_ne_bytes(*four))
+}
+
+/// Lets nothing reach a socket any more, as if the network were cut.
 #[cfg(test)]
 pub fn deafen(socket: BorrowedFd<'_>) {
     // A filter of one step: take no byte of the packet.
@@ -826,7 +579,7 @@ pub fn deafen(socket: BorrowedFd<'_>) {
     .unwrap();
 }
 
-/// Takes that back.
+/// Ends what [`deafen`] began.
 #[cfg(test)]
 pub fn undeafen(socket: BorrowedFd<'_>) {
     let nothing: libc::c_int = 0;
@@ -839,54 +592,12 @@ pub fn undeafen(socket: BorrowedFd<'_>) {
     .unwrap();
 }
 
-/// Writes `bytes` to a descriptor, once, ignoring the outcome: for a child's reply.
-pub fn reply(to: BorrowedFd<'_>, bytes: &[u8]) {
-    // SAFETY: reads `bytes.len()` bytes from a slice of that length.
-    let _ = unsafe { libc::write(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-}
-
-/// The next message on a socket, without waiting for one; how many bytes it has, 0 at the end.
-///
-/// # Errors
-/// The errno, EAGAIN where there is none yet.
-pub fn receive_now(from: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, Errno> {
-    let (fd, flags) = (from.as_raw_fd(), libc::MSG_DONTWAIT);
-    // SAFETY: writes at most `bytes.len()` bytes into a slice of that length.
-    Errno::result(unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), flags) })
-        .map(|got| got as usize)
-}
-
-/// Sends one datagram to the local socket at `path`, without ever blocking.
-///
-/// # Errors
-/// The errno; ENAMETOOLONG where no socket can have that path.
-pub fn send_to_path(socket: BorrowedFd<'_>, bytes: &[u8], path: &CStr) -> Result<usize, Errno> {
-    // SAFETY: all-zero bytes are a valid sockaddr_un.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let path = path.to_bytes_with_nul();
-    let room = address.sun_path.get_mut(..path.len()).ok_or(Errno::ENAMETOOLONG)?;
-    for (to, from) in room.iter_mut().zip(path) {
-        *to = *from as libc::c_char;
-    }
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    let length = (std::mem::offset_of!(libc::sockaddr_un, sun_path) + path.len()) as u32;
-    // SAFETY: reads `bytes.len()` bytes from a slice of that length, and an address of `length`
-    // bytes, which lie within `address`.
-    Errno::result(unsafe {
-        let to = (&raw const address).cast();
-        libc::sendto(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags, to, length)
-    })
-    .map(|sent| sent as usize)
-}
-
 /// Writes to standard output, once.
 ///
 /// # Errors
-/// What write(2) says.
+/// The error of write(2).
 pub fn write_stdout(bytes: &[u8]) -> std::io::Result<usize> {
-    // SAFETY: descriptor 1 is open for the life of the process (the runtime
-    // opens /dev/null there if it was closed), and ManuallyDrop keeps it so.
+    // SAFETY: descriptor 1 is open for the life of the process ([`set_up`]), and ManuallyDrop keeps it so.
     let mut stdout = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
     stdout.write(bytes)
 }

@@ -4,12 +4,12 @@ use super::edit::{Edit, apply};
 use crate::text::misleads;
 use std::ops::Range;
 
-/// Lines of context around a change.
+/// OldText of context around a change.
 const CONTEXT: usize = 2;
 
 /// What `edits`, which are sorted, change in `old`. Empty if that is nothing.
 pub fn diff(old: &str, edits: &[Edit]) -> String {
-    let old = Lines::of(old);
+    let old = OldText::of(old);
     let changes = changes(&old, edits);
     let mut diff = Diff { old: &old, out: String::new(), removed: 0, added: 0 };
 
@@ -24,15 +24,15 @@ pub fn diff(old: &str, edits: &[Edit]) -> String {
     diff.out
 }
 
-/// A text and its lines.
-struct Lines<'t> {
+/// The text before the edits.
+struct OldText<'t> {
     text: &'t str,
     lines: Vec<&'t str>,
     /// Where each line begins, and where the last one ends.
     starts: Vec<usize>,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> OldText<'t> {
     fn of(text: &'t str) -> Self {
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let mut starts = vec![0];
@@ -60,12 +60,12 @@ impl<'t> Lines<'t> {
 }
 
 /// Old lines, and the new ones in their place.
-struct Change {
+struct ChangedLines {
     old: Range<usize>,
     new: Vec<String>,
 }
 
-fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<Change> {
+fn changes(old: &OldText<'_>, edits: &[Edit]) -> Vec<ChangedLines> {
     // Edits in the same or in touching lines are one change.
     let mut groups: Vec<(Range<usize>, Vec<Edit>)> = Vec::new();
     for edit in edits {
@@ -80,13 +80,13 @@ fn changes(old: &Lines<'_>, edits: &[Edit]) -> Vec<Change> {
         }
     }
 
-    let changes = groups.into_iter().map(|(lines, edits)| Change::of(old, lines, edits));
+    let changes = groups.into_iter().map(|(lines, edits)| ChangedLines::of(old, lines, edits));
     changes.filter(|change| !change.old.is_empty() || !change.new.is_empty()).collect()
 }
 
-impl Change {
+impl ChangedLines {
     /// What `edits` make of `lines`, without what is the same at both ends.
-    fn of(old: &Lines<'_>, mut lines: Range<usize>, mut edits: Vec<Edit>) -> Self {
+    fn of(old: &OldText<'_>, mut lines: Range<usize>, mut edits: Vec<Edit>) -> Self {
         let (start, end) = (old.start(lines.start), old.start(lines.end));
         for edit in &mut edits {
             edit.span = edit.span.start - start..edit.span.end - start;
@@ -108,7 +108,7 @@ impl Change {
     }
 }
 
-fn are_apart(pair: &[Change]) -> bool {
+fn are_apart(pair: &[ChangedLines]) -> bool {
     match pair {
         [before, after] => after.old.start - before.old.end > 2 * CONTEXT,
         _ => true,
@@ -117,15 +117,15 @@ fn are_apart(pair: &[Change]) -> bool {
 
 /// The text of a diff as it grows.
 struct Diff<'o, 't> {
-    old: &'o Lines<'t>,
+    old: &'o OldText<'t>,
     out: String,
-    /// Lines of all hunks so far.
+    /// OldText of all hunks so far.
     removed: usize,
     added: usize,
 }
 
 impl Diff<'_, '_> {
-    fn hunk(&mut self, changes: &[Change]) {
+    fn hunk(&mut self, changes: &[ChangedLines]) {
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return };
         let from = first.old.start.saturating_sub(CONTEXT);
         let to = (last.old.end + CONTEXT).min(self.old.lines.len());

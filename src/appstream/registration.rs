@@ -56,11 +56,9 @@ impl Event {
 /// A program that AppStream is to run as root at an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Its path.
     pub filename: String,
-    /// Its arguments, blanks between them; may be empty.
+    /// Blanks between them; may be empty.
     pub arguments: String,
-    /// How long it may take.
     pub limit: Limit,
 }
 
@@ -69,7 +67,6 @@ pub struct Call {
 pub struct Limit {
     /// The key in our own config that sets it.
     pub key: &'static str,
-    /// Its value.
     pub span: Duration,
 }
 
@@ -110,7 +107,6 @@ impl Registration {
 /// How a config.json becomes what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The new text.
     pub text: String,
     /// How it differs; empty if it does not.
     pub edits: Vec<Edit>,
@@ -130,74 +126,50 @@ impl Change {
 /// What there is to say about a change. `Display` gives the sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// An entry is ours now.
+    /// An entry is ours now. `instead` is what was in its place.
     Registered {
-        /// At which event.
         event: Event,
-        /// The program and its arguments.
         program: String,
-        /// config.json.
         file: PathBuf,
-        /// What was in its place.
         instead: Option<String>,
     },
     /// An entry is no longer ours.
     Unregistered {
-        /// At which event.
         event: Event,
-        /// The program and its arguments.
         program: String,
-        /// config.json.
         file: PathBuf,
     },
-    /// A key of an entry that is ours already was completed.
+    /// A key of an entry that is ours already was completed. The value is JSON.
     KeySet {
-        /// At which event.
         event: Event,
-        /// The key, as it is documented.
         key: &'static str,
-        /// JSON.
         value: String,
-        /// What was there.
         before: Before,
     },
-    /// A time to wait was put in.
     WaitingTimeSet {
-        /// At which event.
         event: Event,
-        /// In seconds.
         seconds: u64,
-        /// What must fit into it.
         limit: Limit,
     },
-    /// The time to wait was too short.
+    /// The time was too short for the limit. `from` is as the file has it, `to` in seconds.
     WaitingTimeRaised {
-        /// At which event.
         event: Event,
-        /// As it was written.
         from: String,
-        /// In seconds.
         to: u64,
-        /// What must fit into it.
         limit: Limit,
     },
-    /// A warning: the time to wait is longer than AppStream takes.
+    /// A warning: the time is longer than AppStream takes.
     WaitingTimeTooLong {
-        /// At which event.
         event: Event,
-        /// As it is written.
         value: String,
     },
-    /// A warning: the output of our run goes nowhere.
+    /// A warning: the output of our run goes nowhere, as s3LogEnabled has this value.
     NotLogged {
-        /// At which event.
         event: Event,
-        /// As it is written.
         value: String,
     },
     /// A warning: a user-context entry names us, which cannot work.
     UserContext {
-        /// At which event.
         event: Event,
     },
 }
@@ -205,18 +177,14 @@ pub enum Note {
 /// What a key had for a value before it was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// `null`.
     Null,
-    /// The key was not there.
     Nothing,
 }
 
 /// Programs of other owners where ours should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ForeignPrograms {
-    /// At SessionStart.
     pub start: Option<ForeignProgram>,
-    /// At SessionTermination.
     pub termination: Option<ForeignProgram>,
     /// The program that is to be there; none where its path is not known.
     own: Option<String>,
@@ -269,12 +237,7 @@ pub enum RegistrationError {
     Foreign(Box<ForeignPrograms>),
     /// A limit of ours does not fit into any waitingTime.
     #[error("{}", words::never_fits(*event, *limit))]
-    NeverFits {
-        /// At which event.
-        event: Event,
-        /// The limit.
-        limit: Limit,
-    },
+    NeverFits { event: Event, limit: Limit },
     /// An edit went wrong: a fault of this program.
     #[error("efs-agent has a fault: its edit of {0}")]
     Fault(String),

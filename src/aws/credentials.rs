@@ -49,26 +49,14 @@ pub struct Wanted<'a> {
 pub enum CredentialsError {
     /// The source that decides gave none.
     #[error("no credentials from {place}: {error}")]
-    Failed {
-        /// The source.
-        place: CredentialSource,
-        /// What it said.
-        error: AwsError,
-    },
+    Failed { place: CredentialSource, error: Box<AwsError> },
     /// What was found has expired.
     #[error(
         "the credentials from {place} expired at {} (it is {} now)",
         humantime::format_rfc3339_seconds(*expired),
         humantime::format_rfc3339_seconds(*now)
     )]
-    Expired {
-        /// The source.
-        place: String,
-        /// When they expired.
-        expired: SystemTime,
-        /// This machine's time.
-        now: SystemTime,
-    },
+    Expired { place: String, expired: SystemTime, now: SystemTime },
     /// No source has any.
     #[error("no credentials: {}", nowhere(.0))]
     Nowhere(Vec<(CredentialSource, AwsError)>),
@@ -80,7 +68,7 @@ pub enum CredentialsError {
         /// The time in which they were written.
         within: Duration,
     },
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -118,7 +106,7 @@ fn nowhere(tried: &[(CredentialSource, AwsError)]) -> String {
 fn failed(error: AwsError, place: CredentialSource) -> CredentialsError {
     match error.stopped() {
         Some(stopped) => stopped.into(),
-        None => CredentialsError::Failed { place, error },
+        None => CredentialsError::Failed { place, error: Box::new(error) },
     }
 }
 

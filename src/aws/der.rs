@@ -1,7 +1,6 @@
-//! The little of ASN.1's distinguished encoding (DER) that one certificate
-//! takes: written, never read.
+//! The part of ASN.1's distinguished encoding (DER) that a certificate needs. It is only written, never read.
 
-/// The types that are used here, as their first byte.
+/// The types that are needed, by their first byte.
 pub const INTEGER: u8 = 0x02;
 pub const BIT_STRING: u8 = 0x03;
 pub const OCTET_STRING: u8 = 0x04;
@@ -44,7 +43,7 @@ pub fn bits(bytes: &[u8]) -> Vec<u8> {
     value(BIT_STRING, &[&[0], bytes].concat())
 }
 
-/// An object identifier, all of whose numbers but the first two are given; those make `first`.
+/// An object identifier. Its first two numbers make the byte `first`; the others are `rest`.
 pub fn object(first: u8, rest: &[u32]) -> Vec<u8> {
     let mut content = vec![first];
     for number in rest {

@@ -77,12 +77,13 @@ fn text(value: Option<&RawValue>) -> Option<Secret> {
     Secret::from_json(value?.get()).filter(|text| !text.expose().is_empty())
 }
 
-/// A time as ISO 8601 has it, in UTC or with an offset to that.
+/// A time in ISO 8601, in UTC or with an offset to it.
 pub fn time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     if let Ok(time) = humantime::parse_rfc3339_weak(text) {
         return Some(time);
     }
+
     // "+01:00", "-0730".
     let place = text.rfind(['+', '-']).filter(|place| *place >= "2025-01-02T03:04".len())?;
     let (time, offset) = text.split_at(place);
@@ -91,15 +92,16 @@ pub fn time(text: &str) -> Option<SystemTime> {
         return None;
     }
     let (hours, minutes) = digits.split_at_checked(2)?;
-    let number = |digits: &str| digits.parse::<u64>().ok();
-    let offset_by = Duration::from_secs(60 * (60 * number(hours)? + number(minutes)?));
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let offset_by = Duration::from_secs(60 * (60 * hours + minutes));
+
     let time = humantime::parse_rfc3339_weak(time).ok()?;
     let utc = match offset.starts_with('+') {
         true => time.checked_sub(offset_by),
         false => time.checked_add(offset_by),
     };
-    // What lies before 1970 cannot be written down by humantime, which would end us. It is as long past
-    // as 1970 is; of the year 10000, it is the same.
+    // humantime panics when it writes a time before 1970 or after 9999. The nearest time that it writes has the same
+    // meaning: long past, or far away.
     let latest = UNIX_EPOCH.checked_add(Duration::from_secs(YEAR_9999))?;
     utc.map(|utc| utc.clamp(UNIX_EPOCH, latest))
 }

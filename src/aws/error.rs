@@ -46,7 +46,6 @@ impl fmt::Display for CredentialSource {
 /// What a service answered instead of what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorAnswer {
-    /// The HTTP status.
     pub status: u16,
     /// AWS's code for the error, or nothing.
     pub code: String,
@@ -99,7 +98,6 @@ pub enum AwsError {
     /// A file cannot be read.
     #[error("{} {obstacle}", .path.display())]
     File {
-        /// The file.
         path: PathBuf,
         /// What is in the way.
         obstacle: Obstacle,
@@ -110,7 +108,6 @@ pub enum AwsError {
         .path.display(), .fault.path.display(), .fault.why
     )]
     Changeable {
-        /// The file.
         path: PathBuf,
         /// What part of its path, how, and the command against that.
         fault: Fault,
@@ -121,7 +118,6 @@ pub enum AwsError {
     /// A line in a file of profiles cannot be understood.
     #[error("{}, {error}", .path.display())]
     Line {
-        /// The file.
         path: PathBuf,
         /// The line, and what is wrong there.
         error: LineError,
@@ -131,11 +127,8 @@ pub enum AwsError {
     BadKey {
         /// The file that has it.
         path: PathBuf,
-        /// The line there.
         line: usize,
-        /// What it is called.
         key: &'static str,
-        /// What is wrong with it.
         what: &'static str,
     },
     /// The keys of a profile have expired, as the profile itself says.
@@ -150,9 +143,7 @@ pub enum AwsError {
         path: PathBuf,
         /// The key that says so.
         key: &'static str,
-        /// When they expired.
         expired: SystemTime,
-        /// This machine's time.
         now: SystemTime,
     },
     /// There is no such profile.
@@ -194,16 +185,10 @@ pub enum AwsError {
     Circle(String),
     /// Another profile, which this one needs, gives no credentials.
     #[error("source profile {name:?}: {error}")]
-    Source {
-        /// The other profile.
-        name: String,
-        /// Why not.
-        error: Box<AwsError>,
-    },
+    Source { name: String, error: Box<AwsError> },
     /// STS did not let the role be assumed.
     #[error("role {arn} cannot be assumed: {error}{}", self.signer())]
     Role {
-        /// The role.
         arn: String,
         /// Whose keys have signed for that, and their access key. A web identity signs with none.
         by: Option<String>,
@@ -217,16 +202,10 @@ pub enum AwsError {
     Process(#[from] ProcessError),
     /// What that program printed are no credentials.
     #[error("credential_process {}: {error}", .path.display())]
-    Printed {
-        /// The program.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: Box<AwsError>,
-    },
+    Printed { path: PathBuf, error: Box<AwsError> },
     /// A service was asked, and did not give it.
     #[error("{error}")]
     Asked {
-        /// The service.
         service: Service,
         /// What it, or the way to it, said.
         error: Box<AwsError>,
@@ -242,10 +221,9 @@ pub enum AwsError {
     Expired {
         /// Where they came from.
         by: String,
-        /// When they expired.
         expired: SystemTime,
     },
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -287,7 +265,7 @@ impl AwsError {
         }
     }
 
-    /// Whether the run was told to end, however deep in this error that is.
+    /// Whether a signal ended the run, however deep in this error that is.
     pub(super) fn stopped(&self) -> Option<Stopped> {
         match self {
             Self::Stopped(stopped) => Some(*stopped),
@@ -374,7 +352,6 @@ pub enum ProcessError {
     /// The program has no slash in its name, and is in no folder where programs are looked for.
     #[error("{name:?} is in none of {folders}")]
     NotFound {
-        /// The program.
         name: String,
         /// The folders, with colons between them.
         folders: &'static str,
@@ -388,7 +365,6 @@ pub enum ProcessError {
     /// Others than root could change what root is to run.
     #[error("{} is not run: others than root can change it ({why})", .path.display())]
     Changeable {
-        /// The program.
         path: PathBuf,
         /// What part of its path, and how.
         why: String,
@@ -404,7 +380,6 @@ pub enum ProcessError {
     /// It ended without success.
     #[error("{} {how}{}", .path.display(), after_colon(.said))]
     Failed {
-        /// The program.
         path: PathBuf,
         /// Its exit status, if it has one.
         status: Option<i32>,

@@ -1,16 +1,17 @@
-//! A small HTTP/1.1 client for credentials and AWS's APIs: one request on one
-//! connection, in the clear or by TLS, with every wait inside a deadline and
-//! everything that is read inside a bound. Follows no redirect, and knows
-//! nothing of what is asked.
+//! A small HTTP/1.1 client for credentials and AWS's APIs: one request on one connection, in the clear or by TLS. Every
+//! wait is inside a deadline, and everything that is read inside a bound. No redirect is followed, and what is asked is
+//! not known here.
 
 mod response;
+mod url;
 
-pub use response::{HttpResponse, Malformed};
+pub use response::{HttpResponse, ResponseError};
+pub use url::Url;
 
 use crate::aws::algorithms;
 use crate::retry::{Clock, Deadline, Span, Stopped};
 use crate::stop::Stop;
-use crate::sys;
+use crate::sys::{self, errno_of};
 use crate::text;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -18,7 +19,7 @@ use response::ResponseReader;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,71 +28,54 @@ use zeroize::Zeroizing;
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// The name of the server is not to be had; what the resolver said.
+    /// The server's name has no address.
     #[error("{host} cannot be resolved: {why}")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: String,
-    },
-    /// No connection.
+    Name { host: String, why: String },
     #[error("no connection to {address}: {}", unconnected(*errno))]
     Connect {
-        /// To this address.
         address: SocketAddr,
-        /// The reason.
+        /// The errno of connect(2).
         errno: Errno,
     },
     /// The server said nothing, or not enough.
     #[error("{address} did not {} within {}", stage.word(), humantime::format_duration(*span))]
     Silent {
-        /// The server's address.
         address: SocketAddr,
-        /// What it was to do.
+        /// What it did not do.
         stage: Stage,
-        /// In this time, in tenths of a second.
+        /// For this long, in tenths of a second.
         span: Duration,
     },
-    /// The connection broke.
     #[error("the connection to {address} broke: {}", errno.desc())]
     Broken {
-        /// The server's address.
         address: SocketAddr,
-        /// The reason.
+        /// The errno of read(2) or write(2).
         errno: Errno,
     },
     /// The server closed the connection before its answer was whole.
     #[error("{0} closed the connection before its answer was whole")]
     Closed(SocketAddr),
-    /// TLS failed.
     #[error("TLS with {address} failed: {why}")]
     Tls {
-        /// The server's address.
         address: SocketAddr,
         /// What the library says.
         why: String,
     },
-    /// The host is no name that a certificate could be for.
+    /// No certificate can be for such a host.
     #[error("{0:?} is no host name")]
     BadName(String),
     /// What came is no answer in HTTP.
     #[error("{address} sent no proper HTTP answer: {why}")]
-    Malformed {
-        /// The server's address.
-        address: SocketAddr,
-        /// What is wrong.
-        why: Malformed,
-    },
-    /// Something that was to be sent holds a line break, or what else cannot be in a header.
+    Malformed { address: SocketAddr, why: ResponseError },
+    /// A part of the request holds a line break, or another character that cannot be in a header.
     #[error("the {0} cannot be sent: it holds a control character")]
     Unsendable(String),
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// In the words that the mount's own errors have.
+/// Why there is no connection, in the same words as for a mount.
 fn unconnected(errno: Errno) -> String {
     match text::unconnected(errno) {
         Some(why) => format!("{why} ({errno:?})"),
@@ -99,14 +83,11 @@ fn unconnected(errno: Errno) -> String {
     }
 }
 
-/// What a server is to do next.
+/// What a server does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// To take the connection.
     Connect,
-    /// To finish the TLS handshake.
     Handshake,
-    /// To answer.
     Answer,
 }
 
@@ -120,120 +101,28 @@ impl Stage {
     }
 }
 
-/// Where a server is, and what is asked of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url {
-    /// Whether by TLS.
-    pub tls: bool,
-    /// A name, or an address without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// Path and query, from the first slash on.
-    pub path: String,
-}
-
-impl Url {
-    /// Takes an http or https URL apart; `None` if it is none, or holds a user or a control character.
-    pub fn parse(text: &str) -> Option<Self> {
-        if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return None;
-        }
-        let (scheme, rest) = text.split_once("://")?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let path = path.split('#').next()?;
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(bracketed) => {
-                let (host, port) = bracketed.split_once(']')?;
-                host.parse::<Ipv6Addr>().ok()?;
-                (host, port)
-            }
-            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-        };
-        let port = match port.strip_prefix(':') {
-            Some(digits) => digits.parse().ok().filter(|port| *port != 0)?,
-            None if port.is_empty() => {
-                if tls {
-                    443
-                } else {
-                    80
-                }
-            }
-            None => return None,
-        };
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-        (!host.is_empty() && host.bytes().all(fits)).then(|| Self {
-            tls,
-            host: host.to_ascii_lowercase(),
-            port,
-            path,
-        })
-    }
-
-    /// The same server, asked for `path`.
-    pub fn at(&self, path: &str) -> Self {
-        Self { path: path.to_owned(), ..self.clone() }
-    }
-
-    /// The `Host` header.
-    pub fn authority(&self) -> String {
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let usual = if self.tls { 443 } else { 80 };
-        if self.port == usual { host } else { format!("{host}:{}", self.port) }
-    }
-
-    /// The address, where the host is one; localhost is one too.
-    pub fn address(&self) -> Option<IpAddr> {
-        if self.host == "localhost" {
-            return Some(Ipv4Addr::LOCALHOST.into());
-        }
-        self.host.parse().ok()
-    }
-}
-
-impl std::fmt::Display for Url {
-    /// Without the query, which is nobody's business.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        let path = self.path.split('?').next().unwrap_or_default();
-        write!(f, "{scheme}://{}{path}", self.authority())
-    }
-}
-
-/// What is asked.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
     /// "GET", "PUT" or "POST".
     pub method: &'static str,
-    /// Of whom, and for what.
     pub url: &'a Url,
-    /// Headers but `Host`, `Content-Length` and `Connection`.
+    /// All headers except `Host`, `Content-Length` and `Connection`.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body.
     pub body: &'a [u8],
 }
 
 /// Looks a host name up before a deadline, or says in words why that cannot be.
 pub type Resolve<'a> = dyn Fn(&str, Deadline) -> Result<Vec<IpAddr>, String> + 'a;
 
-/// What it takes to reach a server.
+/// What is needed to reach a server.
 #[derive(Clone)]
 pub struct Net<'a> {
-    /// Time.
     pub clock: &'a dyn Clock,
-    /// What ends every wait.
+    /// Ends every wait.
     pub stop: &'a Stop,
-    /// Names.
+    /// Finds addresses.
     pub resolve: &'a Resolve<'a>,
-    /// Whom to trust by TLS; see [`tls`].
+    /// Says which certificates are trusted; see [`tls`].
     pub tls: Arc<ClientConfig>,
 }
 
@@ -261,6 +150,7 @@ impl Net<'_> {
         let bytes = composed(request)?;
         let started = self.clock.now();
         let (stream, address) = self.connect(request.url, until)?;
+
         let mut socket = Waiting { stream, net: self, until };
         let mut reader = ResponseReader::default();
         let (result, stage) = if request.url.tls {
@@ -276,10 +166,11 @@ impl Net<'_> {
         } else {
             (talk(&mut socket, &bytes, &mut reader), Stage::Answer)
         };
+
         let span = rounded(self.clock.now().saturating_sub(started));
         match result {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(Malformed::CutOff)) => Err(HttpError::Closed(address)),
+            Ok(Err(ResponseError::CutOff)) => Err(HttpError::Closed(address)),
             Ok(Err(why)) => Err(HttpError::Malformed { address, why }),
             Err(e) => Err(translated(&e, address, stage, span)),
         }
@@ -287,30 +178,32 @@ impl Net<'_> {
 
     /// A connection to the first address of the server that takes one.
     fn connect(&self, url: &Url, until: Deadline) -> Result<(TcpStream, SocketAddr), HttpError> {
-        let failed = |why: String| HttpError::Name { host: url.host.clone(), why };
+        let unresolved = |why: String| HttpError::Name { host: url.host.clone(), why };
         let addresses = match url.address() {
             Some(address) => vec![address],
-            None => (self.resolve)(&url.host, until).map_err(failed)?,
+            None => (self.resolve)(&url.host, until).map_err(unresolved)?,
         };
-        let mut problem = failed("it has no address".into());
+
+        let mut error = unresolved("it has no address".into());
         for (n, address) in addresses.iter().enumerate() {
-            // What is left of the time is shared by those that are left.
+            // The remaining addresses share the remaining time.
             let share = until.left(self.clock).part(addresses.len() - n);
             let until = until.within(self.clock, share);
             let address = SocketAddr::new(*address, url.port);
             match self.connect_to(address, until) {
                 Ok(stream) => return Ok((stream, address)),
                 Err(stopped @ HttpError::Stopped(_)) => return Err(stopped),
-                Err(e) => problem = e,
+                Err(e) => error = e,
             }
         }
-        Err(problem)
+        Err(error)
     }
 
     fn connect_to(&self, address: SocketAddr, until: Deadline) -> Result<TcpStream, HttpError> {
         let failed = |errno| HttpError::Connect { address, errno };
         let started = self.clock.now();
         let stream = sys::connect_tcp(address).map_err(failed)?;
+
         loop {
             let fd = PollFd::new(stream.as_fd(), PollFlags::POLLOUT);
             let ready = self.stop.poll(&[fd], until.left(self.clock))?;
@@ -322,11 +215,12 @@ impl Net<'_> {
                 return Err(HttpError::Silent { address, stage: Stage::Connect, span });
             }
         }
+
         match stream.take_error() {
             Ok(None) => {}
             Ok(Some(e)) | Err(e) => return Err(failed(errno_of(&e))),
         }
-        // Small requests, each answered before the next: nothing to wait for. Not vital.
+        // A small request has nothing to wait for. The option is not vital.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -338,25 +232,21 @@ pub(super) fn rounded(span: Duration) -> Duration {
     Duration::from_millis(100 * tenths.max(1) as u64)
 }
 
-fn errno_of(e: &io::Error) -> Errno {
-    e.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-}
-
 /// Sends the request, and reads until the answer is whole or broken.
 fn talk(
     stream: &mut (impl Read + Write),
     request: &[u8],
     reader: &mut ResponseReader,
-) -> io::Result<Result<HttpResponse, Malformed>> {
+) -> io::Result<Result<HttpResponse, ResponseError>> {
     stream.write_all(request)?;
     stream.flush()?;
     let mut chunk = Zeroizing::new([0; 4096]);
     loop {
         let count = match stream.read(&mut *chunk) {
             Ok(count) => count,
-            // By TLS: the connection ended without the word that it may.
+            // TLS: the connection ended without a closure alert.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Err(Malformed::CutOff));
+                return Ok(Err(ResponseError::CutOff));
             }
             Err(e) => return Err(e),
         };
@@ -371,43 +261,49 @@ fn talk(
     }
 }
 
-/// The request as it is sent. It may hold secrets, so it is never outgrown and wiped at last.
+/// The request as it is sent. It may hold secrets: the buffer never grows, and is wiped in the end.
 fn composed(request: &HttpRequest<'_>) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let url = request.url;
-    let control = |text: &str| text.chars().any(|c| c.is_control() && c != '\t');
-    if control(&url.path) || url.path.contains(' ') {
+    if has_control(&url.path) || url.path.contains(' ') {
         return Err(HttpError::Unsendable("path".into()));
     }
     for (name, value) in request.headers {
-        if control(name) || control(value) {
+        if has_control(name) || has_control(value) {
             return Err(HttpError::Unsendable(format!("header {name:?}")));
         }
     }
+
     let host = url.authority();
     let lines: usize =
         request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let room = url.path.len() + host.len() + lines + request.body.len() + 200;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    let mut line = |parts: &[&str]| {
-        for part in parts {
-            bytes.extend_from_slice(part.as_bytes());
-        }
-        bytes.extend_from_slice(b"\r\n");
-    };
-    line(&[request.method, " ", &url.path, " HTTP/1.1"]);
-    line(&["Host: ", &host]);
-    line(&["Connection: close"]);
+    add_line(&mut bytes, &[request.method, " ", &url.path, " HTTP/1.1"]);
+    add_line(&mut bytes, &["Host: ", &host]);
+    add_line(&mut bytes, &["Connection: close"]);
     if request.method != "GET" {
-        line(&["Content-Length: ", &request.body.len().to_string()]);
+        add_line(&mut bytes, &["Content-Length: ", &request.body.len().to_string()]);
     }
     for (name, value) in request.headers {
-        line(&[name, ": ", value]);
+        add_line(&mut bytes, &[name, ": ", value]);
     }
-    line(&[]);
+    add_line(&mut bytes, &[]);
     bytes.extend_from_slice(request.body);
     Ok(bytes)
 }
 
+fn has_control(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() && c != '\t')
+}
+
+fn add_line(bytes: &mut Vec<u8>, parts: &[&str]) {
+    for part in parts {
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// The error of an exchange that broke off with `e` in `stage`, after `span`.
 fn translated(e: &io::Error, address: SocketAddr, stage: Stage, span: Duration) -> HttpError {
     if let Some(inner) = e.get_ref() {
         if inner.is::<Stopped>() {
@@ -434,13 +330,14 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn patiently<T>(
+    /// Tries again, whenever the socket is ready for `what`, until `attempt` need not wait.
+    fn wait_for<T>(
         &self,
         what: PollFlags,
         mut attempt: impl FnMut(&TcpStream) -> io::Result<T>,
     ) -> io::Result<T> {
         loop {
-            // First, so that somebody who sends one byte at a time gains nothing by it.
+            // Before the attempt: a server that sends one byte at a time gains no time by that.
             if self.until.passed(self.net.clock) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
@@ -458,13 +355,13 @@ impl Waiting<'_> {
 
 impl Read for Waiting<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.patiently(PollFlags::POLLIN, |mut stream| stream.read(into))
+        self.wait_for(PollFlags::POLLIN, |mut stream| stream.read(into))
     }
 }
 
 impl Write for Waiting<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.patiently(PollFlags::POLLOUT, |mut stream| stream.write(bytes))
+        self.wait_for(PollFlags::POLLOUT, |mut stream| stream.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

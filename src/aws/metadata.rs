@@ -1,6 +1,5 @@
-//! The instance metadata service, version 2 alone: one token is asked for and
-//! used until it ages. Version 1, which anything on the machine can be made to
-//! ask, is never spoken.
+//! The instance metadata service, in version 2 alone: one token is asked for, and used until shortly before its end.
+//! Version 1 is never spoken: any program on the machine can be tricked into asking it.
 
 use super::document::CredentialsDocument;
 use super::error::{AwsError, ErrorAnswer};
@@ -11,16 +10,17 @@ use super::world::World;
 use crate::retry::Deadline;
 use std::time::Duration;
 
-/// It is on the same host: what takes longer is not there.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long a token is asked for: the most that there is.
+/// It is on the same host: a longer silence means that it is not there.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest life that a token can have.
 const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
-/// A token is asked for anew this much before its end.
+/// A new token is asked for this much before the end of the old one.
 const MARGIN: Duration = Duration::from_secs(300);
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
+/// The token, which each request needs.
 fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
-    // Kept by whoever asks first: the others wait for its answer.
+    // The lock is kept while the service is asked: other threads wait for the answer.
     let mut known = world.metadata.token();
     let now = world.net.clock.now();
     if let Some((token, end)) = &*known
@@ -28,11 +28,13 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
     {
         return Ok(token.clone());
     }
+
     let life = TOKEN_LIFE.as_secs().to_string();
     let url = world.endpoints.metadata.at("/latest/api/token");
     let headers = [("X-aws-ec2-metadata-token-ttl-seconds", life.as_str())];
     let request = HttpRequest { method: "PUT", url: &url, headers: &headers, body: b"" };
-    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
+
     let text = response.text().map(str::trim).filter(|text| !text.is_empty());
     let token = match text {
         Some(text) if response.status == 200 => Secret::new(text.to_owned()),
@@ -59,10 +61,10 @@ pub(super) fn get(
         let url = world.endpoints.metadata.at(path);
         let headers = [("X-aws-ec2-metadata-token", token.expose())];
         let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
-        let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+        let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
         match response.status {
             200 => return Ok(response),
-            // The token does not count any more: an image that was started anew has an old one.
+            // The token is no longer valid, as after a restart of the instance.
             401 if again => {
                 again = false;
                 *world.metadata.token() = None;
@@ -80,23 +82,29 @@ pub(super) fn get(
 /// # Errors
 /// What the service, or the way to it, said.
 pub(super) fn credentials(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
-    of_role(world, until).map_err(|problem| problem.of(Service::Metadata))
+    of_role(world, until).map_err(|error| error.of(Service::Metadata))
 }
 
+/// The credentials of the role, without the name of the service in an error.
 fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> {
     let roles = match get(ROLES, world, until) {
         Err(AwsError::Status(answer)) if answer.status == 404 => return Err(AwsError::NoRole),
         roles => roles?,
     };
+
     let role = roles.text().and_then(|text| text.lines().next()).map(str::trim);
     // It becomes part of a path.
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
-    let role = role.filter(|role| !role.is_empty() && role.bytes().all(fits));
-    let role = role.ok_or(AwsError::NoRole)?;
+    let role = role.filter(|role| is_role_name(role)).ok_or(AwsError::NoRole)?;
+
     let response = get(&format!("{ROLES}{role}"), world, until)?;
     let sent = token(world, until)?;
     let mut credentials =
         CredentialsDocument::parse(&response.body)?.credentials(&[sent.expose()])?;
     credentials.source = format!("role {role:?} of this instance (IMDSv2)");
     Ok(credentials)
+}
+
+fn is_role_name(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
+    !name.is_empty() && name.bytes().all(fits)
 }

@@ -1,6 +1,5 @@
-//! The addresses of a file system's mount targets, by EFS's API, for where its
-//! name does not resolve. Those in our own zone come first, as the instance
-//! metadata service tells it.
+//! The addresses of a file system's mount targets, by EFS's API: for where its name does not resolve. Those in this
+//! instance's zone come first; the instance metadata service knows it.
 
 use super::error::{AwsError, ErrorAnswer};
 use super::http::{HttpRequest, HttpResponse};
@@ -15,19 +14,18 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The API answers in far less; what is slower is not to be reached.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The API answers in far less.
+const TIMEOUT: Duration = Duration::from_secs(5);
 const PATH: &str = "/2015-02-01/mount-targets";
 const ZONE_ID: &str = "/latest/meta-data/placement/availability-zone-id";
 
 /// A mount target that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountTarget {
-    /// Its address.
     pub address: IpAddr,
-    /// Its zone's id, "euc1-az2": names of zones differ by account.
+    /// The id of its zone ("euc1-az2"). A zone's name would differ by account.
     pub zone: Option<String>,
-    /// Whether that is our own.
+    /// Whether that is this instance's zone.
     pub near: bool,
 }
 
@@ -36,27 +34,21 @@ pub struct MountTarget {
 pub enum DiscoveryError {
     /// The API, or the way to it, failed.
     #[error("the mount targets of {file_system_id} cannot be listed: {error}")]
-    Failed {
-        /// The file system.
-        file_system_id: String,
-        /// What was said.
-        error: AwsError,
-    },
+    Failed { file_system_id: String, error: AwsError },
     /// It has none that can be used.
     #[error("{file_system_id} has no mount target that is available{states}")]
     NoTarget {
-        /// The file system.
         file_system_id: String,
         /// What there is instead, in brackets, or nothing.
         states: String,
     },
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] crate::retry::Stopped),
 }
 
 impl DiscoveryError {
-    /// What is the trouble with EFS's API, if that is known.
+    /// In which way EFS's API has failed, if that is known.
     pub fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::Failed { error, .. } => error.trouble_of(Service::Efs),
@@ -66,10 +58,11 @@ impl DiscoveryError {
     }
 }
 
-/// The mount targets of `file_system_id`, which may also be the ARN of one of another account, that are available, those in our own zone first, before `until`.
+/// The available mount targets of a file system, those in this instance's zone first, before `until`. The file system
+/// may be in another account: then `file_system_id` is its ARN.
 ///
 /// # Errors
-/// See [`DiscoveryError`]. That our zone cannot be told is none.
+/// See [`DiscoveryError`]. An unknown zone of this instance is no error.
 pub fn find(
     file_system_id: &str,
     region: &str,
@@ -82,10 +75,12 @@ pub fn find(
         AwsError::Stopped(stopped) => stopped.into(),
         error => DiscoveryError::Failed { file_system_id: file_system_id.to_owned(), error },
     })?;
+
     if targets.is_empty() {
         let states = if states.is_empty() { states } else { format!(" ({states})") };
         return Err(DiscoveryError::NoTarget { file_system_id: file_system_id.to_owned(), states });
     }
+
     if let [first, .., last] = &targets[..]
         && first.zone != last.zone
     {
@@ -98,11 +93,12 @@ pub fn find(
             target.near = zone.is_some() && target.zone == zone;
         }
     }
+
     targets.sort_by_key(|target| (!target.near, target.address.is_ipv6()));
     Ok(targets)
 }
 
-/// All that are available; in what states the others are.
+/// All that are available, and the states of the others.
 fn list(
     file_system_id: &str,
     region: &str,
@@ -122,13 +118,15 @@ fn list(
         region,
         service: EFS,
     };
+
     let signed = authorize(&request, credentials, (world.now)());
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(signed.iter().map(|(name, value)| (*name, value.expose())));
+
     let (path, query) = target(PATH, &parameters);
     let url = url.at(&format!("{path}?{query}"));
     let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
-    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
     if response.status != 200 {
         return Err(AwsError::Status(refusal(&response)));
     }
@@ -167,7 +165,7 @@ struct MountTargetItem {
     availability_zone_id: Option<String>,
 }
 
-/// What it answers when it does not do what it is asked.
+/// What it answers in the place of that.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ApiErrorBody {
@@ -177,7 +175,7 @@ struct ApiErrorBody {
     lowercase_message: Option<String>,
 }
 
-/// What the API said instead.
+/// The API's answer that it does not do what it was asked for.
 fn refusal(response: &HttpResponse) -> ErrorAnswer {
     let Ok(refusal) = json::object::<ApiErrorBody>(&response.body) else {
         return ErrorAnswer::without_code(response, &[]);

@@ -24,7 +24,6 @@ pub enum ErrorClass {
 pub struct Remedy {
     /// Whether only a person can do it: waiting does not help.
     pub lasts: bool,
-    /// What to do.
     pub cure: String,
 }
 

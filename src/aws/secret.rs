@@ -6,12 +6,11 @@ use std::fmt;
 use std::time::SystemTime;
 use zeroize::Zeroizing;
 
-/// A text that is shown to nobody, and wiped when it is dropped.
+/// A text that is never shown, and is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes `text` in.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
@@ -38,7 +37,7 @@ impl Secret {
         Some(Self(text))
     }
 
-    /// The text, for whoever signs with it or hands it on.
+    /// The text, for signing with it or sending it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -65,8 +64,8 @@ pub struct Credentials {
     pub source: String,
 }
 
-/// What others have said, fit to be told in one line: without control characters, cut after some 300
-/// characters, and without what could be a secret key or a token. Names of AWS's (ARNs) are left.
+/// A text from elsewhere, fit for one line of a log: without control characters, and cut after about 300 characters.
+/// Parts that could be a secret key or a token are hidden. AWS's names (ARNs) stay.
 pub fn harmless(text: &str) -> String {
     const LONGEST: usize = 300;
     let clean = |c: char| if misleads(c) { ' ' } else { c };
@@ -82,9 +81,9 @@ pub fn harmless(text: &str) -> String {
     told
 }
 
-/// The same, but first without `sent`: whoever was sent a secret may send it back.
+/// The same, and without the secrets in `sent`: a service may send back what it was sent.
 pub fn harmless_without(text: &str, sent: &[&str]) -> String {
-    /// What is shorter is no secret, and part of other words.
+    /// A shorter text is no secret, but may be part of other words.
     const SHORTEST: usize = 6;
     let mut text = Zeroizing::new(text.to_owned());
     let mut secrets: Vec<&str> = sent.iter().copied().filter(|s| s.len() >= SHORTEST).collect();
@@ -92,18 +91,18 @@ pub fn harmless_without(text: &str, sent: &[&str]) -> String {
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
         text = Zeroizing::new(text.replace(secret, "(hidden)"));
-        // As some write it in JSON.
+        // Some write it like this in JSON.
         let escaped = Zeroizing::new(secret.replace('/', "\\/"));
         text = Zeroizing::new(text.replace(&*escaped, "(hidden)"));
     }
     harmless(&text)
 }
 
-/// A word, each part of which that is as long as a secret key, and of the same letters, is hidden.
+/// `word` with each part hidden that has the length and the characters of a secret key.
 fn without_keys(word: &str) -> String {
-    /// A secret key has 40 characters; what is shorter than this may be a name.
+    /// A secret key has 40 characters; a shorter part than this may be a name.
     const SECRET: usize = 32;
-    // Of base64 in both its alphabets.
+    // Both alphabets of base64.
     let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
     let mut told = String::new();
     let mut rest = word;

@@ -1,5 +1,5 @@
-//! The services that give credentials or are asked with them, and the kinds of their failures: what decides whether to
-//! try again, and which advice fits. Asks nobody; what each service's answers look like is known where it is asked.
+//! The services that give credentials or are asked with them, and the kinds of their failures. The kind decides whether
+//! to try again, and which advice fits. How a service is asked is known elsewhere.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,5 @@
-//! AWS's signature version 4, of two kinds: that of the certificate for EFS,
-//! whose canonical form is EFS's own, and that of requests to AWS's APIs. Sends
-//! nothing.
+//! AWS's signature version 4, for two purposes: the certificate that EFS demands, with a canonical form of EFS's own, and
+//! requests to AWS's APIs. Nothing is sent here.
 
 use super::secret::{Credentials, Secret};
 use crate::text::hex;
@@ -13,12 +12,12 @@ use zeroize::{Zeroize, Zeroizing};
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// EFS's name among AWS's services.
 pub const EFS: &str = "elasticfilesystem";
-/// How long a signature for EFS may be used, in seconds.
+/// How long a signature for EFS is valid, in seconds.
 const EXPIRES: u32 = 86_400;
 /// The last second that [`stamp`] can write: of the year 9999.
 const LAST: u64 = 253_402_300_799;
 
-/// A time as signatures have it: "20250102T030405Z".
+/// A time in the form of signatures: "20250102T030405Z".
 pub fn stamp(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = Duration::from_secs(since.as_secs().min(LAST));
@@ -27,13 +26,13 @@ pub fn stamp(time: SystemTime) -> String {
     long.replace(['-', ':'], "")
 }
 
-/// For whom a key is made out: "20250102/eu-central-1/elasticfilesystem/aws4_request".
+/// What a key is limited to: "20250102/eu-central-1/elasticfilesystem/aws4_request".
 fn scope(stamp: &str, region: &str, service: &str) -> String {
     let day = stamp.get(..8).unwrap_or_default();
     format!("{day}/{region}/{service}/aws4_request")
 }
 
-/// Percent-encodes all but letters, digits and `-_.~`, and what `keep` keeps.
+/// Percent-encodes all bytes except letters, digits, `-_.~` and those in `keep`.
 fn encoded(text: &str, keep: &[u8], into: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || keep.contains(&byte) {
@@ -56,7 +55,7 @@ pub fn connect(
     connect_parts(public_key_sha1, file_system_id, region, credentials, now).2
 }
 
-/// The canonical request, which holds the session token; the string to sign; the signature.
+/// The canonical request, which holds the session token, then the string to sign, and the signature.
 pub(super) fn connect_parts(
     public_key_sha1: &[u8; 20],
     file_system_id: &str,
@@ -72,8 +71,8 @@ pub(super) fn connect_parts(
     (request, to_sign, signature)
 }
 
-/// What is signed of that, as EFS wants it: there is no empty line behind the one header, by which
-/// it differs from what AWS has written down. Holds the session token.
+/// The canonical request in EFS's form, with the session token. Unlike in the form that AWS documents, no empty line
+/// stands behind the one header.
 fn connect_request(
     public_key_sha1: &[u8; 20],
     file_system_id: &str,
@@ -84,10 +83,11 @@ fn connect_request(
     let hash = hex(public_key_sha1);
     let mut credential = String::new();
     encoded(&format!("{}/{scope}", credentials.access_key_id), &[], &mut credential);
+
     let mut token = Zeroizing::new(String::new());
     if let Some(secret) = &credentials.session_token {
         let secret = secret.expose();
-        // Room for all of it at once: what is outgrown would not be wiped.
+        // Room for all of it at once: a buffer that is outgrown would not be wiped.
         token.reserve("&X-Amz-Security-Token=".len() + 3 * secret.len());
         token.push_str("&X-Amz-Security-Token=");
         for (n, word) in secret.split(' ').enumerate() {
@@ -95,6 +95,7 @@ fn connect_request(
             encoded(word, &[], &mut token);
         }
     }
+
     let nothing = hex(digest(&SHA256, b"").as_ref());
     let mut text = Zeroizing::new(String::with_capacity(1024 + credential.len() + token.len()));
     let _ = write!(
@@ -114,16 +115,15 @@ fn string_to_sign(request: &str, stamp: &str, scope: &str) -> String {
 
 /// The signature of `text` by the key that is derived from `secret` for `scope`, in hexadecimal.
 fn signature(secret: &Secret, scope: &str, text: &str) -> String {
-    let hmac = |key: &[u8], text: &str| sign(&Key::new(HMAC_SHA256, key), text.as_bytes());
     let mut key = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
     key.extend_from_slice(b"AWS4");
     key.extend_from_slice(secret.expose().as_bytes());
     for part in scope.split('/') {
-        let tag = hmac(&key, part);
+        let tag = sign(&Key::new(HMAC_SHA256, &key), part.as_bytes());
         key.zeroize();
         key.extend_from_slice(tag.as_ref());
     }
-    hex(hmac(&key, text).as_ref())
+    hex(sign(&Key::new(HMAC_SHA256, &key), text.as_bytes()).as_ref())
 }
 
 /// A request to one of AWS's APIs.
@@ -131,17 +131,16 @@ fn signature(secret: &Secret, scope: &str, text: &str) -> String {
 pub struct ApiRequest<'a> {
     /// "GET" or "POST".
     pub method: &'a str,
-    /// From the first slash on; without what would have to be made simpler (`..`, `//`), not encoded.
+    /// From the first slash on, not encoded. Without `..` and `//`, which would have to be resolved.
     pub path: &'a str,
     /// Names and values, not encoded.
     pub query: &'a [(&'a str, &'a str)],
-    /// All that are to be signed, `host` among them, in any order.
+    /// All headers to be signed, `host` among them, in any order.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body.
     pub body: &'a [u8],
-    /// The region in whose name the API answers.
+    /// The region of the API.
     pub region: &'a str,
-    /// The API's name to signatures: "sts".
+    /// The API's name in signatures: "sts".
     pub service: &'a str,
 }
 
@@ -159,6 +158,7 @@ pub fn authorize(
     if let Some(token) = &credentials.session_token {
         headers.push(("x-amz-security-token", token.expose()));
     }
+
     let (canonical, signed) = canonical(&ApiRequest { headers: &headers, ..*request });
     let to_sign = string_to_sign(&canonical, &stamp, &scope);
     let signature = signature(&credentials.secret_access_key, &scope, &to_sign);
@@ -166,6 +166,7 @@ pub fn authorize(
     let authorization = format!(
         "{ALGORITHM} Credential={id}/{scope}, SignedHeaders={signed}, Signature={signature}"
     );
+
     let mut new = vec![("X-Amz-Date", Secret::new(stamp))];
     new.extend(credentials.session_token.clone().map(|token| ("X-Amz-Security-Token", token)));
     new.push(("Authorization", Secret::new(authorization)));
@@ -176,7 +177,7 @@ pub fn authorize(
 pub fn target(path: &str, query: &[(&str, &str)]) -> (String, String) {
     let mut target = String::new();
     encoded(path, b"/", &mut target);
-    // A body's parameters may be secrets: room for all of it at once, and wiped.
+    // Parameters may be secrets: room for all of each at once, and wiped.
     let mut pairs: Vec<Zeroizing<String>> = query
         .iter()
         .map(|(name, value)| {
@@ -206,10 +207,12 @@ fn canonical(request: &ApiRequest<'_>) -> (Zeroizing<String>, String) {
             None => headers.push((name, value)),
         }
     }
+
     headers.sort_by(|a, b| a.0.cmp(&b.0));
     let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(";");
     let body = hex(digest(&SHA256, request.body).as_ref());
+
     let room = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
     let mut text = Zeroizing::new(String::with_capacity(room + path.len() + query.len() + 1024));
     let _ = write!(*text, "{}\n{path}\n{query}\n", request.method);

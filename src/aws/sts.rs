@@ -1,4 +1,5 @@
-//! STS, AWS's service that gives out credentials for roles. Two of its actions.
+//! STS, AWS's service that gives out credentials for roles: the two actions that assume one. Whose keys sign is for
+//! others to find.
 
 use super::document;
 use super::error::{AwsError, ErrorAnswer};
@@ -11,8 +12,8 @@ use crate::retry::Deadline;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// STS answers in far less; what is slower is not to be reached.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// STS answers in far less.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a role's session is called where nobody names it.
 pub const SESSION_NAME: &str = "efs-agent";
@@ -24,9 +25,9 @@ pub struct Role<'a> {
     pub arn: &'a str,
     /// What the session is called in AWS's logs.
     pub session: &'a str,
-    /// What the role's owner may ask for.
+    /// What the owner of the role may demand.
     pub external_id: Option<&'a str>,
-    /// How long the credentials are to count, in seconds.
+    /// The life of the credentials, in seconds.
     pub duration: Option<&'a str>,
 }
 
@@ -44,25 +45,25 @@ impl<'a> Role<'a> {
     }
 }
 
-/// The parameter that a token is sent in.
+/// The parameter for a token.
 const TOKEN: &str = "WebIdentityToken";
 
-/// Assumes `role` with other credentials.
+/// Assumes `role`; `signer` signs for that.
 ///
 /// # Errors
 /// What STS, or the way to it, said.
 pub fn assume(
     role: &Role<'_>,
-    with: &Credentials,
+    signer: &Credentials,
     region: &str,
     world: &World<'_>,
     until: Deadline,
 ) -> Result<Credentials, AwsError> {
-    let asked = ask(&role.parameters("AssumeRole"), Some(with), region, world, until);
-    asked.map_err(|problem| problem.of(Service::Sts))
+    let asked = ask(&role.parameters("AssumeRole"), Some(signer), region, world, until);
+    asked.map_err(|error| error.of(Service::Sts))
 }
 
-/// Assumes `role` with a token of somebody whom AWS trusts (OpenID Connect).
+/// Assumes `role` by a token from an issuer that AWS trusts (OpenID Connect).
 ///
 /// # Errors
 /// What STS, or the way to it, said.
@@ -75,9 +76,10 @@ pub fn assume_with_token(
 ) -> Result<Credentials, AwsError> {
     let mut parameters = role.parameters("AssumeRoleWithWebIdentity");
     parameters.push((TOKEN, token.expose()));
-    ask(&parameters, None, region, world, until).map_err(|problem| problem.of(Service::WebIdentity))
+    ask(&parameters, None, region, world, until).map_err(|error| error.of(Service::WebIdentity))
 }
 
+/// Asks for credentials; without a signer, a parameter says who asks.
 fn ask(
     parameters: &[(&str, &str)],
     signer: Option<&Credentials>,
@@ -86,7 +88,7 @@ fn ask(
     until: Deadline,
 ) -> Result<Credentials, AwsError> {
     let url = Endpoints::api(world.endpoints.sts.as_ref(), "sts", region);
-    // In a body: what is in a path gets into logs.
+    // In the body: a path may get into logs.
     let body = Zeroizing::new(target("/", parameters).1);
     let host = url.authority();
     let form = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8");
@@ -102,11 +104,12 @@ fn ask(
         };
         authorize(&request, signer, (world.now)())
     });
+
     let mut headers = vec![form];
     headers.extend(signed.iter().flatten().map(|(name, value)| (*name, value.expose())));
     let request =
         HttpRequest { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
-    let response = world.net.exchange(&request, until.within(world.net.clock, PATIENCE))?;
+    let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
     if response.status != 200 {
         let signer = signer.iter().flat_map(|signer| {
             [Some(&signer.secret_access_key), signer.session_token.as_ref()].into_iter().flatten()
@@ -120,6 +123,7 @@ fn ask(
     let inside = |name: &'static str| {
         element(text, name).filter(|text| !text.is_empty()).ok_or(AwsError::Lacks(name))
     };
+
     let expiration = inside("Expiration")?;
     let expires = document::time(&expiration).ok_or(AwsError::BadTime)?;
     Ok(Credentials {
@@ -131,7 +135,7 @@ fn ask(
     })
 }
 
-/// What STS said instead, without the secrets in `sent`.
+/// What STS answered instead, without the secrets in `sent`.
 fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
     let text = response.text().unwrap_or_default();
     let part = |name| element(text, name).map(|text| harmless_without(&text, sent));
@@ -144,14 +148,14 @@ fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
     }
 }
 
-/// The text of the first element `name` in an XML document, its five escapes resolved. No XML reader:
-/// STS's answers have no attributes, no namespaces and no comments where this looks.
+/// The text of the first element `name` in an XML document, with its escapes resolved. That is no reader of XML: STS's
+/// answers have no attributes, namespaces or comments in these elements.
 fn element(xml: &str, name: &str) -> Option<Zeroizing<String>> {
+    const ESCAPES: [(&str, char); 5] =
+        [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\'')];
     let (_, after) = xml.split_once(&format!("<{name}>"))?;
     let (mut rest, _) = after.split_once(&format!("</{name}>"))?;
     let mut text = Zeroizing::new(String::with_capacity(rest.len()));
-    const ESCAPES: [(&str, char); 5] =
-        [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\'')];
     while let Some(c) = rest.chars().next() {
         let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
         let (letter, length) = escape.map_or((c, c.len_utf8()), |(e, letter)| (*letter, e.len()));

@@ -1,8 +1,8 @@
-//! Whose word for a server's identity counts: Amazon's four roots, which the
-//! program carries, or a file of certificates. Checks no server: that is
-//! rustls' work.
+//! The certificate authorities that are trusted: Amazon's four roots, which the program carries, or a file of
+//! certificates. rustls checks servers by them, not this file.
 
-use crate::files::{self, Fault, Obstacle, Refused};
+use crate::files::{self, Fault, Obstacle, Refused, below};
+use nix::errno::Errno;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -17,7 +17,7 @@ const AMAZON: [(&str, &str); 4] = [
     ("Amazon Root CA 4", include_str!("trust/amazon-root-ca-4.pem")),
 ];
 
-/// Where systems keep the certificates that they trust: Red Hat, Debian, SUSE, and others.
+/// Where systems keep the certificates that they trust: Red Hat, Debian, SUSE and others.
 const SYSTEM: [&str; 5] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -26,16 +26,15 @@ const SYSTEM: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Why there is nobody to trust.
+/// Why there are no authorities to trust.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// No bundle of the system's.
+    /// The system has no bundle.
     #[error("no certificates of the system's: none of {} is there", SYSTEM.join(", "))]
     NoBundle,
-    /// A file cannot be had.
+    /// A file cannot be read.
     #[error("the certificates of {} are missing: the file {obstacle}", .path.display())]
     Unreadable {
-        /// Which one.
         path: PathBuf,
         /// What is in the way.
         obstacle: Obstacle,
@@ -46,27 +45,19 @@ pub enum TrustError {
         .path.display(), .fault.path.display(), .fault.why
     )]
     Changeable {
-        /// The file.
         path: PathBuf,
-        /// What of its path they could change.
+        /// What part of its path they could change.
         fault: Fault,
     },
     /// A file holds something that is no certificate; what the library says.
     #[error("{} holds what is no certificate in PEM: {why}", .path.display())]
-    BadPem {
-        /// Which one.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    BadPem { path: PathBuf, why: String },
     /// A certificate cannot be a root; what the library says.
     #[error("certificate {number} of {} cannot be trusted: {why}", .path.display())]
     BadRoot {
-        /// Which file.
         path: PathBuf,
-        /// Which of its certificates, from 1 on.
+        /// The certificate in it, counted from 1.
         number: usize,
-        /// What is wrong.
         why: String,
     },
     /// A file holds no certificate.
@@ -84,14 +75,14 @@ impl TrustError {
     }
 }
 
-/// Whom to trust.
+/// Which authorities to trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust<'a> {
     /// Amazon's four roots.
     Amazon,
-    /// What the system trusts.
+    /// Those that the system trusts.
     System,
-    /// The certificates of this file, in PEM.
+    /// The certificates in this file, in PEM.
     File(&'a Path),
 }
 
@@ -116,28 +107,27 @@ pub fn roots(root: &Path, trust: Trust<'_>) -> Result<RootCertStore, TrustError>
     }
 }
 
-/// `strict`: each certificate was put there on purpose, and must do. Bundles hold some that do not.
+/// The certificates in a file. `strict`: all of them must be usable, since each was put there on purpose. Bundles hold
+/// some that are not.
 fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, TrustError> {
-    let unreadable = |obstacle| TrustError::Unreadable { path: path.to_owned(), obstacle };
-    // Bundles are reached by symlinks; what counts is where those lead.
-    let real =
-        real(root, path).ok_or(unreadable(Obstacle::Unopenable(nix::errno::Errno::ENOENT)))?;
-    let bytes = files::read(root, &real).map_err(|e| match e {
-        Refused::Obstacle(obstacle) => unreadable(obstacle),
+    let bytes = read(root, path).map_err(|refused| match refused {
+        Refused::Obstacle(obstacle) => TrustError::Unreadable { path: path.to_owned(), obstacle },
         Refused::Fault(fault) => TrustError::Changeable { path: path.to_owned(), fault },
     })?;
-    let bytes = bytes.ok_or(unreadable(Obstacle::Unopenable(nix::errno::Errno::ENOENT)))?;
+
     let mut store = RootCertStore::empty();
     add(&mut store, path, &bytes, strict)?;
     Ok(store)
 }
 
-/// `path` as it is below `root`.
-pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+/// What is in a file that root alone can change. Symlinks lead to bundles; what counts is the file behind them.
+fn read(root: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
+    let missing = || Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT));
+    let real = real(root, path).ok_or_else(missing)?;
+    files::read(root, &real)?.ok_or_else(missing)
 }
 
-/// Where `path` below `root` really is, without symlinks, as seen from `root`.
+/// `path` with all symlinks resolved, as seen from `root`.
 pub(super) fn real(root: &Path, path: &Path) -> Option<PathBuf> {
     let real = fs::canonicalize(below(root, path)).ok()?;
     let inside = real.strip_prefix(fs::canonicalize(root).ok()?).ok()?;

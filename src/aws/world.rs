@@ -1,4 +1,5 @@
-//! What AWS's rooms take of the world they run in, as one argument.
+//! All that this room needs from outside, as one argument. Nothing else here reads an environment variable, a clock or
+//! a fixed address.
 
 use super::http::{Net, Url};
 use super::secret::Secret;
@@ -8,28 +9,25 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// The world. Tests make another.
+/// The machine and the network. Tests make their own.
 #[derive(Clone)]
 pub struct World<'a> {
     /// `/` outside of tests.
     pub root: &'a Path,
-    /// The time of day, which signatures and expiry go by.
+    /// The time of day, for signatures and expiry.
     pub now: &'a dyn Fn() -> SystemTime,
-    /// The network, time, and what ends every wait.
+    /// The network, the run's clock, and what ends every wait.
     pub net: Net<'a>,
-    /// Root's files of profiles must have been left alone for so long that what is wrong with them is there to
-    /// stay: somebody may be writing them just now.
+    /// What is wrong in root's files of profiles is believed once they are this old: somebody may still be writing
+    /// them.
     pub settle: Duration,
-    /// Nothing, unless the config says that variables count.
+    /// Empty, unless the config says that variables count.
     pub environment: &'a Environment,
-    /// Where AWS is.
     pub endpoints: &'a Endpoints,
-    /// What was learned of the instance metadata service.
     pub metadata: &'a Metadata,
 }
 
-/// What was learned of the instance metadata service: its token, and when to ask for the next (by the
-/// run's clock).
+/// The token of the instance metadata service, and when to ask for the next one, by the run's clock.
 #[derive(Debug, Default)]
 pub struct Metadata {
     token: Mutex<Option<(Secret, Duration)>>,
@@ -42,7 +40,7 @@ impl Metadata {
     }
 }
 
-/// With this begin the names of AWS's environment variables.
+/// The names of AWS's environment variables begin with this.
 pub const ENVIRONMENT: &str = "AWS_";
 
 /// Environment variables that count.
@@ -50,12 +48,12 @@ pub const ENVIRONMENT: &str = "AWS_";
 pub struct Environment(BTreeMap<String, Secret>);
 
 impl Environment {
-    /// None: that of root at a session's start is nobody's to trust.
+    /// No variables: those of root at a session's start are not to be trusted.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// Those of this process that are AWS's, for where the config says so.
+    /// AWS's variables of this process, for where the config lets them count.
     pub fn of_process() -> Self {
         let pairs = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -63,7 +61,6 @@ impl Environment {
         Self::of(pairs.filter(|(name, _)| name.starts_with(ENVIRONMENT)))
     }
 
-    /// These.
     pub fn of(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
@@ -74,16 +71,16 @@ impl Environment {
     }
 }
 
-/// Where AWS is. Other places than the usual ones are for tests.
+/// Where AWS's services are. Other places than the usual ones are for tests.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     /// The instance metadata service.
     pub metadata: Url,
     /// What AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is relative to.
     pub container: Url,
-    /// STS; that of the region, if not said.
+    /// STS; `None` for that of the region.
     pub sts: Option<Url>,
-    /// EFS's API; that of the region, if not said.
+    /// EFS's API; `None` for that of the region.
     pub efs: Option<Url>,
 }
 
@@ -101,9 +98,9 @@ impl Default for Endpoints {
 }
 
 impl Endpoints {
-    /// The API of `service` in `region`, unless another place was said.
-    pub(super) fn api(said: Option<&Url>, service: &str, region: &str) -> Url {
-        said.cloned().unwrap_or_else(|| Url {
+    /// The API of `service` in `region`, unless another one is given.
+    pub(super) fn api(given: Option<&Url>, service: &str, region: &str) -> Url {
+        given.cloned().unwrap_or_else(|| Url {
             tls: true,
             host: format!("{service}.{region}.{}", dns_suffix(region)),
             port: 443,

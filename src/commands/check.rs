@@ -20,7 +20,7 @@ use crate::kernel::modules;
 use crate::kernel::namespace::{Namespace, may_mount, namespace};
 use crate::report::Code;
 use crate::share::Machine;
-use crate::share::client::Identity;
+use crate::share::client::ClientIdentity;
 use crate::share::linux::Linux;
 use crate::stop::SystemClock;
 use crate::sys;
@@ -205,11 +205,11 @@ fn lists_nfs(list: &Path) -> bool {
 }
 
 /// Who this machine is to its servers.
-fn client(identity: &Identity, links: &mut Links) {
+fn client(identity: &ClientIdentity, links: &mut Links) {
     let state = match identity {
-        Identity::Set { .. } => LinkState::Ok,
-        Identity::Unset { .. } => LinkState::Warning,
-        Identity::NoClient => LinkState::Skipped,
+        ClientIdentity::Set { .. } => LinkState::Ok,
+        ClientIdentity::Unset { .. } => LinkState::Warning,
+        ClientIdentity::NoClient => LinkState::Skipped,
     };
     let (what, cure) = (identity.told(&sys::host_name()), identity.cure());
     links.add("client", None, Finding { state, what, cure });

@@ -4,6 +4,7 @@
 
 mod boot;
 mod error;
+mod file;
 mod lock;
 mod shim;
 mod standing;
@@ -16,7 +17,7 @@ use crate::appstream::registration::{
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
 use crate::config::{self, Level, Settings};
-use crate::files::{self, Like, Obstacle, Place, ReplaceError, Version};
+use crate::files::{self, Like, Obstacle, Place, ReplaceError};
 use crate::installed;
 use crate::log::Log;
 use crate::report::Code;
@@ -24,8 +25,8 @@ use crate::retry::Clock;
 use crate::text::{misleads, word};
 use boot::Boot;
 use error::RegisterError;
+use file::{fit_path, hindered, read, trust};
 use lock::lock;
-use nix::errno::Errno;
 use shim::{Shim, ShimStep};
 pub(super) use standing::{Standing, standing};
 use std::fs::File;
@@ -113,7 +114,7 @@ fn start_with(
 ) -> Result<Task, RegisterError> {
     let file = file_named(args.file.as_deref())?;
     let own = installed::executable(root)?;
-    let own = utf8(&own).map_err(|_| RegisterError::UnfitExecutable(own.clone()))?.to_owned();
+    let own = fit_path(&own).map_err(|_| RegisterError::UnfitExecutable(own.clone()))?.to_owned();
     let (settings, option) = match settings {
         Ok((path, settings)) => match args.config {
             Some(_) => (Some(settings), config_option(&path)?),
@@ -131,7 +132,7 @@ fn start_with(
     };
 
     let shim = file.with_file_name(SHIM);
-    let filename = if args.shim { utf8(&shim)? } else { &own };
+    let filename = if args.shim { fit_path(&shim)? } else { &own };
     let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
     let unmount_deadline =
         settings.as_ref().map_or(config::UNMOUNT_DEADLINE, |settings| settings.unmount_deadline);
@@ -162,7 +163,7 @@ fn start_with(
 
 /// The option that gives a session start this config.
 fn config_option(path: &Path) -> Result<String, RegisterError> {
-    let path = utf8(path)?;
+    let path = fit_path(path)?;
     let is_plain =
         path.chars().all(|c| !c.is_whitespace() && !misleads(c) && !"\"'\\$`".contains(c));
     let option = format!(" --config {path}");
@@ -170,11 +171,6 @@ fn config_option(path: &Path) -> Result<String, RegisterError> {
         return Ok(option);
     }
     Err(RegisterError::ConfigPath(path.to_owned()))
-}
-
-fn utf8(path: &Path) -> Result<&str, RegisterError> {
-    let fit = path.to_str().filter(|path| path.chars().count() <= LONGEST);
-    fit.ok_or_else(|| RegisterError::UnfitPath(path.to_owned()))
 }
 
 /// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
@@ -226,42 +222,6 @@ fn report_absence(task: &Task, log: &Log) {
     log.info(format_args!("unchanged: {} does not exist", task.file.display()));
 }
 
-fn hindered(file: &Path, obstacle: Obstacle) -> RegisterError {
-    RegisterError::Obstacle { file: file.to_owned(), obstacle }
-}
-
-/// That root alone can change the place, and `file`, which was opened there.
-fn trust(place: &Place, file: Option<&File>) -> Result<(), RegisterError> {
-    let trusted = place.trust(file);
-    trusted.map_err(|fault| RegisterError::Untrusted { file: place.path().to_owned(), fault })
-}
-
-/// A file as it was read.
-struct FileRead {
-    bytes: Vec<u8>,
-    like: Like,
-    version: Version,
-}
-
-/// Reads the file at `place`; `None` if there is none.
-fn read(place: &Place) -> Result<Option<FileRead>, RegisterError> {
-    let path = place.path();
-    let Some(file) = place.open().map_err(|obstacle| hindered(path, obstacle))? else {
-        return Ok(None);
-    };
-    trust(place, Some(&file))?;
-
-    // Before the contents: a change while they are read shows.
-    let (version, like) =
-        version_and_like(&file).map_err(|e| hindered(path, Obstacle::Unreadable(e.into())))?;
-    let bytes = files::contents(&file).map_err(|obstacle| hindered(path, obstacle))?;
-    Ok(Some(FileRead { bytes, like, version }))
-}
-
-fn version_and_like(file: &File) -> Result<(Version, Like), Errno> {
-    Ok((Version::read(file)?, Like::of(file)?))
-}
-
 /// From the old file to the new one; without a `folder`, says what would change. Returns `false` if somebody else has
 /// changed the file in between.
 fn attempt(
@@ -285,7 +245,7 @@ fn attempt(
     if found.is_none() {
         change.edits = vec![Edit { span: 0..0, text: change.text.clone() }];
     }
-    let shim = Shim::plan(task, place)?;
+    let shim = Shim::plan(task.shim.as_deref(), place)?;
 
     let Some(folder) = folder else {
         let old = if found.is_some() { text } else { "" };

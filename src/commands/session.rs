@@ -1,11 +1,13 @@
 //! A session start: every share of the config from its name to its mount, inside one deadline. Here is its story: what
-//! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], one attempt in
-//! [`attempt`]; [`encrypted`] is for shares that go through a tunnel, [`search`] finds a server, and [`outcome`] has
-//! the words.
+//! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], the attempts to
+//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through a
+//! tunnel, [`search`] finds a server, [`pace`] says how long each step may take, and [`outcome`] has the words.
 
 mod attempt;
 mod encrypted;
+mod look;
 mod outcome;
+mod pace;
 mod search;
 mod share_run;
 #[cfg(test)]
@@ -30,7 +32,7 @@ use crate::status;
 use crate::sys;
 use crate::tunnel::contract::Tunnels;
 use crate::tunnel::units::Units;
-use attempt::Pace;
+use pace::Pace;
 use search::Search;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -53,7 +53,7 @@ impl SettingsError {
     pub fn cure(&self) -> String {
         match self {
             Self::NoFile(_) => TWO_LINES.to_owned(),
-            Self::File(FileError::Untrusted { mend, .. }) => mend.clone(),
+            Self::File(FileError::Untrusted { cure, .. }) => cure.clone(),
             Self::File(FileError::None(_) | FileError::Missing(_)) => {
                 "write it, or give --config the path of one that is there".to_owned()
             }

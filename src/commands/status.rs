@@ -13,8 +13,8 @@ use crate::kernel::mount_table::{self, Entry};
 use crate::report::{Code, record};
 use crate::retry::Deadline;
 use crate::share::causes::{explain, is_there, no_use};
-use crate::share::client::Identity;
-use crate::share::linux::{Linux, Root};
+use crate::share::client::ClientIdentity;
+use crate::share::linux::{Linux, RootState};
 use crate::share::plan::TUNNEL;
 use crate::share::{Failure, Mounted};
 use crate::status;
@@ -96,7 +96,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
     }
 
     let last = status::text(root);
-    let client = Identity::read(root);
+    let client = ClientIdentity::read(root);
     if args.json {
         super::print_json(&StatusJson {
             shares: found.iter().map(|one| one.state.json(one.share, one.in_config)).collect(),
@@ -204,13 +204,13 @@ impl Look<'_> {
         let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
 
         let space = match self.machine.root(share, &mounted, until) {
-            Ok(Root::Well(bytes, free)) => Ok(Space { bytes, free }),
-            Ok(Root::Fault(errno)) => Err(MountProblem::Fault(no_use(errno), MOUNT_ANEW)),
-            Ok(Root::Over) => Err(MountProblem::Fault(
+            Ok(RootState::Well(bytes, free)) => Ok(Space { bytes, free }),
+            Ok(RootState::Fault(errno)) => Err(MountProblem::Fault(no_use(errno), MOUNT_ANEW)),
+            Ok(RootState::Over) => Err(MountProblem::Fault(
                 "something else was put over it".into(),
                 "see what that is (findmnt), and unmount it",
             )),
-            Ok(Root::Silence) => Err(MountProblem::Silence(format!(
+            Ok(RootState::Silence) => Err(MountProblem::Silence(format!(
                 "its server {} does not answer",
                 mounted.address
             ))),

@@ -1,4 +1,5 @@
-//! Which options EFS does not take, or is slowed by: AWS's own advice. Nothing is refused for it.
+//! Settings that are possible and seldom meant: options that EFS does not support or is slowed by, by AWS's own advice,
+//! and what is unsafe on any server. Nothing is refused because of it.
 
 use super::ids::is_of_efs;
 use super::options::NFS_PORT;
@@ -31,7 +32,7 @@ const WORDS: &[(&str, &str)] = &[
     ("nfsvers=4.0", "AWS recommends 4.1, and locks are slower with 4.0"),
 ];
 
-/// Numbers, and from where to where they are well.
+/// Numbers, and the range in which they do no harm.
 const NUMBERS: &[(&str, u64, u64, &str)] = &[
     ("nconnect", 0, 1, "EFS does not support several connections"),
     ("max_connect", 0, 1, ONE_ADDRESS),
@@ -40,7 +41,7 @@ const NUMBERS: &[(&str, u64, u64, &str)] = &[
     ("timeo", 150, u64::MAX, "AWS advises 150 or more, so that a slow moment is waited for"),
 ];
 
-/// The words of a share's options that do EFS no good, each with the reason; none if the share is on another server.
+/// The words of a share's options that do EFS no good, each with the reason. A share on another server has none.
 pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
     let by_name = match &share.endpoint {
         Endpoint::Name(name) => is_of_efs(name),
@@ -55,7 +56,7 @@ pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
         .filter(|(word, _)| options.has(word))
         .map(|(word, why)| ((*word).to_owned(), *why))
         .collect();
-    // It can have a name behind it.
+    // A name may stand behind it.
     found.extend(
         options
             .value("fsc")
@@ -73,7 +74,7 @@ pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
     if options.port != NFS_PORT {
         found.push((format!("port={}", options.port), "EFS listens on 2049 alone: take it out"));
     }
-    // Through a tunnel it is so anyway.
+    // Through a tunnel, reserved ports are used anyway.
     if options.has("resvport") && share.encryption.is_none() {
         let why = "AWS recommends noresvport: a connection that broke is made anew sooner";
         found.push(("resvport".into(), why));
@@ -81,7 +82,7 @@ pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
     found
 }
 
-/// What is taken, on whichever server, and seldom meant: each with what to do.
+/// What is accepted for every server, and seldom meant, each with what to do.
 pub fn on_any_server(share: &Share) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let options = &share.options;
@@ -100,13 +101,13 @@ pub fn on_any_server(share: &Share) -> Vec<(String, String)> {
         let what = "nofail: it is passed over, and the run still fails if this share does";
         found.push((what.into(), "write required = false instead".into()));
     }
-    // A mode of 0 is put on a folder so that nobody writes below a share that is not mounted.
+    // People give a folder mode 0 so that nobody writes below a share that is not mounted.
     let modes =
         [("mode", Some(share.mode).filter(|mode| *mode != 0)), ("root_mode", share.root_mode)];
     for (key, mode) in modes {
         if let Some(mode) = mode.filter(|mode| mode & 0o111 == 0) {
             let what = format!("{key} = \"{mode:04o}\": nobody but root could enter the folder");
-            // Who may read may enter.
+            // Those who may read may enter.
             let better = mode | (mode & 0o444) >> 2;
             let better = if better & 0o111 == 0 { 0o755 } else { better };
             found.push((what, format!("write {key} = \"{better:04o}\"")));

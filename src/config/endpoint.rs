@@ -4,12 +4,12 @@
 //! around it is taken apart in [`pasted`].
 
 use super::ids::{is_access_point_id, is_of_efs, may_be_file_system_id, with_efs};
+use super::names::{address_from, is_dns_name, is_whole, why_no_server};
 use super::pasted;
 use super::slips::{self, PLACEHOLDER};
 use crate::partitions::is_of_aws;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 
 /// A server, by name or by address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,12 +28,6 @@ impl Endpoint {
             Self::Address(_) => true,
         }
     }
-}
-
-/// Whether a search domain would only make another name of `name`. It has a dot at its end then, or ends like the
-/// names of AWS.
-pub fn is_whole(name: &str) -> bool {
-    name.ends_with('.') || name.ends_with(".aws") || is_of_aws(name)
 }
 
 impl fmt::Display for Endpoint {
@@ -73,24 +67,6 @@ pub fn endpoint_from(text: &str) -> Result<Endpoint, String> {
     Ok(Endpoint::Name(if is_whole(name) { name } else { &lower }.to_owned()))
 }
 
-/// An address that a server can have, as people write it: also IPv6 in brackets, and IPv4 inside of IPv6.
-pub fn address_from(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let address = IpAddr::from_str(bare).ok()?.to_canonical();
-    why_no_server(address).is_none().then_some(address)
-}
-
-/// Whether `name` can be looked up. A literal address, and what may be meant for one, cannot.
-pub fn is_dns_name(name: &str) -> bool {
-    let digits_only = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    name.len() <= 253 && !digits_only && name.split('.').all(is_label)
-}
-
-fn is_label(label: &str) -> bool {
-    let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    fits && !label.is_empty() && label.len() <= 63 && !label.starts_with('-')
-}
-
 /// One of the further addresses.
 pub fn address_in_list(text: &str) -> Result<IpAddr, String> {
     address_from(text).ok_or_else(|| {
@@ -119,24 +95,9 @@ fn not_an_address(text: &str) -> String {
     }
 }
 
-/// Why `address` cannot be a server's.
-fn why_no_server(address: IpAddr) -> Option<String> {
-    let address = address.to_canonical();
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
-        return Some(
-            "is a link-local address, which needs an interface beside it and cannot be used: write another address of \
-             the server"
-                .into(),
-        );
-    }
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    (address.is_unspecified() || address.is_multicast() || broadcast)
-        .then(|| "cannot be a server's address: write one like \"10.0.1.12\"".into())
-}
-
 /// What is wrong with a text that can be no name, and that people paste for an endpoint.
 fn not_an_endpoint(text: &str) -> String {
-    // A placeholder in the mount point of a whole line is told with that line.
+    // A placeholder in the mount point of a whole line is reported with that line.
     let mut words = text.split_whitespace();
     if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
         return PLACEHOLDER.into();
@@ -233,10 +194,9 @@ fn variable_in(text: &str) -> Option<String> {
 /// Why no server can be at the address that `text` is, or begins with.
 fn why_no_server_at(text: &str) -> Option<String> {
     let front = text.split(['/', '%']).next()?;
-    let with_port = || Some(front.parse::<SocketAddr>().ok()?.ip());
     let address = bare_address(front)
         .or_else(|| bare_address(front.strip_suffix(':')?))
-        .or_else(with_port)?;
+        .or_else(|| Some(front.parse::<SocketAddr>().ok()?.ip()))?;
     why_no_server(address)
 }
 

@@ -1,39 +1,37 @@
-//! Finds the config file and reads it, if it can be trusted: the file and each
-//! folder on the way must belong to root and be writable by nobody else. That
-//! is checked on the open descriptors, and no symlink is followed. What the
-//! text means is not this file's business.
+//! Finds the config file and reads it, if it can be trusted. The file and each folder on the way must belong to root and
+//! be writable by nobody else. That is checked on the open descriptors, and no symlink is followed. What the text means
+//! is not this file's business.
 
 use crate::files::{self, Fault, Refused};
 use std::path::{Path, PathBuf};
 
-/// Beside the executable: Elastic fleets unpack everything into one folder.
+/// The name beside the executable. Elastic fleets unpack everything into one folder.
 pub const BESIDE: &str = "efs-agent.toml";
-/// Where the package puts it.
+/// Where the package installs it.
 pub const INSTALLED: &str = "/etc/efs-agent/config.toml";
 
 /// Why there is no text to parse.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// None of the places holds one.
+    /// There is none in these places.
     #[error("no config file: looked for {}", .0.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(" and "))]
     None(Vec<PathBuf>),
     /// A named file is not there.
     #[error("config file {} does not exist", .0.display())]
     Missing(PathBuf),
-    /// It could be read, but must not be trusted.
-    #[error("{} ({mend})", untrusted_sentence(path, why))]
+    /// It can be read, but must not be trusted.
+    #[error("{} ({cure})", untrusted_sentence(path, why))]
     Untrusted {
         /// The file or the folder at fault.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
-        /// The command that mends it.
-        mend: String,
+        /// What to do about it.
+        cure: String,
     },
     /// It is something that cannot be a config file.
     #[error("config file {} {why}", path.display())]
     Unusable {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -75,7 +73,7 @@ pub fn read(
     let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
     for path in &places {
         if path.ends_with(BESIDE) && files::absent(root, path) {
-            continue; // as a rule: then the walk to it is saved
+            continue; // This is the usual case. It saves the walk to the folder.
         }
         if let Some(found) = text(root, path)? {
             return Ok(found);
@@ -85,33 +83,38 @@ pub fn read(
 }
 
 fn untrusted(Fault { path, why, command }: Fault, file: &Path) -> FileError {
-    // Changing a folder that other things live in, such as /tmp or a home, would do harm.
-    let mend = if path == file || path.starts_with("/etc/efs-agent") {
+    // To change a folder that other things live in, such as /tmp or a home, would do harm.
+    let cure = if path == file || path.starts_with("/etc/efs-agent") {
         format!("{command} {}", path.display())
     } else {
         format!("put it into /etc/efs-agent rather than below {}", path.display())
     };
-    FileError::Untrusted { path, why, mend }
+    FileError::Untrusted { path, why, cure }
 }
 
-/// Reads `path` below `root`; `None` where it does not exist. That a folder on the way is not to be
-/// trusted counts only if there is a file at the end.
+/// Reads `path` below `root`, if it exists. A folder on the way that must not be trusted counts only if there is a file
+/// at the end.
 fn text(root: &Path, path: &Path) -> Result<Option<(PathBuf, String)>, FileError> {
-    let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
     let bytes = match files::read(root, path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
-        Err(Refused::Obstacle(e)) => return Err(unusable(e.to_string())),
+        Err(Refused::Obstacle(obstacle)) => return Err(unusable(path, obstacle)),
         Err(Refused::Fault(fault)) => return Err(untrusted(fault, path)),
     };
+
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
         Err(e) => {
             let valid = e.utf8_error().valid_up_to();
             let line = e.as_bytes().iter().take(valid).filter(|b| **b == b'\n').count() + 1;
-            Err(unusable(format!("is not UTF-8 (line {line}): save it as UTF-8")))
+            let why = format!("is not UTF-8 (line {line}): save it as UTF-8");
+            Err(unusable(path, why))
         }
     }
+}
+
+fn unusable(path: &Path, why: impl ToString) -> FileError {
+    FileError::Unusable { path: path.to_owned(), why: why.to_string() }
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ const FILE_SYSTEM: &str = "file-system/";
 
 /// Whether `text` is hexadecimal, in lower case, and has one of the `lengths`.
 pub fn is_hex(text: &str, lengths: &[usize]) -> bool {
-    let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    lengths.contains(&text.len()) && text.bytes().all(is_digit)
+    lengths.contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether `text` is `prefix` with an id's digits behind it.
@@ -55,11 +54,10 @@ pub fn access_point_from(text: &str) -> Result<String, String> {
 
 pub fn region_from(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('-').collect();
-    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
     match parts.split_last() {
         Some((number, words))
             if words.len() >= 2
-                && words.iter().all(is_word)
+                && words.iter().all(|word| is_of_letters(word))
                 && !number.is_empty()
                 && number.bytes().all(|b| b.is_ascii_digit())
                 && text.len() <= 32 =>
@@ -68,6 +66,10 @@ pub fn region_from(text: &str) -> Result<String, String> {
         }
         _ => Err("is no region: one is like \"eu-west-1\"".into()),
     }
+}
+
+fn is_of_letters(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase())
 }
 
 fn file_system_id(text: &str) -> Result<String, String> {

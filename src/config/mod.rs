@@ -1,15 +1,30 @@
-//! The config file: its types, every default, and what is allowed.
+//! The config file: the settings that are in it, and every default.
 //!
-//! [`Settings::parse`] turns text into checked settings; what comes out of it
-//! can be used without another look. Finding and opening the file is
-//! [`file`]'s job, the NFS options are [`options`]'s, and the keys of encryption
-//! [`encryption`]'s. Imports nothing of ours but [`crate::files`].
+//! [`Settings::parse`] turns text into settings that need no further check, on these floors. A file imports from lower
+//! ones only.
+//!
+//! - `checked`: what one value says of another.
+//! - `schema`: which keys there are.
+//! - `syntax`, `deserializer`, `reader`: from text to values, with their places.
+//! - `endpoint`, `option_text`: what people write for a server and for mount options.
+//! - `pasted`, `slips`, `option_list`: what they write by mistake.
+//! - `options`, `words`, `ids`, `names`, `paths`, `encryption`: what single values may be.
+//!
+//! [`file`] finds and opens the file, and [`advice`] names what is possible but seldom meant. Nothing here touches the
+//! network, or the disk except for the file itself.
 
 pub mod advice;
+mod checked;
+mod deserializer;
 pub mod encryption;
 mod endpoint;
 pub mod file;
 mod ids;
+mod lines;
+mod names;
+mod near;
+mod option_list;
+mod option_text;
 pub mod options;
 mod pasted;
 mod paths;
@@ -19,8 +34,9 @@ mod slips;
 mod syntax;
 mod words;
 
-pub use endpoint::{Endpoint, is_whole};
-pub use reader::nearest;
+pub use endpoint::Endpoint;
+pub use names::is_whole;
+pub use near::nearest;
 
 use encryption::Encryption;
 use options::MountOptions;
@@ -32,18 +48,18 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Whole run, from exec to exit: 5 s below AppStream's usual `waitingTime` of 30 s.
+/// For a whole run, from exec to exit. It is 5 s below AppStream's usual `waitingTime` of 30 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
-/// One mount(2) call: long enough for a lossy link, short enough for a second try.
+/// For one mount(2) call. It is long enough for a lossy link, and short enough for a second attempt.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Whole run of `unmount`: 10 s below AppStream's usual `waitingTime` of 30 s.
+/// For a whole run of `unmount`. It is 10 s below AppStream's usual `waitingTime` of 30 s.
 pub const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
-/// Where the share appears.
+/// Where a share is mounted.
 pub const MOUNT_POINT: &str = "/mnt/efs_share";
-/// Mode of a mount point that we create.
+/// The mode of a mount point that efs-agent creates.
 pub const MODE: u32 = 0o1777;
 
-/// A config file's meaning, checked.
+/// What a config file says, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// When the run gives up, counted from its start.
@@ -62,12 +78,12 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename = "[log]", default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// The least level written.
+    /// Lines of this level and of those above it are written.
     #[serde(deserialize_with = "schema::level")]
     pub level: Level,
     /// Whether lines go to /dev/log too.
     pub syslog: bool,
-    /// As which facility.
+    /// The facility of the lines there.
     #[serde(deserialize_with = "schema::facility")]
     pub facility: Facility,
 }
@@ -78,7 +94,7 @@ impl Default for LogSettings {
     }
 }
 
-/// How much a line matters; also the least that is written (`log.level`).
+/// How much a line of the log matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// The run failed, or a share did.
@@ -108,9 +124,7 @@ impl Level {
 /// The syslog facilities that make sense for a session's agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Facility {
-    /// `daemon`, the default.
     Daemon,
-    /// `user`.
     User,
     /// `local0` to `local7`.
     Local(u8),
@@ -125,22 +139,22 @@ pub struct Share {
     pub path: String,
     /// Where it is mounted: absolute, normalised.
     pub mount_point: PathBuf,
-    /// Mode of the mount point if we create it.
+    /// The mode of the mount point, if it has to be created.
     pub mode: u32,
-    /// Mode to give the share's root after mounting.
+    /// The mode that the share's top folder is given after mounting.
     pub root_mode: Option<u32>,
     /// NFS options and mount flags, merged over the defaults.
     pub options: MountOptions,
-    /// Further addresses of mount targets, tried after those the name gives.
+    /// Further addresses of mount targets. They are tried after those that the name has.
     pub addresses: Vec<IpAddr>,
     /// Whether the run fails when this share does.
     pub required: bool,
-    /// How it is encrypted on its way; none: not at all.
+    /// How it is encrypted on its way, if it is.
     pub encryption: Option<Encryption>,
 }
 
 impl Share {
-    /// One of which no more is known than what is mounted where, and whether through a tunnel.
+    /// A share about which a mount table says all that is known: what is mounted where, and whether through a tunnel.
     pub fn without_config(
         endpoint: Endpoint,
         path: String,
@@ -185,12 +199,12 @@ pub struct ConfigError {
     pub line: usize,
     /// In characters, counted from 1.
     pub column: usize,
-    /// What is wrong and what is allowed.
+    /// What is wrong, and what is allowed.
     pub what: String,
 }
 
 impl ConfigError {
-    /// The error `what` at byte offset `place` of `text`, the contents of `file`. Always one line.
+    /// The error `what` at byte offset `place` of `text`, the contents of `file`. It is always one line.
     pub fn at(file: &Path, text: &str, place: usize, what: &str) -> Self {
         let before = text.get(..place).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
@@ -205,15 +219,16 @@ impl Settings {
     /// Reads `text`, the contents of `file`.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place.
+    /// The first thing that is wrong, with its place. A key that is missing, and values that contradict each other, are
+    /// reported when every single value is right.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source::new(file, text, &schema::ADVICE);
         let document = source.document()?;
-        let node = Node::of_document(source, &document);
+        let node = Node::new(source, "", &document);
         node.read::<FileTable>()?.checked(node)
     }
 
-    /// What counts where there is no config that can be used, but something to be done.
+    /// The settings for work that has to be done without a usable config.
     pub fn of_no_share() -> Self {
         Self {
             deadline: DEADLINE,
@@ -225,7 +240,7 @@ impl Settings {
     }
 }
 
-/// Shares for the unit tests of those who use them.
+/// Shares for the unit tests of other modules.
 #[cfg(test)]
 pub mod test {
     use super::{Path, Settings, Share};
@@ -240,7 +255,7 @@ pub mod test {
         share_of(&format!("[[share]]\nendpoint = \"fs-1.example\"\n{lines}\n"))
     }
 
-    /// One of an EFS file system that is encrypted, with these further `lines`.
+    /// An encrypted share of an EFS file system, with these further `lines`.
     pub fn encrypted_share(lines: &str) -> Share {
         share_of(&format!(
             "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n\

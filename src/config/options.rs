@@ -1,15 +1,11 @@
-//! NFS mount options: AWS's recommended ones, and what an administrator puts
-//! over them, key by key.
+//! NFS mount options: AWS's recommended ones, and what an administrator puts over them, key by key.
 //!
-//! mount(2) answers EINVAL to almost anything it does not like, so each word is
-//! checked here, against the list that the kernel's own parser has.
+//! mount(2) answers EINVAL to almost everything it does not like. So each word is checked here, against the list of the
+//! kernel's own parser. The words themselves stand in [`words`](super::words).
 
-use super::pasted::{self, ShareLines};
-use super::reader::near_miss;
+use super::near::near_miss;
 pub use super::words::CONTEXTS;
-use super::words::{
-    FLAGS, HELPER, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG, line,
-};
+use super::words::{FLAGS, IGNORED, KEYS, OWN_KEYS, REFUSED, REMARKS, VERSIONS, ValueKind, YOUNG};
 use crate::text::misleads;
 use nix::libc;
 
@@ -18,7 +14,7 @@ use nix::libc;
 pub struct MountOptions {
     /// MS_* bits: ro, nosuid and the like.
     pub flags: u64,
-    /// The rest, `key` or `key=value`, in a fixed order. Always holds `nfsvers=`.
+    /// The rest, `key` or `key=value`, in a fixed order. `nfsvers=` is always among them.
     data: Vec<String>,
     /// TCP port of the server.
     pub port: u16,
@@ -26,11 +22,11 @@ pub struct MountOptions {
     pub ignored: Vec<String>,
 }
 
-/// What the EFS documentation recommends, the version first: without one the kernel takes 4.0.
+/// What the EFS documentation recommends. The version comes first; without one the kernel mounts 4.0.
 const DEFAULTS: &str =
     "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport";
 const DEFAULT_FLAGS: u64 = libc::MS_NOSUID | libc::MS_NODEV;
-/// Where NFS servers listen, and what the kernel takes where no port is given.
+/// Where NFS servers listen. The kernel uses it where no port is given.
 pub const NFS_PORT: u16 = 2049;
 
 impl Default for MountOptions {
@@ -40,7 +36,7 @@ impl Default for MountOptions {
     }
 }
 
-/// The words of a list, separated as mount(8) and the kernel do it: at commas that are not in double quotes.
+/// The words of a list. As mount(8) and the kernel do, it is split at commas that are not in double quotes.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {
@@ -49,180 +45,8 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A word, and whether it is a context that was cut at its own commas and put together again.
-struct ListWord {
-    text: String,
-    was_cut: bool,
-}
-
-/// The trimmed words of a list, contexts in one piece.
-fn whole_words(text: &str) -> Vec<ListWord> {
-    let mut found: Vec<ListWord> = Vec::new();
-    for word in words(text).map(str::trim).filter(|word| !word.is_empty()) {
-        match found.last_mut() {
-            Some(last) if is_category(word) && ends_in_category(&last.text) => {
-                last.text.push(',');
-                last.text.push_str(word);
-                last.was_cut = true;
-            }
-            _ => found.push(ListWord { text: word.to_owned(), was_cut: false }),
-        }
-    }
-    found
-}
-
-/// `c1`, or a range of categories as in `c0.c1023`.
-fn is_category(word: &str) -> bool {
-    word.split('.').all(|one| {
-        let digits = one.strip_prefix('c').unwrap_or_default();
-        (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
-    })
-}
-
-/// Whether `word` is a context without quotes that a further category may follow.
-fn ends_in_category(word: &str) -> bool {
-    let value = word.split_once('=').filter(|(key, _)| CONTEXTS.contains(key));
-    value.is_some_and(|(_, value)| {
-        !value.contains('"')
-            && value.contains(':')
-            && value.rsplit([':', ',']).next().is_some_and(is_category)
-    })
-}
-
-/// A list of options, read to its end whatever is wrong in it.
-#[derive(Default)]
-pub(super) struct OptionList {
-    /// What the good ones make of the defaults.
-    options: MountOptions,
-    /// Those that are good and say something.
-    kept: Vec<String>,
-    /// The words of amazon-efs-utils that are lines of a `[[share]]` here, and those lines.
-    helper: Vec<String>,
-    helper_lines: ShareLines,
-    /// Whether there was a context without quotes that has a comma in it.
-    pub(super) was_cut: bool,
-    /// What is wrong with the others.
-    pub(super) wrong: Vec<String>,
-}
-
-impl OptionList {
-    pub(super) fn read(text: &str) -> Self {
-        let words = whole_words(text);
-        let has = |text: &str| words.iter().any(|word| word.text == text);
-        // mount(8) explains `defaults` by these words. Who pastes them has not asked for less safety.
-        let are_defaults = has("defaults") || has("auto") && has("nouser");
-
-        let mut list = Self::default();
-        for word in &words {
-            match word.text.as_str() {
-                text @ ("suid" | "dev") if are_defaults => {
-                    list.options.ignored.push(text.to_owned());
-                }
-                text if word.was_cut => list.add_cut_context(text),
-                text => list.add(text),
-            }
-        }
-
-        if ["context", "defcontext"].iter().all(|key| list.options.value(key).is_some()) {
-            list.wrong.push(
-                "\"context\" and \"defcontext\" exclude each other: SELinux takes one of the two"
-                    .into(),
-            );
-        }
-        list
-    }
-
-    /// Adds a context that has commas in it, as it should have been written.
-    fn add_cut_context(&mut self, word: &str) {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let quoted = format!("{key}=\"{value}\"");
-        self.was_cut = true;
-        self.wrong.extend(self.options.put(&quoted).err());
-        self.kept.push(quoted);
-    }
-
-    fn add(&mut self, word: &str) {
-        let (key, value) = key_and_value(word);
-        let as_line = line(key, value).filter(|_| !word.contains(misleads));
-        if let Some((line, value)) = as_line {
-            self.helper.push(format!("\"{key}\""));
-            self.helper_lines.put(line, value);
-            return;
-        }
-
-        let ignored = self.options.ignored.len();
-        match self.options.put(word) {
-            Ok(()) if self.options.ignored.len() == ignored => self.kept.push(word.into()),
-            Ok(()) => {}
-            // The same slip twice is one.
-            Err(what) if self.wrong.contains(&what) => {}
-            Err(what) => self.wrong.push(what),
-        }
-    }
-
-    /// Puts what the list would be as lines of a `[[share]]` behind those of `lines`.
-    pub(super) fn into_lines(self, lines: &mut ShareLines) {
-        if self.options.ignored.iter().any(|word| word == "nofail") {
-            lines.put("required", "false".into());
-        }
-        lines.append(self.helper_lines);
-        if !self.kept.is_empty() {
-            lines.put("options", format!("{:?}", self.kept.join(",")));
-        }
-    }
-
-    /// The options, or all that is wrong with them. `held` says which keys the share has already.
-    fn checked(mut self, held: &dyn Fn(&str) -> bool) -> Result<MountOptions, String> {
-        let mut wrong = Vec::new();
-        wrong.extend(self.wrong_about_helper(held));
-        if self.was_cut {
-            wrong.push(format!(
-                "put the context in double quotes, since there is a comma in it, and the whole list in single \
-                 ones: write options = '{}'",
-                self.kept.join(",")
-            ));
-        }
-        wrong.append(&mut self.wrong);
-        match wrong.is_empty() {
-            true => Ok(self.options),
-            false => Err(wrong.join("; ")),
-        }
-    }
-
-    /// That words of amazon-efs-utils are lines of the `[[share]]` here.
-    fn wrong_about_helper(&self, held: &dyn Fn(&str) -> bool) -> Option<String> {
-        let (last, others) = self.helper.split_last()?;
-        let (names, are) = match others {
-            [] => (last.clone(), "is an option"),
-            others => (format!("{} and {last}", others.join(", ")), "are options"),
-        };
-
-        let mut lines = self.helper_lines.clone();
-        for key in lines.keys().into_iter().filter(|key| held(key)) {
-            lines.remove(key);
-        }
-        let all_are_held = lines.is_empty();
-        if !self.kept.is_empty() {
-            lines.put("options", format!("{:?}", self.kept.join(",")));
-        }
-
-        let cure = match (all_are_held, self.kept.is_empty()) {
-            (false, _) => {
-                let as_what = if lines.is_one() { "as a line" } else { "as lines" };
-                format!(": write {lines} {as_what} of the [[share]]")
-            }
-            (true, false) => {
-                format!(", and the [[share]] has lines of its own for that: write {lines}")
-            }
-            (true, true) => {
-                ", and the [[share]] has lines of its own for that: take `options` out".into()
-            }
-        };
-        Some(format!("{names} {are} of {HELPER}{cure}"))
-    }
-}
-
-fn key_and_value(word: &str) -> (&str, Option<&str>) {
+/// A word in two, at its `=`.
+pub fn key_and_value(word: &str) -> (&str, Option<&str>) {
     match word.split_once('=') {
         None => (word, None),
         Some((key, value)) => (key, Some(value)),
@@ -230,38 +54,18 @@ fn key_and_value(word: &str) -> (&str, Option<&str>) {
 }
 
 impl MountOptions {
-    /// `text`, a comma-separated list as in fstab, over the defaults.
-    ///
-    /// # Errors
-    /// What is wrong with all wrong words, to be put behind the text itself.
-    pub fn over_defaults(text: &str) -> Result<Self, String> {
-        Self::beside(text, &|_| false)
-    }
-
-    /// The same, in a share for which `held` says whether it has a key.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn beside(text: &str, held: &dyn Fn(&str) -> bool) -> Result<Self, String> {
-        let options = match pasted::in_options(text) {
-            Some(what) => Err(what),
-            None => OptionList::read(text).checked(held),
-        };
-        options.map_err(|what| format!("is not possible: {what}"))
-    }
-
     /// The data argument of mount(2) for the server at `address`.
     pub fn data(&self, address: std::net::IpAddr) -> String {
         self.data_at(address, self.port)
     }
 
-    /// The same for a server at another port.
+    /// As [`Self::data`], for a server at another port.
     pub fn data_at(&self, address: std::net::IpAddr, port: u16) -> String {
         let port = if port == NFS_PORT { String::new() } else { format!("port={port},") };
         format!("{},{port}addr={address}", self.data.join(","))
     }
 
-    /// The same for a tunnel at `port` of this machine. It accepts connections from root's ports alone.
+    /// As [`Self::data`], for a tunnel at `port` of this machine. It accepts connections only from root's ports.
     pub fn data_through(&self, address: std::net::IpAddr, port: u16) -> String {
         let mut options = self.clone();
         options.replace("resvport", "resvport");
@@ -273,7 +77,7 @@ impl MountOptions {
         self.data.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
-    /// The SELinux options among them: key and context, without its quotes.
+    /// The SELinux options: key and context, without its quotes.
     pub fn contexts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         CONTEXTS.iter().filter_map(|key| Some((*key, self.value(key)?.trim_matches('"'))))
     }
@@ -295,7 +99,7 @@ impl MountOptions {
     }
 
     /// Puts in `word`, or says what is wrong with it.
-    fn put(&mut self, word: &str) -> Result<(), String> {
+    pub fn put(&mut self, word: &str) -> Result<(), String> {
         check_spelling(word)?;
         let (key, value) = key_and_value(word);
         if let Some((_, why)) = REFUSED.iter().find(|(keys, _)| keys.contains(&key)) {
@@ -420,7 +224,7 @@ fn is_known(key: &str) -> bool {
         || VERSIONS.contains(&key)
 }
 
-/// The value as the kernel gets it: numbers in plain decimal, since it takes a leading 0 for octal.
+/// The value as the kernel gets it. Numbers are in plain decimal, since a leading 0 means octal there.
 fn check(key: &str, kind: ValueKind, value: Option<&str>) -> Result<Option<String>, String> {
     match (kind, value) {
         (ValueKind::None | ValueKind::Optional, None) => Ok(None),
@@ -451,17 +255,20 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A context as the kernel wants it: what has a comma in it stands in quotes, which it takes off.
+/// A context as the kernel wants it. One with a comma in it stands in quotes, which the kernel removes.
 fn context(value: &str) -> Option<String> {
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_.:,-".contains(c);
     let fields: Vec<&str> = bare.splitn(4, ':').collect();
     let whole = fields.len() >= 3 && fields.iter().all(|field| !field.is_empty());
-    match whole && bare.len() <= 255 && bare.chars().all(fits) {
+    match whole && bare.len() <= 255 && bare.chars().all(is_of_context) {
         true if bare.contains(',') => Some(format!("\"{bare}\"")),
         true => Some(bare.to_owned()),
         false => None,
     }
+}
+
+fn is_of_context(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_.:,-".contains(c)
 }
 
 /// What an unknown `key` may be meant for.
@@ -469,7 +276,7 @@ fn near(key: &str) -> String {
     let all: Vec<&str> = KEYS
         .iter()
         .map(|(k, ..)| *k)
-        // Never a hint towards less safety.
+        // No hint may lead to less safety.
         .chain(FLAGS.iter().map(|(k, ..)| *k).filter(|k| !["suid", "dev"].contains(k)))
         .chain(OWN_KEYS.iter().copied())
         .collect();

@@ -2,14 +2,13 @@
 //! URL. Nothing is guessed into a mount. The error names all the lines that the text would be, so that none is lost.
 
 mod command;
-mod lines;
 mod source;
 
-pub use lines::ShareLines;
-
-use super::endpoint::is_dns_name;
 use super::ids::{access_point_in, region_from};
-use super::options::{OptionList, words};
+use super::lines::ShareLines;
+use super::names::is_dns_name;
+use super::option_list::OptionList;
+use super::options::words;
 use super::paths::{check_no_variable, mount_point_from};
 use super::slips;
 use crate::partitions::dns_suffix;
@@ -204,23 +203,31 @@ fn can_be_taken_apart(text: &str) -> bool {
 
 /// A file system's id or name with other things before it, as in `What=fs-…:/`, or in JSON.
 fn embedded(text: &str) -> Option<PastedSource> {
-    let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let mut found = text
         .match_indices("fs-")
         // At the start of the text, nothing is before it.
-        .filter(|(at, _)| *at > 0 && !text.get(..*at).is_some_and(|text| text.ends_with(is_inner)))
-        .find_map(|(at, _)| {
-            let end = |c: char| c.is_whitespace() || "\"'`,;()<>{}[]|".contains(c);
-            let found = PastedSource::in_handle(text.get(at..)?.split(end).next()?)?;
-            let is_of_aws = match &found.host {
-                PastedHost::Id(..) => true,
-                PastedHost::Whole(name) => name.contains(".efs.") || name.contains(".fsx."),
-                PastedHost::Unknown => false,
-            };
-            is_of_aws.then_some(found)
-        })?;
+        .filter(|(at, _)| *at > 0 && !text.get(..*at).is_some_and(|text| text.ends_with(is_of_id)))
+        .find_map(|(at, _)| source_of_aws(text.get(at..)?.split(ends_source).next()?))?;
     found.access_point = found.access_point.or_else(|| access_point_in(text).map(str::to_owned));
     Some(found)
+}
+
+fn is_of_id(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-'
+}
+
+fn ends_source(c: char) -> bool {
+    c.is_whitespace() || "\"'`,;()<>{}[]|".contains(c)
+}
+
+fn source_of_aws(word: &str) -> Option<PastedSource> {
+    let found = PastedSource::in_handle(word)?;
+    let is_of_aws = match &found.host {
+        PastedHost::Id(..) => true,
+        PastedHost::Whole(name) => name.contains(".efs.") || name.contains(".fsx."),
+        PastedHost::Unknown => false,
+    };
+    is_of_aws.then_some(found)
 }
 
 /// A file system somewhere in several words that are no command.

@@ -1,8 +1,8 @@
 //! What was meant for the name of a file system, and is not quite one: a zone in the place of a region, the id of
 //! something else, a placeholder. Only what the text alone proves is refused. A region that is new passes.
 
-use super::encryption;
 use super::ids::{is_access_point_id, is_hex, region_from};
+use super::lines::MAIN;
 use crate::partitions::dns_suffix;
 
 /// The ids of AWS that people confuse with a file system's.
@@ -175,10 +175,8 @@ fn in_efs_name(labels: &[&str]) -> Option<NameSlip> {
     if is_access_point_id(id) {
         let region = if region.is_empty() { "<region>" } else { &region };
         let right = format!("fs-….efs.{region}.{suffix}");
-        let cure = format!(
-            "write endpoint = \"{right}\", {} = true and access_point = \"{id}\"",
-            encryption::MAIN
-        );
+        let cure =
+            format!("write endpoint = \"{right}\", {} = true and access_point = \"{id}\"", MAIN);
         let problem = "has an access point's id in it, which has no name";
         return Some(NameSlip::with_cure(problem, &cure, right));
     }
@@ -187,31 +185,34 @@ fn in_efs_name(labels: &[&str]) -> Option<NameSlip> {
 
 /// What is wrong with the region in a name of EFS, or with the `suffix` behind it. `front` is what is before it.
 fn in_region(front: &str, region: &str, suffix: &str) -> Option<NameSlip> {
-    let name_in = |region: &str| format!("{front}.{region}.{}", dns_suffix(region));
     if region.is_empty() {
-        return Some(NameSlip::new("has no region in it", name_in("<region>")));
+        return Some(NameSlip::new("has no region in it", name(front, "<region>")));
     }
     if let Some(region_of_zone) = region_of_zone(region) {
         let problem =
             format!("has a zone in it, \"{region}\", and its region is \"{region_of_zone}\"");
-        return Some(NameSlip::new(problem, name_in(&region_of_zone)));
+        return Some(NameSlip::new(problem, name(front, &region_of_zone)));
     }
     if region_from(region).is_ok() {
         let right = dns_suffix(region);
         let is_public = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"].contains(&suffix);
         return (is_public && right != suffix).then(|| {
             let problem = format!("does not end as names of {region} do, in \".{right}\"");
-            NameSlip::without_cure(problem, name_in(region))
+            NameSlip::without_cure(problem, name(front, region))
         });
     }
     let hyphened = region.replace(['_', '.'], "-");
     if region_from(&hyphened).is_ok() {
         let problem = format!("has a region in it, \"{region}\", that is written \"{hyphened}\"");
-        return Some(NameSlip::new(problem, name_in(&hyphened)));
+        return Some(NameSlip::new(problem, name(front, &hyphened)));
     }
     let problem =
         format!("has a region in it, \"{region}\", that is no region: one is like \"eu-west-1\"");
-    Some(NameSlip::without_cure(problem, name_in("<region>")))
+    Some(NameSlip::without_cure(problem, name(front, "<region>")))
+}
+
+fn name(front: &str, region: &str) -> String {
+    format!("{front}.{region}.{}", dns_suffix(region))
 }
 
 /// The region of a zone like `eu-west-1a`.

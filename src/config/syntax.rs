@@ -1,130 +1,151 @@
-//! What is said of a text that is no TOML: the slips that people make most, where TOML's own message would not help
-//! them. What the keys mean is not this file's business.
+//! From a text to TOML, and what is said of one that is none. For the slips that people make most, TOML's own message would not help them.
 
 use super::ConfigError;
 use super::reader::Source;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-impl Source<'_> {
-    /// The `error` of the TOML parser, or the slip that is behind it.
-    pub fn not_toml(self, error: &toml::de::Error) -> ConfigError {
+/// Programs that begin a line which was copied from a guide together with the config.
+const COMMANDS: &[&str] = &[
+    "sudo",
+    "cat",
+    "tee",
+    "echo",
+    "printf",
+    "mkdir",
+    "cd",
+    "vi",
+    "vim",
+    "nano",
+    "efs-agent",
+    "mount",
+];
+/// What ends the text that such a command reads.
+const ENDS: &[&str] = &["EOF", "EOT", "END"];
+
+/// What people write for `true` and `false`.
+const TRUTHS: &[&str] = &["True", "False", "yes", "no", "on", "off"];
+
+impl<'a> Source<'a> {
+    /// The whole document as a value.
+    ///
+    /// # Errors
+    /// What is wrong with text that is no TOML.
+    pub fn document(&self) -> Result<Spanned<DeValue<'a>>, ConfigError> {
+        let table = DeTable::parse(self.text).map_err(|error| self.not_toml(&error))?;
+        Ok(Spanned::new(table.span(), DeValue::Table(table.into_inner())))
+    }
+
+    /// The `error` of the TOML parser, or the slip behind it.
+    fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
         let place = error.span().map_or(0, |span| span.start);
-        if let Some(slip) = self.slip(place) {
+        if let Some(slip) = self.slip_at(place) {
             return slip;
         }
         let message = error.message();
         let what = match message.starts_with("duplicate key") {
-            true => self.twice(place),
+            true => self.given_twice(place),
             false => format!("not TOML: {message}"),
         };
         self.error(place, what)
     }
 
     /// What is said of the second of two keys or tables of one name.
-    fn twice(self, place: usize) -> String {
-        let end = |c: char| c.is_whitespace() || "=]\"'.".contains(c);
-        let rest = self.text.get(place..).unwrap_or_default().trim_start_matches(['"', '\'', '[']);
-        let name = rest.split(end).next().unwrap_or_default();
-        let before = self.text.get(..place).unwrap_or_default().trim_end_matches([' ', '[']);
-        if rest.starts_with(name) && (before.is_empty() || before.ends_with('\n')) {
-            let start = self.text.get(before.len()..).unwrap_or_default();
-            if start.trim_start().starts_with('[') {
-                return match (self.advice.belongs)(name) {
-                    Some(_) => format!("[{name}] is given twice: write [[{name}]] each time"),
-                    None => format!("[{name}] is given twice: take one out"),
-                };
-            }
+    fn given_twice(&self, place: usize) -> String {
+        let (before, rest) = self.text.split_at_checked(place).unwrap_or_default();
+        let rest = rest.trim_start_matches(['"', '\'', '[']);
+        let name = rest.split(|c: char| c.is_whitespace() || "=]\"'.".contains(c)).next();
+        let name = name.unwrap_or_default();
+
+        let before = before.trim_end_matches([' ', '[']);
+        let line = self.text.get(before.len()..).unwrap_or_default();
+        let starts_line = before.is_empty() || before.ends_with('\n');
+        if starts_line && line.trim_start().starts_with('[') {
+            return match (self.advice.belongs)(name) {
+                Some(_) => format!("[{name}] is given twice: write [[{name}]] each time"),
+                None => format!("[{name}] is given twice: take one out"),
+            };
         }
-        match (self.advice.belongs)(name) {
-            Some(place) if place.ends_with("[[share]]") => {
-                format!("key {name:?} is given twice: one [[share]] for each, or take one out")
-            }
-            _ => format!("key {name:?} is given twice: take one out"),
+        match (self.advice.may_repeat)(name) {
+            true => format!("key {name:?} is given twice: one [[share]] for each, or take one out"),
+            false => format!("key {name:?} is given twice: take one out"),
         }
     }
 
-    /// What is no config at all, but is often found in the place of one.
-    fn of_another_kind(self, start: usize, line: &str) -> Option<ConfigError> {
-        let whole: String = self.text.chars().filter(|c| !c.is_whitespace()).take(3).collect();
-        if whole.starts_with("{") || whole.starts_with("[{") {
+    /// The slip in the line of `place`, where the parser gave up.
+    fn slip_at(&self, place: usize) -> Option<ConfigError> {
+        let start = self.text.get(..place)?.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = self.text.get(start..)?.lines().next()?;
+
+        if self.is_json() {
             let what = "this is JSON, and the config is TOML: write [[share]], and below it key = value, line by line";
             return Some(self.error(0, what.into()));
         }
-        let line = line.trim_start();
-        let word = line.trim_start_matches("$ ").split_whitespace().next()?;
-        let command = [
-            "sudo",
-            "cat",
-            "tee",
-            "echo",
-            "printf",
-            "mkdir",
-            "cd",
-            "vi",
-            "vim",
-            "nano",
-            "efs-agent",
-            "mount",
-        ];
-        let assigned =
-            line.get(word.len()..).is_some_and(|rest| rest.trim_start().starts_with('='));
-        let is_one = line.starts_with("$ ") || command.contains(&word) && !assigned;
-        (is_one || ["EOF", "EOT", "END"].contains(&line.trim())).then(|| {
+        if is_of_shell(line.trim_start()) {
             let what = "this is a line of a shell command: keep only what is to stand in the file";
-            self.error(start, what.into())
-        })
+            return Some(self.error(start, what.into()));
+        }
+        if let Some(at) = line.split('#').next()?.find(is_typographic_quote) {
+            let what = "typographic quotes: write straight ones (\")";
+            return Some(self.error(start + at, what.into()));
+        }
+        in_pair(line.trim_start()).map(|what| self.error(start, what))
     }
 
-    /// The slips that people make most, where TOML's own message would not help them.
-    fn slip(self, place: usize) -> Option<ConfigError> {
-        let start = self.text.get(..place)?.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = self.text.get(start..)?.lines().next()?;
-        if let Some(told) = self.of_another_kind(start, line) {
-            return Some(told);
-        }
-        let typographic = |c| matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»');
-        if let Some((at, _)) = line.split('#').next()?.char_indices().find(|(_, c)| typographic(*c))
-        {
-            return Some(
-                self.error(start + at, "typographic quotes: write straight ones (\")".into()),
-            );
-        }
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let key = line.trim_start().split(|c| !word(c)).next().filter(|key| !key.is_empty())?;
-        let rest = line.trim_start().get(key.len()..)?.trim_start();
-        let what = match rest.strip_prefix('=').map(str::trim_start) {
-            None if rest.is_empty() || rest.starts_with(['.', '-']) => return None,
-            None => format!("not of the form key = value: {key} = \"…\""),
-            Some(value)
-                if ["True", "False", "yes", "no", "on", "off"]
-                    .contains(&value.split(|c| !word(c)).next().unwrap_or("")) =>
-            {
-                format!("{key} must be true or false, in lower case and without quotes")
-            }
-            Some(value) if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') => {
-                format!("{key} needs double quotes around its value: {key} = \"…\"")
-            }
-            Some(value)
-                if value.starts_with('[')
-                    && value
-                        .trim_start_matches(['[', ' '])
-                        .starts_with(|c: char| c.is_ascii_digit()) =>
-            {
-                format!("{key} needs double quotes around each value: {key} = [\"…\"]")
-            }
-            Some(value) if value.starts_with('"') && value.contains("=\"") => format!(
-                "{key} has double quotes inside of double quotes: put single ones around the whole value, {key} = '…'"
-            ),
-            Some(value) if value.starts_with('"') && ends_wrong(value) => {
-                let end = value.trim_end().chars().next_back().unwrap_or(';');
-                format!("{key} has \"{end}\" behind its value: take it out")
-            }
-            Some(_) => return None,
-        };
-        Some(self.error(start, what))
+    fn is_json(&self) -> bool {
+        let start: String = self.text.chars().filter(|c| !c.is_whitespace()).take(3).collect();
+        start.starts_with("{") || start.starts_with("[{")
     }
 }
 
-/// Whether something stands behind a string that TOML has nothing to do with.
-fn ends_wrong(value: &str) -> bool {
-    value.trim_end().strip_suffix([';', ',']).is_some_and(|value| value.ends_with('"'))
+/// Whether `line` was copied from a shell.
+fn is_of_shell(line: &str) -> bool {
+    let Some(word) = line.trim_start_matches("$ ").split_whitespace().next() else { return false };
+    let rest = line.get(word.len()..).unwrap_or_default();
+    let is_assigned = rest.trim_start().starts_with('=');
+    line.starts_with("$ ")
+        || COMMANDS.contains(&word) && !is_assigned
+        || ENDS.contains(&line.trim_end())
+}
+
+fn is_typographic_quote(c: char) -> bool {
+    matches!(c, '“' | '”' | '„' | '‘' | '’' | '«' | '»')
+}
+
+fn is_of_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// What is wrong with a line that was to be `key = value`.
+fn in_pair(line: &str) -> Option<String> {
+    let key = line.split(|c| !is_of_key(c)).next().filter(|key| !key.is_empty())?;
+    let rest = line.get(key.len()..)?.trim_start();
+    let Some(value) = rest.strip_prefix('=').map(str::trim_start) else {
+        let may_be_key = rest.is_empty() || rest.starts_with(['.', '-']);
+        return (!may_be_key).then(|| format!("not of the form key = value: {key} = \"…\""));
+    };
+
+    let word = value.split(|c| !is_of_key(c)).next().unwrap_or_default();
+    let items = value.trim_start_matches(['[', ' ']);
+    let end = value.trim_end().chars().next_back().unwrap_or(';');
+    Some(if TRUTHS.contains(&word) {
+        format!("{key} must be true or false, in lower case and without quotes")
+    } else if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') {
+        format!("{key} needs double quotes around its value: {key} = \"…\"")
+    } else if value.starts_with('[') && items.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("{key} needs double quotes around each value: {key} = [\"…\"]")
+    } else if value.starts_with('"') && value.contains("=\"") {
+        format!(
+            "{key} has double quotes inside of double quotes: put single ones around the whole value, {key} = '…'"
+        )
+    } else if value.starts_with('"') && ends_in_separator(value.trim_end()) {
+        format!("{key} has \"{end}\" behind its value: take it out")
+    } else {
+        return None;
+    })
+}
+
+/// Whether a `;` or a `,` stands behind a string. TOML has no use for it.
+fn ends_in_separator(value: &str) -> bool {
+    value.ends_with("\";") || value.ends_with("\",")
 }

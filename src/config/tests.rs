@@ -1,4 +1,4 @@
-use super::reader::keys;
+use super::deserializer::keys;
 use super::schema::{FileTable, ShareTable};
 use super::*;
 

@@ -1,6 +1,7 @@
-//! The words of mount options: those of mount(8), of the kernel's NFS client, of mount.nfs(8) and of amazon-efs-utils,
-//! and what becomes of each. `tests/vectors/mount-options.txt` has their names; a test holds these lists against it.
+//! The words of mount options, and what becomes of each: those of mount(8), the kernel's NFS client, mount.nfs(8) and
+//! amazon-efs-utils. A test compares these lists with `tests/vectors/mount-options.txt`, which has the tools' own.
 
+use super::lines::MAIN;
 use nix::libc;
 
 /// Generic options: the word, its bits, and whether it sets or clears them.
@@ -29,22 +30,19 @@ pub(super) const FLAGS: &[(&str, u64, bool)] = &[
 /// What may stand behind a key's `=`.
 #[derive(Clone, Copy)]
 pub(super) enum ValueKind {
-    /// Nothing.
     None,
     /// A number from the first to the second.
     Number(u64, u64),
-    /// One of these words.
     OneOf(&'static [&'static str]),
     /// Nothing, or any word.
     Optional,
-    /// A context of SELinux, in quotes or not.
+    /// An SELinux context, in quotes or not.
     Context,
 }
 
 const SECONDS: ValueKind = ValueKind::Number(0, 86_400);
 
-/// NFS options that the kernel's parser takes: the key, the group of which only
-/// one can hold, and the value.
+/// NFS options that the kernel's parser accepts: the key, the group of which only one can hold, and the value.
 pub(super) const KEYS: &[(&str, &str, ValueKind)] = &[
     ("hard", "hard", ValueKind::None),
     ("soft", "hard", ValueKind::None),
@@ -97,10 +95,10 @@ pub(super) const KEYS: &[(&str, &str, ValueKind)] = &[
     ("rootcontext", "rootcontext", ValueKind::Context),
 ];
 
-/// Those of SELinux among them.
+/// The keys among them that belong to SELinux.
 pub const CONTEXTS: &[&str] = &["context", "fscontext", "defcontext", "rootcontext"];
 
-/// Keys that are younger than the oldest kernel that efs-agent runs on, so that one may not know them.
+/// Keys that are younger than the oldest kernel that efs-agent runs on. That kernel may not know them.
 pub(super) const YOUNG: &[&str] = &[
     "softerr",
     "softreval",
@@ -115,13 +113,13 @@ pub(super) const YOUNG: &[&str] = &[
     "fatal_neterrors",
 ];
 
-/// Keys that the agent reads itself rather than hand on.
+/// Keys that efs-agent reads itself, and does not hand on.
 pub(super) const OWN_KEYS: &[&str] = &["nfsvers", "vers", "minorversion", "port"];
 
 /// Versions as words of their own.
 pub(super) const VERSIONS: &[&str] = &["v4", "v4.0", "v4.1", "v4.2"];
 
-/// Words of mount(8), mount.nfs and fstab that say nothing here, or what is so anyway.
+/// Words of mount(8), mount.nfs and fstab that mean nothing here, or what is the case anyway.
 pub(super) const IGNORED: &[&str] = &[
     "_netdev",
     "_rnetdev",
@@ -159,10 +157,10 @@ pub(super) const IGNORED: &[&str] = &[
 /// Beginnings of words that are remarks for others.
 pub(super) const REMARKS: &[&str] = &["x-", "X-"];
 
-/// Said of a word of amazon-efs-utils that is a line of its own here.
+/// Whose words these are, where they are lines of their own here.
 pub(super) const HELPER: &str = "amazon-efs-utils' mount helper";
 
-/// Words that must not be passed over in silence: what each would have done is not done.
+/// Words that must not be ignored silently, since what each of them asks for is not done.
 pub(super) const REFUSED: &[(&[&str], &str)] = &[
     (
         &["addr", "source", "nfsprog"],
@@ -191,7 +189,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["tls", "iam", "accesspoint", "fsap", "awsprofile", "cafile", "mounttargetip"],
-        // Never said as it is: see `line`.
+        // Not said as it stands here: see `line`.
         "is an option of amazon-efs-utils' mount helper, and a line of the [[share]] here",
     ),
     (
@@ -267,12 +265,12 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     (&["fstype"], "says which file system mount(8) mounts; here that is NFS 4: take it out"),
 ];
 
-/// What a word of amazon-efs-utils is as a line of the `[[share]]`: key and value, as TOML.
+/// A word of amazon-efs-utils as a line of the `[[share]]`: key and value, as TOML.
 pub(super) fn line(key: &str, value: Option<&str>) -> Option<(&'static str, String)> {
     let text =
         |fallback: &str| format!("{:?}", value.filter(|v| !v.is_empty()).unwrap_or(fallback));
     Some(match key {
-        "tls" => (super::encryption::MAIN, "true".into()),
+        "tls" => (MAIN, "true".into()),
         "iam" => ("iam", "true".into()),
         "accesspoint" | "fsap" => ("access_point", text("fsap-…")),
         "awsprofile" => ("aws_profile", text("…")),

@@ -24,22 +24,17 @@ pub struct Document<'t> {
 pub struct Node {
     /// From its first byte to behind its last.
     pub span: Range<usize>,
-    /// What it is.
     pub value: Value,
 }
 
-/// What a value is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Value {
-    /// `null`.
     Null,
-    /// `true` or `false`.
     Boolean(bool),
     /// A number: its digits are in the text.
     Number,
     /// A string, its escapes resolved. One with half a surrogate pair in it stays as it is written.
     String(String),
-    /// An array.
     Array(Vec<Node>),
     /// An object; a key may be there twice.
     Object(Vec<Member>),
@@ -66,7 +61,6 @@ pub struct Member {
     pub key: String,
     /// Where the key stands, with its quotes.
     pub key_span: Range<usize>,
-    /// The value.
     pub value: Node,
 }
 

@@ -1,5 +1,5 @@
-//! What is wrong with a text that is not JSON, in words for people who write JSON by hand. serde_json finds the place
-//! and gives its reason as a message only; the text around the place says which slip it was.
+//! What is wrong with a text that is not JSON, in words for people who write JSON by hand. serde_json finds the place,
+//! and the text around it says which slip it was.
 
 /// Why a text is not JSON, and at which byte.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -7,94 +7,128 @@
 pub struct SyntaxError {
     /// Byte offset.
     pub place: usize,
-    /// What is wrong, in words.
     pub what: String,
 }
 
 impl SyntaxError {
     /// Explains `error`, which serde_json met in `text` from byte `start` on.
     pub(super) fn new(text: &str, start: usize, error: &serde_json::Error) -> Self {
-        let message = error.to_string();
-        let place = place(text, start, error, &message);
+        let reason = Reason::of(error);
+        let place = place(text, start, error, reason);
         let (before, rest) = text.split_at_checked(place).unwrap_or((text, ""));
 
-        in_string(before, rest, &message)
-            .or_else(|| in_word(before, rest, &message))
-            .unwrap_or_else(|| Self {
-                place,
-                what: between_values(before.trim_end(), rest, &message),
-            })
+        let slip = in_string(before, rest, reason).or_else(|| in_word(before, rest, reason));
+        slip.unwrap_or_else(|| {
+            let what = between_values(before.trim_end(), rest, reason);
+            Self { place, what }
+        })
+    }
+}
+
+/// What serde_json says. It has no other form for that than the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    EndInString,
+    EndInObject,
+    EndInList,
+    EndBeforeValue,
+    ControlCharacter,
+    Escape,
+    Number,
+    /// A word that begins as `true`, `false` or `null` do.
+    Word,
+    Key,
+    Colon,
+    CommaInObject,
+    CommaInList,
+    TextBehind,
+    Value,
+}
+
+impl Reason {
+    fn of(error: &serde_json::Error) -> Self {
+        let message = error.to_string();
+        let known = [
+            ("EOF while parsing a string", Self::EndInString),
+            ("EOF while parsing an object", Self::EndInObject),
+            ("EOF while parsing a list", Self::EndInList),
+            ("EOF", Self::EndBeforeValue),
+            ("control character", Self::ControlCharacter),
+            ("invalid escape", Self::Escape),
+            ("invalid number", Self::Number),
+            ("expected ident", Self::Word),
+            ("key must be a string", Self::Key),
+            ("expected `:`", Self::Colon),
+            ("expected `,` or `}`", Self::CommaInObject),
+            ("expected `,` or `]`", Self::CommaInList),
+            ("trailing characters", Self::TextBehind),
+        ];
+        let found = known.into_iter().find(|(start, _)| message.starts_with(start));
+        found.map_or(Self::Value, |(_, reason)| reason)
     }
 }
 
 /// Where in `text` the byte is that `error` is about.
-fn place(text: &str, start: usize, error: &serde_json::Error, message: &str) -> usize {
+fn place(text: &str, start: usize, error: &serde_json::Error, reason: Reason) -> usize {
     if error.is_eof() {
         return text.len();
     }
     let lines = text.get(start..).unwrap_or("").split_inclusive('\n');
     let line_start: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
     // The column counts the bytes before and the byte itself, but not a control character.
-    let after = start + line_start + error.column();
-    let place = after.saturating_sub(usize::from(!message.starts_with(CONTROL))).min(text.len());
+    let own = usize::from(reason != Reason::ControlCharacter);
+    let place = (start + line_start + error.column()).saturating_sub(own).min(text.len());
     (0..=place).rev().find(|place| text.is_char_boundary(*place)).unwrap_or(0)
 }
 
-const CONTROL: &str = "control character";
-
 /// What is wrong within a string.
-fn in_string(before: &str, rest: &str, message: &str) -> Option<SyntaxError> {
-    let next = rest.chars().next();
-    let is_open = match next {
-        None => message.starts_with("EOF while parsing a string"),
-        Some(c) => message.starts_with(CONTROL) && matches!(c, '\n' | '\r'),
-    };
-    if is_open {
-        // A quote within the string has a backslash before it.
-        let quotes = before.rmatch_indices('"').map(|(place, _)| place);
-        let mut unescaped =
-            quotes.filter(|place| !before.get(..*place).is_some_and(|text| text.ends_with('\\')));
-        let place = unescaped.next().unwrap_or(before.len());
-        return Some(SyntaxError { place, what: "a quote that is not closed".into() });
-    }
-    if message.starts_with(CONTROL) {
-        let what = format!(
-            "a control character in a string: write it as \\u{:04x}",
-            next.map_or(0, u32::from)
-        );
-        return Some(SyntaxError { place: before.len(), what });
-    }
-    if !message.starts_with("invalid escape") {
-        return None;
-    }
-    let place = before.rfind('\\').unwrap_or(before.len());
-    let what = match before.get(place..) {
-        Some(escape) if escape.starts_with("\\u") => {
-            "no escape of JSON's: \\u needs four hexadecimal digits"
+fn in_string(before: &str, rest: &str, reason: Reason) -> Option<SyntaxError> {
+    match (reason, rest.chars().next()) {
+        (Reason::EndInString, _) | (Reason::ControlCharacter, Some('\n' | '\r')) => {
+            // A quote within the string has a backslash before it.
+            let mut quotes = before.rmatch_indices('"').map(|(place, _)| place);
+            let opening =
+                quotes.find(|quote| before.get(..*quote).is_some_and(|text| !text.ends_with('\\')));
+            let place = opening.unwrap_or(before.len());
+            Some(SyntaxError { place, what: "a quote that is not closed".into() })
         }
-        _ => "no escape of JSON's: a backslash itself is written \\\\",
-    };
-    Some(SyntaxError { place, what: what.into() })
+        (Reason::ControlCharacter, Some(c)) => {
+            let c = u32::from(c);
+            let what = format!("a control character in a string: write it as \\u{c:04x}");
+            Some(SyntaxError { place: before.len(), what })
+        }
+        (Reason::Escape, _) => {
+            let place = before.rfind('\\').unwrap_or(before.len());
+            let what = match before.get(place..) {
+                Some(escape) if escape.starts_with("\\u") => {
+                    "no escape of JSON's: \\u needs four hexadecimal digits"
+                }
+                _ => "no escape of JSON's: a backslash itself is written \\\\",
+            };
+            Some(SyntaxError { place, what: what.into() })
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong with a number or with a word without quotes.
-fn in_word(before: &str, rest: &str, message: &str) -> Option<SyntaxError> {
-    let is_inside = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
-    let continues = before.ends_with(is_inside) && rest.starts_with(is_inside);
-    let begins = rest.starts_with(|c: char| c.is_ascii_alphabetic());
-    let is_wrong = match message {
-        m if m.starts_with("invalid number") || m.starts_with("expected ident") => true,
-        m if m.starts_with("expected `,`") || m.starts_with("trailing characters") => continues,
-        m if m.starts_with("EOF while parsing a value") => before.ends_with(is_inside),
-        m if m.starts_with("expected value") => begins,
+fn in_word(before: &str, rest: &str, reason: Reason) -> Option<SyntaxError> {
+    let is_wrong = match reason {
+        Reason::Number | Reason::Word => true,
+        Reason::CommaInObject | Reason::CommaInList | Reason::TextBehind => {
+            before.ends_with(is_in_word) && rest.starts_with(is_in_word)
+        }
+        Reason::EndBeforeValue => before.ends_with(is_in_word),
+        Reason::Value => rest.starts_with(|c: char| c.is_ascii_alphabetic()),
         _ => false,
     };
     if !is_wrong {
         return None;
     }
-    let place = before.trim_end_matches(is_inside).len();
-    let word: String =
-        before.get(place..)?.chars().chain(rest.chars()).take_while(|c| is_inside(*c)).collect();
+
+    let place = before.trim_end_matches(is_in_word).len();
+    let begun = before.get(place..).unwrap_or("").chars();
+    let word: String = begun.chain(rest.chars()).take_while(|c| is_in_word(*c)).collect();
     let what = match word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         true => {
             "no number as JSON has it: digits without a leading 0, then perhaps .5 or e3".into()
@@ -106,22 +140,24 @@ fn in_word(before: &str, rest: &str, message: &str) -> Option<SyntaxError> {
     Some(SyntaxError { place, what })
 }
 
-/// What is wrong where a value, a key, a comma or a bracket should be.
-fn between_values(before: &str, rest: &str, message: &str) -> String {
-    let is_new = before.ends_with(['{', '[', ',']);
-    let expected = match message {
-        m if m.starts_with("trailing characters") => {
-            return "more text after the end of the outermost value".into();
-        }
-        m if m.starts_with("expected `:`") => "a colon after the key",
-        m if m.starts_with("key must be") => "a key in double quotes",
-        m if m.starts_with("EOF while parsing an object") && is_new => "a key in double quotes",
-        m if m.starts_with("EOF while parsing an object") => "a comma or '}'",
-        m if m.starts_with("expected `,` or `}`") => "a comma or '}'",
-        m if m.starts_with("EOF while parsing a list") && !is_new => "a comma or ']'",
-        m if m.starts_with("expected `,` or `]`") => "a comma or ']'",
+fn is_in_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._+-".contains(c)
+}
+
+/// What is wrong where a value, a key, a colon, a comma or a bracket should be.
+fn between_values(before: &str, rest: &str, reason: Reason) -> String {
+    let expects_item = before.ends_with(['{', '[', ',']);
+    let expected = match reason {
+        Reason::TextBehind => return "more text after the end of the outermost value".into(),
+        Reason::Colon => "a colon after the key",
+        Reason::Key => "a key in double quotes",
+        Reason::EndInObject if expects_item => "a key in double quotes",
+        Reason::EndInObject | Reason::CommaInObject => "a comma or '}'",
+        Reason::EndInList if !expects_item => "a comma or ']'",
+        Reason::CommaInList => "a comma or ']'",
         _ => "a value",
     };
+    let is_comma = matches!(reason, Reason::CommaInObject | Reason::CommaInList);
     match rest.chars().next() {
         None => format!("the file ends here, where {expected} should be"),
         Some('\'') => "a single quote: JSON has double quotes".into(),
@@ -132,7 +168,7 @@ fn between_values(before: &str, rest: &str, message: &str) -> String {
         Some(close @ ('}' | ']')) if before.ends_with(',') => {
             format!("a comma too many before this '{close}'")
         }
-        Some('"' | '{' | '[' | '-' | '0'..='9' | 'a'..='z') if expected.starts_with("a comma") => {
+        Some('"' | '{' | '[' | '-' | '0'..='9' | 'a'..='z') if is_comma => {
             "a comma is missing before this".into()
         }
         Some(c) => format!("{c:?} where {expected} should be"),

@@ -2,7 +2,7 @@
 
 use super::{Outcome, Report};
 use crate::share::Mounted;
-use crate::share::client::{Identity, SetBy};
+use crate::share::client::{ClientIdentity, SetBy};
 use crate::status::record::{ClientRecord, MountRecord, ShareRecord};
 use crate::status::{EndedRun, ShareResult};
 use std::path::Path;
@@ -22,11 +22,11 @@ impl Report {
 }
 
 /// Who this machine is to its servers; none where its kernel has no NFS client yet.
-pub fn client(identity: &Identity) -> Option<ClientRecord> {
+pub fn client(identity: &ClientIdentity) -> Option<ClientRecord> {
     let (text, by, place) = match identity {
-        Identity::Set { text, place, by } => (Some(text.clone()), Some(by), place),
-        Identity::Unset { place, .. } => (None, None, place),
-        Identity::NoClient => return None,
+        ClientIdentity::Set { text, place, by } => (Some(text.clone()), Some(by), place),
+        ClientIdentity::Unset { place, .. } => (None, None, place),
+        ClientIdentity::NoClient => return None,
     };
     let set_by = by.map(|by| match by {
         SetBy::EfsAgent => "efs-agent".to_owned(),
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn a_client_without_an_identity_is_known_by_its_place() {
-        assert_eq!(client(&Identity::NoClient), None);
+        assert_eq!(client(&ClientIdentity::NoClient), None);
         let by = SetBy::EfsAgent;
-        let set = client(&Identity::Set { text: "x".into(), place: "/sys/x", by }).unwrap();
+        let set = client(&ClientIdentity::Set { text: "x".into(), place: "/sys/x", by }).unwrap();
         assert_eq!(
             (set.identity.as_deref(), set.set_by.as_deref()),
             (Some("x"), Some("efs-agent"))

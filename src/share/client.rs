@@ -67,7 +67,7 @@ pub enum SetBy {
 
 /// The identity of the kernel's NFS client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub enum ClientIdentity {
     /// It has one.
     Set {
         /// As the kernel has it.
@@ -90,9 +90,9 @@ pub enum Identity {
 
 /// Who this machine is to its NFS servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
+pub struct NfsClient {
     /// What the kernel puts before the host name.
-    pub identity: Identity,
+    pub identity: ClientIdentity,
     /// NFS was mounted, by others, before the identity was set: these mounts keep the name that they have, and
     /// what is mounted from the same address joins them.
     pub earlier: bool,
@@ -100,7 +100,7 @@ pub struct Client {
     seed: String,
 }
 
-impl Client {
+impl NfsClient {
     /// Sees to it that the kernel's NFS client has an identity; one that it has is kept. Where the NFS client is
     /// not loaded yet it is told to `load`, since the files are not there before. `root` is `/` outside of
     /// tests.
@@ -109,14 +109,14 @@ impl Client {
     }
 
     fn on(root: &Path, release: fn() -> String, load: &dyn Fn()) -> Self {
-        let mut identity = Identity::on(root, release);
-        if identity == Identity::NoClient {
+        let mut identity = ClientIdentity::on(root, release);
+        if identity == ClientIdentity::NoClient {
             load();
-            identity = Identity::on(root, release);
+            identity = ClientIdentity::on(root, release);
         }
         // It is loaded all the same: its files are hidden.
-        if identity == Identity::NoClient && has_client(root) {
-            identity = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        if identity == ClientIdentity::NoClient && has_client(root) {
+            identity = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
         }
         // A machine that does not tell gets a name for this run alone: it is nobody else's either.
         let boot = boot_id(root, &identity);
@@ -125,11 +125,11 @@ impl Client {
             Err(_) => format!("{:016x}{:016x}", sys::random(), sys::random()),
         };
         let mut earlier = false;
-        if let Identity::Unset { place, .. } = identity {
+        if let ClientIdentity::Unset { place, .. } = identity {
             earlier = has_mounts(root);
             identity = match boot.and_then(|boot| give(root, place, &format!("{PREFIX}{boot}"))) {
-                Ok((text, place)) => Identity::Set { text, place, by: SetBy::EfsAgent },
-                Err(errno) => Identity::Unset { place, why: Some(errno) },
+                Ok((text, place)) => ClientIdentity::Set { text, place, by: SetBy::EfsAgent },
+                Err(errno) => ClientIdentity::Unset { place, why: Some(errno) },
             };
         }
         let network = stat(&below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
@@ -146,13 +146,13 @@ impl Client {
     /// One of a machine without a kernel.
     #[cfg(any(test, fuzzing))]
     pub fn fake() -> &'static Self {
-        static FAKE: Client =
-            Client { identity: Identity::NoClient, earlier: false, seed: String::new() };
+        static FAKE: NfsClient =
+            NfsClient { identity: ClientIdentity::NoClient, earlier: false, seed: String::new() };
         &FAKE
     }
 }
 
-impl Identity {
+impl ClientIdentity {
     /// The identity that there is. Changes nothing.
     pub fn read(root: &Path) -> Self {
         Self::on(root, sys::kernel_release)
@@ -247,9 +247,9 @@ fn this_boot(root: &Path) -> Result<String, Errno> {
 }
 
 /// The same, from the identity of the name space where that is of this program's: it saves reading a file.
-fn boot_id(root: &Path, identity: &Identity) -> Result<String, Errno> {
+fn boot_id(root: &Path, identity: &ClientIdentity) -> Result<String, Errno> {
     match identity {
-        Identity::Set { text, place: NAMESPACE, .. } if boot_of(text).is_some() => {
+        ClientIdentity::Set { text, place: NAMESPACE, .. } if boot_of(text).is_some() => {
             Ok(boot_of(text).unwrap_or_default().to_owned())
         }
         _ => this_boot(root),
@@ -316,8 +316,8 @@ mod tests {
     const BETWEEN: fn() -> String = || "5.4.301-224.amzn2.x86_64".into();
     const OLD: fn() -> String = || "4.18.0-553.el8_10.x86_64".into();
 
-    fn set(text: &str, place: &'static str, by: SetBy) -> Identity {
-        Identity::Set { text: text.into(), place, by }
+    fn set(text: &str, place: &'static str, by: SetBy) -> ClientIdentity {
+        ClientIdentity::Set { text: text.into(), place, by }
     }
 
     #[test]
@@ -330,11 +330,14 @@ mod tests {
             (BETWEEN, Some("not heeded\n"), Some("\n"), PARAMETER),
         ] {
             let dir = machine(namespace, parameter);
-            assert_eq!(Identity::on(dir.path(), release), Identity::Unset { place, why: None });
-            let first = Client::on(dir.path(), release, &|| ());
+            assert_eq!(
+                ClientIdentity::on(dir.path(), release),
+                ClientIdentity::Unset { place, why: None }
+            );
+            let first = NfsClient::on(dir.path(), release, &|| ());
             assert_eq!(first.identity, set(OURS, place, SetBy::EfsAgent));
             assert_eq!(fs::read_to_string(below(dir.path(), place)).unwrap().trim(), OURS);
-            assert_eq!(Client::on(dir.path(), release, &|| ()), first);
+            assert_eq!(NfsClient::on(dir.path(), release, &|| ()), first);
         }
     }
 
@@ -348,7 +351,7 @@ mod tests {
             (BETWEEN, Some("other\n"), Some("lab-42\n"), PARAMETER),
         ] {
             let dir = machine(namespace, parameter);
-            let client = Client::on(dir.path(), release, &|| ());
+            let client = NfsClient::on(dir.path(), release, &|| ());
             assert_eq!(client.identity, set("lab-42", place, SetBy::Administrator));
             let kept = |path, text: Option<&str>| {
                 assert_eq!(fs::read_to_string(below(dir.path(), path)).ok().as_deref(), text);
@@ -362,9 +365,9 @@ mod tests {
     fn a_place_that_cannot_be_written_is_named_with_the_risk_and_the_names_hold_all_the_same() {
         let dir = machine(None, None);
         fs::create_dir_all(below(dir.path(), PARAMETER)).unwrap();
-        let client = Client::on(dir.path(), OLD, &|| ());
+        let client = NfsClient::on(dir.path(), OLD, &|| ());
         let unset = client.identity.clone();
-        assert_eq!(unset, Identity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
+        assert_eq!(unset, ClientIdentity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
         let text = unset.told("ip-10-0-0-2");
         assert!(
             text.starts_with(
@@ -377,15 +380,15 @@ mod tests {
         assert!(unset.cure().is_some_and(|cure| cure.contains(PARAMETER)));
         assert_eq!(
             client.host_name(Way::Plain(2049)),
-            Client::on(dir.path(), OLD, &|| ()).host_name(Way::Plain(2049))
+            NfsClient::on(dir.path(), OLD, &|| ()).host_name(Way::Plain(2049))
         );
     }
 
     #[test]
     fn without_an_nfs_client_nothing_is_written() {
         let dir = machine(None, None);
-        let client = Client::on(dir.path(), NEW, &|| ());
-        assert_eq!(client.identity, Identity::NoClient);
+        let client = NfsClient::on(dir.path(), NEW, &|| ());
+        assert_eq!(client.identity, ClientIdentity::NoClient);
         assert!(!below(dir.path(), "/sys").exists());
         assert!(client.host_name(Way::Plain(2049)).to_str().unwrap().starts_with(PREFIX));
     }
@@ -398,13 +401,13 @@ mod tests {
             fs::write(below(dir.path(), path), text).unwrap();
         };
         write("/proc/filesystems", "nodev\tnfs\nnodev\tnfs4\n");
-        let client = Client::on(dir.path(), NEW, &|| ());
-        let hidden = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        let client = NfsClient::on(dir.path(), NEW, &|| ());
+        let hidden = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
         assert_eq!((client.identity, client.earlier), (hidden, false));
         write(NAMESPACE, "(null)\n");
         write("/proc/fs/nfsfs/servers", "NV SERVER   PORT USE HOSTNAME\nv4 0a000001  801   1 x\n");
-        assert!(Client::on(dir.path(), NEW, &|| ()).earlier);
-        assert!(!Client::on(dir.path(), NEW, &|| ()).earlier, "it has its identity now");
+        assert!(NfsClient::on(dir.path(), NEW, &|| ()).earlier);
+        assert!(!NfsClient::on(dir.path(), NEW, &|| ()).earlier, "it has its identity now");
     }
 
     #[test]
@@ -414,14 +417,14 @@ mod tests {
             fs::create_dir_all(below(dir.path(), NAMESPACE).parent().unwrap()).unwrap();
             fs::write(below(dir.path(), NAMESPACE), "(null)\n").unwrap();
         };
-        let client = Client::on(dir.path(), NEW, &load);
+        let client = NfsClient::on(dir.path(), NEW, &load);
         assert_eq!(client.identity, set(OURS, NAMESPACE, SetBy::EfsAgent));
     }
 
     #[test]
     fn each_way_has_a_host_name_of_its_own_and_so_has_each_boot_and_each_network() {
         let (a, b) = (machine(Some("(null)\n"), None), machine(Some("(null)\n"), None));
-        let (a, b) = (Client::on(a.path(), NEW, &|| ()), Client::on(b.path(), NEW, &|| ()));
+        let (a, b) = (NfsClient::on(a.path(), NEW, &|| ()), NfsClient::on(b.path(), NEW, &|| ()));
         let ways = [Way::Plain(2049), Way::Tunnel(40001), Way::Tunnel(40002)];
         let mut names: Vec<CString> =
             [&a, &b].iter().flat_map(|client| ways.map(|way| client.host_name(way))).collect();
@@ -440,7 +443,7 @@ mod tests {
     fn a_module_option_that_looks_like_ours_may_have_come_with_the_image() {
         let other = "efs-agent-00000000000000000000000000000000";
         let dir = machine(Some("(null)\n"), Some(other));
-        let client = Client::on(dir.path(), NEW, &|| ());
+        let client = NfsClient::on(dir.path(), NEW, &|| ());
         assert_eq!(client.identity, set(other, PARAMETER, SetBy::Administrator));
         assert!(client.seed.starts_with(&OURS[PREFIX.len()..]), "{}", client.seed);
     }
@@ -449,9 +452,9 @@ mod tests {
     fn a_kernel_that_does_not_tell_of_its_boot_gives_names_for_one_run() {
         let dir = machine(Some("(null)\n"), None);
         fs::remove_file(below(dir.path(), BOOT_ID)).unwrap();
-        let names = || Client::on(dir.path(), NEW, &|| ()).host_name(Way::Plain(2049));
+        let names = || NfsClient::on(dir.path(), NEW, &|| ()).host_name(Way::Plain(2049));
         assert_ne!(names(), names());
-        let unset = Identity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
-        assert_eq!(Client::on(dir.path(), NEW, &|| ()).identity, unset);
+        let unset = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
+        assert_eq!(NfsClient::on(dir.path(), NEW, &|| ()).identity, unset);
     }
 }

@@ -12,8 +12,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// So long the name servers are asked what they say beside /etc/hosts.
-const BESIDE: Duration = Duration::from_millis(300);
+/// How long the name servers are asked what they say beside /etc/hosts.
+const BESIDE_HOSTS_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Where an address came from that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,56 +80,102 @@ impl Family {
     }
 }
 
-/// The first address of a share that takes a connection within `window`. Where no IPv4 address of a name does, its
-/// IPv6 ones are asked for and tried too; they are in `found` from then on.
-///
-/// # Errors
-/// [`Failure::Reach`], with where the addresses came from; [`Failure::NoFamily`].
-pub fn reach<M: Machine>(
-    machine: &M,
-    share: &Share,
-    found: &mut Found,
-    window: Duration,
-    deadline: Deadline,
-    clock: &dyn Clock,
-) -> Result<IpAddr, Failure> {
-    let (started, until) = (clock.now(), deadline.within(clock, window));
-    let led = |failure, found: &Found| led(machine, share, failure, found, deadline, clock);
-    let family = Family::of(share);
-    if family == Family::Ipv6 {
+/// Where one share's server is looked for: on this machine, until this deadline.
+pub struct ServerLocator<'a, M> {
+    /// The machine that asks and connects.
+    pub machine: &'a M,
+    /// The share.
+    pub share: &'a Share,
+    /// No step lasts longer.
+    pub deadline: Deadline,
+    /// The clock that says when that is.
+    pub clock: &'a dyn Clock,
+}
+
+impl<M: Machine> ServerLocator<'_, M> {
+    /// The first address of the share that takes a connection within `window`. Where no IPv4 address of a name does, its
+    /// IPv6 ones are asked for and tried too; they are in `found` from then on.
+    ///
+    /// # Errors
+    /// [`Failure::Reach`], with where the addresses came from; [`Failure::NoFamily`].
+    pub fn reach(&self, found: &mut Found, window: Duration) -> Result<IpAddr, Failure> {
+        let Self { machine, share, clock, .. } = *self;
+        let (started, until) = (clock.now(), self.deadline.within(clock, window));
+        let family = Family::of(share);
+        if family == Family::Ipv6 {
+            ask_further(machine, share, found, until.within(clock, IPV6_QUESTION))?;
+        }
+        let ahead = fitting(share, found);
+        if ahead.is_empty() {
+            let wanted = if family == Family::Ipv6 { "tcp6" } else { "tcp" };
+            return Err(Failure::NoFamily(wanted));
+        }
+
+        // In a short look, they have all the time that there is.
+        if family != Family::Both || !found.ipv4_alone || window < IPV4_ALONE {
+            let reached = machine.reach(share, &ahead, until);
+            return reached.map_err(|failure| self.with_origin(failure, found));
+        }
+        let first = machine.reach(share, &ahead, until.within(clock, IPV4_ALONE));
+        let Err(failure @ Failure::Reach(_)) = first else {
+            return first;
+        };
+
         ask_further(machine, share, found, until.within(clock, IPV6_QUESTION))?;
+        let is_final = !failure.is_by_time() && found.addresses.len() == ahead.len();
+        if is_final || until.passed(clock) {
+            return Err(self.with_origin(failure, found));
+        }
+        machine.reach(share, &found.addresses, until).map_err(|mut failure| {
+            // Those that were tried before have been silent for longer.
+            lengthen_silence(&mut failure, &ahead, clock.now().saturating_sub(started));
+            self.with_origin(failure, found)
+        })
     }
-    let ahead = fitting(share, found);
-    if ahead.is_empty() {
-        let wanted = if family == Family::Ipv6 { "tcp6" } else { "tcp" };
-        return Err(Failure::NoFamily(wanted));
+
+    /// The failure, with where the address came from that it is about; without, where that is as anybody would expect.
+    pub fn with_origin(&self, failure: Failure, found: &Found) -> Failure {
+        let of_the_server = match &failure {
+            Failure::Reach(_) => true,
+            Failure::Tunnel(failure) => failure.is_of_the_server(),
+            other => other.is_of_the_server(),
+        };
+        if !of_the_server || is_as_expected(found, &failure) {
+            return failure;
+        }
+        let beside = (found.by == By::Hosts).then(|| {
+            let ipv6 = failure.first_address().is_some_and(|address| address.is_ipv6());
+            let until = self.deadline.within(self.clock, BESIDE_HOSTS_TIMEOUT);
+            let found = self.machine.past_hosts(self.share, ipv6, until);
+            found.map(|found| found.addresses)
+        });
+        let origin = Origin { by: by_of(found, failure.first_address()), beside };
+        Failure::Led(failure.into(), origin.into())
     }
-    // In a short look, they have all the time that there is.
-    if family != Family::Both || !found.ipv4_alone || window < IPV4_ALONE {
-        return machine.reach(share, &ahead, until).map_err(|failure| led(failure, found));
+}
+
+/// Whether anybody would expect the addresses of a failure to come from there.
+fn is_as_expected(found: &Found, failure: &Failure) -> bool {
+    match &found.by {
+        By::Literal => true,
+        By::Server(answered) => {
+            let plain = answered.completed.is_none() && answered.alias_of.is_none();
+            plain && found.listed == 0 && !matches!(failure, Failure::Reach(_))
+        }
+        By::Hosts | By::Listed(_) | By::Config => false,
     }
-    let first = machine.reach(share, &ahead, until.within(clock, IPV4_ALONE));
-    let Err(failure @ Failure::Reach(_)) = first else {
-        return first;
-    };
-    ask_further(machine, share, found, until.within(clock, IPV6_QUESTION))?;
-    let is_final = !failure.is_by_time() && found.addresses.len() == ahead.len();
-    if is_final || until.passed(clock) {
-        return Err(led(failure, found));
-    }
-    machine.reach(share, &found.addresses, until).map_err(|mut failure| {
-        // Those that were tried before have been silent for longer.
-        if let Failure::Reach(ReachError::NoneAnswers { tried, .. }) = &mut failure {
-            for (address, problem) in tried {
-                if let Problem::Silent { span, .. } = problem
-                    && ahead.contains(address)
-                {
-                    *span = clock.now().saturating_sub(started);
-                }
+}
+
+fn lengthen_silence(failure: &mut Failure, addresses: &[IpAddr], silence: Duration) {
+    if let Failure::Reach(ReachError::NoneAnswers { tried, .. }) = failure {
+        for (address, problem) in tried {
+            if let Problem::Silent { span, .. } = problem
+                && addresses.contains(address)
+            {
+                *span = silence;
             }
         }
-        led(failure, found)
-    })
+    }
 }
 
 /// Those of the addresses that the kernel takes.
@@ -178,38 +224,4 @@ pub fn by_of(found: &Found, address: Option<IpAddr>) -> By {
         true => By::Config,
         false => found.by.clone(),
     }
-}
-
-/// The failure, with where the address came from that it is about; nothing, where that is as anybody would expect.
-pub fn led<M: Machine>(
-    machine: &M,
-    share: &Share,
-    failure: Failure,
-    found: &Found,
-    deadline: Deadline,
-    clock: &dyn Clock,
-) -> Failure {
-    let as_expected = match &found.by {
-        By::Literal => true,
-        By::Server(answered) => {
-            let plain = answered.completed.is_none() && answered.alias_of.is_none();
-            plain && found.listed == 0 && !matches!(failure, Failure::Reach(_))
-        }
-        By::Hosts | By::Listed(_) | By::Config => false,
-    };
-    let of_the_server = match &failure {
-        Failure::Reach(_) => true,
-        Failure::Tunnel(failure) => failure.is_of_the_server(),
-        other => other.is_of_the_server(),
-    };
-    if as_expected || !of_the_server {
-        return failure;
-    }
-    let beside = (found.by == By::Hosts).then(|| {
-        let ipv6 = failure.first_address().is_some_and(|address| address.is_ipv6());
-        let found = machine.past_hosts(share, ipv6, deadline.within(clock, BESIDE));
-        found.map(|found| found.addresses)
-    });
-    let origin = Origin { by: by_of(found, failure.first_address()), beside };
-    Failure::Led(failure.into(), origin.into())
 }

@@ -1,7 +1,7 @@
 //! A share and an address become the arguments of mount(2). Pure.
 
 use crate::config::Share;
-use crate::share::client::{Client, Way};
+use crate::share::client::{NfsClient, Way};
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -47,7 +47,7 @@ impl MountCall {
 }
 
 /// The call that mounts `share` from `address`, as `client`.
-pub fn mount_call(share: &Share, address: IpAddr, client: &Client) -> MountCall {
+pub fn mount_call(share: &Share, address: IpAddr, client: &NfsClient) -> MountCall {
     // The config refuses control characters, so no string holds a NUL.
     let way = Way::Plain(share.options.port);
     let c = |text: String| CString::new(text).unwrap_or_default();
@@ -63,7 +63,7 @@ pub fn mount_call(share: &Share, address: IpAddr, client: &Client) -> MountCall 
 }
 
 /// The call that mounts `share` through its tunnel at the local `port`, which leads to `server`.
-pub fn tunnelled_call(share: &Share, port: u16, server: IpAddr, client: &Client) -> MountCall {
+pub fn tunnelled_call(share: &Share, port: u16, server: IpAddr, client: &NfsClient) -> MountCall {
     let way = Way::Tunnel(port);
     MountCall {
         data: CString::new(share.options.data_through(TUNNEL, port)).unwrap_or_default(),
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn the_source_keeps_the_name_and_the_data_holds_the_address() {
         let share = share("path = \"/home\"\noptions = \"ro\"");
-        let call = mount_call(&share, "2001:db8::1".parse().unwrap(), Client::fake());
+        let call = mount_call(&share, "2001:db8::1".parse().unwrap(), NfsClient::fake());
         assert_eq!(call.source.to_str().unwrap(), "fs-1.example:/home");
         assert!(call.data.to_str().unwrap().ends_with(",noresvport,addr=2001:db8::1"));
         assert_eq!(call.flags & nix::libc::MS_RDONLY, nix::libc::MS_RDONLY);
@@ -95,7 +95,7 @@ mod tests {
     fn through_a_tunnel_the_source_is_the_shares_own_and_the_data_holds_the_local_port() {
         let share = encrypted_share("options = \"port=2050\"\n");
         let server = "10.0.1.12".parse().unwrap();
-        let client = Client::fake();
+        let client = NfsClient::fake();
         let call = tunnelled_call(&share, 849, server, client);
         assert_eq!(call.source.to_str().unwrap(), "fs-0123abcd.efs.eu-west-1.amazonaws.com:/");
         assert!(call.data.to_str().unwrap().ends_with(",resvport,port=849,addr=127.0.0.1"));

@@ -1,30 +1,15 @@
-//! What taking a share down asks of the machine: the trait, and how the real
-//! one does it. The order of the steps is `commands::unmount`'s.
+//! What taking a share down asks of the machine. How the real one does it is in `linux::release`; the order of the steps
+//! is `commands::unmount`'s.
 
 use crate::config::Share;
-use crate::kernel::holders::{Holder, holders};
-use crate::kernel::mount_table;
-use crate::net::probe::{self, Heard};
-use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::linux::Linux;
-use crate::share::worker::{self, WorkerError, Written};
-use crate::share::{Failure, Mounted, mount_point};
-use crate::sys;
+use crate::kernel::holders::Holder;
+use crate::retry::{Deadline, Stopped};
+use crate::share::{Failure, Mounted};
 use nix::errno::Errno;
-use nix::mount::MntFlags;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
-
-/// How long is looked for who uses a share.
-const HOLDERS: Duration = Duration::from_secs(1);
 
 /// What became of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flush {
+pub enum FlushResult {
     /// The server has all of it.
     Done,
     /// The server refused some of it.
@@ -38,7 +23,7 @@ pub enum Flush {
 
 /// A way to take a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum UnmountMode {
     /// If nobody uses it.
     Plain,
     /// Giving up what still waits for its server.
@@ -47,30 +32,35 @@ pub enum How {
     Detach,
 }
 
-/// What came of it.
+/// What came of taking a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum UnmountResult {
     /// It is off the mount table.
-    Yes,
+    Gone,
     /// Somebody uses it.
     Busy,
     /// It is still there.
-    No,
+    Stays,
 }
 
-/// What `unmount` asks of the machine. The real one is [`Linux`].
+/// What `unmount` asks of the machine. The real one is [`crate::share::linux::Linux`].
 pub trait Release {
-    /// The mount that is the share, if there is one at its mount point, on top.
+    /// The mount that is the share, in whatever state, if there is one at its mount point, on top.
     ///
     /// # Errors
     /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
-    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
+    fn find_mount(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
     /// Sends what was written to the server, before `until`.
     ///
     /// # Errors
     /// [`Stopped`].
-    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped>;
+    fn flush(
+        &self,
+        share: &Share,
+        mounted: &Mounted,
+        until: Deadline,
+    ) -> Result<FlushResult, Stopped>;
 
     /// Whether the server answers an NFS NULL call before `until`.
     fn answers(&self, mounted: &Mounted, until: Deadline) -> bool;
@@ -83,126 +73,13 @@ pub trait Release {
         &self,
         share: &Share,
         mounted: &Mounted,
-        how: How,
+        how: UnmountMode,
         until: Deadline,
-    ) -> Result<Gone, Stopped>;
+    ) -> Result<UnmountResult, Stopped>;
 
     /// Who uses it.
     fn holders(&self, share: &Share) -> Vec<Holder>;
 
     /// Asks a process to end (SIGTERM), if it is one that may be asked; whether it was.
     fn terminate(&self, holder: &Holder) -> bool;
-}
-
-/// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
-fn tells_errors(release: &str) -> bool {
-    sys::is_at_least(release, (5, 8))
-}
-
-impl<C: Clock + Sync> Release for Linux<'_, C> {
-    fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
-        self.found(share, until)
-    }
-
-    fn flush(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<Flush, Stopped> {
-        let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
-            return Ok(Flush::Late);
-        };
-        let (device, user) = (mounted.device.as_str(), self.user());
-        match worker::flush(&parent, device, user, until, self.clock, self.stop) {
-            Ok(Written::Told(Ok(()))) if tells_errors(&sys::kernel_release()) => Ok(Flush::Done),
-            Ok(Written::Told(Ok(())) | Written::Sent | Written::Nothing) => Ok(Flush::Unknown),
-            Ok(Written::Told(Err(errno))) => Ok(Flush::Refused(errno)),
-            Err(WorkerError::Stopped(stopped)) => Err(stopped),
-            Err(_) => Ok(Flush::Late),
-        }
-    }
-
-    fn answers(&self, mounted: &Mounted, until: Deadline) -> bool {
-        let Ok(address) = mounted.address.parse::<IpAddr>() else {
-            return false;
-        };
-        let server = SocketAddr::new(address, mounted.port);
-        let heard = probe::null_call(server, None, self.wait(until));
-        matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
-    }
-
-    fn unmount(
-        &self,
-        share: &Share,
-        mounted: &Mounted,
-        how: How,
-        until: Deadline,
-    ) -> Result<Gone, Stopped> {
-        let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
-            return Ok(Gone::No);
-        };
-        let flags = match how {
-            How::Plain => MntFlags::empty(),
-            How::Force => MntFlags::MNT_FORCE,
-            How::Detach => MntFlags::MNT_DETACH,
-        };
-        let device = &mounted.device;
-        let result = worker::unmount(&parent, device, flags, until, self.clock, self.stop);
-        if let Err(WorkerError::Stopped(stopped)) = result {
-            return Err(stopped);
-        }
-        // Off the table is gone, even if the call still waits for the server's good-bye.
-        let still = self.table().map_or(true, |table| {
-            mount_table::parse(&table).iter().any(|entry| entry.id == mounted.id)
-        });
-        Ok(match result {
-            _ if !still => Gone::Yes,
-            Ok(Err(Errno::EBUSY)) => Gone::Busy,
-            _ => Gone::No,
-        })
-    }
-
-    fn holders(&self, share: &Share) -> Vec<Holder> {
-        // The kernel makes whoever looks at a process wait for some that hang: not this one.
-        let (proc, at) = (self.root.join("proc"), share.mount_point.clone());
-        let found = Arc::new((Mutex::new(None), Condvar::new()));
-        let told = Arc::clone(&found);
-        let look = move || {
-            let all = holders(&proc, &at);
-            *told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
-            told.1.notify_one();
-        };
-        if std::thread::Builder::new().spawn(look).is_err() {
-            return Vec::new();
-        }
-        // No channel: its thread-locals are just what makes libc ask for memory at each start.
-        let here = found.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = found.1.wait_timeout_while(here, HOLDERS, |all| all.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.take().unwrap_or_default()
-    }
-
-    fn terminate(&self, holder: &Holder) -> bool {
-        let pid = Pid::from_raw(holder.pid);
-        // First, so that what is looked at is what the signal goes to. Before Linux 5.3 its number may have
-        // become somebody else's in between.
-        let held = sys::hold_process(pid);
-        let proc = self.root.join("proc");
-        holder.is_a_users(&proc, self.user().map(|user| user.uid))
-            && match held {
-                Some(held) => sys::signal_held(held.as_fd(), Signal::SIGTERM).is_ok(),
-                None => kill(pid, Signal::SIGTERM).is_ok(),
-            }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_kernel_that_tells_of_refused_data_is_believed() {
-        for old in ["4.14.355-276.618.amzn2.x86_64", "4.18.0-553.el8_10.x86_64", "5.7.19", "", "x"]
-        {
-            assert!(!tells_errors(old), "{old}");
-        }
-        for new in ["5.8.0", "5.10.0-46-cloud-amd64", "6.12.117+deb12-cloud-amd64", "10.0"] {
-            assert!(tells_errors(new), "{new}");
-        }
-    }
 }

@@ -12,10 +12,10 @@ use crate::net::reach::{Problem, ReachError};
 use crate::report::Report;
 use crate::retry::test::VirtualClock;
 use crate::retry::{Clock, Deadline};
-use crate::share::client::{Client, Identity};
+use crate::share::client::{ClientIdentity, NfsClient};
 use crate::share::mount_point::PointError;
 use crate::share::plan::{self, MountCall};
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Failure, Machine, MountLimit, Mounted, ServerAnswer};
 use crate::tunnel::contract::{Tunnels, TunnelsError};
 use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
@@ -197,8 +197,8 @@ fn far_end(share: &Share) -> Peer {
 impl Machine for FakeMachine {
     type Point = ();
 
-    fn client(&self) -> &Client {
-        Client::fake()
+    fn client(&self) -> &NfsClient {
+        NfsClient::fake()
     }
 
     fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr> {
@@ -227,13 +227,13 @@ impl Machine for FakeMachine {
         Ok(self.led_to.is_some().then(made))
     }
 
-    fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<Answer, Failure> {
+    fn responds(&self, _: &Share, _: &Mounted, until: Deadline) -> Result<ServerAnswer, Failure> {
         let alive = self.see("responds") >= self.alive_from;
         if let Some(errno) = self.fault {
-            return Ok(Answer::Fault(errno));
+            return Ok(ServerAnswer::Fault(errno));
         }
         let _ = if alive { Ok(()) } else { self.clock.wait(until.left(&self.clock)) };
-        Ok(if alive { Answer::Well } else { Answer::Silence })
+        Ok(if alive { ServerAnswer::Well } else { ServerAnswer::Silence })
     }
 
     fn held_by(&self, _: &Share) -> Vec<Holder> {
@@ -327,8 +327,7 @@ impl Machine for FakeMachine {
         share: &Share,
         call: &MountCall,
         (): &(),
-        silence: Option<Duration>,
-        until: Deadline,
+        MountLimit { until, silence }: MountLimit,
     ) -> Result<Mounted, Failure> {
         self.see("mount");
         self.modes.lock().unwrap().push(share.root_mode);
@@ -383,7 +382,7 @@ pub fn start_on(machine: &FakeMachine, config: &str, once: bool) -> (Report, Str
     let settings = Settings::parse(Path::new("c"), config).unwrap();
     let run = run_on(machine, &log, &settings, once);
     let outcomes = run.all(settings.shares, &|_| {});
-    let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
+    let report = Report { outcomes, stopped_by: None, client: ClientIdentity::NoClient };
     log_end(&report, once, &log);
     (report, lines.text())
 }

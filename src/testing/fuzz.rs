@@ -21,7 +21,7 @@ use crate::kernel::mount_table::{self, Entry, Standing};
 use crate::net::names::files::{ResolvConf, in_hosts};
 use crate::net::names::message::{Answer, answer, query};
 use crate::net::names::{Answered, By, Found, NameError, usable};
-use crate::share::client::Client;
+use crate::share::client::NfsClient;
 use crate::share::plan::mount_call;
 use nix::libc;
 use simple_dns::{Packet, TYPE};
@@ -107,7 +107,7 @@ fn can_be_used(settings: &Settings) {
                 |other: &Share| other.encryption.as_ref().is_some_and(|e| e.tunnel_port == port);
             assert!(port.is_none() || !shares[..n].iter().any(same), "{port:?} twice");
         }
-        let call = mount_call(share, ADDRESS, Client::fake());
+        let call = mount_call(share, ADDRESS, NfsClient::fake());
         // An empty one is what a NUL would have made of it.
         assert!(call.source.as_bytes().ends_with(path.as_bytes()));
         assert_eq!(call.data.to_str().unwrap(), share.options.data(ADDRESS));

@@ -11,9 +11,9 @@ use crate::net::names::{Answered, By, Found, NameError, Stamp};
 use crate::net::reach::{FRESH, Problem, ReachError};
 use crate::report::Report;
 use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::client::{Client, Identity};
+use crate::share::client::{ClientIdentity, NfsClient};
 use crate::share::plan::MountCall;
-use crate::share::{Answer, Failure, Machine, Mounted};
+use crate::share::{Failure, Machine, MountLimit, Mounted, ServerAnswer};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
@@ -136,8 +136,8 @@ impl Machine for Instance {
         Ok(None)
     }
 
-    fn responds(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<Answer, Failure> {
-        Ok(Answer::Well)
+    fn responds(&self, _: &Share, _: &Mounted, _: Deadline) -> Result<ServerAnswer, Failure> {
+        Ok(ServerAnswer::Well)
     }
 
     fn held_by(&self, _: &Share) -> Vec<Holder> {
@@ -207,8 +207,7 @@ impl Machine for Instance {
         _: &Share,
         _: &MountCall,
         (): &(),
-        _: Option<Duration>,
-        until: Deadline,
+        MountLimit { until, .. }: MountLimit,
     ) -> Result<Mounted, Failure> {
         let mut pause = Duration::from_secs(1);
         while !self.shared.world.lock().unwrap().connect() {
@@ -223,8 +222,8 @@ impl Machine for Instance {
         Ok(Mounted::fake(false))
     }
 
-    fn client(&self) -> &Client {
-        Client::fake()
+    fn client(&self) -> &NfsClient {
+        NfsClient::fake()
     }
 
     fn leads_to(&self, _: &Mounted) -> Option<SocketAddr> {
@@ -286,7 +285,7 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
                 kernel: || "5.10".into(),
             };
             let outcomes = run.all(settings.shares, &|_| {});
-            let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
+            let report = Report { outcomes, stopped_by: None, client: ClientIdentity::NoClient };
             let took = me.now();
             me.hand_over(&mut me.shared.world.lock().unwrap());
             (report.mounted(), took)

@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::log::{Log, Style};
 use crate::report::{Code, Report};
 use crate::retry::{Clock, Deadline, Stopped};
-use crate::share::client::Identity;
+use crate::share::client::ClientIdentity;
 use crate::share::linux::Linux;
 use crate::stop::Stop;
 use std::convert::Infallible;
@@ -94,7 +94,7 @@ fn soak(span: Duration) {
         kernel: || "5.10".into(),
     };
     let outcomes = run.all(settings.shares, &|_| {});
-    let report = Report { outcomes, stopped_by: None, client: Identity::NoClient };
+    let report = Report { outcomes, stopped_by: None, client: ClientIdentity::NoClient };
     assert_eq!(report.code(), Code::DEADLINE);
     let seen = clock.seen.into_inner().unwrap();
     let (start, end) = (seen.first.unwrap(), seen.last);

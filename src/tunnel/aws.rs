@@ -1,5 +1,6 @@
-//! What a tunnel asks of AWS: credentials, the mount targets if the name does not resolve, and the roots that the server's
-//! certificate must lead to. How AWS is asked is in `crate::aws`, which gets from here what it needs of this machine.
+//! What a tunnel asks AWS for: credentials, mount targets where the name does not resolve, and the authorities for the
+//! server's certificate. How to ask is known in `crate::aws`; here it gets what it needs from this machine, and its
+//! errors become a tunnel's failures.
 
 use super::protocol::TunnelError;
 use crate::aws::credentials::{
@@ -19,10 +20,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long a file of profiles that is just being written may take. A writer needs far less.
+/// Writing a file of profiles takes far less.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How AWS is asked from here. It lives as long as the process, since it remembers what was learned.
+/// How AWS is asked from here. It is kept as long as the process, for the token of the metadata service.
 pub struct Aws {
     tls: Arc<rustls::ClientConfig>,
     environment: Environment,
@@ -31,11 +32,10 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// AWS's servers are believed by the roots that the system trusts, or else by Amazon's. `environment` holds the
-    /// variables of this process that count.
+    /// Trusts the authorities that the system trusts, or else Amazon's. `environment` has the variables that count.
     ///
     /// # Errors
-    /// What is wrong with those, or what the library says.
+    /// What is wrong with the certificates, or what the library says.
     pub fn new(root: &Path, environment: Environment) -> Result<Self, String> {
         let roots = trust::roots(root, trust::Trust::System);
         let roots = roots.or_else(|_| trust::roots(root, trust::Trust::Amazon));
@@ -48,7 +48,7 @@ impl Aws {
         })
     }
 
-    /// The credentials that `encryption` wants.
+    /// The credentials for `encryption`.
     ///
     /// # Errors
     /// [`TunnelError::Credentials`], [`TunnelError::Service`], [`TunnelError::Source`],
@@ -69,7 +69,7 @@ impl Aws {
     /// The addresses of the file system's mount targets, the nearest first.
     ///
     /// # Errors
-    /// [`TunnelError::Service`], or [`TunnelError::Name`] where there is no more to say.
+    /// [`TunnelError::Service`], or [`TunnelError::Name`] where no more is known.
     pub fn mount_targets(
         &self,
         encryption: &Encryption,
@@ -131,7 +131,7 @@ fn failure(error: CredentialsError) -> TunnelError {
     }
 }
 
-/// Names the keys that a service does not accept.
+/// Whose keys they are, where the service does not accept them.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
     match trouble {
@@ -140,7 +140,7 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     }
 }
 
-/// The certificates that the server's must lead to.
+/// The authorities for the server's certificate.
 ///
 /// # Errors
 /// [`TunnelError::Trust`], [`TunnelError::Changeable`].

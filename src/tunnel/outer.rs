@@ -7,7 +7,7 @@ use super::protocol::{Peer, TunnelError};
 use super::relay;
 use super::tls::{TlsClient, TlsSession};
 use crate::config::Share;
-use crate::net::names::{By, Found, NameError, Resolver};
+use crate::net::names::{By, Found, NAME_WITH_FALLBACK, NameError, Resolver};
 use crate::net::reach::{self, ReachError};
 use crate::net::{IPV4_ALONE, IPV6_QUESTION};
 use crate::retry::Span;
@@ -21,8 +21,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a silent name server gets if there are configured addresses to fall back on.
-const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// Keepalive of an idle connection: how long nothing is sent before the first probe, how many probes follow, and how far
 /// apart. While something is sent, `relay` watches the server instead. TCP_USER_TIMEOUT would also end a connection
 /// to a server that is only throttled and accepts nothing for a while.
@@ -103,21 +101,13 @@ impl Dialer<'_> {
     }
 
     fn addresses(&self, wait: Wait<'_>) -> Result<Found, TunnelError> {
-        let listed = &self.share.addresses;
         let discovers = self.identity.discovers();
-        let patience = match listed.is_empty() && !discovers {
-            true => wait,
-            false => wait.within(NAME_WITH_FALLBACK),
-        };
-        match self.resolver(wait).resolve(&self.share.endpoint, patience.until) {
-            Ok(mut found) => {
-                found.list(listed);
-                Ok(found)
-            }
+        let patience = if discovers { wait.within(NAME_WITH_FALLBACK) } else { wait };
+        let (name, listed) = (&self.share.endpoint, &self.share.addresses);
+        match self.resolver(wait).resolve_or_listed(name, listed, patience.until) {
+            Ok(found) => Ok(found),
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
-            Err(e) if !listed.is_empty() => Ok(Found::new(listed.clone(), By::Listed(e))),
             Err(e) => {
-                let name = &self.share.endpoint;
                 let what = format!("the name {name} does not resolve: {e}");
                 if !discovers {
                     return Err(TunnelError::Name(what));

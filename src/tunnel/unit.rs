@@ -259,7 +259,7 @@ fn run(command: Command, wait: Wait<'_>) -> Result<(), UnitError> {
     let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
     let words = words.join(" ");
     let limit = OutputLimit::Drop(LONGEST_MESSAGE);
-    match programs::run(command, limit, wait.until, wait.clock, wait.stop) {
+    match programs::run(command, limit, wait) {
         Ok(ended) if ended.status.success() => Ok(()),
         Ok(ended) => {
             let said = [&ended.output, &ended.errors].map(|bytes| String::from_utf8_lossy(bytes));

@@ -45,13 +45,14 @@ fn variable(name: &str, default: &str) -> String {
 fn run() -> Result<(), Box<dyn Error>> {
     let out = Path::new(TREE).join("target/bench");
     fs::create_dir_all(&out)?;
-    let (images, agent) = (board::images()?, board::agent()?);
+    let agent = board::agent()?;
     let wanted = variable("FIGURES", FIGURES);
     // What is counted takes a machine of its own kind.
     let (of_count, of_time): (Vec<&str>, Vec<&str>) =
         wanted.split_whitespace().partition(|figure| figure.ends_with("counted"));
     let (count, time) = (prepare(&of_count, &agent)?, prepare(&of_time, &agent)?);
     let kernels = variable("KERNEL", "5.10 6.12");
+    let images = board::images(&kernels.split_whitespace().chain(["root"]).collect::<Vec<_>>())?;
     println!(
         "bench: {} rounds on {kernels}; all figures take about an hour",
         variable("ROUNDS", "15")

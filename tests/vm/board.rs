@@ -45,10 +45,11 @@ impl Board {
     }
 }
 
-/// The folder of the VM images, made if need be.
-pub fn images() -> Result<PathBuf, Box<dyn Error>> {
+/// The folder of the VM images, of which those parts are made if need be: see image.sh.
+pub fn images(parts: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
     let made = Command::new("bash")
         .arg(Path::new(HERE).join("image.sh"))
+        .args(parts)
         .stderr(Stdio::inherit())
         .output()?;
     if !made.status.success() {
@@ -78,7 +79,7 @@ pub fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// A virtual machine, as boot.sh takes it.
 pub struct Vm<'a> {
-    /// "5.10" or "6.12".
+    /// "5.10", "6.12", or "uml".
     pub kernel: &'a str,
     /// See [`images`].
     pub images: &'a Path,

@@ -1,12 +1,14 @@
 #!/bin/bash
-# Shows an AppStream session start on a real kernel, in a VM. Exits 0 only if all of it was seen.
+# demo.sh [images | KERNEL]: shows an AppStream session start on a real kernel, in a VM. Exits 0 only if all of it was
+# seen. `images` makes what that takes beforehand.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 kernel=${1:-5.10}
+if [ "$kernel" = images ]; then exec "$here/image.sh" root 5.10 > /dev/null; fi
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -f "${EFS_AGENT_BIN:-}" ] || { echo "demo: use 'make demo', which builds efs-agent first" >&2; exit 1; }
 say "Getting the VM images (the first time this takes some minutes)"
-images=$("$here/image.sh")
+images=$("$here/image.sh" root "$kernel")
 echo "$images"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

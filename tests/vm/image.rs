@@ -43,7 +43,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     arguments.test_threads = Some(2);
     let mut booting = None;
     if !arguments.list {
-        let images = board::images()?;
+        let images = board::images(&["root", "6.12", "5.10", "disk"])?;
         let work = tempfile::Builder::new().prefix("efs-agent-image-").tempdir()?;
         let packages = packages(work.path())?;
         let (there, all) = (Arc::clone(&board), tests.clone());

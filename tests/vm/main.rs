@@ -3,12 +3,13 @@
 //! own. What the scenarios do is the guest's business; here lives only the way from the VM's output
 //! to the test report.
 //!
-//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KILLS=10
-//! makes ten times as many random kills, SOAK=60 has the soak take so many seconds; with NAMED=1 there must be
-//! such a scenario. What the rows of the fault matrix came to is left in target/faults.json.
+//! `cargo test --test vm -- 'black hole'` runs the scenarios whose names hold these words; KERNEL="5.10 uml" those of
+//! these kernels alone; KILLS=10 makes ten times as many random kills, SOAK=60 has the soak take so many seconds; with
+//! NAMED=1 there must be such a scenario. What the rows of the fault matrix came to is left in target/faults.json.
 
 use board::{Board, Vm};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -17,12 +18,19 @@ use std::sync::Arc;
 
 mod board;
 
-const KERNELS: [&str; 2] = ["5.10", "6.12"];
+const KERNELS: [&str; 3] = ["5.10", "6.12", UML];
+/// User-mode Linux: see boot.sh. It is quick, and stands for no kernel that a fleet has; what its features do not allow
+/// is in [`CANNOT`].
+const UML: &str = "uml";
+/// The scenarios that cannot run in user-mode Linux, with the reasons.
+const CANNOT: &str = "uml.toml";
 /// Virtual machines for each kernel, side by side: scenarios mostly wait. They share a kernel with no
 /// other, since name spaces do not part all that counts: a mount that hangs holds a lock that every
 /// mount of that kernel needs, and an NFS server's callbacks wait for those of all others.
 /// BESIDE=1 gives each the processor for itself, for figures.
 const BESIDE: usize = 2;
+/// Those of user-mode Linux, which need little of the processor.
+const UML_BESIDE: usize = 6;
 /// Seconds that the soak takes unless SOAK says how many.
 const SOAK: u64 = 5;
 /// Longest run of one VM, in seconds, beside a soak in it; loose, since the machines are noisy.
@@ -42,6 +50,7 @@ fn main() -> ExitCode {
 fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm");
     let scenarios = scenarios(&here.join("guest"))?;
+    let (kernels, cannot) = (kernels()?, cannot(&here, &scenarios)?);
     let wanted = |test: &str| {
         let hit = |words: &String| {
             if arguments.exact { test == words } else { test.contains(words.as_str()) }
@@ -51,15 +60,24 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let board = Arc::new(Board::default());
     let mut trials = Vec::new();
     let mut vms = Vec::new();
-    for kernel in KERNELS {
+    for kernel in kernels {
         let named = |scenario: &String| format!("{kernel}: {scenario}");
-        let mine: Vec<String> = scenarios.iter().filter(|s| wanted(&named(s))).cloned().collect();
-        for scenario in &scenarios {
+        let can = |scenario: &&String| kernel != UML || !cannot.contains_key(*scenario);
+        if kernel == UML && !arguments.list {
+            for (scenario, reason) in cannot.iter().filter(|(s, _)| wanted(&named(s))) {
+                println!("{kernel} CANNOT run this: {scenario}: {reason}");
+            }
+        }
+        let mine: Vec<String> =
+            scenarios.iter().filter(can).filter(|s| wanted(&named(s))).cloned().collect();
+        for scenario in scenarios.iter().filter(can) {
             let (board, test) = (Arc::clone(&board), named(scenario));
             let name = test.clone();
             trials.push(Trial::test(name, move || board.wait(&test).map_err(Failed::from)));
         }
-        let beside = std::env::var("BESIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(BESIDE);
+        let side_by_side = if kernel == UML { UML_BESIDE } else { BESIDE };
+        let beside =
+            std::env::var("BESIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(side_by_side);
         let mut dealt = vec![Vec::new(); beside];
         for (vm, scenario) in (0..beside).cycle().zip(mine) {
             dealt.get_mut(vm).into_iter().for_each(|vm| vm.push(scenario.clone()));
@@ -78,7 +96,10 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
     if !vms.is_empty() {
         let soak: u64 = std::env::var("SOAK").map_or(Ok(SOAK), |seconds| seconds.parse())?;
         let limit: Arc<str> = (LIMIT + soak).to_string().into();
-        let images = board::images()?;
+        let mut parts: Vec<&str> = vms.iter().map(|(kernel, _)| *kernel).collect();
+        parts.dedup();
+        parts.push("root");
+        let images = board::images(&parts)?;
         let agent = board::agent()?;
         println!("booting {} virtual machines with {}", vms.len(), agent.display());
         for (kernel, mine) in vms {
@@ -102,6 +123,35 @@ fn run(arguments: &mut Arguments) -> Result<ExitCode, Box<dyn Error>> {
         println!("{} rows of the fault matrix are told of in {}", rows.len(), file.display());
     }
     Ok(conclusion.exit_code())
+}
+
+/// The kernels that KERNEL names, or all.
+fn kernels() -> Result<Vec<&'static str>, Box<dyn Error>> {
+    let named = std::env::var("KERNEL").unwrap_or_default();
+    let known = |name| {
+        let known = KERNELS.into_iter().find(|kernel| *kernel == name);
+        known.ok_or(format!("KERNEL={name}: there are {}", KERNELS.join(", ")))
+    };
+    let kernels = named.split_whitespace().map(known).collect::<Result<Vec<_>, _>>()?;
+    Ok(if kernels.is_empty() { KERNELS.to_vec() } else { kernels })
+}
+
+/// The scenarios that cannot run in user-mode Linux, and why. Each must be there: the list must not outlive what it names.
+fn cannot(here: &Path, all: &[String]) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
+    let listed: toml::Table = fs::read_to_string(here.join(CANNOT))?.parse()?;
+    let mut cannot = BTreeMap::new();
+    for one in listed.get("cannot").and_then(|list| list.as_array()).into_iter().flatten() {
+        let reason = one.get("reason").and_then(|reason| reason.as_str());
+        let reason = reason.ok_or(format!("{CANNOT}: something has no reason"))?;
+        let scenarios = one.get("scenarios").and_then(|list| list.as_array()).into_iter().flatten();
+        for scenario in scenarios.filter_map(|scenario| scenario.as_str()) {
+            if !all.iter().any(|one| one == scenario) {
+                return Err(format!("{CANNOT}: there is no scenario \"{scenario}\"").into());
+            }
+            cannot.insert(scenario.to_owned(), reason.to_owned());
+        }
+    }
+    Ok(cannot)
 }
 
 /// The names in `@scenario("…")`, and those of the fault matrix.

@@ -20,25 +20,25 @@ pub struct EventNode<'d> {
     /// The object; none if the file does not have the event.
     pub node: Option<&'d Node>,
     pub executables: Option<&'d Node>,
-    pub entries: Vec<Entry<'d>>,
+    pub entries: Vec<EntryNode<'d>>,
     pub waiting_time: Option<&'d Node>,
 }
 
 /// One of an event's executables.
-pub struct Entry<'d> {
+pub struct EntryNode<'d> {
     pub node: &'d Node,
     /// In lower case.
     context: Option<String>,
 }
 
-impl Entry<'_> {
+impl EntryNode<'_> {
     pub fn is(&self, context: &str) -> bool {
         self.context.as_deref() == Some(context)
     }
 }
 
 /// A string; "" where there is none.
-pub struct Text<'d> {
+pub struct TextNode<'d> {
     pub node: Option<&'d Node>,
     pub text: &'d str,
 }
@@ -77,7 +77,10 @@ impl<'d> Locator<'d> {
         Ok(EventNode { event, node, executables, entries, waiting_time })
     }
 
-    fn entries(&self, executables: Option<&'d Node>) -> Result<Vec<Entry<'d>>, RegistrationError> {
+    fn entries(
+        &self,
+        executables: Option<&'d Node>,
+    ) -> Result<Vec<EntryNode<'d>>, RegistrationError> {
         let items = match executables.map(|node| (node, &node.value)) {
             None | Some((_, Value::Null)) => &[],
             Some((_, Value::Array(items))) => items.as_slice(),
@@ -88,7 +91,7 @@ impl<'d> Locator<'d> {
             .map(|node| {
                 let context = self.value(self.members(ENTRY, node)?, "context")?;
                 let context = self.string("context", context)?.map(str::to_ascii_lowercase);
-                Ok(Entry { node, context })
+                Ok(EntryNode { node, context })
             })
             .collect()
     }
@@ -96,16 +99,20 @@ impl<'d> Locator<'d> {
     /// The value that an entry has for `key`.
     pub fn value_of(
         &self,
-        entry: &Entry<'d>,
+        entry: &EntryNode<'d>,
         key: &str,
     ) -> Result<Option<&'d Node>, RegistrationError> {
         self.value(self.members(ENTRY, entry.node)?, key)
     }
 
     /// The string that an entry has for `key`.
-    pub fn text_of(&self, entry: &Entry<'d>, key: &str) -> Result<Text<'d>, RegistrationError> {
+    pub fn text_of(
+        &self,
+        entry: &EntryNode<'d>,
+        key: &str,
+    ) -> Result<TextNode<'d>, RegistrationError> {
         let node = self.value_of(entry, key)?;
-        Ok(Text { node, text: self.string(key, node)?.unwrap_or("") })
+        Ok(TextNode { node, text: self.string(key, node)?.unwrap_or("") })
     }
 
     /// The members of `node`, which is called `name`.

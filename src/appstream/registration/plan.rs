@@ -1,7 +1,7 @@
 //! Decides how a config.json becomes what is wanted: which values change, which are added, and what is worth a note.
 //! Edits go through [`Layout`], sentences through [`Note`].
 
-use super::locate::{Entry, EventNode, Locator, Text};
+use super::locate::{EntryNode, EventNode, Locator, TextNode};
 use super::words::{command_line, on_one_line};
 use super::{
     Before, Call, Change, Event, FilenameSlip, ForeignProgram, ForeignPrograms, LONGEST_WAIT,
@@ -104,7 +104,7 @@ impl<'d> Plan<'_, 'd> {
         call: &Call,
     ) -> Result<(), RegistrationError> {
         let mut missing = Vec::new();
-        let system: Vec<&Entry<'d>> = event.entries.iter().filter(|e| e.is("system")).collect();
+        let system: Vec<&EntryNode<'d>> = event.entries.iter().filter(|e| e.is("system")).collect();
 
         match (system.as_slice(), event.executables) {
             ([entry], _) => self.settle(event.event, entry, call)?,
@@ -150,7 +150,7 @@ impl<'d> Plan<'_, 'd> {
     fn settle(
         &mut self,
         event: Event,
-        entry: &Entry<'d>,
+        entry: &EntryNode<'d>,
         call: &Call,
     ) -> Result<(), RegistrationError> {
         let filename = self.locator.text_of(entry, "filename")?;
@@ -209,7 +209,7 @@ impl<'d> Plan<'_, 'd> {
     fn set_texts(
         &mut self,
         event: Event,
-        [filename, arguments]: [&Text<'d>; 2],
+        [filename, arguments]: [&TextNode<'d>; 2],
         call: &Call,
     ) -> Vec<NewMember> {
         let mut missing = Vec::new();

@@ -17,12 +17,12 @@ const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 /// It is on the same host.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where the credentials are to be had, if the environment says so.
+/// Where the endpoint is, if the environment says so.
 ///
 /// # Errors
-/// [`AwsError::BadVariable`] where they may not be fetched from.
+/// [`AwsError::BadVariable`] where no token may be sent to.
 pub fn place(world: &World<'_>) -> Result<Option<Url>, AwsError> {
     if let Some(path) = world.environment.get(RELATIVE) {
         let path = path.expose();
@@ -34,6 +34,7 @@ pub fn place(world: &World<'_>) -> Result<Option<Url>, AwsError> {
     let Some(full) = world.environment.get(FULL) else {
         return Ok(None);
     };
+
     let url = Url::parse(full.expose()).ok_or(AwsError::BadVariable(FULL, "is no http URL"))?;
     // A token is sent there, and what comes back is believed.
     if !url.tls && !url.address().is_some_and(is_on_this_host) {
@@ -59,16 +60,18 @@ pub fn fetch(url: &Url, world: &World<'_>, until: Deadline) -> Result<Credential
         Some(path) => Some(files::token(Path::new(path.expose()), world)?),
         None => environment.get(TOKEN).map(|token| Secret::new(token.expose().to_owned())),
     };
+
     let sent: Vec<&str> = token.iter().map(Secret::expose).collect();
     let mut headers = vec![("Accept", "application/json")];
     headers.extend(token.as_ref().map(|token| ("Authorization", token.expose())));
     let request = HttpRequest { method: "GET", url, headers: &headers, body: b"" };
-    let asked = world.net.exchange(&request, until.within(world.net.clock, PATIENCE));
+    let asked = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT));
     let response = asked.map_err(|e| AwsError::from(e).of(Service::Container))?;
     if response.status != 200 {
         let answer = ErrorAnswer::without_code(&response, &sent);
         return Err(AwsError::Status(answer).of(Service::Container));
     }
+
     let mut credentials = CredentialsDocument::parse(&response.body)?.credentials(&sent)?;
     credentials.source = CredentialSource::Container(Some(url.authority())).to_string();
     Ok(credentials)

@@ -1,4 +1,4 @@
-//! Keys in environment variables. Which variables count is decided by whoever makes the [`World`].
+//! Keys in environment variables. Which variables count is decided where the [`World`] is made.
 
 use super::keys::flaw;
 use crate::aws::error::{AwsError, CredentialSource};

@@ -32,7 +32,7 @@ pub struct ProfileFiles {
     config: ProfileFile,
 }
 
-/// One of them.
+/// One of root's two files of profiles.
 pub struct ProfileFile {
     pub path: PathBuf,
     profiles: Profiles,
@@ -304,8 +304,7 @@ pub type Stamps = [Option<(u64, u64, i64, i64)>; 2];
 pub fn stamps(world: &World<'_>) -> Stamps {
     let (paths, _) = paths(world);
     paths.map(|path| {
-        let file = world.root.join(path.strip_prefix("/").unwrap_or(&path));
-        let file = fs::symlink_metadata(file).ok()?;
+        let file = fs::symlink_metadata(files::below(world.root, &path)).ok()?;
         Some((file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
     })
 }

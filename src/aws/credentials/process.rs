@@ -1,6 +1,5 @@
-//! Runs a program that prints credentials (`credential_process`): by no shell,
-//! with next to no environment, for a bounded time and a bounded output, in a
-//! process group that is killed and a process that is reaped whatever comes.
+//! A program that prints credentials (`credential_process`): which program the line means, whether root alone can change
+//! it, and what its end means. How programs are run, bounded and ended is in `crate::programs`.
 
 use crate::aws::PROGRAM_PATH as PATH;
 use crate::aws::document::CredentialsDocument;
@@ -8,11 +7,12 @@ use crate::aws::error::{AwsError, ProcessError};
 use crate::aws::http::rounded;
 use crate::aws::profile::words;
 use crate::aws::secret::{Credentials, harmless};
-use crate::aws::trust::{below, real};
+use crate::aws::trust::real;
 use crate::aws::world::World;
-use crate::files;
+use crate::files::{self, below};
 use crate::programs::{self, Finished, OutputLimit, ProgramError};
 use crate::retry::Deadline;
+use crate::wait::Wait;
 use nix::errno::Errno;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,10 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A program that prints more bytes is killed.
 const LARGEST_OUTPUT: usize = 64 << 10;
 
-/// The credentials that the program of `line` prints. `home` is what it gets as HOME.
+/// The credentials that the program in `line` prints. It gets `home` as HOME.
 ///
 /// # Errors
-/// What it did instead.
+/// What the program did instead.
 pub fn run(
     line: &str,
     home: &Path,
@@ -39,6 +39,7 @@ pub fn run(
     let (program, arguments) = words.split_first().ok_or(ProcessError::BadLine("no word"))?;
     let path = place(program, world.root)?;
     let file = checked(&path, world.root)?;
+
     let mut command = programs::bare(file);
     command
         // Some are one file with many names, and look at which they were called by.
@@ -48,9 +49,8 @@ pub fn run(
         .env("HOME", home);
 
     let net = &world.net;
-    let until = until.within(net.clock, TIMEOUT);
-    let limit = OutputLimit::Kill(LARGEST_OUTPUT);
-    let ended = programs::run(command, limit, until, net.clock, net.stop)
+    let wait = Wait { until, clock: net.clock, stop: net.stop }.within(TIMEOUT);
+    let ended = programs::run(command, OutputLimit::Kill(LARGEST_OUTPUT), wait)
         .map_err(|error| not_ended(error, &path))?;
     if !ended.status.success() {
         return Err(failed(path, &ended).into());
@@ -66,8 +66,7 @@ pub fn run(
     Ok(credentials)
 }
 
-/// Where a program is. One without a slash is looked for as a shell does, but in folders that are always the
-/// same.
+/// Where a program is. A name without a slash is looked for as a shell does it, but always in the same folders.
 fn place(program: &str, root: &Path) -> Result<PathBuf, ProcessError> {
     if program.contains('/') {
         let path = PathBuf::from(program);
@@ -76,7 +75,8 @@ fn place(program: &str, root: &Path) -> Result<PathBuf, ProcessError> {
             false => Err(ProcessError::NotAbsolute(program.to_owned())),
         };
     }
-    // One that may not be run is passed over, and told of if there is no other.
+
+    // A file that may not be run is passed over. It is the answer if there is no other.
     let mut idle = None;
     for path in PATH.split(':').map(|folder| Path::new(folder).join(program)) {
         let file = real(root, &path).and_then(|real| fs::metadata(below(root, &real)).ok());
@@ -89,10 +89,11 @@ fn place(program: &str, root: &Path) -> Result<PathBuf, ProcessError> {
     idle.ok_or_else(|| ProcessError::NotFound { name: program.to_owned(), folders: PATH })
 }
 
-/// The file to run: root alone can change it, or its place.
+/// The file to run, once it is sure that root alone can change it.
 fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
     let unrunnable = |errno| ProcessError::Unrunnable(path.to_owned(), errno);
     let real = real(root, path).ok_or(unrunnable(Errno::ENOENT))?;
+
     let place = files::find(root, &real).map_err(|_| unrunnable(Errno::EACCES))?;
     let file = place.look().map_err(|_| unrunnable(Errno::EACCES))?;
     place.trust(file.as_ref()).map_err(|fault| ProcessError::Changeable {
@@ -103,11 +104,11 @@ fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
     Ok(below(root, &real))
 }
 
-/// The problem of a program that has not ended by itself.
+/// The error of a program that has not ended by itself.
 fn not_ended(error: ProgramError, path: &Path) -> AwsError {
     let path = path.to_owned();
     let error = match error {
-        // It was there a moment ago.
+        // The program itself was there a moment ago.
         ProgramError::NotStarted(Errno::ENOENT) => ProcessError::NoInterpreter(path),
         ProgramError::NotStarted(errno) => ProcessError::Unrunnable(path, errno),
         ProgramError::NoStatus => ProcessError::Unrunnable(path, Errno::ECHILD),

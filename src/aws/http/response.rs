@@ -11,7 +11,7 @@ const LONGEST_LINE: usize = 1 << 10;
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum ResponseError {
     /// It does not begin with `HTTP/1.` and a status.
     #[error("it does not begin as one")]
     NotHttp,
@@ -27,20 +27,18 @@ pub enum Malformed {
     /// `Content-Length` is no number, or two.
     #[error("its length is no number, or two")]
     Length,
-    /// A `Transfer-Encoding` that is not known.
+    /// An unknown `Transfer-Encoding`.
     #[error("its transfer encoding is not known")]
     Encoding,
-    /// The frame of a chunk.
+    /// A chunk without its size or its end.
     #[error("a chunk has no proper frame")]
     Chunk,
-    /// The connection ended before it.
+    /// The connection ended too early.
     #[error("the connection was closed before it was whole")]
     CutOff,
 }
 
-/// An answer.
 pub struct HttpResponse {
-    /// "200" and the like.
     pub status: u16,
     /// Names in lower case, and values.
     pub headers: Vec<(String, String)>,
@@ -66,28 +64,29 @@ impl HttpResponse {
     }
 }
 
-/// What the next bytes are part of.
+/// What the next bytes belong to.
 #[derive(Debug, Clone, Copy)]
 enum ReadState {
     Head,
-    /// A body, or a chunk of one, of which this much is missing.
+    /// A body, and how many bytes of it are still to come.
     Body(usize),
     ChunkSize,
+    /// The data of a chunk, likewise.
     Chunk(usize),
     /// The line break behind a chunk.
     ChunkEnd,
-    /// Lines behind the last chunk, up to an empty one.
+    /// The lines behind the last chunk, up to an empty one.
     Trailer,
-    /// All until the connection ends.
+    /// All bytes until the connection ends.
     Rest,
 }
 
-/// Takes in an answer piece by piece. What is read is never outgrown, so that it can be wiped.
+/// Takes in an answer piece by piece. No buffer of it grows, so that all are wiped.
 pub struct ResponseReader {
     state: ReadState,
-    /// What has come and was not used up.
+    /// What has come and is not used up.
     raw: Zeroizing<Vec<u8>>,
-    /// How much of that is known to have no end of what is looked for.
+    /// How many of these bytes are known not to be the end that is looked for.
     searched: usize,
     response: HttpResponse,
 }
@@ -108,20 +107,21 @@ impl Default for ResponseReader {
 }
 
 impl ResponseReader {
-    /// Takes in what has come; at most [`LARGEST_BODY`] bytes at once. Gives the answer once it is whole.
+    /// Takes in what has come, at most [`LARGEST_BODY`] bytes at once. Returns the answer once it is whole.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<HttpResponse>, Malformed> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<Option<HttpResponse>, ResponseError> {
         self.raw.extend_from_slice(bytes);
         loop {
             let before = self.raw.len();
             match self.state {
                 ReadState::Head => {
                     if !self.could_be_http() {
-                        return Err(Malformed::NotHttp);
+                        return Err(ResponseError::NotHttp);
                     }
-                    let Some(head) = self.cut(b"\r\n\r\n", LARGEST_HEAD, Malformed::LargeHead)?
+                    let Some(head) =
+                        self.cut(b"\r\n\r\n", LARGEST_HEAD, ResponseError::LargeHead)?
                     else {
                         return Ok(None);
                     };
@@ -149,7 +149,7 @@ impl ResponseReader {
                 ReadState::ChunkEnd => {
                     let Some(line) = self.line()? else { return Ok(None) };
                     if !line.is_empty() {
-                        return Err(Malformed::Chunk);
+                        return Err(ResponseError::Chunk);
                     }
                     self.state = ReadState::ChunkSize;
                 }
@@ -163,7 +163,7 @@ impl ResponseReader {
                     self.move_on(usize::MAX)?;
                 }
             }
-            // Each turn uses something up, until there is nothing more to use.
+            // Each turn uses bytes up, until none are left.
             if self.raw.len() == before
                 || self.raw.is_empty() && !matches!(self.state, ReadState::Body(0))
             {
@@ -172,18 +172,18 @@ impl ResponseReader {
         }
     }
 
-    /// The connection has ended: the answer, if that is how it was to end.
+    /// The answer, if the end of the connection is the end of it too.
     ///
     /// # Errors
-    /// [`Malformed::CutOff`].
-    pub fn end(&mut self) -> Result<HttpResponse, Malformed> {
+    /// [`ResponseError::CutOff`].
+    pub fn end(&mut self) -> Result<HttpResponse, ResponseError> {
         match self.state {
             ReadState::Rest => Ok(self.finished()),
-            _ => Err(Malformed::CutOff),
+            _ => Err(ResponseError::CutOff),
         }
     }
 
-    /// Whether what has come begins as an answer does. Who talks something else is not waited for.
+    /// Whether what has come begins as an answer does. If not, no more of it is waited for.
     fn could_be_http(&self) -> bool {
         self.raw.iter().zip(b"HTTP/1.").all(|(is, should)| is == should)
     }
@@ -192,11 +192,11 @@ impl ResponseReader {
         std::mem::replace(&mut self.response, Self::default().response)
     }
 
-    /// What is there of the next `most` bytes goes to the body.
-    fn move_on(&mut self, most: usize) -> Result<usize, Malformed> {
+    /// Moves up to `most` bytes to the body, and returns how many.
+    fn move_on(&mut self, most: usize) -> Result<usize, ResponseError> {
         let count = most.min(self.raw.len());
         if self.response.body.len() + count > LARGEST_BODY {
-            return Err(Malformed::LargeBody);
+            return Err(ResponseError::LargeBody);
         }
         self.response.body.extend_from_slice(self.raw.get(..count).unwrap_or_default());
         self.forget(count);
@@ -208,13 +208,13 @@ impl ResponseReader {
         self.searched = 0;
     }
 
-    /// What comes before `end`, once that is there; it must be within `most`.
+    /// What comes before `end`, once that is there. It must be within `most` bytes; `otherwise` is the error.
     fn cut(
         &mut self,
         end: &[u8],
         most: usize,
-        otherwise: Malformed,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, Malformed> {
+        otherwise: ResponseError,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, ResponseError> {
         let mut windows = self.raw.windows(end.len()).take(most + 1).skip(self.searched);
         match windows.position(|window| window == end) {
             Some(place) => {
@@ -231,36 +231,38 @@ impl ResponseReader {
         }
     }
 
-    fn line(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Malformed> {
-        self.cut(b"\r\n", LONGEST_LINE, Malformed::Chunk)
+    fn line(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, ResponseError> {
+        self.cut(b"\r\n", LONGEST_LINE, ResponseError::Chunk)
     }
 
-    /// Reads status and headers, and tells what follows.
-    fn head(&mut self, head: &[u8]) -> Result<ReadState, Malformed> {
+    /// Reads status and headers, and returns what follows them.
+    fn head(&mut self, head: &[u8]) -> Result<ReadState, ResponseError> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap_or_default().strip_prefix("HTTP/1.");
         let status = status.and_then(|rest| rest.split(' ').nth(1));
         let status = status.filter(|s| s.len() == 3 && s.bytes().all(|b| b.is_ascii_digit()));
-        let status: u16 = status.and_then(|s| s.parse().ok()).ok_or(Malformed::NotHttp)?;
+        let status: u16 = status.and_then(|s| s.parse().ok()).ok_or(ResponseError::NotHttp)?;
+
         let mut headers = Vec::new();
         for line in lines {
-            let (name, value) = line.split_once(':').ok_or(Malformed::Header)?;
+            let (name, value) = line.split_once(':').ok_or(ResponseError::Header)?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         if (100..200).contains(&status) {
-            // Only says that the answer is to come.
+            // Interim: the answer itself is still to come.
             return Ok(ReadState::Head);
         }
-        let part = what_follows(status, &headers)?;
+
+        let next = what_follows(status, &headers)?;
         self.response.status = status;
         self.response.headers = headers;
-        Ok(part)
+        Ok(next)
     }
 }
 
-/// What comes behind a head.
-fn what_follows(status: u16, headers: &[(String, String)]) -> Result<ReadState, Malformed> {
+/// How the bytes behind a head are framed.
+fn what_follows(status: u16, headers: &[(String, String)]) -> Result<ReadState, ResponseError> {
     let named = |name: &'static str| {
         headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     };
@@ -272,29 +274,29 @@ fn what_follows(status: u16, headers: &[(String, String)]) -> Result<ReadState, 
     match &encodings[..] {
         [] => {}
         [one] if one.eq_ignore_ascii_case("chunked") => return Ok(ReadState::ChunkSize),
-        _ => return Err(Malformed::Encoding),
+        _ => return Err(ResponseError::Encoding),
     }
 
     let mut lengths = named("content-length");
     let Some(length) = lengths.next() else { return Ok(ReadState::Rest) };
     let is_number = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
     if !is_number || lengths.any(|other| other != length) {
-        return Err(Malformed::Length);
+        return Err(ResponseError::Length);
     }
     // More digits than a number can have are too large a body all the same.
     match length.parse() {
         Ok(length) if length <= LARGEST_BODY => Ok(ReadState::Body(length)),
-        _ => Err(Malformed::LargeBody),
+        _ => Err(ResponseError::LargeBody),
     }
 }
 
 /// The size in the line in front of a chunk. What may stand behind it has no meaning here.
-fn chunk_size(line: &[u8]) -> Result<usize, Malformed> {
+fn chunk_size(line: &[u8]) -> Result<usize, ResponseError> {
     let size = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    // A sign, which the parser would take, is none of these digits.
+    // The number parser alone would also accept a sign.
     if size.len() > 8 || !size.iter().all(u8::is_ascii_hexdigit) {
-        return Err(Malformed::Chunk);
+        return Err(ResponseError::Chunk);
     }
     let size = std::str::from_utf8(size).ok();
-    size.and_then(|size| usize::from_str_radix(size, 16).ok()).ok_or(Malformed::Chunk)
+    size.and_then(|size| usize::from_str_radix(size, 16).ok()).ok_or(ResponseError::Chunk)
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 /// What the reader makes of `bytes`, given in pieces of `piece` bytes, and then the end.
-fn read(bytes: &[u8], piece: usize) -> Result<HttpResponse, Malformed> {
+fn read(bytes: &[u8], piece: usize) -> Result<HttpResponse, ResponseError> {
     let mut reader = ResponseReader::default();
     for chunk in bytes.chunks(piece) {
         if let Some(response) = reader.take(chunk)? {
@@ -44,34 +44,43 @@ fn an_answer_is_the_same_in_whatever_pieces_it_comes() {
 fn what_is_no_answer_or_too_much_of_one_is_refused() {
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let cases = [
-        ("", Malformed::CutOff),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", Malformed::CutOff),
-        ("HTTP/1.1 200 OK\r\nConten", Malformed::CutOff),
-        (&format!("{chunks}5\r\nhel"), Malformed::CutOff),
-        (&format!("{chunks}5\r\nhello\r\n0\r\n"), Malformed::CutOff),
-        ("SSH-2.0-OpenSSH_8.0\r\n", Malformed::NotHttp),
-        ("HTTP/2 200\r\n\r\n", Malformed::NotHttp),
-        ("HTTP/1.1 OK\r\n\r\n", Malformed::NotHttp),
-        ("HTTP/1.1 2000 OK\r\n\r\n", Malformed::NotHttp),
-        ("HTTP/1.1 +20 OK\r\n\r\n", Malformed::NotHttp),
-        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Malformed::Header),
-        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", Malformed::Length),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Malformed::Length),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n", Malformed::LargeBody),
+        ("", ResponseError::CutOff),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", ResponseError::CutOff),
+        ("HTTP/1.1 200 OK\r\nConten", ResponseError::CutOff),
+        (&format!("{chunks}5\r\nhel"), ResponseError::CutOff),
+        (&format!("{chunks}5\r\nhello\r\n0\r\n"), ResponseError::CutOff),
+        ("SSH-2.0-OpenSSH_8.0\r\n", ResponseError::NotHttp),
+        ("HTTP/2 200\r\n\r\n", ResponseError::NotHttp),
+        ("HTTP/1.1 OK\r\n\r\n", ResponseError::NotHttp),
+        ("HTTP/1.1 2000 OK\r\n\r\n", ResponseError::NotHttp),
+        ("HTTP/1.1 +20 OK\r\n\r\n", ResponseError::NotHttp),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", ResponseError::Header),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", ResponseError::Length),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            ResponseError::Length,
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n", ResponseError::LargeBody),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-            Malformed::LargeBody,
+            ResponseError::LargeBody,
         ),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Malformed::Encoding),
-        (&format!("{chunks}xyz\r\n"), Malformed::Chunk),
-        (&format!("{chunks}+5\r\nhello\r\n"), Malformed::Chunk),
-        (&format!("{chunks}\r\n"), Malformed::Chunk),
-        (&format!("{chunks}fffffffff\r\n"), Malformed::Chunk),
-        (&format!("{chunks}5\r\nhelloXX\r\n"), Malformed::Chunk),
-        (&format!("{chunks}{}", "5".repeat(2000)), Malformed::Chunk),
-        (&format!("{chunks}ffffffff\r\n{}", "x".repeat(LARGEST_BODY + 1)), Malformed::LargeBody),
-        (&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(LARGEST_BODY + 1)), Malformed::LargeBody),
-        (&format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(LARGEST_HEAD)), Malformed::LargeHead),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", ResponseError::Encoding),
+        (&format!("{chunks}xyz\r\n"), ResponseError::Chunk),
+        (&format!("{chunks}+5\r\nhello\r\n"), ResponseError::Chunk),
+        (&format!("{chunks}\r\n"), ResponseError::Chunk),
+        (&format!("{chunks}fffffffff\r\n"), ResponseError::Chunk),
+        (&format!("{chunks}5\r\nhelloXX\r\n"), ResponseError::Chunk),
+        (&format!("{chunks}{}", "5".repeat(2000)), ResponseError::Chunk),
+        (
+            &format!("{chunks}ffffffff\r\n{}", "x".repeat(LARGEST_BODY + 1)),
+            ResponseError::LargeBody,
+        ),
+        (
+            &format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(LARGEST_BODY + 1)),
+            ResponseError::LargeBody,
+        ),
+        (&format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(LARGEST_HEAD)), ResponseError::LargeHead),
     ];
     for (text, why) in cases {
         for piece in [1, 7, 4096] {

@@ -9,7 +9,7 @@ use crate::commands::session::unguarded;
 use crate::config::encryption::Encryption;
 use crate::net::probe::{self, Heard};
 use crate::retry::Deadline;
-use crate::share::linux::Tried;
+use crate::share::linux::TrialReport;
 use crate::share::plan::{self, MountCall};
 use crate::share::{Failure, Machine};
 use crate::tunnel::contract::{end_unused, handshake_when_ready};
@@ -139,7 +139,7 @@ impl ShareCheck<'_> {
         peer: &Peer,
         encryption: &Encryption,
         links: &mut Links,
-    ) -> Result<Tried, Broken> {
+    ) -> Result<TrialReport, Broken> {
         self.machine.trial(self.share, call, self.attempt()).map_err(|failure| {
             let link = link_of_refusal(&failure, encryption);
             let failure = Failure::Encrypted(failure.into(), peer.clone());

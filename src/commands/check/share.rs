@@ -10,8 +10,8 @@ use crate::net::names::Found;
 use crate::net::probe::{self, Heard};
 use crate::retry::Deadline;
 use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
-use crate::share::linux::{Linux, Root};
-use crate::share::locate::reach;
+use crate::share::linux::{Linux, RootState};
+use crate::share::locate::ServerLocator;
 use crate::share::plan::{self, TUNNEL};
 use crate::share::worker::RootReport;
 use crate::share::{Failure, Machine, Mounted, mount_point};
@@ -109,8 +109,9 @@ impl<'a> ShareCheck<'a> {
 
     fn reach(&self, found: &mut Found) -> Result<IpAddr, Failure> {
         let clock = self.machine.clock;
-        let far = Deadline::after(clock, LINK_TIMEOUT.saturating_mul(2));
-        reach(self.machine, self.share, found, LINK_TIMEOUT, far, clock)
+        let deadline = Deadline::after(clock, LINK_TIMEOUT.saturating_mul(2));
+        let locator = ServerLocator { machine: self.machine, share: self.share, deadline, clock };
+        locator.reach(found, LINK_TIMEOUT)
     }
 
     /// A share that is mounted already. A mount of our own would say nothing of the one that the users have.
@@ -124,7 +125,7 @@ impl<'a> ShareCheck<'a> {
         }
 
         match machine.root(share, mounted, self.soon()) {
-            Ok(Root::Well(all, free)) => {
+            Ok(RootState::Well(all, free)) => {
                 if all > 0 && free == 0 {
                     let cure = "make room on the server, or raise its quota".to_owned();
                     let what = "the share is full: nothing can be written";
@@ -138,14 +139,14 @@ impl<'a> ShareCheck<'a> {
                 self.there = seen.ok().and_then(Result::ok);
                 Ok(())
             }
-            Ok(Root::Fault(errno)) => {
+            Ok(RootState::Fault(errno)) => {
                 let what =
                     format!("mounted already, from {}, but {}", mounted.address, no_use(errno));
                 Err(self.useless(what, MOUNT_ANEW, links))
             }
-            Ok(Root::Over) => Err(self.broken(POINT, &Failure::Hidden, links)),
+            Ok(RootState::Over) => Err(self.broken(POINT, &Failure::Hidden, links)),
             // The links below may show why, so that this one does not end them.
-            Ok(Root::Silence) => {
+            Ok(RootState::Silence) => {
                 self.broken(POINT, &Failure::Dead(mounted.address.clone()), links);
                 Ok(())
             }

@@ -5,7 +5,7 @@ use super::share::ShareCheck;
 use crate::appstream;
 use crate::config::Level;
 use crate::retry::Deadline;
-use crate::share::linux::Tried;
+use crate::share::linux::TrialReport;
 use crate::share::worker::RootReport;
 use crate::share::{Machine, after, plan};
 use std::fs;
@@ -34,8 +34,8 @@ impl ShareCheck<'_> {
     }
 
     /// What a trial mount showed. Whether users can write is asked about the mount that they have, if there is one.
-    pub fn tried(&mut self, tried: Tried, links: &mut Links) {
-        let Tried { report, led_to, .. } = tried;
+    pub fn tried(&mut self, tried: TrialReport, links: &mut Links) {
+        let TrialReport { report, led_to, .. } = tried;
         let led =
             led_to.map(|source| format!(" (the server leads {} to {source})", self.share.path));
         let what = format!(

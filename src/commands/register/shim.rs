@@ -1,7 +1,7 @@
 //! The script beside config.json that starts this program: AppStream's documentation speaks of scripts alone.
 
 use super::error::RegisterError;
-use super::{Task, read};
+use super::file::read;
 use crate::appstream::registration::SHIM;
 use crate::files::{Like, Place, Version};
 use crate::text::word;
@@ -35,20 +35,20 @@ pub enum ShimStep {
 }
 
 impl Shim {
-    /// Decides what is to become of the script beside `config`.
+    /// Decides what is to become of the script beside `config`; `None` takes ours away.
     ///
     /// # Errors
     /// Why there cannot be one, where there is to be one.
-    pub fn plan(task: &Task, config: &Place) -> Result<Self, RegisterError> {
+    pub fn plan(wanted: Option<&str>, config: &Place) -> Result<Self, RegisterError> {
         let place = config.beside(SHIM);
-        let found = match (&task.shim, read(&place)) {
+        let found = match (wanted, read(&place)) {
             // Whatever it is, it is not ours.
             (None, Err(_)) => None,
             (_, found) => found?,
         };
         let is_ours = found.as_ref().is_none_or(|found| is_script(&found.bytes));
 
-        let step = match (&task.shim, found) {
+        let step = match (wanted, found) {
             (Some(_), Some(_)) if !is_ours => {
                 return Err(RegisterError::ForeignShim(place.path().to_owned()));
             }
@@ -57,7 +57,7 @@ impl Shim {
             {
                 ShimStep::Keep
             }
-            (Some(text), found) => ShimStep::Write(text.clone(), found.map(|f| f.version)),
+            (Some(text), found) => ShimStep::Write(text.to_owned(), found.map(|f| f.version)),
             (None, Some(_)) if is_ours => ShimStep::Remove,
             (None, _) => ShimStep::Keep,
         };

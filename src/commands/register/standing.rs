@@ -6,8 +6,9 @@ mod foreign;
 mod tests;
 
 use super::error::RegisterError;
+use super::file::{FileRead, hindered, read, trust};
 use super::shim::{Shim, ShimStep};
-use super::{FileRead, Task, folder_to_make, hindered, read, start_with, trust};
+use super::{Task, folder_to_make, start_with};
 use crate::appstream::registration::{
     self, CONFIG_JSON, Change, ForeignProgram, Note, Registration, RegistrationError, SHIM,
 };
@@ -255,7 +256,7 @@ fn changes(task: &Task, found: &FileRead) -> Result<(bool, Change), Registration
 /// The file is as `register` would leave it.
 fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -> Standing {
     // The script that config.json names must be there, ours, and have its run bits.
-    match Shim::plan(task, place) {
+    match Shim::plan(task.shim.as_deref(), place) {
         Ok(Shim { step: ShimStep::Write(..), place }) => {
             let text = format!("{} is missing or was changed", place.path().display());
             return Standing::Wrong(text, "sudo efs-agent register --shim".into());

@@ -1,59 +1,23 @@
 //! Attempts to mount one share: one after another, with pauses between them, until one succeeds, fails for good, or
 //! time is up. Of a failure, only its class decides here; its words are made for the log.
 
-use super::encrypted::HANDSHAKE_TIMEOUT;
-use super::share_run::ShareRun;
+use super::SessionRun;
+use super::pace::{LOCATE_TIMEOUT, Pace};
+use super::search::Search;
 use crate::config::Share;
-use crate::retry::{Backoff, Span, seconds};
+use crate::retry::{Backoff, seconds};
 use crate::share::causes::{Class, class_of};
 use crate::share::{Failure, Machine, Mounted, plan};
 use crate::sys;
-use std::time::Duration;
 
-/// One attempt gives the name this long, and then the connection as long again.
-pub(super) const LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
-/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer for this long (the
-/// next time for twice as long, and so on). The kernel makes itself known to one new server at a time, so that one
-/// which is silent holds up the mounts of all others.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Each server's mount(2) is cut off this much before the last one's. If one hangs in spite of an answer, another is
-/// waiting in the kernel when it is cut off, and comes first.
-const CUT_OFF_DISTANCE: Duration = Duration::from_millis(500);
-
-/// How long one mount(2) may take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    pub(super) span: Duration,
-    /// It is cut off earlier if the server is silent for this long.
-    pub(super) silence: Option<Duration>,
-    /// How long a TLS handshake before it may take.
-    pub(super) handshake: Duration,
-}
-
-impl Pace {
-    /// The pace of the only server.
-    pub(super) fn of_one(attempt_timeout: Duration) -> Self {
-        Self { span: attempt_timeout, silence: None, handshake: HANDSHAKE_TIMEOUT }
-    }
-
-    /// The pace of the `n`th of several servers.
-    pub(super) fn of_several(attempt_timeout: Duration, n: u32) -> Self {
-        let less = CUT_OFF_DISTANCE.saturating_mul(n).min(attempt_timeout.part(2));
-        Self {
-            span: attempt_timeout.saturating_sub(less),
-            silence: Some(SILENCE_TIMEOUT),
-            handshake: HANDSHAKE_TIMEOUT,
-        }
-    }
-
-    /// What took longer than it may gets twice as much the next time.
-    fn adapt_to(&mut self, failure: &Failure) {
-        match failure.unprobed() {
-            Failure::CutOff(..) => self.silence = self.silence.map(Span::doubled),
-            Failure::Tunnel(_) if failure.is_by_time() => self.handshake = self.handshake.doubled(),
-            _ => {}
-        }
-    }
+/// One share on its way to its mount.
+pub(super) struct ShareRun<'r, M> {
+    pub(super) run: &'r SessionRun<'r, M>,
+    pub(super) share: &'r Share,
+    pub(super) pace: Pace,
+    pub(super) search: &'r mut Search,
+    /// How many attempts were made.
+    pub(super) attempts: u32,
 }
 
 impl<M: Machine> ShareRun<'_, M> {
@@ -161,18 +125,18 @@ impl<M: Machine> ShareRun<'_, M> {
         };
 
         let call = plan::mount_call(share, address, run.machine.client());
-        let until = run.deadline.within(run.clock, self.pace.span);
+        let limit = self.pace.limit(run.deadline, run.clock);
         let completed = self.search.completed();
         // The root of what may be another machine is left as it is.
         let careful = completed.is_some().then(|| Share { root_mode: None, ..share.clone() });
         let careful = careful.as_ref().unwrap_or(share);
-        match run.machine.mount(careful, &call, point, self.pace.silence, until) {
+        match run.machine.mount(careful, &call, point, limit) {
             Ok(mounted) => {
                 self.search.seen = Some(address);
                 let doubt = run.doubt_of_new(share, &call, completed, &mounted);
                 Ok(Mounted { doubt, ..mounted })
             }
-            Err(failure) => Err(run.led(share, failure, self.search)),
+            Err(failure) => Err(run.with_origin(share, failure, self.search)),
         }
     }
 }

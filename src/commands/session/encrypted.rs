@@ -3,12 +3,13 @@
 //! local port, would wait for minutes and then say EIO.
 
 use super::SessionRun;
-use super::attempt::LOCATE_TIMEOUT;
-use super::share_run::{ANSWER_TIMEOUT, Look, ReplaceReason, ShareRun};
+use super::attempt::ShareRun;
+use super::look::{Look, ReplaceReason};
+use super::pace::{ANSWER_TIMEOUT, HANDSHAKE_TIMEOUT, LOCATE_TIMEOUT};
 use crate::aws::credentials::Trouble;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
-use crate::share::{Answer, Failure, Machine, Mounted, plan};
+use crate::share::{Failure, Machine, Mounted, ServerAnswer, plan};
 use crate::tunnel::contract::handshake_when_ready;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
@@ -19,9 +20,6 @@ use std::time::Duration;
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
 /// One attempt waits this long for a tunnel that makes its key or is busy: what takes longer may be something else.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
-/// after each that took longer.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
@@ -47,12 +45,12 @@ impl<M: Machine> ShareRun<'_, M> {
                 let _ = run.tunnels.stop(share, run.deadline.within(run.clock, ANSWER_TIMEOUT));
             }
         });
-        let peer = peer.map_err(|error| run.led(share, error.into(), self.search))?;
+        let peer = peer.map_err(|error| run.with_origin(share, error.into(), self.search))?;
         run.log_peer(share, &peer, port);
 
         let call = plan::tunnelled_call(share, port, peer.address, run.machine.client());
-        let until = run.deadline.within(run.clock, self.pace.span);
-        match run.machine.mount(share, &call, point, self.pace.silence, until) {
+        let limit = self.pace.limit(run.deadline, run.clock);
+        match run.machine.mount(share, &call, point, limit) {
             Ok(mounted) => {
                 if !run.tunnels.is_guarded(port) {
                     run.log.warning(unguarded(share, port));
@@ -97,12 +95,12 @@ impl<M: Machine> ShareRun<'_, M> {
         }
 
         let fault = match run.machine.responds(share, mounted, soon())? {
-            Answer::Well => {
+            ServerAnswer::Well => {
                 let of_status = || run.tunnels.status(share, soon()).ok()?.peer;
                 return Ok(Look::Alive(peer.or_else(of_status)));
             }
-            Answer::Fault(errno) => Some(errno),
-            Answer::Silence => None,
+            ServerAnswer::Fault(errno) => Some(errno),
+            ServerAnswer::Silence => None,
         };
         // The kernel knows nothing of a tunnel that was made anew since.
         if let Some(port) = elsewhere {

@@ -4,7 +4,7 @@
 use crate::config::{Level, Settings};
 use crate::log::Log;
 use crate::report::{Code, Outcome, OutcomeText, Report};
-use crate::share::client::{Client, Identity};
+use crate::share::client::{ClientIdentity, NfsClient};
 use crate::sys;
 use crate::text::VERSION;
 use std::fmt;
@@ -24,12 +24,12 @@ pub(super) fn log_start(path: &Path, settings: &Settings, session: impl fmt::Dis
 }
 
 /// Says who this machine is to its servers, and warns where that leaves a risk.
-pub(super) fn log_client(client: &Client, log: &Log) {
+pub(super) fn log_client(client: &NfsClient, log: &Log) {
     let level = match client.identity {
-        Identity::Unset { .. } => Level::Warning,
+        ClientIdentity::Unset { .. } => Level::Warning,
         // What that means for a share is said when it is mounted.
-        Identity::NoClient => return,
-        Identity::Set { .. } => Level::Debug,
+        ClientIdentity::NoClient => return,
+        ClientIdentity::Set { .. } => Level::Debug,
     };
     if log.takes(level) {
         log.line(level, client.identity.told(&sys::host_name()));

@@ -3,12 +3,12 @@
 //! parent's.
 
 use super::SessionRun;
-use super::share_run::ANSWER_TIMEOUT;
+use super::pace::ANSWER_TIMEOUT;
 use crate::config::Share;
 use crate::net::names::{By, Found};
 use crate::retry::{Backoff, Span, Stopped};
 use crate::share::linux::{shows_name, strays};
-use crate::share::locate::{by_of, fitting, leads_to, led, reach};
+use crate::share::locate::{ServerLocator, by_of, fitting, leads_to};
 use crate::share::plan::MountCall;
 use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;
@@ -87,7 +87,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
             }
         };
-        let reached = reach(self.machine, share, &mut found, window, self.deadline, self.clock);
+        let reached = self.locator(share).reach(&mut found, window);
         let port = share.options.port;
         let told = reached.as_ref().ok().map(|address| {
             let by = by_of(&found, Some(*address));
@@ -104,10 +104,14 @@ impl<M: Machine> SessionRun<'_, M> {
         reached
     }
 
+    fn locator<'s>(&'s self, share: &'s Share) -> ServerLocator<'s, M> {
+        ServerLocator { machine: self.machine, share, deadline: self.deadline, clock: self.clock }
+    }
+
     /// The failure, with where the address came from.
-    pub(super) fn led(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
+    pub(super) fn with_origin(&self, share: &Share, failure: Failure, search: &Search) -> Failure {
         match &search.known {
-            Some((found, _)) => led(self.machine, share, failure, found, self.deadline, self.clock),
+            Some((found, _)) => self.locator(share).with_origin(failure, found),
             None => failure,
         }
     }

@@ -1,73 +1,16 @@
 //! One share, from whatever is there to its mount: what is mounted already is kept or replaced, and else it is mounted.
 //! How one attempt goes is [`super::attempt`]'s.
 
-use super::attempt::Pace;
+use super::attempt::ShareRun;
+use super::look::{Look, ReplaceReason};
+use super::pace::{ANSWER_TIMEOUT, Pace};
 use super::search::Search;
 use super::{Remember, SessionRun};
 use crate::config::{Share, advice};
 use crate::kernel::holders::list;
 use crate::report::Outcome;
 use crate::retry::Backoff;
-use crate::share::causes::no_use;
-use crate::share::{Answer, Failure, Machine, Mounted, plan};
-use crate::tunnel::protocol::Peer;
-use nix::errno::Errno;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-/// How long the server of a share that is mounted already gets to answer one question.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// One share on its way to its mount.
-pub(super) struct ShareRun<'r, M> {
-    pub(super) run: &'r SessionRun<'r, M>,
-    pub(super) share: &'r Share,
-    pub(super) pace: Pace,
-    pub(super) search: &'r mut Search,
-    /// How many attempts were made.
-    pub(super) attempts: u32,
-}
-
-/// What a look at a mount that is there already has shown.
-pub(super) enum Look {
-    /// It can be used; its tunnel leads there.
-    Alive(Option<Peer>),
-    /// Only another mount helps.
-    Useless(ReplaceReason),
-    /// It may come back by itself.
-    Failing(Failure),
-}
-
-/// Why a mount that is there is replaced.
-pub(super) enum ReplaceReason {
-    /// Its server answers with this error.
-    Unusable(Errno),
-    /// Its server does not answer, and the share's name leads here now.
-    ServerMoved(IpAddr),
-    /// Its tunnel is at this port now.
-    TunnelMoved(u16),
-    /// The kernel is connected to this, and not to its tunnel.
-    PastTunnel(SocketAddr),
-}
-
-impl ReplaceReason {
-    /// The end of a sentence about the mount point at which `old` is mounted.
-    fn text(&self, old: &Mounted) -> String {
-        match self {
-            Self::Unusable(errno) => {
-                format!("from {}, but {}: mounted anew", old.address, no_use(*errno))
-            }
-            Self::ServerMoved(address) => {
-                format!("from {}, which does not answer: replaced by {address}", old.address)
-            }
-            Self::TunnelMoved(port) => format!(
-                "through port {}, where its tunnel is no longer, but at {port}: replaced",
-                old.port
-            ),
-            Self::PastTunnel(to) => format!("from {to}, past its tunnel: replaced"),
-        }
-    }
-}
+use crate::share::{Failure, Machine, Mounted, plan};
 
 impl<M: Machine> SessionRun<'_, M> {
     /// One share, from whatever is there to its mount.
@@ -227,32 +170,6 @@ impl<M: Machine> ShareRun<'_, M> {
                 Look::Failing(failure) => self.wait_after_look(failure, &mut backoff)?,
             }
         }
-    }
-
-    /// Whether a mount that goes to its server directly can be used. If its server does not answer, but another of the
-    /// share's addresses does, the dead mount is of an earlier network. If the server answers with an error (the folder
-    /// was made anew there, say), only a new mount helps.
-    fn look(&mut self, mounted: &Mounted) -> Result<Look, Failure> {
-        let run = self.run;
-        let until = run.deadline.within(run.clock, ANSWER_TIMEOUT);
-        let fault = match run.machine.responds(self.share, mounted, until)? {
-            Answer::Well => return Ok(Look::Alive(None)),
-            Answer::Fault(errno) => Some(errno),
-            Answer::Silence => None,
-        };
-
-        let located = run.locate(self.share, ANSWER_TIMEOUT, self.search);
-        self.search.seen = located.as_ref().ok().copied();
-        let old = &mounted.address;
-        Ok(match (located, fault) {
-            (Ok(_), Some(errno)) => Look::Useless(ReplaceReason::Unusable(errno)),
-            (Ok(address), None) if address.to_string() != *old => {
-                Look::Useless(ReplaceReason::ServerMoved(address))
-            }
-            (Err(stopped @ Failure::Stopped(_)), _) => return Err(stopped),
-            (_, Some(errno)) => Look::Failing(Failure::Unusable(old.clone(), errno)),
-            (_, None) => Look::Failing(Failure::Dead(old.clone())),
-        })
     }
 
     /// Takes away a mount that is of no use, and mounts the share anew.

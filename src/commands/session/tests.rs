@@ -1,6 +1,6 @@
 //! A session start without encryption, on a machine that is scripted.
 
-use super::share_run::ANSWER_TIMEOUT;
+use super::pace::ANSWER_TIMEOUT;
 use crate::config::{Level, Settings};
 use crate::log::test::Lines;
 use crate::net::probe::Heard;

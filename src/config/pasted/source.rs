@@ -1,8 +1,8 @@
 //! A file system in one word, in the forms that people copy: a name with a path or a port behind it, a URL, an ARN, a
 //! page of AWS's console, a handle of the CSI driver.
 
-use crate::config::endpoint::is_dns_name;
 use crate::config::ids::{access_point_in, is_access_point_id, may_be_file_system_id, region_from};
+use crate::config::names::is_dns_name;
 use crate::config::options::NFS_PORT;
 use std::net::{IpAddr, Ipv6Addr};
 

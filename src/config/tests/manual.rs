@@ -2,9 +2,9 @@
 
 use super::{error, parse};
 use crate::config::LogSettings;
+use crate::config::deserializer::keys;
 use crate::config::encryption;
 use crate::config::options::MountOptions;
-use crate::config::reader::keys;
 use crate::config::schema::{FileTable, ShareTable};
 use std::collections::BTreeSet;
 

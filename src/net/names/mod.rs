@@ -30,6 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wire::{Sockets, Wire};
 
+/// With other ways to fall back on, a silent name server gets this long.
+pub const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
 /// More than any file system has mount targets; over TCP a name server can send thousands.
 const MOST_ADDRESSES: usize = 16;
 
@@ -256,6 +258,30 @@ impl Resolver<'_> {
             let result = self.look_up(spelling, until, &mut wire).resolve(endpoint);
             (result, until.passed(self.clock))
         })
+    }
+
+    /// The same, and behind them those of the config's addresses (`listed`) that the name did not give. Where it does not
+    /// resolve, these alone; so a silent name server then gets [`NAME_WITH_FALLBACK`].
+    ///
+    /// # Errors
+    /// See [`NameError`]; all may pass.
+    pub fn resolve_or_listed(
+        &self,
+        endpoint: &Endpoint,
+        listed: &[IpAddr],
+        until: Deadline,
+    ) -> Result<Found, NameError> {
+        if listed.is_empty() {
+            return self.resolve(endpoint, until);
+        }
+        match self.resolve(endpoint, until.within(self.clock, NAME_WITH_FALLBACK)) {
+            Ok(mut found) => {
+                found.list(listed);
+                Ok(found)
+            }
+            Err(stopped @ NameError::Stopped(_)) => Err(stopped),
+            Err(e) => Ok(Found::new(listed.to_vec(), By::Listed(e))),
+        }
     }
 
     /// What the name servers say of a name as it is written, whatever /etc/hosts says: its IPv6 addresses, or the

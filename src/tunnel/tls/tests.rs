@@ -2,10 +2,9 @@
 
 use super::*;
 use crate::tunnel::standin::{Anyone, Authority, NAME, Shown, server};
-use rustls::CipherSuite;
 use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{CipherSuite, ServerConfig, ServerConnection, SupportedProtocolVersion};
 use std::io::{Read, Write};
 use std::sync::LazyLock;
 

@@ -225,7 +225,7 @@ def _():
         result = end(process)
         took = process.began + result.seconds - sent
         print(f"figure: ended {took:.3f} s after the signal")
-        check(took < 1, f"ended {took:.2f} s after the signal")
+        check(in_time(took, 1), f"ended {took:.2f} s after the signal")
         expect(result, 128 + number, rf"error   cannot mount {NAME}:/ on /mnt/efs_share: stopped by {name} before it was mounted{why}")
         nft_flush()
         expect_clean()
@@ -335,7 +335,7 @@ def _():
                 took = time.monotonic() - process.began
                 result = end(process)
                 print(f"figure: the good share was there after {took:.2f} s")
-                check(took < 5, f"the good share was there after {took:.2f} s only")
+                check(in_time(took, 5), f"the good share was there after {took:.2f} s only")
                 expect(result, 75, f"server {SERVER} {says}", "1 of 2 shares mounted", within=9)
                 sh("umount /mnt/good")
             nft_flush()

@@ -13,7 +13,10 @@ ACCESS_POINT = "fsap-0123456789abcdef0"
 # What stunnel and our servers pass on to.
 NFSD = "10.0.9.1"
 FOLDER, CA = "/run/tls", "/run/tls/ca.pem"
-KEY = "/run/efs-agent/tunnel/mnt-efs_share.key"
+# As systemd has the mount point in names, and what it runs for the share.
+INSTANCE = "mnt-efs_share"
+UNIT = f"efs-agent-tunnel@{INSTANCE}"
+KEY = f"/run/efs-agent/tunnel/{INSTANCE}.key"
 ACCESS_KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 TOKEN = "IQoJ+b3/JpZ2luX2V=="
 # How a machine is to call itself whose certificate is looked at by a server in another one.
@@ -113,7 +116,7 @@ def share(key=True, **keys):
 
 def port():
     """The local port of the share's tunnel."""
-    return int(open("/run/efs-agent/tunnel/mnt-efs_share.port").read().split()[0])
+    return int(open(f"/run/efs-agent/tunnel/{INSTANCE}.port").read().split()[0])
 
 
 def status():

@@ -1,7 +1,9 @@
 //! Lines of a `[[share]]`, as they are advised.
 
-use crate::config::encryption;
 use std::fmt;
+
+/// The key that turns encryption on.
+pub const MAIN: &str = "encryption_in_transit";
 
 /// The keys that are advised, in the order in which they are written.
 const ORDER: &[&str] = &[
@@ -11,7 +13,7 @@ const ORDER: &[&str] = &[
     "options",
     "addresses",
     "required",
-    encryption::MAIN,
+    MAIN,
     "iam",
     "access_point",
     "aws_profile",
@@ -28,7 +30,7 @@ impl ShareLines {
     /// Adds a line, in the place of one with the same key.
     pub fn put(&mut self, key: &'static str, value: String) {
         if ENCRYPTED.contains(&key) {
-            self.put(encryption::MAIN, "true".into());
+            self.put(MAIN, "true".into());
         }
         match self.0.iter_mut().find(|(held, _)| *held == key) {
             Some((_, held)) => *held = value,

@@ -1,0 +1,113 @@
+//! The mount points that were made for shares which are gone, and those that a run made which was killed. Removes them
+//! if they are empty; never unmounts.
+
+use crate::config::Share;
+use crate::kernel::mount_table;
+use crate::log::Log;
+use crate::retry::{Clock, Deadline};
+use crate::share::linux::Linux;
+use crate::share::mount_point;
+use crate::status;
+use crate::status::record::Status;
+use crate::status::unfinished::MadePoint;
+use std::path::Path;
+
+/// What was known before anything was unmounted.
+pub struct Before {
+    pub status: Status,
+    /// The mount points that were made by runs which were killed.
+    pub orphans: Vec<MadePoint>,
+}
+
+impl Before {
+    /// What is known now.
+    pub fn read(root: &Path) -> Self {
+        let status = status::read(root);
+        let orphans = status.orphans(root);
+        Self { status, orphans }
+    }
+}
+
+/// Removes the mount points of the `shares` that are gone, if they were made for them, and forgets these shares.
+pub fn remove<C: Clock + Sync>(
+    machine: &Linux<'_, C>,
+    shares: &[&Share],
+    before: &Before,
+    until: Deadline,
+    log: &Log,
+) {
+    let Before { status: before, orphans } = before;
+    let living = status::read(machine.root).living(machine.root);
+    for share in shares {
+        if !matches!(machine.found(share, until), Ok(None)) {
+            continue;
+        }
+        let is_orphan = orphans.iter().any(|one| one.path == share.mount_point);
+        if before.made(share) && !is_orphan {
+            if living.is_some() {
+                // It may be about to mount the share there.
+                continue;
+            }
+            // Not empty: files were in it before the share was, and stay.
+            if mount_point::remove(machine.root, &share.mount_point).is_err() {
+                warn_if_not_empty(machine.root, &share.mount_point, log);
+            }
+        }
+        status::forget(machine.root, share, before);
+    }
+    clear(machine, orphans, living, log);
+}
+
+/// Removes the mount points that were made by runs which were killed, if nothing is mounted on them; not empty ones stay.
+/// None goes while a run goes on (`living`): it may be about to mount its share there.
+pub fn clear<C: Clock + Sync>(
+    machine: &Linux<'_, C>,
+    orphans: &[MadePoint],
+    living: Option<u32>,
+    log: &Log,
+) {
+    if orphans.is_empty() {
+        return;
+    }
+    if let Some(pid) = living {
+        for point in orphans {
+            log.info(format_args!(
+                "{}: left: a run that was killed had made it, and another runs (process {pid})",
+                point.path.display()
+            ));
+        }
+        return;
+    }
+
+    let bytes = machine.table().unwrap_or_default();
+    let table = mount_table::parse(&bytes);
+    // On the way to it may be a mount whose server is dead.
+    let is_free = |one: &&MadePoint| {
+        let point = &one.path;
+        mount_table::top_at(&table, point).is_none()
+            && mount_table::remote_above(&table, point).is_none()
+    };
+    let mut cleared = Vec::new();
+    for point in orphans.iter().filter(is_free).filter(|_| !table.is_empty()) {
+        // One that was changed since, or is not empty, has become somebody else's.
+        if point.is_there(machine.root) && mount_point::remove(machine.root, &point.path).is_ok() {
+            log.info(format_args!(
+                "{}: removed: a run that was killed had made it",
+                point.path.display()
+            ));
+        } else {
+            warn_if_not_empty(machine.root, &point.path, log);
+        }
+        cleared.push(point.clone());
+    }
+    status::cleared(machine.root, &cleared);
+}
+
+fn warn_if_not_empty(root: &Path, point: &Path, log: &Log) {
+    if mount_point::entries(root, point).is_some_and(|count| count > 0) {
+        log.warning(format_args!(
+            "{} was left: there are files in it, which are on this machine only",
+            point.display()
+        ));
+    }
+}

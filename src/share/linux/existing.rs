@@ -1,0 +1,340 @@
+//! What is mounted already, as the mount table shows it: whether that is the share, whose it is, and whether it goes the
+//! share's way. Nothing is mounted here, and no server is asked, except a name server for a name.
+
+use super::Linux;
+use crate::config::Share;
+use crate::files;
+use crate::kernel::connections;
+use crate::kernel::mount_table::{self, Entry, Standing};
+use crate::net::names::NAME_WITH_FALLBACK;
+use crate::retry::{Clock, Deadline};
+use crate::share::mount_point::{self, PointError};
+use crate::share::plan::{MountCall, TUNNEL};
+use crate::share::{Failure, Mounted, locate};
+use crate::status::{self, record::Status};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A look at what is mounted that is older than this is repeated before the next mount.
+pub(super) const OLD_LOOK: Duration = Duration::from_millis(500);
+/// How long another run gets to say that a mount that has just come to be is its own …
+pub(super) const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(500);
+/// … and how often that is looked for.
+pub(super) const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
+
+/// What was mounted before a share was, at the last look.
+#[derive(Debug, Default)]
+pub(super) struct ExistingMounts {
+    pub(super) ids: Vec<u32>,
+    /// When that look was.
+    at: Duration,
+}
+
+/// What is known of how the mount that is seen at a mount point came to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Provenance {
+    /// It was there before.
+    Earlier,
+    /// A call of mount(2) that connects there was cut off, and may have come through.
+    CutOff(SocketAddr),
+    /// It was seen that it has the share's root.
+    Recognized,
+    /// mount(2) has said that it has mounted the share there, where nothing was.
+    JustMounted,
+}
+
+impl<C: Clock + Sync> Linux<'_, C> {
+    /// The mount that `table` shows at the share's mount point, if it is the share's.
+    pub(super) fn find(
+        &self,
+        table: &[Entry<'_>],
+        share: &Share,
+        provenance: Provenance,
+        until: Deadline,
+    ) -> Result<Option<Mounted>, Failure> {
+        let Some(entry) = mount_table::top_at(table, &share.mount_point) else {
+            return Ok(None);
+        };
+        let fresh = matches!(provenance, Provenance::JustMounted | Provenance::CutOff(_));
+        let standing = match mount_table::standing(entry, share) {
+            // The kernel shows what the server has made of the path: whose mount it is, is seen by the mount itself.
+            Standing::Foreign if self.is_own(table, entry, share, provenance) => {
+                mount_table::standing_of_own(entry, share)
+            }
+            // A server that the kernel knows by another name, and by another way perhaps: only the same can be there now.
+            Standing::OtherName(_) if fresh || self.is_remembered(entry, share) => {
+                mount_table::standing_of_own(entry, share)
+            }
+            other => other,
+        };
+        let differs = match standing {
+            Standing::Ours(differs) => differs,
+            Standing::ReadOnly => return Err(Failure::ReadOnly),
+            Standing::OtherWay => return Err(Failure::OtherWay),
+            Standing::Foreign => return Err(taken(entry)),
+            // The tunnel's address is that of every tunnel.
+            Standing::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
+            Standing::OtherName(mut differs) => {
+                let until = until.within(self.clock, NAME_WITH_FALLBACK);
+                let at = entry.option("addr").unwrap_or_default();
+                let addresses = locate::leads_to(self, share, at, until)?.addresses;
+                if !addresses.iter().any(|address| address.to_string() == at) {
+                    return Err(taken(entry));
+                }
+                differs.push(format!("name {} instead of {}", entry.source, share.source()));
+                differs
+            }
+        };
+        Ok(Some(Mounted { already: !fresh, differs, ..mounted(entry) }))
+    }
+
+    /// Whether a mount of another path, which is seen at the share's mount point, is the share all the same.
+    fn is_own(
+        &self,
+        table: &[Entry<'_>],
+        entry: &Entry<'_>,
+        share: &Share,
+        provenance: Provenance,
+    ) -> bool {
+        // The run mounts only where it has found nothing: the one mount that is there then is the one that it has made.
+        // Where there are two, another one was made meanwhile.
+        let alone = || entry.is_nfs() && mount_table::only_at(table, &share.mount_point).is_some();
+        match provenance {
+            Provenance::Earlier => self.is_remembered(entry, share),
+            Provenance::JustMounted => alone(),
+            Provenance::Recognized => true,
+            // Somebody else may have mounted something while the call took its time: not from the same server.
+            Provenance::CutOff(to) => {
+                alone()
+                    && is_from(&entry.source, share)
+                    && entry.option("addr").and_then(|addr| addr.parse().ok()) == Some(to.ip())
+                    && entry.port() == to.port()
+            }
+        }
+    }
+
+    /// The share, as [`Linux::find`] finds what was there before. A run that has just mounted it, and is about to say so,
+    /// is waited for.
+    pub(super) fn find_announced(
+        &self,
+        share: &Share,
+        until: Deadline,
+    ) -> Result<Option<Mounted>, Failure> {
+        let patience = until.within(self.clock, ANNOUNCE_TIMEOUT);
+        loop {
+            let bytes = self.table()?;
+            let table = mount_table::parse(&bytes);
+            self.note_existing(share, &table);
+            check_local(&table, share)?;
+            let found = self.find(&table, share, Provenance::Earlier, until);
+            let Err(Failure::Taken { .. }) = found else {
+                return found;
+            };
+
+            let top = mount_table::top_at(&table, &share.mount_point);
+            let may_be = top.is_some_and(|entry| entry.is_nfs() && is_from(&entry.source, share));
+            if !may_be || patience.passed(self.clock) {
+                return found;
+            }
+            self.clock.wait(ANNOUNCE_PAUSE)?;
+        }
+    }
+
+    /// The share, if what is mounted under another path has the same root as a mount that nobody sees.
+    pub(super) fn find_by_root(
+        &self,
+        share: &Share,
+        call: &MountCall,
+        until: Deadline,
+    ) -> Result<Option<Mounted>, Failure> {
+        let bytes = self.table()?;
+        let table = mount_table::parse(&bytes);
+        // Where the path is the share's, the name tells, or the address.
+        let top = mount_table::top_at(&table, &share.mount_point);
+        let Some(entry) = top.filter(|e| e.is_nfs() && !mount_table::has_path(&e.source, share))
+        else {
+            return Ok(None);
+        };
+        let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
+        match self.trial_beside(share, call, Some(&parent), until)?.same {
+            Some(device) if device == entry.device => {
+                self.find(&table, share, Provenance::Recognized, until)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn existing(&self) -> MutexGuard<'_, BTreeMap<PathBuf, ExistingMounts>> {
+        self.existing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what is there before the share is mounted.
+    fn note_existing(&self, share: &Share, table: &[Entry<'_>]) {
+        let mut all = self.existing();
+        let existing = all.entry(share.mount_point.clone()).or_default();
+        // The kernel gives a number that is free again to the next mount: only the numbers in use now count.
+        existing.ids.clear();
+        existing.ids.extend(table.iter().map(|entry| entry.id));
+        existing.at = self.clock.now();
+    }
+
+    /// Notes it anew, where the last look is so old that somebody may have mounted something since.
+    pub(super) fn note_existing_again(&self, share: &Share) {
+        let looked = self.existing().get(&share.mount_point).map_or(Duration::ZERO, |all| all.at);
+        if self.clock.now().saturating_sub(looked) > OLD_LOOK
+            && let Ok(table) = self.table()
+        {
+            self.note_existing(share, &mount_table::parse(&table));
+        }
+    }
+
+    /// Whether a mount was there before the share was mounted.
+    pub(super) fn was_existing(&self, share: &Share, id: u32) -> bool {
+        self.existing().get(&share.mount_point).is_some_and(|existing| existing.ids.contains(&id))
+    }
+
+    /// A mount is gone: the kernel gives its number to the next one.
+    pub(super) fn forget_existing(&self, id: u32) {
+        for existing in self.existing().values_mut() {
+            existing.ids.retain(|one| *one != id);
+        }
+    }
+
+    pub(super) fn remembered(&self) -> Status {
+        status::read(self.root)
+    }
+
+    /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since, nor may
+    /// be about to mount the share there.
+    pub(super) fn is_orphan(&self, share: &Share, status: &Status) -> bool {
+        let mut all = status.orphans(self.root).into_iter();
+        all.any(|one| one.path == share.mount_point && one.is_there(self.root))
+            && status.living(self.root).is_none()
+    }
+
+    /// Whether an earlier run of this boot has mounted it as the share.
+    fn is_remembered(&self, entry: &Entry<'_>, share: &Share) -> bool {
+        self.remembered().mounts().any(|known| known.is(entry) && known.is_share(share))
+    }
+
+    /// The mount that is seen at the share's mount point, if it is the share's in whatever state.
+    ///
+    /// # Errors
+    /// [`Failure::Taken`], [`Failure::Hidden`], [`Failure::NoTable`], [`Failure::Stopped`].
+    pub fn found(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure> {
+        let bytes = self.table()?;
+        let table = mount_table::parse(&bytes);
+        check_local(&table, share)?;
+        let result = self.find(&table, share, Provenance::Earlier, until);
+        // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
+        let hidden =
+            |e: &Entry<'_>| e.mount_point == share.mount_point && e.source == share.source();
+        if result == Ok(None) && table.iter().any(hidden) {
+            return Err(Failure::Hidden);
+        }
+        if !matches!(result, Err(Failure::Name(_) | Failure::ReadOnly | Failure::OtherWay)) {
+            return result;
+        }
+        match (mount_table::top_at(&table, &share.mount_point), result) {
+            // Its server has another name, and nobody can be asked whether it is ours.
+            (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
+            (entry, _) => Ok(entry.map(mounted)),
+        }
+    }
+
+    /// Where the kernel is connected to for the file system `device`, if it tells.
+    pub fn connected_to(&self, device: &str) -> Option<SocketAddr> {
+        // It comes in pieces: a mount that ends meanwhile can make a line of another one be missed.
+        let look = || connections::of_device(&self.volumes(), device);
+        look().or_else(look)
+    }
+
+    /// The kernel's table of NFS volumes.
+    pub(super) fn volumes(&self) -> Vec<u8> {
+        files::whole(&self.root.join(connections::VOLUMES)).unwrap_or_default()
+    }
+
+    /// Whether the connection of a mount leads to the port of this machine that its options name.
+    pub(crate) fn is_tunnelled(&self, mounted: &Mounted) -> bool {
+        self.connected_to(&mounted.device) == Some(SocketAddr::new(TUNNEL, mounted.port))
+    }
+
+    /// Whether the file system `device` goes the way that `call` names.
+    pub(super) fn check_way(&self, call: &MountCall, device: &str) -> Result<(), Failure> {
+        if !call.is_tunnelled() {
+            return Ok(());
+        }
+        match self.connected_to(device) {
+            Some(to) if to == call.connects_to => Ok(()),
+            other => Err(Failure::OffWay(other)),
+        }
+    }
+}
+
+/// Whether the mount point can be looked at without asking a server that may be dead.
+fn check_local(table: &[Entry<'_>], share: &Share) -> Result<(), Failure> {
+    match mount_table::remote_above(table, &share.mount_point) {
+        None => Ok(()),
+        Some(entry) => Err(Failure::Point(PointError::Remote {
+            path: share.mount_point.clone(),
+            remote: format!("{} ({})", entry.source, entry.fstype),
+        })),
+    }
+}
+
+/// What a line of the mount table tells of a mount of NFS.
+pub(super) fn mounted(entry: &Entry<'_>) -> Mounted {
+    Mounted {
+        id: entry.id,
+        source: entry.source.to_string(),
+        address: entry.option("addr").unwrap_or("?").to_owned(),
+        version: entry.option("vers").unwrap_or("?").to_owned(),
+        device: entry.device.to_owned(),
+        rsize: entry.option("rsize").and_then(|n| n.parse().ok()).unwrap_or(0),
+        already: true,
+        anew: false,
+        differs: Vec::new(),
+        hides: false,
+        made: false,
+        over: None,
+        port: entry.port(),
+        peer: None,
+        root: None,
+        nameless: None,
+        doubt: None,
+    }
+}
+
+/// Whether the mount table shows the share's own name for the server in `source`.
+fn is_from(source: &str, share: &Share) -> bool {
+    let own = share.source();
+    let server = own.strip_suffix(share.path.as_str()).unwrap_or(&own);
+    source.starts_with(server)
+}
+
+/// Whether the server has led the mount to another one: a referral shows that one's name and address.
+pub fn strays(share: &Share, call: &MountCall, mounted: &Mounted) -> bool {
+    !shows_name(share, mounted) && mounted.address != call.connects_to.ip().to_string()
+}
+
+/// Whether the mount table shows the share's own name for the server.
+pub fn shows_name(share: &Share, mounted: &Mounted) -> bool {
+    is_from(&mounted.source, share)
+}
+
+/// What it means that a mount of the share's is not on its way, and connected `to` something else.
+pub(super) fn off_way(entry: &Entry<'_>, share: &Share, to: Option<SocketAddr>) -> Failure {
+    // One that is on the connection of another mount shows the tunnel nevertheless.
+    let elsewhere = share.encryption.is_some() && !mount_table::is_tunnelled(entry, share);
+    match elsewhere && !mount_table::has_path(&entry.source, share) {
+        true => Failure::Referred { source: entry.source.to_string(), to },
+        false => Failure::OffWay(to),
+    }
+}
+
+fn taken(entry: &Entry<'_>) -> Failure {
+    Failure::Taken { source: entry.source.to_string(), fstype: entry.fstype.to_string() }
+}

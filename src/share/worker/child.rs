@@ -1,0 +1,250 @@
+//! What a child does: the system calls that may block without end. It has a copy of its parent's memory and one socket
+//! to it; it allocates nothing, and says what it saw in messages.
+
+use super::message::{LONGEST, MAY_WRITE, SET_MODE, code, halves, send};
+use super::{is_as, is_of_rights, lets_all_write};
+use crate::appstream::User;
+use crate::share::mount_point::Parent;
+use crate::share::plan::MountCall;
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, major, minor, stat};
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{AccessFlags, faccessat, fchdir, read, sync, syncfs};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// No file system has this device.
+pub(super) const NO_DEVICE: (u32, u32) = (u32::MAX, u32::MAX);
+
+/// No option of NFS, and no address: EINVAL on every kernel.
+const UNKNOWN_OPTION: &CStr = c"efs-agent-asks-whether-it-may";
+
+/// The folder that is `point`, or what is mounted there. What is opened by its descriptor is in the folder that was
+/// checked, and no symlink is followed.
+fn open_point(point: &Parent, how: OFlag) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | how;
+    openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty())
+}
+
+/// Before mount(2): the host name of the call's way. 0, or the errno.
+fn take_name(call: &MountCall) -> i32 {
+    code(sys::take_host_name(&call.host_name))
+}
+
+/// mount(2) on `point`, and if that has mounted something, a look at its root. Sends: errno of opening the mount point,
+/// of taking the host name, what mount(2) returned, its errno; then what [`visit`] sends.
+pub(super) fn mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent, mode: Option<u32>) {
+    if let Err(errno) = open_point(point, OFlag::O_PATH).and_then(|target| fchdir(&target)) {
+        return send(parent, [errno as i32, 0, 0, 0]);
+    }
+    let named = take_name(call);
+    if named != 0 && call.is_tunnelled() {
+        return send(parent, [0, named, 0, 0]);
+    }
+
+    let returned = sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data);
+    // ENOENT may also mean that the target was removed just now.
+    let removed = || stat(c".").is_ok_and(|folder| folder.st_nlink == 0);
+    let gone = returned == Err(Errno::ENOENT) && removed();
+    let opened = if gone { Errno::ENOENT as i32 } else { 0 };
+    send(parent, [opened, named, returned.unwrap_or(0), code(returned.map(drop))]);
+    if returned == Ok(0) {
+        visit(parent, point, mode);
+    }
+}
+
+/// mount(2) with an option that no kernel takes. Sends its errno.
+pub(super) fn try_to_mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent) {
+    let there = match open_point(point, OFlag::O_PATH) {
+        Ok(target) => fchdir(&target),
+        Err(_) => fchdir(&*point.folder),
+    };
+    let tried =
+        there.and_then(|()| sys::mount(&call.source, c".", c"nfs4", call.flags, UNKNOWN_OPTION));
+    send(parent, [code(tried.map(drop))]);
+}
+
+/// Says what the root of the share at `point` is like, and does what the parent asks of it, until that hangs up. Sends:
+/// errno of the last thing that was done (it is opened, it has its mode), owner, group, mode, device (two numbers),
+/// errno of writing; then the answer to each question.
+pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>) {
+    let mut set = Ok(());
+    let root = open_point(point, OFlag::O_RDONLY).or_else(|errno| {
+        set = Err(errno);
+        if is_of_rights(errno) { open_point(point, OFlag::O_PATH) } else { Err(errno) }
+    });
+    let root = match root {
+        Ok(root) => root,
+        Err(errno) => return send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
+    };
+    loop {
+        let stat = match fstat(&root) {
+            Ok(stat) => stat,
+            Err(errno) => break send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
+        };
+        let mode = stat.st_mode & 0o7777;
+        // What is left to forbid it (a policy, a read-only export) forbids it to root too.
+        let writable = if lets_all_write(mode) { accessible(&root) } else { Ok(()) };
+        let (major, minor) = device_of(&stat);
+        let (uid, gid, mode_sent) = (stat.st_uid as i32, stat.st_gid as i32, mode as i32);
+        send(parent, [code(set), uid, gid, mode_sent, major as i32, minor as i32, code(writable)]);
+        if is_as(mode, wanted) && lets_all_write(mode) {
+            break; // then nothing more is asked
+        }
+
+        let mut bytes = [0; LONGEST];
+        let got = read(parent, &mut bytes).unwrap_or(0);
+        let words = bytes.get(..got).unwrap_or_default().as_chunks::<4>().0;
+        let mut words = words.iter().map(|word| i32::from_ne_bytes(*word));
+        match (words.next(), words.next(), words.next()) {
+            (Some(SET_MODE), Some(mode), None) => {
+                set = fchmod(&root, Mode::from_bits_truncate(mode as u32));
+            }
+            (Some(MAY_WRITE), Some(uid), Some(gid)) => {
+                let mut groups = [0; LONGEST / 4];
+                let count =
+                    groups.iter_mut().zip(words).map(|(to, from)| *to = from as u32).count();
+                let groups = groups.get(..count).unwrap_or_default();
+                send(parent, [code(may_write(&root, uid as u32, gid as u32, groups))]);
+                break; // this process stands for that user now
+            }
+            _ => break,
+        }
+    }
+    // What a child has open ends with it.
+    std::mem::forget(root);
+}
+
+/// mount(2) in a mount namespace of its own, and a look at the root. Sends: errno of taking the host name, of mount(2),
+/// owner, group, mode, errno of writing, device, device of what is seen `beside` it if that root has the same number.
+pub(super) fn trial(
+    parent: BorrowedFd<'_>,
+    call: &MountCall,
+    user: Option<&User>,
+    beside: Option<&Parent>,
+) {
+    let named = take_name(call);
+    if named != 0 && call.is_tunnelled() {
+        return send(parent, [named, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    // Before mount(2): it may lie below the folder that is mounted on.
+    let beside = beside.and_then(|point| open_point(point, OFlag::O_PATH).ok());
+    let root = match mount_unseen(call) {
+        Ok(root) => root,
+        Err(errno) => return send(parent, [0, errno as i32, 0, 0, 0, 0, 0, 0, 0, 0]),
+    };
+
+    let here = fstat(&root).ok();
+    let (uid, gid, mode, device) = here.as_ref().map_or((0, 0, 0, (0, 0)), |stat| {
+        (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777, device_of(stat))
+    });
+    let same = beside.and_then(|beside| {
+        let (there, here) = (fstat(&beside).ok()?, here?);
+        (there.st_ino == here.st_ino).then(|| device_of(&there))
+    });
+    let same = same.unwrap_or(NO_DEVICE);
+    let writable = user.map_or(Ok(()), |u| may_write(&root, u.uid, u.gid, &u.groups));
+    let (uid, gid, mode) = (uid as i32, gid as i32, mode as i32);
+    let [a, b, c, d] = [device.0, device.1, same.0, same.1].map(|number| number as i32);
+    send(parent, [0, 0, uid, gid, mode, code(writable), a, b, c, d]);
+    // It is there until the parent hangs up.
+    let _ = read(parent, &mut [0]);
+}
+
+/// Mounts where nobody sees it. On what folder does not matter.
+fn mount_unseen(call: &MountCall) -> Result<OwnedFd, Errno> {
+    let folder = c"/run";
+    sys::private_mounts()?;
+    match sys::mount(&call.source, folder, c"nfs4", call.flags, &call.data)? {
+        0 => open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// syncfs(2) of the file system `device`, seen as `point`. Sends: 0 where it is not seen there, 1 and the errno of
+/// syncfs(2), or 2 where its root could not be opened and all file systems were told to write.
+pub(super) fn flush(
+    parent: BorrowedFd<'_>,
+    point: &Parent,
+    device: (u32, u32),
+    user: Option<&User>,
+) {
+    let is_it = |root: &OwnedFd| sys::device_of(root.as_fd()).is_ok_and(|seen| seen == device);
+    let Some(path) = open_point(point, OFlag::O_PATH).ok().filter(is_it) else {
+        return send(parent, [0, 0]);
+    };
+
+    // Through what is held: nothing else can have come to be there.
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+    let open_root = || openat(&path, c".", flags, Mode::empty()).ok();
+    let owner = fstat(&path).ok().map(|root| (root.st_uid, root.st_gid, [].as_slice()));
+    let user = user.map(|user| (user.uid, user.gid, user.groups.as_slice()));
+    let mut root = open_root();
+    for (uid, gid, groups) in owner.into_iter().chain(user).filter(|(uid, ..)| *uid != 0) {
+        if root.is_none() && sys::open_as(uid, gid, groups).is_ok() {
+            root = open_root();
+        }
+    }
+    match root {
+        Some(root) => send(parent, [1, code(syncfs(&root))]),
+        None => {
+            sync();
+            send(parent, [2, 0]);
+        }
+    }
+}
+
+/// statfs(2) of the file system `device`, seen as `point`. Sends: errno, bytes in all and bytes free (two numbers each).
+pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) {
+    // O_PATH: a root that only its owner may read is none the less up.
+    let seen = open_point(point, OFlag::O_PATH).and_then(|root| {
+        if sys::device_of(root.as_fd())? != device {
+            return Err(Errno::EXDEV);
+        }
+        let answer = fstatfs(&root)?;
+        match open_point(point, OFlag::O_RDONLY) {
+            Err(errno) if !is_of_rights(errno) => Err(errno),
+            _ => Ok(answer),
+        }
+    });
+    let (all, free) = seen.as_ref().map_or((0, 0), |s| {
+        let size = s.block_size() as u64;
+        (s.blocks().saturating_mul(size), s.blocks_available().saturating_mul(size))
+    });
+    let ([a, b], [c, d]) = (halves(all), halves(free));
+    send(parent, [code(seen.map(drop)), a, b, c, d]);
+}
+
+/// umount2(2) of the file system `device`, seen as `point`. Sends its errno; EXDEV where something else is seen there.
+pub(super) fn unmount(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32), how: MntFlags) {
+    let root = open_point(point, OFlag::O_PATH);
+    let is_it = match root.and_then(|root| sys::device_of(root.as_fd())) {
+        Ok(seen) if seen != device => Err(Errno::EXDEV),
+        // It is gone from its server: some kernels let nobody near it then, but take it away.
+        Ok(_) | Err(Errno::ESTALE) => Ok(()),
+        Err(errno) => Err(errno),
+    };
+    let gone = is_it
+        .and_then(|()| fchdir(&*point.folder))
+        .and_then(|()| umount2(point.name.as_c_str(), how | MntFlags::UMOUNT_NOFOLLOW));
+    send(parent, [code(gone)]);
+}
+
+fn device_of(stat: &FileStat) -> (u32, u32) {
+    (major(stat.st_dev) as u32, minor(stat.st_dev) as u32)
+}
+
+/// Whether a user may write in `root`. This process stands for that user from then on.
+fn may_write(root: &OwnedFd, uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    sys::stand_for(uid, gid, groups)?;
+    accessible(root)
+}
+
+/// Whether the server lets the user that this process stands for write in `root`.
+fn accessible(root: &OwnedFd) -> Result<(), Errno> {
+    faccessat(root, c".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::empty())
+}
