@@ -33,6 +33,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Nobody but root can open it: whoever can open a file can lock it for as long as they like.
+const LOCK: &str = "/run/efs-agent/register.lock";
+
 /// How often we start anew because somebody else has changed the file meanwhile.
 const ATTEMPTS: u32 = 5;
 
@@ -128,7 +131,7 @@ fn start_with(
             ));
             (None, String::new())
         }
-        Err(refused) => return Err(RegisterError::Settings(refused.into())),
+        Err(refused) => return Err(refused.into()),
     };
 
     let shim = file.with_file_name(SHIM);
@@ -199,7 +202,7 @@ fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(
         }
         Err(obstacle) => return Err(hindered(&task.file, obstacle)),
     };
-    trust(&place, None)?;
+    trust(&place)?;
     if task.dry_run {
         return attempt(task, &place, None, log).map(|_| ());
     }

@@ -1,14 +1,13 @@
-//! Where the kernel's NFS client is connected to for a mount. The mount table does not tell: it shows what
-//! was asked for, and a mount that the kernel put onto the connection of another one shows no trace of it
-//! there. Pure: reads no file.
+//! The server that the kernel's NFS client is connected to for a mount. The mount table only shows which one was asked for:
+//! the kernel may put a mount on the connection of another one. No file is read here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The file with a line for each file system that is mounted over NFS, in this network name space.
+/// The file with a line for each file system that is mounted over NFS in this network namespace.
 pub const VOLUMES: &str = "proc/fs/nfsfs/volumes";
 
-/// The file with a line for each server that the kernel's NFS client uses, in this network name space, also for
-/// what is detached.
+/// The file with a line for each server that the kernel's NFS client uses in this network namespace, also for mounts that
+/// are detached.
 pub const SERVERS: &str = "proc/fs/nfsfs/servers";
 
 /// Whether `server` is in the contents of [`SERVERS`]: `v4 7f000001  349   1 127.0.0.1`.
@@ -20,8 +19,8 @@ pub fn has_server(servers: &[u8], server: SocketAddr) -> bool {
     })
 }
 
-/// The server's end of the connection on which the file system `device` (`major:minor`) is, by the
-/// contents of [`VOLUMES`]: `v4 7f000001 9c41 0:45 …`.
+/// The server's end of the connection that the file system `device` (`major:minor`) uses. `volumes` is the contents of
+/// [`VOLUMES`]: `v4 7f000001 9c41 0:45 …`.
 pub fn of_device(volumes: &[u8], device: &str) -> Option<SocketAddr> {
     String::from_utf8_lossy(volumes).lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -33,20 +32,25 @@ pub fn of_device(volumes: &[u8], device: &str) -> Option<SocketAddr> {
     })
 }
 
-/// Whether two file systems of this machine are one and the same of one server, by the contents of [`VOLUMES`]: by
-/// their connections and the numbers that the server gives them.
+/// Whether two file systems of this machine are one file system of one server: they have the same connection, and the
+/// server gives them the same number. `volumes` is the contents of [`VOLUMES`].
 pub fn is_one(volumes: &[u8], devices: (&str, &str)) -> bool {
     let text = String::from_utf8_lossy(volumes);
-    let of = |device: &str| {
-        text.lines().find_map(|line| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [_version, address, port, of, number, ..] = words[..] else {
-                return None;
-            };
-            (of == device).then(|| at(address, port).map(|at| (at, number.to_owned())))?
-        })
-    };
-    of(devices.0).is_some_and(|one| of(devices.1) == Some(one))
+    let one = file_system(&text, devices.0);
+    one.is_some() && one == file_system(&text, devices.1)
+}
+
+/// The server of `device`, and the number by which that knows the file system.
+fn file_system<'v>(volumes: &'v str, device: &str) -> Option<(SocketAddr, &'v str)> {
+    volumes.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            [_version, address, port, of, number, ..] if of == device => {
+                at(address, port).map(|server| (server, number))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// An address and a port in hexadecimal.

@@ -1,22 +1,20 @@
-//! Who keeps a mount busy: the processes whose folder, root, program, open or
-//! mapped files lie below the mount point. Reads the names of these, never the
-//! files: their server may be dead. Ends no process.
+//! Who keeps a mount busy: the processes whose folder, root, program, open or mapped files lie below the mount point. Only
+//! the names of these files are read, because their server may be dead. No process is ended here.
 
 use crate::text::misleads;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A process that holds something.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    /// Process id.
     pub pid: i32,
     /// The program's name, as `ps` shows it.
     pub name: String,
-    /// When it began, as the kernel counts; another process that is given the same id began later.
+    /// When it began, in the kernel's ticks since the boot. A later process with the same id has a later one.
     pub since: Option<u64>,
 }
 
@@ -27,42 +25,47 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Whether it is still there, a person's process, and none that we run under: only such a one is asked to
-    /// end.
-    /// `streaming` is the streaming user's id.
+    /// Whether it may be asked to end: it is still there, is a person's process, and none that we run under. `streaming` is
+    /// the streaming user's id.
     pub fn is_a_users(&self, proc: &Path, streaming: Option<u32>) -> bool {
-        let field = |pid: i32, name: &str| -> Option<u32> {
-            let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?;
-            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
-            value.split_whitespace().next()?.parse().ok()
-        };
-        let Some(uid) = field(self.pid, "Uid:") else {
+        let Some(uid) = status_field(proc, self.pid, "Uid:") else {
             return false;
         };
-        // sudo, su, a shell: whoever started us, and whoever started that.
+
+        // sudo, su or a shell: what started us, and what started that.
         let mut above = std::process::id() as i32;
         while above > 1 {
             if above == self.pid {
                 return false;
             }
-            above = field(above, "PPid:").map_or(0, |pid| pid as i32);
+            above = status_field(proc, above, "PPid:").map_or(0, |pid| pid as i32);
         }
         if self.since.is_none() || self.since != since(&proc.join(self.pid.to_string())) {
             return false;
         }
-        let namespace = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
-        let ours = namespace(&self.pid.to_string()) == namespace("self");
-        ours && self.pid > 1 && (uid >= FIRST_PERSON || Some(uid) == streaming)
+
+        let is_ours = namespace(proc, &self.pid.to_string()) == namespace(proc, "self");
+        is_ours && self.pid > 1 && (uid >= FIRST_PERSON || Some(uid) == streaming)
     }
 }
 
-/// Ids below this are of system accounts (UID_MIN of login.defs).
+fn status_field(proc: &Path, pid: i32, name: &str) -> Option<u32> {
+    let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+fn namespace(proc: &Path, process: &str) -> Option<PathBuf> {
+    fs::read_link(proc.join(process).join("ns/mnt")).ok()
+}
+
+/// System accounts have lower ids (UID_MIN of login.defs).
 const FIRST_PERSON: u32 = 1000;
 
-/// So many processes are named.
+/// A list names no more processes than this.
 const NAMED: usize = 5;
 
-/// The first few of them, and how many more there are.
+/// The first few holders, and how many more there are.
 pub fn list(holders: &[Holder]) -> String {
     let named: Vec<String> = holders.iter().take(NAMED).map(Holder::to_string).collect();
     match holders.len().saturating_sub(NAMED) {
@@ -81,7 +84,7 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let process = entry.path();
-            // Before it is looked at, so that no later process of that id is taken for it.
+            // Read first: a later process with the same id must not pass for this one.
             let since = since(&process);
             (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process), since })
         })
@@ -91,24 +94,25 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
 }
 
 fn holds(process: &Path, at: &Path) -> bool {
-    let below = |link: &Path| {
-        fs::read_link(link).is_ok_and(|target| {
-            let target = target.as_os_str().as_bytes();
-            // So the kernel marks what is gone from its folder, the root of a share on its server too.
-            let target = target.strip_suffix(b" (deleted)").unwrap_or(target);
-            Path::new(OsStr::from_bytes(target)).starts_with(at)
-        })
-    };
-    ["cwd", "root", "exe"].iter().any(|link| below(&process.join(link)))
+    ["cwd", "root", "exe"].iter().any(|link| leads_below(&process.join(link), at))
         || fs::read_dir(process.join("fd"))
             .into_iter()
             .flatten()
             .flatten()
-            .any(|fd| below(&fd.path()))
+            .any(|fd| leads_below(&fd.path(), at))
         || maps(process, at)
 }
 
-/// Lines of maps end with the path of the mapped file, its sixth field.
+fn leads_below(link: &Path, at: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|target| {
+        let target = target.as_os_str().as_bytes();
+        // The kernel adds this if the file is no longer in its folder, and also to a share's root.
+        let target = target.strip_suffix(b" (deleted)").unwrap_or(target);
+        Path::new(OsStr::from_bytes(target)).starts_with(at)
+    })
+}
+
+/// A line of maps ends with the path of the mapped file, its sixth field.
 fn maps(process: &Path, at: &Path) -> bool {
     let maps = fs::read(process.join("maps")).unwrap_or_default();
     maps.split(|byte| *byte == b'\n').any(|line| {
@@ -117,7 +121,7 @@ fn maps(process: &Path, at: &Path) -> bool {
     })
 }
 
-/// The field starttime of proc_pid_stat(5), the 20th behind the name, which may have anything in it.
+/// The field starttime of proc_pid_stat(5), the 20th behind the name. The name may contain anything.
 fn since(process: &Path) -> Option<u64> {
     let stat = fs::read(process.join("stat")).ok()?;
     let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
@@ -127,9 +131,9 @@ fn since(process: &Path) -> Option<u64> {
 
 fn name(process: &Path) -> String {
     let name = fs::read(process.join("comm")).unwrap_or_default();
-    // A process may call itself anything.
-    let clean = |c: char| if misleads(c) { '?' } else { c };
-    String::from_utf8_lossy(&name).trim_end().chars().map(clean).collect()
+    // A process may give itself any name.
+    let name = String::from_utf8_lossy(&name);
+    name.trim_end().chars().map(|c| if misleads(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

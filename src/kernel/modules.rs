@@ -21,7 +21,7 @@ const NEEDED: [&str; 11] = [
     "dns_resolver",
 ];
 
-/// Where modprobe(8) reads, the first first: a file hides those of its name in later folders.
+/// The folders that modprobe(8) reads. A file hides those with the same name in later folders.
 const FOLDERS: [&str; 5] = [
     "etc/modprobe.d",
     "run/modprobe.d",
@@ -30,20 +30,16 @@ const FOLDERS: [&str; 5] = [
     "lib/modprobe.d",
 ];
 
-/// What forbids it, with file and line; `root` is `/` outside of tests.
+/// The setting that forbids the NFS client, with its file and line; `root` is `/` outside of tests.
 pub fn forbidden(root: &Path) -> Option<String> {
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-    if read("proc/sys/kernel/modules_disabled").trim() == "1" {
+    if read(root, "proc/sys/kernel/modules_disabled").trim() == "1" {
         return Some("kernel.modules_disabled is 1 (sysctl): no module can be loaded".to_owned());
     }
-    let words = read("proc/cmdline");
-    let listed = |word: &&str| {
-        let of = |key| word.strip_prefix(key).into_iter().flat_map(|list: &str| list.split(','));
-        of("module_blacklist=").any(is_needed) || of("modprobe.blacklist=").any(is_by_alias)
-    };
-    if let Some(word) = words.split_whitespace().find(listed) {
+    let command_line = read(root, "proc/cmdline");
+    if let Some(word) = command_line.split_whitespace().find(|word| is_blacklist(word)) {
         return Some(format!("the kernel's command line has {word}"));
     }
+
     let mut files: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for folder in FOLDERS {
         for entry in fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
@@ -53,6 +49,7 @@ pub fn forbidden(root: &Path) -> Option<String> {
             }
         }
     }
+
     files.into_values().find_map(|path| {
         let bytes = fs::read(root.join(path.strip_prefix("/").ok()?)).ok()?;
         let (line, text) = line(&String::from_utf8_lossy(&bytes))?;
@@ -60,12 +57,25 @@ pub fn forbidden(root: &Path) -> Option<String> {
     })
 }
 
+fn read(root: &Path, path: &str) -> String {
+    fs::read_to_string(root.join(path)).unwrap_or_default()
+}
+
+/// Whether a word of the kernel's command line forbids a module that is needed.
+fn is_blacklist(word: &str) -> bool {
+    match word.split_once('=') {
+        Some(("module_blacklist", list)) => list.split(',').any(is_needed),
+        Some(("modprobe.blacklist", list)) => list.split(',').any(is_by_alias),
+        _ => false,
+    }
+}
+
 /// The first line of a file of modprobe.d that forbids a module that is needed, and its number.
 fn line(text: &str) -> Option<(usize, String)> {
     let mut lines = text.lines().zip(1usize..);
     while let Some((first, number)) = lines.next() {
         let mut whole = first.to_owned();
-        // A backslash at its end takes the next line in.
+        // A backslash at its end joins the next line to it.
         while whole.ends_with('\\') {
             whole.pop();
             match lines.next() {
@@ -73,11 +83,12 @@ fn line(text: &str) -> Option<(usize, String)> {
                 None => break,
             }
         }
+
         let mut words = whole.split_whitespace();
         let (verb, module) = (words.next(), words.next().unwrap_or_default());
         let forbids = match verb {
             Some("blacklist") => is_by_alias(module),
-            // One that goes on to load it is another's business.
+            // This replaces the loading with a command, which may load the module itself.
             Some("install") => {
                 let loads = words.any(|word| word.contains("modprobe") || word.contains("insmod"));
                 !loads && is_needed(module)
@@ -91,8 +102,8 @@ fn line(text: &str) -> Option<(usize, String)> {
     None
 }
 
-/// Whether the kernel asks for the module by an alias of it alone (fs-nfs4), which is all that "blacklist" forbids: by its
-/// name, and for another that needs it, it is loaded all the same.
+/// Whether the kernel asks for the module only by an alias (fs-nfs4). "blacklist" forbids no more than that: the module is
+/// still loaded by its name, and if another module needs it.
 fn is_by_alias(module: &str) -> bool {
     module == "nfs"
 }

@@ -1,48 +1,49 @@
-//! Whether this process may mount, and whether the rest of the machine sees what it mounts.
+//! Whether this process may mount, and whether the rest of the machine sees its mounts. Nothing is mounted here.
 
 use crate::files;
 use crate::kernel::mount_table;
 use crate::sys;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Whether what we mount is seen by the rest of the machine.
+/// Whether the rest of the machine sees our mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// PID 1 is in the same mount namespace.
     Shared,
-    /// It is not.
+    /// PID 1 is in another one.
     Private,
-    /// /proc does not tell.
+    /// /proc does not show it.
     Unknown,
 }
 
 /// Compares our mount namespace with PID 1's. `proc` is `/proc` outside of tests.
 pub fn namespace(proc: &Path) -> Namespace {
-    // Without the right to read it, some kernels give an empty link rather than an error.
-    let link = |process: &str| {
-        let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
-        (!target.as_os_str().is_empty()).then_some(target)
-    };
-    if let (Some(ours), Some(first)) = (link("self"), link("1")) {
+    if let (Some(ours), Some(first)) = (link(proc, "self"), link(proc, "1")) {
         return if ours == first { Namespace::Shared } else { Namespace::Private };
     }
-    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
-    // the machine, so tables of two namespaces share none.
-    let ids = |process: &str| {
-        let bytes = files::whole(&proc.join(process).join("mountinfo")).ok()?;
-        Some(mount_table::parse(&bytes).into_iter().map(|entry| entry.id).collect::<Vec<_>>())
-    };
-    match (ids("self"), ids("1")) {
-        (Some(ours), Some(first)) if !ours.is_empty() && !first.is_empty() => {
-            if ours.iter().any(|id| first.contains(id)) {
-                Namespace::Shared
-            } else {
-                Namespace::Private
-            }
-        }
-        _ => Namespace::Unknown,
+
+    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on the machine, so the tables of
+    // two namespaces have none in common.
+    let (ours, first) = (mount_ids(proc, "self"), mount_ids(proc, "1"));
+    if ours.is_empty() || first.is_empty() {
+        Namespace::Unknown
+    } else if ours.iter().any(|id| first.contains(id)) {
+        Namespace::Shared
+    } else {
+        Namespace::Private
     }
+}
+
+/// Without the right to read it, some kernels give an empty link and no error.
+fn link(proc: &Path, process: &str) -> Option<PathBuf> {
+    let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
+    Some(target).filter(|target| !target.as_os_str().is_empty())
+}
+
+fn mount_ids(proc: &Path, process: &str) -> Vec<u32> {
+    let table = files::whole(&proc.join(process).join("mountinfo")).unwrap_or_default();
+    mount_table::parse(&table).into_iter().map(|entry| entry.id).collect()
 }
 
 /// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.

@@ -1,26 +1,27 @@
-//! Which way this machine takes to a server: the kernel is asked, and nothing is sent. Explains nothing.
+//! The route from this machine to a server. The kernel is asked, and nothing is sent.
 
 use crate::sys;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-/// Where a way begins.
+/// Where the route to a server begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The address of this machine.
+    /// This machine's address on it.
     pub from: IpAddr,
     /// The interface that has it.
     pub on: Option<String>,
-    /// Whether that is a bridge of this machine, as containers and virtual machines have it.
+    /// Whether that is a bridge, as containers and virtual machines have it.
     pub is_bridge: bool,
 }
 
-/// The way to `to`, if there is one; `root` is `/` outside of tests.
+/// The route to `to`, if there is one; `root` is `/` outside of tests.
 pub fn to(root: &Path, to: SocketAddr) -> Option<Route> {
     let from = sys::connect_udp(to).ok()?.local_addr().ok()?.ip();
     let on = interface(from);
-    let bridge = |name: &String| root.join("sys/class/net").join(name).join("bridge").exists();
-    let is_bridge = on.as_ref().is_some_and(bridge);
+    let is_bridge = on
+        .as_ref()
+        .is_some_and(|name| root.join("sys/class/net").join(name).join("bridge").exists());
     Some(Route { from, on, is_bridge })
 }
 

@@ -1,6 +1,6 @@
-//! Asks a server one question that costs nothing, an NFS NULL call, over a
-//! connection of our own: it tells a server that is hung or none at all from
-//! one whose larger packets are lost on the way. Explains nothing.
+//! Asks a server one question that costs it nothing, an NFS NULL call, over a connection of its own. The answer
+//! distinguishes a server that hangs, or is none, from one whose larger packets are lost. What it means for a mount does
+//! not belong here.
 
 use crate::sys;
 use crate::wait::Wait;
@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What came back on an NFS NULL call.
+/// What came back after an NFS NULL call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// The answer of an NFS server.
@@ -18,50 +18,44 @@ pub enum Heard {
     OtherRpc,
     /// Bytes that no RPC server would send.
     NotRpc,
-    /// The connection was closed without a word.
+    /// The connection was closed without an answer.
     Closed,
-    /// Nothing, though the connection stood.
+    /// Nothing, though the connection was there.
     Nothing,
 }
 
-/// Makes a NULL call of NFS version 4 and listens for the answer, or until `or` is readable. `None`: nothing is known,
-/// since there was no connection or the wait was cut short.
+/// Makes a NULL call of NFS version 4 and waits for the answer, or until `or` is readable. `None`: nothing is known,
+/// because there was no connection or the wait ended early.
 pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Option<Heard> {
-    // A tunnel takes connections from root's ports alone.
+    // A tunnel only takes connections from ports that root alone can have.
     let mut stream = match server.ip().is_loopback() {
         true => sys::connect_tcp_from_reserved(server),
         false => sys::connect_tcp(server),
     }
     .ok()?;
-    // Whether the stream is ready; `None`: something else is.
-    let ready = |stream: &TcpStream, what| {
-        let mut fds = vec![PollFd::new(stream.as_fd(), what)];
-        fds.extend(or.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        match wait.poll(&fds).ok()?.as_slice() {
-            [_, true] | [] => None,
-            [ours, ..] => Some(*ours),
-        }
-    };
     let xid = sys::random() as u32;
-    if !ready(&stream, PollFlags::POLLOUT)? || !matches!(stream.take_error(), Ok(None)) {
+    if !is_ready(&stream, PollFlags::POLLOUT, or, wait)? || !matches!(stream.take_error(), Ok(None))
+    {
         return None;
     }
-    if stream.write_all(&call(xid)).is_err() {
+    if stream.write_all(&null_call_record(xid)).is_err() {
         return Some(Heard::Closed);
     }
+
     let mut bytes = Vec::new();
     let mut chunk = [0; 256];
-    while ready(&stream, PollFlags::POLLIN)? {
+    while is_ready(&stream, PollFlags::POLLIN, or, wait)? {
         match stream.read(&mut chunk) {
             Ok(0) => return Some(Heard::Closed),
             Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return Some(Heard::Closed),
         }
+
         if let Some(heard) = answer(&bytes, xid) {
             return Some(heard);
         }
-        // Whoever sends without end is no NFS server, and must not keep us.
+        // An endless answer is no NFS server's, and must not keep us waiting.
         if bytes.len() > LONGEST {
             return Some(Heard::NotRpc);
         }
@@ -70,6 +64,21 @@ pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>)
         }
     }
     Some(Heard::Nothing)
+}
+
+/// Whether the stream is ready. `None`: `or` is, or a signal is there.
+fn is_ready(
+    stream: &TcpStream,
+    what: PollFlags,
+    or: Option<BorrowedFd<'_>>,
+    wait: Wait<'_>,
+) -> Option<bool> {
+    let mut fds = vec![PollFd::new(stream.as_fd(), what)];
+    fds.extend(or.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    match wait.poll(&fds).ok()?.as_slice() {
+        [_, true] | [] => None,
+        [ours, ..] => Some(*ours),
+    }
 }
 
 /// The NFS program (RFC 7530), and the RPC message types (RFC 5531).
@@ -82,13 +91,13 @@ const LONGEST: usize = 1024;
 const LAST: u32 = 1 << 31;
 
 /// The call as one record: NFS version 4, procedure NULL, no credentials.
-fn call(xid: u32) -> Vec<u8> {
+pub fn null_call_record(xid: u32) -> Vec<u8> {
     let body = [xid, CALL, 2, NFS, 4, 0, 0, 0, 0, 0];
     let mark = LAST | (4 * body.len() as u32);
     std::iter::once(mark).chain(body).flat_map(u32::to_be_bytes).collect()
 }
 
-/// What `bytes` say to the call `xid`; `None`: more must come.
+/// The answer in `bytes` to the call `xid`; `None`: it is not complete yet.
 fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
     let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
     if words.next()? & !LAST > LONGEST as u32 || words.next()? != xid || words.next()? != REPLY {
@@ -96,7 +105,7 @@ fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
     }
     match words.next()? {
         0 => {}
-        // Denied, for the credentials: but it is a server that looks at them.
+        // It rejects the credentials, so it is a server that reads them.
         1 => return Some(Heard::Nfs),
         _ => return Some(Heard::NotRpc),
     }
@@ -153,7 +162,7 @@ mod tests {
             let mut asked = [0; 44];
             stream.read_exact(&mut asked).unwrap();
             let xid = u32::from_be_bytes(asked[4..8].try_into().unwrap());
-            assert_eq!(asked, *call(xid));
+            assert_eq!(asked, *null_call_record(xid));
             assert_eq!(asked[..4], (LAST | 40).to_be_bytes(), "one record of the rest");
             stream.write_all(&words(&[LAST | 24, xid, REPLY, 0, 0, 0, 0])).unwrap();
         };

@@ -1,6 +1,5 @@
-//! Finds out which of some addresses answers on its TCP port, before mount(2)
-//! is let loose on it: the kernel's own connection attempts back off for
-//! seconds, and cannot be cut short. Sends nothing on the connection.
+//! Finds out which of some addresses answers on its TCP port, before mount(2) connects to it: the kernel's own attempts
+//! pause for seconds, and cannot be ended early. Nothing is sent on the connection.
 
 use crate::retry::{Span, Stopped, seconds};
 use crate::sys;
@@ -14,10 +13,10 @@ use std::time::Duration;
 
 /// While nothing answers, a fresh connection is begun this often for each address.
 pub(crate) const FRESH: Duration = Duration::from_millis(150);
-/// A later address gets its first try this much after the one before it, or sooner where there
-/// are many: half of the time there is must do for all of them to have begun.
+/// A later address gets its first attempt this much after the one before it, or sooner if there are many. All of them have
+/// begun when half of the time is over.
 const STAGGER: Duration = Duration::from_millis(100);
-/// Connections under way for one address; an older one is given up.
+/// The most connections under way to one address. The oldest is given up for a new one.
 const MOST: usize = 4;
 
 /// Why no address answered.
@@ -46,7 +45,7 @@ pub enum Problem {
         /// The address of this machine that the route to it starts from, where there is one.
         from: Option<IpAddr>,
     },
-    /// It was turned down, here or on the way.
+    /// The connection was rejected, here or on the way.
     Errno(Errno),
     /// This machine has no port left to begin a connection at.
     NoPort,
@@ -90,10 +89,10 @@ pub fn describe(port: u16, address: IpAddr, problem: &Problem) -> String {
     }
 }
 
-/// The first of `addresses` that takes a TCP connection on `port` in time, and whether that had to be made
-/// from a port that root alone can have: a machine's users can take all others.
+/// The first of `addresses` that takes a TCP connection on `port` in time, and whether it had to be made from a port that
+/// root alone can have, because a machine's users can take all others.
 ///
-/// Returns early with the problems if all of them are turned down for certain.
+/// Returns early if every address has rejected its connection.
 ///
 /// # Errors
 /// See [`ReachError`].
@@ -115,6 +114,7 @@ pub fn first_that_answers(
             problem: None,
         })
         .collect();
+
     loop {
         let now = wait.clock.now();
         for candidate in &mut all {
@@ -138,16 +138,13 @@ pub fn first_that_answers(
             }
         } else {
             let span = now.saturating_sub(started);
-            let problem = |c: &Candidate| {
-                c.problem.unwrap_or_else(|| Problem::Silent { span, from: c.from() })
-            };
-            let tried = all.iter().map(|c| (c.address, problem(c))).collect();
+            let tried = all.iter().map(|c| (c.address, c.problem_after(span))).collect();
             return Err(ReachError::NoneAnswers { port, tried });
         }
     }
 }
 
-/// Where one address was turned down, the next need not wait for its turn.
+/// After one address has rejected its connection, the next need not wait for its turn.
 fn hurry(all: &mut [Candidate], now: Duration) {
     let waiting = all.iter().any(|c| c.problem.is_none() && !c.under_way.is_empty());
     if !waiting && let Some(next) = all.iter_mut().find(|c| c.problem.is_none()) {
@@ -165,7 +162,7 @@ struct Candidate {
 
 impl Candidate {
     fn begin(&mut self, now: Duration, port: u16) {
-        // One that was turned down is asked again too, so long as others keep us waiting.
+        // An address that has rejected a connection is asked again as long as others are silent.
         if self.due > now {
             return;
         }
@@ -183,7 +180,7 @@ impl Candidate {
                 self.from_reserved |= from_reserved;
                 self.under_way.push(stream);
             }
-            // No descriptor or memory to spare: what is under way may still answer.
+            // No descriptor or memory is left, but a connection that is under way may still answer.
             Err(Problem::Errno(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS))
                 if !self.under_way.is_empty() =>
             {
@@ -193,13 +190,18 @@ impl Candidate {
         }
     }
 
-    /// Where the connections under way start from, as the route has it.
+    /// What it has done in all of `span`.
+    fn problem_after(&self, span: Duration) -> Problem {
+        self.problem.unwrap_or_else(|| Problem::Silent { span, from: self.from() })
+    }
+
+    /// This machine's address on the route to it.
     fn from(&self) -> Option<IpAddr> {
         let from = self.under_way.last()?.local_addr().ok()?.ip();
         (!from.is_unspecified()).then_some(from)
     }
 
-    /// Takes in one readiness for each connection under way; whether one of them stands.
+    /// Whether one of the connections under way is there. `ready` has the events of each.
     fn answered(&mut self, ready: &mut impl Iterator<Item = PollFlags>) -> bool {
         let mut stands = false;
         let mut failed = None;
@@ -278,7 +280,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(700));
             (TcpListener::bind(("127.0.0.2", port)).unwrap(), Instant::now())
         });
-        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 60_000);
+        let (result, _) = reach(&["127.0.0.77", "127.0.0.2"], port, 60_000);
         let seen = Instant::now();
         assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
         let (_listener, opened) = opens.join().unwrap();
@@ -289,7 +291,7 @@ mod tests {
     fn a_second_address_answers_when_the_first_is_refused() {
         let server = TcpListener::bind("127.0.0.2:0").unwrap();
         let port = server.local_addr().unwrap().port();
-        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 3000);
+        let (result, _) = reach(&["127.0.0.77", "127.0.0.2"], port, 3000);
         assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
     }
 }

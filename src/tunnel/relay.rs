@@ -8,6 +8,7 @@
 use super::buffer::Buffer;
 use super::error::{TunnelError, named};
 use super::tls::{CHUNK, TlsSession, TlsState};
+use crate::net::probe;
 use crate::sys;
 use crate::wait::Wait;
 use nix::errno::Errno;
@@ -105,7 +106,7 @@ pub fn confirm(
     wait: Wait<'_>,
 ) -> Result<(), TunnelError> {
     let started = wait.clock.now();
-    session.encrypt(&null_call(sys::random() as u32))?;
+    session.encrypt(&probe::null_call_record(sys::random() as u32))?;
     loop {
         if !plain.is_empty() {
             return Ok(());
@@ -131,13 +132,6 @@ pub fn hang_up(session: &mut TlsSession, outer: &TcpStream) {
     if session.close().is_ok() {
         let _ = flush(&mut session.outgoing, outer);
     }
-}
-
-/// A record that calls procedure NULL of NFS version 4, without credentials (RFC 5531).
-fn null_call(xid: u32) -> Vec<u8> {
-    let body = [xid, 0, 2, 100_003, 4, 0, 0, 0, 0, 0];
-    let mark = 1 << 31 | (4 * body.len() as u32);
-    std::iter::once(mark).chain(body).flat_map(u32::to_be_bytes).collect()
 }
 
 /// What a wait for the server ended with.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use efs_agent::config::Settings;
-use efs_agent::share::client::Client;
+use efs_agent::share::client::NfsClient;
 use efs_agent::share::plan;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn main() {
     let text = std::fs::read_to_string(&path).unwrap();
     let address = "10.0.0.1".parse().unwrap();
     // Of a machine where there is nothing: it is not told who it is, and nothing is written.
-    let client = Client::establish(Path::new("/nonexistent"), &|| ());
+    let client = NfsClient::establish(Path::new("/nonexistent"), &|| ());
     for _ in 0..times {
         for share in Settings::parse(Path::new(&path), &text).unwrap().shares {
             std::hint::black_box(plan::mount_call(&share, address, &client));

@@ -2,47 +2,30 @@
 
 use super::error::RegisterError;
 use crate::appstream::registration::LONGEST;
-use crate::files::{self, Like, Obstacle, Place, Version};
-use nix::errno::Errno;
-use std::fs::File;
+use crate::files::{Contents, Fault, Obstacle, Place, Refused};
 use std::path::Path;
-
-/// A file as it was read.
-pub struct FileRead {
-    pub bytes: Vec<u8>,
-    pub like: Like,
-    pub version: Version,
-}
 
 /// Reads the file at `place`; `None` if there is none.
 ///
 /// # Errors
 /// Why it cannot be read, or who else can change it.
-pub fn read(place: &Place) -> Result<Option<FileRead>, RegisterError> {
-    let path = place.path();
-    let Some(file) = place.open().map_err(|obstacle| hindered(path, obstacle))? else {
-        return Ok(None);
-    };
-    trust(place, Some(&file))?;
-
-    // Before the contents: a change while they are read shows.
-    let (version, like) =
-        version_and_like(&file).map_err(|e| hindered(path, Obstacle::Unreadable(e.into())))?;
-    let bytes = files::contents(&file).map_err(|obstacle| hindered(path, obstacle))?;
-    Ok(Some(FileRead { bytes, like, version }))
+pub fn read(place: &Place) -> Result<Option<Contents>, RegisterError> {
+    place.read_for_change().map_err(|e| match e {
+        Refused::Obstacle(obstacle) => hindered(place.path(), obstacle),
+        Refused::Fault(fault) => untrusted(place, fault),
+    })
 }
 
-fn version_and_like(file: &File) -> Result<(Version, Like), Errno> {
-    Ok((Version::read(file)?, Like::of(file)?))
-}
-
-/// Checks that root alone can change the place, and `file`, which was opened there.
+/// Checks that root alone can change the place.
 ///
 /// # Errors
 /// [`RegisterError::Untrusted`].
-pub fn trust(place: &Place, file: Option<&File>) -> Result<(), RegisterError> {
-    let trusted = place.trust(file);
-    trusted.map_err(|fault| RegisterError::Untrusted { file: place.path().to_owned(), fault })
+pub fn trust(place: &Place) -> Result<(), RegisterError> {
+    place.trust(None).map_err(|fault| untrusted(place, fault))
+}
+
+fn untrusted(place: &Place, fault: Fault) -> RegisterError {
+    RegisterError::Untrusted { file: place.path().to_owned(), fault }
 }
 
 pub fn hindered(file: &Path, obstacle: Obstacle) -> RegisterError {

@@ -1,5 +1,6 @@
 //! The lock that keeps other runs of `register` and `unregister` out.
 
+use super::LOCK;
 use super::error::RegisterError;
 use crate::files;
 use crate::retry::{Clock, Deadline};
@@ -12,8 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Nobody but root can open it: whoever can open a file can lock it for as long as they like.
-pub const LOCK: &str = "/run/efs-agent/register.lock";
 /// How long another run may hold it; none takes a second.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -60,7 +59,7 @@ fn unlockable(e: io::Error) -> RegisterError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Refusal;
+    use crate::commands::error::CommandError;
     use crate::report::Code;
     use crate::retry::test::VirtualClock;
     use std::fs;
@@ -74,8 +73,8 @@ mod tests {
         assert_eq!(clock.now(), Duration::ZERO);
         let text =
             "another run keeps /run/efs-agent/register.lock locked: try again when it has ended";
-        let refusal = Refusal::from(lock(dir.path(), &clock).unwrap_err());
-        assert_eq!(refusal, (Code::DEADLINE, text.into()));
+        let error = CommandError::from(lock(dir.path(), &clock).unwrap_err());
+        assert_eq!(error, CommandError::new(Code::DEADLINE, text));
         assert_eq!(clock.now(), LOCK_TIMEOUT);
         drop(held);
         assert!(lock(dir.path(), &clock).is_ok());

@@ -6,7 +6,7 @@ mod foreign;
 mod tests;
 
 use super::error::RegisterError;
-use super::file::{FileRead, hindered, read, trust};
+use super::file::{hindered, read, trust};
 use super::shim::{Shim, ShimStep};
 use super::{Task, folder_to_make, start_with};
 use crate::appstream::registration::{
@@ -15,7 +15,7 @@ use crate::appstream::registration::{
 use crate::cli::RegisterArgs;
 use crate::commands::settings::{self, SettingsError};
 use crate::config::{Level, Settings};
-use crate::files::{self, Place};
+use crate::files::{self, Contents, Place};
 use crate::installed;
 use crate::log::{Log, Style};
 use crate::report::Code;
@@ -227,9 +227,9 @@ fn wrong(error: &RegisterError) -> Standing {
     Standing::Wrong(error.to_string(), cure.to_owned())
 }
 
-fn open(root: &Path, task: &Task) -> Result<(Option<FileRead>, Place), RegisterError> {
+fn open(root: &Path, task: &Task) -> Result<(Option<Contents>, Place), RegisterError> {
     let place = files::find(root, &task.file).map_err(|obstacle| hindered(&task.file, obstacle))?;
-    trust(&place, None)?;
+    trust(&place)?;
     Ok((read(&place)?, place))
 }
 
@@ -246,7 +246,7 @@ fn without_folder(root: &Path, task: &Task) -> Standing {
 }
 
 /// Whether there is something of ours in the file, and what would change.
-fn changes(task: &Task, found: &FileRead) -> Result<(bool, Change), RegistrationError> {
+fn changes(task: &Task, found: &Contents) -> Result<(bool, Change), RegistrationError> {
     let text = registration::text(&task.file, &found.bytes)?;
     let taken_out = Registration { start: None, termination: None, ..task.wanted.clone() };
     let has_ours = !registration::change(&task.file, text, &taken_out)?.edits.is_empty();

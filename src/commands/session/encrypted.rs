@@ -1,6 +1,6 @@
-//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then
-//! mount(2). A handshake that fails says why within seconds; the kernel, which sees no more than a
-//! local port, would wait for minutes and then say EIO.
+//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then mount(2). A handshake that
+//! fails says why within seconds. The kernel, which sees no more than a local port, would wait for minutes and then say
+//! EIO.
 
 use super::SessionRun;
 use super::attempt::ShareRun;
@@ -25,12 +25,13 @@ impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
     pub(super) fn encrypted_attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
         let (run, share) = (self.run, self.share);
-        // First, since it makes its key while we wait for the network.
+
+        // First, because it makes its key while we wait for the network.
         let until = run.deadline.within(run.clock, TUNNEL_START_TIMEOUT);
         let port = run.tunnels.start(share, None, until)?;
 
-        // The tunnel will look for an address itself: here is found out what is wrong if there is
-        // none, in 0.3 s when it has come good, and by the same means as for every share.
+        // The tunnel looks for an address itself. This look finds out what is wrong if none answers, and sees within
+        // 0.3 s that one does, by the same means as for every share.
         if self.search.seen.take().is_none() {
             match run.locate(share, LOCATE_TIMEOUT, self.search) {
                 // The tunnel can ask AWS, too.
@@ -45,6 +46,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 let _ = run.tunnels.stop(share, run.deadline.within(run.clock, ANSWER_TIMEOUT));
             }
         });
+
         let peer = peer.map_err(|error| run.with_origin(share, error.into(), self.search))?;
         run.log_peer(share, &peer, port);
 
@@ -58,6 +60,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 self.search.seen = Some(peer.address);
                 Ok(Mounted { peer: Some(peer), ..mounted })
             }
+
             // Other failures are not the file system's answer.
             Err(failure) if failure.failed_address().is_some() => {
                 Err(Failure::Encrypted(Box::new(failure), peer))
@@ -67,7 +70,7 @@ impl<M: Machine> ShareRun<'_, M> {
     }
 
     /// Whether a share that is mounted already can be used through its tunnel. A tunnel that is not there any more is
-    /// started again, at the port where the kernel looks for it; if that cannot be, only a new mount helps.
+    /// started again, at the port where the kernel looks for it. If that port cannot be used, only a new mount helps.
     pub(super) fn look_through_tunnel(&self, mounted: &Mounted) -> Result<Look, Failure> {
         let (run, share) = (self.run, self.share);
         let soon = || run.deadline.within(run.clock, ANSWER_TIMEOUT);
@@ -83,7 +86,8 @@ impl<M: Machine> ShareRun<'_, M> {
         };
 
         let elsewhere = run.tunnels.port(share).filter(|port| *port != mounted.port);
-        // Before anything is asked through the old port: whoever listens there now may be anybody.
+
+        // Before anything is asked through the old port: anybody may listen there now.
         if let Some(port) = elsewhere.filter(|_| !run.tunnels.is_guarded(mounted.port)) {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
         }
@@ -102,6 +106,7 @@ impl<M: Machine> ShareRun<'_, M> {
             ServerAnswer::Fault(errno) => Some(errno),
             ServerAnswer::Silence => None,
         };
+
         // The kernel knows nothing of a tunnel that was made anew since.
         if let Some(port) = elsewhere {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));

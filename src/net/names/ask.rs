@@ -1,15 +1,13 @@
-//! The schedule: which server is asked when, what is waited for, and when
-//! enough is enough. What is sent and read is [`super::message`]'s, how it
-//! travels [`super::wire`]'s.
+//! The schedule: which server is asked when, how long it is waited for, and when the look-up ends. The messages are in
+//! [`super::message`], the sockets in [`super::wire`].
 //!
-//! A question goes to one server after the other, round and round, until one
-//! answers it or time is up. All that were asked stay listened for, so a slow
-//! answer counts as much as a quick one. A lost datagram, like a dead server,
-//! costs one turn ([`TURN`]). Garbage costs nothing and ends nothing.
+//! A question goes to one server after the other, in turn, until one answers it or the time is over. Answers are accepted
+//! from every server that was asked, so a slow answer counts as much as a quick one. A lost datagram or a dead server costs
+//! one turn ([`TURN`]). Garbage costs nothing and ends nothing.
 //!
-//! Where letters are mixed, each server is asked in a mixture of its own, which its answer must have too. One
-//! that has other letters is a forger's, or a server's that spells as it likes: it is asked over TCP, where
-//! nobody can answer for it who does not see what passes.
+//! If letters are mixed, each server is asked in its own mixture, and its answer must have the same. An answer in other
+//! letters may be forged, or the server may spell as it likes. That server is then asked over TCP, where a forger would have
+//! to see the packets.
 
 use super::message::{Answer, MOST_ALIASES, answer, echoes, query, spelled};
 use super::wire::{Heard, Wire};
@@ -94,17 +92,15 @@ impl<'a> Asker<'a> {
         let mut aliases = 0;
         // It is what counts, whatever becomes of the question for IPv6.
         let mut no_ipv4 = None;
+
         loop {
             let asked = alias_of.as_deref().unwrap_or(name).to_owned();
-            let of_alias = |e: NameError, alias_of: Option<String>| match alias_of {
-                Some(to) if e.is_an_answer() => NameError::Alias { to, why: e.into() },
-                _ => e,
-            };
             let (server, answer) = match self.ask(&asked, kind, until) {
                 Ok(answered) => answered,
                 Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
-                Err(e) => return Err(no_ipv4.unwrap_or_else(|| of_alias(e, alias_of))),
+                Err(e) => return Err(no_ipv4.unwrap_or_else(|| about(e, alias_of))),
             };
+
             match answer {
                 Answer::Addresses { addresses, of } => {
                     let alias_of = of.or(alias_of);
@@ -121,11 +117,11 @@ impl<'a> Asker<'a> {
                     alias_of = Some(alias);
                 }
                 Answer::NoAddress if kind == TYPE::A => {
-                    no_ipv4 = Some(of_alias(NameError::NoAddress(server), alias_of.clone()));
+                    no_ipv4 = Some(about(NameError::NoAddress(server), alias_of.clone()));
                     kind = TYPE::AAAA;
                 }
                 Answer::NoSuchName(of) if no_ipv4.is_none() => {
-                    return Err(of_alias(NameError::NoSuchName(server), of.or(alias_of)));
+                    return Err(about(NameError::NoSuchName(server), of.or(alias_of)));
                 }
                 _ => return Err(no_ipv4.unwrap_or(NameError::NoAddress(server))),
             }
@@ -153,11 +149,13 @@ impl<'a> Asker<'a> {
         let mut due = Deadline::after(self.clock, Duration::ZERO);
         let mut idle = 0;
         let mut last: Option<Deadline> = None;
+
         while question.is_new() || !until.passed(self.clock) {
             // Only misspelled answers have come, and the servers have had one more turn to be heard beside a forger.
             if last.is_some_and(|last| last.passed(self.clock)) {
                 break;
             }
+
             let heard = if due.passed(self.clock) {
                 due = Deadline::after(self.clock, turn);
                 idle = 0;
@@ -189,6 +187,7 @@ impl<'a> Asker<'a> {
                 }
                 None => None,
             };
+
             if last.is_none() && question.is_respelled_by_all() {
                 last = Some(Deadline::after(self.clock, turn));
             }
@@ -202,6 +201,7 @@ impl<'a> Asker<'a> {
                     due = Deadline::after(self.clock, Duration::ZERO);
                 }
             }
+
             idle += 1;
             if idle % BURST == 0 {
                 self.clock.wait(BREATH.min(until.left(self.clock)))?;
@@ -285,7 +285,15 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// What was asked, and of whom.
+/// An error about the name that `alias_of` names, if an alias led to it.
+fn about(error: NameError, alias_of: Option<String>) -> NameError {
+    match alias_of {
+        Some(to) if error.is_an_answer() => NameError::Alias { to, why: error.into() },
+        _ => error,
+    }
+}
+
+/// A question, and the servers that were asked.
 struct Question {
     /// The name that led to this one, by aliases.
     wanted: String,
@@ -371,9 +379,8 @@ impl Question {
 
     /// Whether nothing but other letters was heard from any server.
     fn is_respelled_by_all(&self) -> bool {
-        let respelled =
-            |asked: &Asked| matches!(asked.fault, Some(NameError::Failed(_, RESPELLED)));
-        self.asked.iter().all(respelled)
+        let mut faults = self.asked.iter().map(|asked| &asked.fault);
+        faults.all(|fault| matches!(fault, Some(NameError::Failed(_, RESPELLED))))
     }
 
     fn blame(&mut self, server: SocketAddr, fault: NameError) {
@@ -387,12 +394,13 @@ impl Question {
     fn error(&self, span: Duration) -> NameError {
         let faults = self.asked.iter().filter_map(|asked| asked.fault.as_ref());
         let worst = faults.min_by_key(|fault| !matches!(fault, NameError::Failed(..)));
-        let silent = self.asked.iter().filter(|asked| asked.sent);
-        let silent = || silent.map(|asked| asked.server.ip()).collect();
         match worst {
             Some(NameError::Unreachable { .. }) => self.unreachable(),
             Some(other) => other.clone(),
-            None => NameError::Silent(silent(), span),
+            None => {
+                let silent = self.asked.iter().filter(|asked| asked.sent);
+                NameError::Silent(silent.map(|asked| asked.server.ip()).collect(), span)
+            }
         }
     }
 

@@ -1,11 +1,10 @@
-//! An endpoint becomes addresses: a literal, the hosts file, or DNS over our
-//! own sockets, bounded in time. libc's resolver is not used: it reads
-//! resolv.conf once, loads the system's NSS modules, and waits 5 s where a
-//! packet is lost. Opens no connection to what it finds.
+//! Turns an endpoint into addresses: it is an address, or the hosts file or DNS knows it. All of it is bounded in time, and
+//! no connection is opened to an address that is found.
 //!
-//! Here is the order of things; `files` reads hosts and resolv.conf, `ask`
-//! decides which server is asked when, `message` speaks DNS, and `wire` has
-//! the sockets.
+//! libc's resolver is not used: it reads resolv.conf once, loads the system's NSS modules, and waits 5 s for a lost packet.
+//!
+//! The order of the steps is here. `files` reads hosts and resolv.conf, `ask` decides which server is asked when, `message`
+//! reads and writes DNS, and `wire` has the sockets.
 
 pub(crate) mod ask;
 pub(crate) mod files;
@@ -40,16 +39,15 @@ const MOST_ADDRESSES: usize = 16;
 pub struct Found {
     /// At least one, the best first.
     pub addresses: Vec<IpAddr>,
-    /// Who said so.
     pub by: By,
-    /// How many of the addresses, the last ones, are the config's `addresses`.
+    /// How many of the addresses are the config's `addresses`. These are the last ones.
     pub listed: usize,
-    /// A name server was asked for IPv4 addresses alone, since there are some.
+    /// The name has IPv4 addresses, and its IPv6 addresses were not asked for.
     pub ipv4_alone: bool,
 }
 
 impl Found {
-    /// All the addresses that there are.
+    /// No more addresses are to be asked for.
     pub fn new(addresses: Vec<IpAddr>, by: By) -> Self {
         Self { addresses, by, listed: 0, ipv4_alone: false }
     }
@@ -67,15 +65,15 @@ impl Found {
         self.listed = self.addresses.iter().filter(|a| listed.contains(a)).count();
     }
 
-    /// Puts those of the config's `addresses` at the end that the name did not give.
+    /// Adds the config's `addresses` at the end, except those that the name has given.
     pub fn list(&mut self, listed: &[IpAddr]) {
-        let new = |a: &&IpAddr| !self.addresses.contains(a);
-        let listed: Vec<IpAddr> = listed.iter().filter(new).copied().collect();
+        let mut listed = listed.to_vec();
+        listed.retain(|address| !self.addresses.contains(address));
         self.listed = listed.len();
         self.addresses.extend(listed);
     }
 
-    /// The name that a search domain made of the one that is written, if that one answered.
+    /// The name with a search domain added, if that is the one that has the addresses.
     pub fn completed(&self) -> Option<&str> {
         match &self.by {
             By::Server(answered) => answered.completed.as_deref(),
@@ -102,11 +100,10 @@ pub enum By {
 /// Which name server answered, and for which name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// The name server.
     pub server: IpAddr,
-    /// What a search domain made of the name that is written.
+    /// The name with a search domain added, if that is the one that has the addresses.
     pub completed: Option<String>,
-    /// The name that has the addresses, if the one that was asked for is an alias of it.
+    /// The name that has the addresses, if the name in the question is an alias of it.
     pub alias_of: Option<String>,
 }
 
@@ -193,7 +190,7 @@ pub enum NameError {
 }
 
 impl NameError {
-    /// Whether a server said it, rather than nothing came back.
+    /// Whether a server has answered.
     fn is_an_answer(&self) -> bool {
         match self {
             Self::NoSuchName(_) | Self::NoAddress(_) | Self::Circle(_) | Self::Failed(..) => true,
@@ -202,7 +199,7 @@ impl NameError {
         }
     }
 
-    /// Whether finding it out sent nothing to another machine, so that it may be tried as often as one likes.
+    /// Whether nothing was sent to another machine, so that it may be tried as often as one likes.
     pub fn costs_nobody(&self) -> bool {
         match self {
             Self::NoServers(_) | Self::BadName => true,
@@ -220,11 +217,11 @@ impl NameError {
 }
 
 fn unreached(servers: &[(IpAddr, Errno)], silent: &[IpAddr]) -> String {
-    let one = |(server, errno): &(IpAddr, Errno)| {
+    let mut all = Vec::new();
+    for (server, errno) in servers {
         let why = errno.desc().to_lowercase();
-        format!("name server {server} cannot be reached: {why} ({errno:?})")
-    };
-    let mut all: Vec<String> = servers.iter().map(one).collect();
+        all.push(format!("name server {server} cannot be reached: {why} ({errno:?})"));
+    }
     if !silent.is_empty() {
         all.push(format!("no answer from name server {}", join(silent)));
     }
@@ -235,23 +232,21 @@ fn join(servers: &[IpAddr]) -> String {
     servers.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" or ")
 }
 
-/// What a look-up needs of its surroundings.
+/// The machine that a look-up is made on.
 #[derive(Clone, Copy)]
 pub struct Resolver<'a> {
     /// `/` outside of tests.
     pub root: &'a Path,
-    /// The clock.
     pub clock: &'a dyn Clock,
-    /// The signals.
     pub stop: &'a Stop,
 }
 
 impl Resolver<'_> {
-    /// The addresses of `endpoint`, found before `until`. hosts and resolv.conf are read
-    /// anew each time: at a session start they change under us.
+    /// The addresses of `endpoint`, found before `until`. hosts and resolv.conf are read each time, because they change
+    /// during a session start.
     ///
     /// # Errors
-    /// See [`NameError`]; all may pass.
+    /// See [`NameError`]. Each of them may go away by itself.
     pub fn resolve(&self, endpoint: &Endpoint, until: Deadline) -> Result<Found, NameError> {
         LETTERS.by_turns(|spelling| {
             let mut wire = Sockets::new(self.clock, self.stop);
@@ -284,8 +279,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// What the name servers say of a name as it is written, whatever /etc/hosts says: its IPv6 addresses, or the
-    /// ones that a look-up would give.
+    /// The addresses that the name servers have for a name as it is written, whatever /etc/hosts says: its IPv6 addresses,
+    /// or those that a look-up would give.
     ///
     /// # Errors
     /// See [`NameError`].
@@ -304,7 +299,7 @@ impl Resolver<'_> {
         if ipv6 { look_up.ipv6(&whole) } else { look_up.by_servers(&whole) }
     }
 
-    /// The IPv6 addresses of a name of which only IPv4 ones were asked for; nothing, if that was not answered.
+    /// The IPv6 addresses of a name whose IPv4 addresses were found; `None` if no server answered that.
     ///
     /// # Errors
     /// The run was told to end.
@@ -331,7 +326,7 @@ impl Resolver<'_> {
         LookUp { root: self.root, spelling, until, clock: self.clock, wire }
     }
 
-    /// Changes when hosts or resolv.conf do.
+    /// A value that changes when hosts or resolv.conf change.
     pub fn stamp(root: &Path) -> Stamp {
         ["etc/hosts", "etc/resolv.conf"].map(|file| {
             let found = stat(&root.join(file)).ok()?;
@@ -340,24 +335,30 @@ impl Resolver<'_> {
     }
 }
 
-/// Of what files look-ups were made: device, inode, size, and time of change of each that is there.
+/// Device, inode, size and time of change (seconds, nanoseconds) of /etc/hosts and /etc/resolv.conf, if they are there.
 pub type Stamp = [Option<(u64, u64, i64, i64, i64)>; 2];
 
 /// The letters in which names are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelling {
-    /// Large and small at random, which a forger of answers must guess.
+    /// Upper and lower case at random: a forger of answers must guess it.
     Mixed,
     /// As written.
     Plain,
 }
 
-/// Which letters the next look-up of this process has.
+impl Spelling {
+    fn plain(plain: bool) -> Self {
+        if plain { Self::Plain } else { Self::Mixed }
+    }
+}
+
+/// The letters for the next look-up of this process.
 static LETTERS: Letters = Letters::new();
 
-/// Some name servers know no name in mixed letters, give it back in others, or are silent. What has failed in the
-/// ones is asked for in the others, the first time at once; a name that does not exist is not asked for twice each
-/// time.
+/// Some name servers know no name in mixed letters, answer in others, or are silent. A look-up that has failed in one kind
+/// is followed by one in the other: the first time at once, later only at the next look-up. So a name that does not exist is
+/// not asked for twice each time.
 struct Letters {
     plain: AtomicBool,
     /// Both have been tried.
@@ -371,17 +372,16 @@ impl Letters {
 
     /// The letters whose turn it is.
     fn next(&self) -> Spelling {
-        if self.plain.load(Ordering::Relaxed) { Spelling::Plain } else { Spelling::Mixed }
+        Spelling::plain(self.plain.load(Ordering::Relaxed))
     }
 
-    /// What `ask` finds in the letters whose turn it is; it also tells whether time is up.
+    /// The result of `ask` in the letters whose turn it is. `ask` also returns whether its time is over.
     fn by_turns(
         &self,
         mut ask: impl FnMut(Spelling) -> (Result<Found, NameError>, bool),
     ) -> Result<Found, NameError> {
         let plain = self.plain.load(Ordering::Relaxed);
-        let spelling = |plain| if plain { Spelling::Plain } else { Spelling::Mixed };
-        let (result, is_late) = ask(spelling(plain));
+        let (result, is_late) = ask(Spelling::plain(plain));
         let Err(
             NameError::Silent(..)
             | NameError::NoSuchName(_)
@@ -397,7 +397,7 @@ impl Letters {
         if is_late || self.both.swap(true, Ordering::Relaxed) {
             return result;
         }
-        match ask(spelling(!plain)).0 {
+        match ask(Spelling::plain(!plain)).0 {
             Err(stopped @ NameError::Stopped(_)) => Err(stopped),
             found => found.or(result),
         }
@@ -508,26 +508,19 @@ fn resolv_conf(root: &Path) -> Result<ResolvConf, NameError> {
     }
 }
 
-/// The number of a network interface that resolv.conf names, or gives as a number.
+/// The number of a network interface; resolv.conf has its name or its number.
 fn scope(interface: &str) -> Option<u32> {
     if_nametoindex(interface).ok().or_else(|| interface.parse().ok())
 }
 
-/// Drops addresses that no server can have, and what is too much. From DNS, loopback is one of them:
-/// it is what sinkholes and half-started resolvers answer.
+/// Drops addresses that no server can have, and those above [`MOST_ADDRESSES`]. From DNS, no server can have loopback:
+/// sinkholes and resolvers that are still starting answer with it.
 pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
-    let bad = |address: &IpAddr| {
-        address.is_unspecified()
-            || address.is_multicast()
-            || matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
-            // It needs an interface with it, which no answer tells.
-            || matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-            || from_dns && address.is_loopback()
-    };
     let mut addresses = Vec::new();
     // ::ffff:127.0.0.1 is 127.0.0.1.
-    for address in found.addresses.iter().map(IpAddr::to_canonical).filter(|a| !bad(a)) {
-        if addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
+    for address in found.addresses.iter().map(IpAddr::to_canonical) {
+        let fits = can_be_a_servers(address) && !(from_dns && address.is_loopback());
+        if fits && addresses.len() < MOST_ADDRESSES && !addresses.contains(&address) {
             addresses.push(address);
         }
     }
@@ -539,7 +532,16 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     }
 }
 
-/// A system file's text, whatever a byte of it in a comment may be. Zeros, which a crash may leave, are blanks.
+fn can_be_a_servers(address: IpAddr) -> bool {
+    let special = match address {
+        IpAddr::V4(v4) => v4.is_broadcast(),
+        // It needs an interface with it, and no answer gives one.
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(special || address.is_unspecified() || address.is_multicast())
+}
+
+/// The text of a system file, even if a comment in it is no UTF-8. Zeros, which a crash may leave, become blanks.
 fn read_lossy(path: &Path) -> Result<String, Errno> {
     Ok(String::from_utf8_lossy(&crate::files::whole(path)?).replace('\0', " "))
 }
