@@ -47,8 +47,7 @@ impl Broker {
     /// # Errors
     /// The errno of fcntl(2).
     pub fn new(stream: UnixStream) -> Result<Self, Errno> {
-        let errno = |e: std::io::Error| sys::errno_of(&e);
-        stream.set_nonblocking(true).map_err(errno)?;
+        stream.set_nonblocking(true).map_err(|e| sys::errno_of(&e))?;
         Ok(Self(Mutex::new(Connection { stream, asked: 0 })))
     }
 

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     socket,
 };
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -57,12 +57,8 @@ pub enum AdmissionError {
 /// # Errors
 /// Who it is instead.
 pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), AdmissionError> {
-    let v4 = |address| match address {
-        Ok(SocketAddr::V4(v4)) => Ok(v4),
-        _ => Err(AdmissionError::Gone),
-    };
     // Seen from the other end.
-    let (local, remote) = (v4(stream.peer_addr())?, v4(stream.local_addr())?);
+    let (local, remote) = (ipv4(stream.peer_addr())?, ipv4(stream.local_addr())?);
     // First, since it costs nothing. Users can make the table long.
     let port = local.port();
     if reserved && port >= RESERVED {
@@ -73,6 +69,13 @@ pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), Admi
         None => searched(&root.join(TABLE), local, remote)?,
     };
     row.judge()
+}
+
+fn ipv4(address: io::Result<SocketAddr>) -> Result<SocketAddrV4, AdmissionError> {
+    match address {
+        Ok(SocketAddr::V4(v4)) => Ok(v4),
+        _ => Err(AdmissionError::Gone),
+    }
 }
 
 /// What the kernel says of the socket at `local`, if it can be asked.
@@ -155,12 +158,16 @@ fn diagnosed(local: SocketAddrV4, remote: SocketAddrV4) -> Result<Row, Errno> {
 fn id(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; 36] {
     let mut id = [0; 36];
     let ports = [local.port().to_be_bytes(), remote.port().to_be_bytes()].concat();
-    let padded = |ip: &Ipv4Addr| [ip.octets().to_vec(), vec![0; 12]].concat();
-    let bytes = [ports, padded(local.ip()), padded(remote.ip())].concat();
+    let bytes = [ports, padded(*local.ip()), padded(*remote.ip())].concat();
     for (to, from) in id.iter_mut().zip(bytes) {
         *to = from;
     }
     id
+}
+
+/// An address in the room of an IPv6 one.
+fn padded(ip: Ipv4Addr) -> Vec<u8> {
+    [ip.octets().to_vec(), vec![0; 12]].concat()
 }
 
 /// What the table says of the socket at `local`.
@@ -182,15 +189,14 @@ fn searched(
 
 /// Reads the table piece by piece until the row is there.
 fn look(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Option<Row>, Errno> {
-    let errno = |e: std::io::Error| sys::errno_of(&e);
-    let mut file = File::open(table).map_err(errno)?;
+    let mut file = File::open(table).map_err(|e| sys::errno_of(&e))?;
     let mut bytes = vec![0; PIECE];
     let mut filled = 0;
     loop {
         let n = match file.read(bytes.get_mut(filled..).unwrap_or_default()) {
             Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(errno(e)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(sys::errno_of(&e)),
         };
         filled += n;
         let piece = bytes.get(..filled).unwrap_or_default();

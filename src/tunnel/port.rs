@@ -60,11 +60,12 @@ pub fn free(root: &Path) -> Result<u16, Errno> {
 
 /// The ranges of a list like "665-700,1010".
 fn ranges_of(text: &str) -> Vec<RangeInclusive<u16>> {
-    let range = |word: &str| {
-        let (first, last) = word.split_once('-').unwrap_or((word, word));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(range).collect()
+    text.trim().split(',').filter_map(range_of).collect()
+}
+
+fn range_of(word: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = word.split_once('-').unwrap_or((word, word));
+    Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
 /// The ports that a file like /etc/services names: `name 636/tcp alias`.

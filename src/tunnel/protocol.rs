@@ -64,12 +64,13 @@ pub struct TunnelStatus {
 /// # Errors
 /// See [`TunnelError`].
 pub fn handshake(socket: &Path, wait: Wait<'_>) -> Result<Peer, TunnelError> {
-    // The answer needs a moment, too: otherwise "nobody answers" would always arrive too late.
-    let wanted = |left: Duration| {
-        ControlRequest::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))))
-    };
-    let answer = ask(socket, &wanted, wait)?;
+    let answer = ask(socket, &handshake_within, wait)?;
     read_handshake(&answer)
+}
+
+/// The answer needs a moment, too: otherwise "nobody answers" would always arrive too late.
+fn handshake_within(left: Duration) -> ControlRequest {
+    ControlRequest::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))))
 }
 
 /// Asks the tunnel behind `socket` for its status.

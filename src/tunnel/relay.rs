@@ -150,9 +150,7 @@ fn wait_for_server(
     outer: &TcpStream,
     wait: Wait<'_>,
 ) -> Result<Waited, TunnelError> {
-    let mut flags = PollFlags::empty();
-    flags.set(PollFlags::POLLIN, session.is_hungry());
-    flags.set(PollFlags::POLLOUT, !session.outgoing.is_empty());
+    let flags = poll_flags(session.is_hungry(), !session.outgoing.is_empty());
     wait.poll(&[PollFd::new(outer.as_fd(), flags)])?;
     match fill(&mut session.incoming, outer) {
         Ok(Some(0)) | Err(_) => Ok(Waited::Ended),
@@ -266,14 +264,8 @@ impl<'a> Relay<'a> {
 
     /// Sleeps until something can be done, or for `idle`; once one side has ended, for `linger`.
     pub(crate) fn wait(&self, idle: PollTimeout, linger: PollTimeout) -> Result<Ready, RelayError> {
-        let flags = |reads, writes| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, reads);
-            flags.set(PollFlags::POLLOUT, writes);
-            flags
-        };
-        let inner_flags = flags(self.reads_inner(), !self.to_inner.is_empty());
-        let outer_flags = flags(self.reads_outer(), !self.session.outgoing.is_empty());
+        let inner_flags = poll_flags(self.reads_inner(), !self.to_inner.is_empty());
+        let outer_flags = poll_flags(self.reads_outer(), !self.session.outgoing.is_empty());
         // A stream that is polled for nothing wakes us without end once it is closed. The kernel's is polled all the
         // same: if it gives up while the server accepts nothing, so do we. When both sides have said that nothing more
         // comes it is left out, since that looks the same and the server may still accept data.
@@ -412,7 +404,14 @@ impl<'a> Relay<'a> {
     }
 }
 
-/// poll(2); whether anything is ready.
+fn poll_flags(reads: bool, writes: bool) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::POLLIN, reads);
+    flags.set(PollFlags::POLLOUT, writes);
+    flags
+}
+
+/// Calls poll(2), and says whether anything is ready.
 fn polled(fds: &mut [PollFd<'_>], span: PollTimeout) -> Result<bool, RelayError> {
     loop {
         match poll(fds, span) {

@@ -9,7 +9,7 @@ use super::records;
 use crate::aws::{algorithms, certificate};
 use nix::errno::Errno;
 use rustls::client::{ResolvesClientCert, Resumption, UnbufferedClientConnection};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{
@@ -395,11 +395,12 @@ fn failure(error: &rustls::Error, heard: bool) -> TunnelError {
     }
 }
 
+fn time(time: &UnixTime) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs())).unwrap_or(UNIX_EPOCH)
+}
+
 fn certificate_failure(error: &CertificateError) -> TunnelError {
     use CertificateError as C;
-    let time = |time: &rustls::pki_types::UnixTime| {
-        UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs())).unwrap_or(UNIX_EPOCH)
-    };
     match error {
         C::UnknownIssuer => TunnelError::UnknownIssuer,
         C::NotValidForNameContext { expected, presented } => TunnelError::CertificateName {

@@ -20,6 +20,7 @@ use std::time::Duration;
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
 /// One attempt waits this long for a tunnel that makes its key or is busy: what takes longer may be something else.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
     pub(super) fn encrypted_attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
