@@ -280,7 +280,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(700));
             (TcpListener::bind(("127.0.0.2", port)).unwrap(), Instant::now())
         });
-        let (result, _) = reach(&["127.0.0.77", "127.0.0.2"], port, 60_000);
+        let (result, _) = reach(&["127.0.0.1", "127.0.0.2"], port, 60_000);
         let seen = Instant::now();
         assert_eq!(result.unwrap(), "127.0.0.2".parse::<IpAddr>().unwrap());
         let (_listener, opened) = opens.join().unwrap();
