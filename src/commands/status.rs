@@ -26,7 +26,7 @@ use crate::tunnel::contract::Tunnels;
 use crate::tunnel::units::Units;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use state::{MountProblem, MountState, ShareJson, ShareState, Space, TunnelState};
+use state::{MountProblem, MountState, ShareJson, ShareSpace, ShareState, TunnelState};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -205,7 +205,7 @@ impl StatusLook<'_> {
         let options = entry.map_or(String::new(), |e| format!("{},{}", e.flags, e.options));
 
         let space = match self.machine.root(share, &mounted, until) {
-            Ok(RootState::Well(bytes, free)) => Ok(Space { bytes, free }),
+            Ok(RootState::Well(bytes, free)) => Ok(ShareSpace { bytes, free }),
             Ok(RootState::Fault(errno)) => Err(MountProblem::Fault(no_use(errno), MOUNT_ANEW)),
             Ok(RootState::Over) => Err(MountProblem::Fault(
                 "something else was put over it".into(),

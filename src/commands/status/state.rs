@@ -30,14 +30,14 @@ pub struct MountState {
     /// Seconds since it was mounted, where the kernel tells.
     pub age: Option<u64>,
     /// What is there and free; or why it cannot be used.
-    pub space: Result<Space, MountProblem>,
+    pub space: Result<ShareSpace, MountProblem>,
     /// The tunnel that it goes through, if it is to; or what is wrong with that.
     pub tunnel: Option<Result<TunnelState, String>>,
 }
 
 /// How large a share is.
 #[derive(Debug, Clone, Copy)]
-pub struct Space {
+pub struct ShareSpace {
     /// In all.
     pub bytes: u64,
     /// Of these, what users can still fill.
@@ -231,7 +231,7 @@ impl MountState {
     }
 }
 
-impl Space {
+impl ShareSpace {
     fn text(self) -> String {
         let full = match self.free == 0 && self.bytes > 0 {
             true => " (FULL: nothing can be written; make room on the server)",
@@ -321,7 +321,7 @@ mod tests {
             source: "fs-0123abcd.efs.eu-west-1.amazonaws.com:/".into(),
             options: "rw".into(),
             age: Some(61),
-            space: Ok(Space { bytes: 2048, free: 1024 }),
+            space: Ok(ShareSpace { bytes: 2048, free: 1024 }),
             tunnel: None,
         }
     }
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(json["source"], "fs:/releases/1");
         assert!(json["problem"].as_str().unwrap().ends_with("(ESTALE)"), "{json}");
 
-        let full = MountState { space: Ok(Space { bytes: 2048, free: 0 }), ..mounted() };
+        let full = MountState { space: Ok(ShareSpace { bytes: 2048, free: 0 }), ..mounted() };
         let text = full.text(&share);
         assert!(text.contains("0.0 B of 2.0 KiB free (FULL: nothing can be written"), "{text}");
         assert!(!up(None).text(&share, true).contains("FULL"));
