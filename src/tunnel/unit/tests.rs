@@ -54,11 +54,11 @@ impl Machine {
     }
 
     fn start(&self, port: Option<u16>) -> Result<u16, UnitError> {
-        self.within(2000, |systemd, wait| systemd.start(&unit(port), wait))
+        self.within(60_000, |systemd, wait| systemd.start(&unit(port), wait))
     }
 
     fn end(&self) -> Result<(), UnitError> {
-        self.within(2000, |systemd, wait| systemd.end(Path::new(POINT), wait))
+        self.within(60_000, |systemd, wait| systemd.end(Path::new(POINT), wait))
     }
 }
 
@@ -74,11 +74,12 @@ fn unit(port: Option<u16>) -> TunnelUnit<'static> {
 #[test]
 fn what_a_program_prints_is_told_when_it_fails() {
     let machine = Machine::new(false);
-    let run_shell = |script: &str| {
+    let run_for = |millis, script: &str| {
         let mut command = programs::bare("/bin/sh");
         command.args(["-c", script]);
-        machine.within(2000, |_, wait| run(command, wait))
+        machine.within(millis, |_, wait| run(command, wait))
     };
+    let run_shell = |script: &str| run_for(60_000, script);
     assert_eq!(run_shell("exit 0"), Ok(()));
     let failed = |said: &str, script: &str| {
         let command = format!("/bin/sh -c {script}");
@@ -87,7 +88,7 @@ fn what_a_program_prints_is_told_when_it_fails() {
     let script = "echo one; echo 'two  three' >&2; exit 3";
     assert_eq!(run_shell(script), failed("one two three", script));
     assert_eq!(run_shell("exit 3"), failed("exit status: 3", "exit 3"));
-    let late = run_shell("exec sleep 60");
+    let late = run_for(1000, "exec sleep 60");
     assert_eq!(late, Err(UnitError::Late("/bin/sh -c exec sleep 60".into())));
     assert_eq!(run_shell("yes | head -c 1000000"), Ok(()));
 }
@@ -147,18 +148,18 @@ fn whenever_a_start_is_given_up_the_port_that_it_may_still_get_is_written_down()
         let (written, ports) = (written.display(), ports.display());
         machine.systemctl(&format!("[ $3 = start ] || exit 0\ncat {written} >> {ports}\n{then}"));
     };
-    let start = || machine.within(500, |systemd, wait| systemd.start(&unit(None), wait));
+    let start = |millis| machine.within(millis, |systemd, wait| systemd.start(&unit(None), wait));
     let asked = |n: usize| fs::read_to_string(&ports).unwrap().lines().nth(n).unwrap().to_owned();
     script("exec sleep 60");
-    assert!(matches!(start(), Err(UnitError::Late(_))));
+    assert!(matches!(start(5000), Err(UnitError::Late(_))));
     let given_up = asked(0);
     // It comes to be after all, or the next start asks for the same.
     script("exit 0");
-    assert_eq!(start().unwrap().to_string(), given_up);
+    assert_eq!(start(60_000).unwrap().to_string(), given_up);
     assert_eq!(asked(1), given_up);
     // Somebody else has it by now.
     script("test \"$(wc -l < $0.n 2> /dev/null)\" && exit 0; echo > $0.n; exit 1");
-    let port = start().unwrap().to_string();
+    let port = start(60_000).unwrap().to_string();
     assert_ne!(port, given_up);
     let _listener = UnixListener::bind(machine.path("run/efs-agent/tunnel/mnt-a.sock")).unwrap();
     let instance = Instance::of(Path::new(POINT));
