@@ -48,7 +48,7 @@ struct Sinks {
     level: Level,
     style: Style,
     out: Box<dyn Write + Send>,
-    syslog: Option<Logger<Datagrams, Untimed>>,
+    syslog: Option<Logger<DatagramWriter, UntimedFormat>>,
 }
 
 impl Log {
@@ -57,7 +57,7 @@ impl Log {
         Self { sinks: Mutex::new(Sinks { level: Level::Info, style, out, syslog: None }) }
     }
 
-    /// A log to standard output: in `style`, but [`Style::Journal`] where that is systemd's journal.
+    /// A log to standard output in `style`, or in [`Style::Journal`] where that is systemd's journal.
     pub fn to_stdout(style: Style) -> Self {
         let stdout = Stdout::open();
         let journal = stdout.is_socket && leads_to(io::stdout().as_fd(), JOURNAL);
@@ -78,8 +78,10 @@ impl Log {
     /// Does nothing where the journal has each line already, by a way that cannot lose it.
     pub fn add_syslog(&self, socket: &Path, facility: Facility) {
         // A path that no socket can have is that of no daemon.
-        let datagrams = Datagrams(CString::new(socket.as_os_str().as_bytes()).unwrap_or_default());
-        let formatter = Untimed { facility: number(facility), pid: sys::process_id().as_raw() };
+        let datagrams =
+            DatagramWriter(CString::new(socket.as_os_str().as_bytes()).unwrap_or_default());
+        let formatter =
+            UntimedFormat { facility: facility_number(facility), pid: sys::process_id().as_raw() };
         self.locked(|sinks| {
             if sinks.style != Style::Journal {
                 sinks.syslog = Some(Logger::new(datagrams, formatter));
@@ -100,6 +102,7 @@ impl Log {
             let cut = (0..=LONGEST_LINE).rev().find(|&at| text.is_char_boundary(at));
             text.truncate(cut.unwrap_or(0));
         }
+
         self.locked(|sinks| {
             if level > sinks.level {
                 return;
@@ -111,9 +114,10 @@ impl Log {
                 }
                 Style::Plain if level <= Level::Warning => format!("{}: {text}\n", level.word()),
                 Style::Plain => format!("{text}\n"),
-                Style::Journal => format!("<{}>{text}\n", severity(level)),
+                Style::Journal => format!("<{}>{text}\n", severity_number(level)),
             };
             let _ = sinks.out.write(line.as_bytes());
+
             if let Some(syslog) = &mut sinks.syslog {
                 let _ = match level {
                     Level::Error => syslog.err(&text),
@@ -155,7 +159,7 @@ impl Log {
 /// terminal that was stopped may hold up a session start.
 struct Stdout {
     /// A terminal, opened anew without blocking: that it polls writable promises one byte, not a
-    /// line. To set that on descriptor 1 itself would set it for whoever shares it with us.
+    /// line. To set that on descriptor 1 itself would set it for every process that shares it.
     own: Option<File>,
     is_socket: bool,
     /// A file takes what it gets, at once: there is nothing to ask it.
@@ -201,9 +205,9 @@ impl Write for Stdout {
 /// A datagram for each line, sent without ever blocking: a syslog daemon that has stopped reading
 /// loses lines, not sessions, and one that starts late gets those from then on. No descriptor is
 /// held between lines: a run must do with very few.
-struct Datagrams(CString);
+struct DatagramWriter(CString);
 
-impl Write for Datagrams {
+impl Write for DatagramWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let socket = UnixDatagram::unbound()?;
         Ok(sys::send_to_path(socket.as_fd(), line, &self.0)?)
@@ -221,8 +225,9 @@ fn leads_to(fd: BorrowedFd<'_>, path: &str) -> bool {
     peer.is_ok_and(|peer| peer.as_pathname() == Some(Path::new(path)))
 }
 
-/// The number that syslog(3) gives a level.
-fn severity(level: Level) -> u8 {
+/// The number that syslog(3) gives a level. The crate syslog, the owner's choice, is used for these two tables of numbers
+/// and for its calls. The format and the socket are our own: those of the crate wait, and write a time and a host name.
+fn severity_number(level: Level) -> u8 {
     match level {
         Level::Error => Severity::LOG_ERR as u8,
         Level::Warning => Severity::LOG_WARNING as u8,
@@ -231,7 +236,7 @@ fn severity(level: Level) -> u8 {
     }
 }
 
-fn number(facility: Facility) -> u8 {
+fn facility_number(facility: Facility) -> u8 {
     match facility {
         Facility::Daemon => syslog::Facility::LOG_DAEMON as u8,
         Facility::User => syslog::Facility::LOG_USER as u8,
@@ -239,18 +244,18 @@ fn number(facility: Facility) -> u8 {
     }
 }
 
-/// `<PRI>efs-agent[pid]: text`, in one write. A host name would cost the identifier, and a
-/// time stamp of ours is replaced by every daemon (and in UTC where it is not), so there is none.
-struct Untimed {
+/// `<PRI>efs-agent[pid]: text`, in one write. There is no host name, which would cost the identifier. There is no time
+/// stamp either: every daemon replaces it, or reads it as UTC.
+struct UntimedFormat {
     facility: u8,
     pid: i32,
 }
 
-impl<T: Display> LogFormat<T> for Untimed {
+impl<T: Display> LogFormat<T> for UntimedFormat {
     fn format<W: Write>(&self, w: &mut W, severity: Severity, text: T) -> syslog::Result<()> {
         let priority = self.facility | severity as u8;
         let line = format!("<{priority}>efs-agent[{}]: {text}", self.pid);
-        // A line that the daemon does not take is dropped, so the count is of no interest.
+        // A line that the daemon does not take is dropped, so nobody needs the count.
         w.write(line.as_bytes()).map(|_| ()).map_err(syslog::Error::Write)
     }
 }

@@ -24,11 +24,11 @@ impl Code {
     pub const USAGE: Self = Self(64);
     /// AppStream's config.json is not what it must be.
     pub const DATA: Self = Self(65);
-    /// A share was refused for a reason that waiting does not mend.
+    /// A share was refused for a reason that does not pass.
     pub const REFUSED: Self = Self(69);
-    /// A fault of ours, or a mount that nobody would see.
+    /// A fault of this program, or a mount that nobody would see.
     pub const FAULT: Self = Self(70);
-    /// Somebody else's program or file is where ours should be.
+    /// Somebody else's program or file is where this program's should be.
     pub const TAKEN: Self = Self(73);
     /// A file cannot be read or written.
     pub const IO: Self = Self(74);
@@ -39,7 +39,7 @@ impl Code {
     /// The config file is wrong or missing.
     pub const CONFIG: Self = Self(78);
 
-    /// Of a run that ends for a cause of this class.
+    /// The exit code of a run that ends with a failure of this class.
     pub fn of(class: Class) -> Self {
         match class {
             Class::Temporary => Self::DEADLINE,
@@ -128,6 +128,7 @@ impl Outcome {
                     1 => format!("; after 1 attempt in {took}"),
                     n => format!("; after {n} attempts in {took}"),
                 };
+
                 let optional = if share.required { "" } else { "optional share " };
                 let line = format!("cannot mount {optional}{share}: {sentence}{tries}");
                 OutcomeText { line, cure: Some(cure) }

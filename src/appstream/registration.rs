@@ -19,6 +19,8 @@ use plan::plan;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+type Result<T, E = RegistrationError> = std::result::Result<T, E>;
+
 /// Where AppStream reads it.
 pub const CONFIG_JSON: &str = "/opt/appstream/SessionScripts/config.json";
 /// The longest file name and the longest arguments that AppStream takes, in characters.
@@ -281,7 +283,7 @@ pub fn ours_at_start(file: &Path, text: &str, wanted: &Registration) -> Option<(
 ///
 /// # Errors
 /// The place at which it is not UTF-8.
-pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, RegistrationError> {
+pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str> {
     std::str::from_utf8(bytes).map_err(|e| {
         let good = bytes.get(..e.valid_up_to()).unwrap_or_default();
         let good = std::str::from_utf8(good).unwrap_or("");
@@ -297,7 +299,7 @@ pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str, RegistrationErr
 ///
 /// # Errors
 /// Why it is not done.
-pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change, RegistrationError> {
+pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change> {
     let change = plan_text(file, text, wanted)?;
     // Whatever our edits are good for, what comes out must be JSON, and just what was wanted.
     match plan_text(file, &change.text, wanted) {
@@ -313,7 +315,7 @@ pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change, 
     }
 }
 
-fn plan_text(file: &Path, text: &str, wanted: &Registration) -> Result<Change, RegistrationError> {
+fn plan_text(file: &Path, text: &str, wanted: &Registration) -> Result<Change> {
     let document = Document::parse(text).map_err(|SyntaxError { place, what }| {
         RegistrationError::Malformed(ConfigError::at(file, text, place, &what))
     })?;

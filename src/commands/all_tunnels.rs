@@ -1,6 +1,6 @@
 //! `tunnel --all`: starts the tunnels of all encrypted shares, at boot. How one is started is `tunnel::units`'.
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::{self, Frame};
 use crate::log::Log;
 use crate::report::Code;
@@ -21,7 +21,7 @@ pub fn start_all(config: Option<&Path>, started: Instant) -> Code {
     frame::concluded(Frame::run(started, without_root, |frame| all(config, frame, &log)), &log)
 }
 
-fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
+fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, CommandError> {
     let (clock, stop) = (&frame.clock, frame.stop);
     let (path, settings) = frame.settings(config, false, log)?;
     let tunnels = Units::new(frame.root, clock, stop, &path);
@@ -55,7 +55,7 @@ fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Refu
             }
             Err(TunnelsError::Stopped(_)) => {
                 let signal = stop.signal().map_or(15, |signal| signal as i32);
-                return Err((Code::signal(signal), "stopped by a signal".into()));
+                return Err(CommandError::new(Code::signal(signal), "stopped by a signal"));
             }
         }
     }

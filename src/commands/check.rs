@@ -56,17 +56,17 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
         all(frame, args, &mut links);
         Ok(frame.stopped())
     });
-    let stopped = stopped.unwrap_or_else(|(_, text)| {
-        links.fault("signals", text, "run it anew");
+    let stopped = stopped.unwrap_or_else(|error| {
+        links.fault("signals", error.text, "run it anew");
         None
     });
 
     let well = stopped.is_none() && !links.any(LinkState::Fault);
     if args.json {
-        let stopped = stopped.as_ref().map(|(_, text)| text.as_str());
+        let stopped = stopped.as_ref().map(|error| error.text.as_str());
         super::print_json(&CheckJson { ok: well, links: links.all(), stopped });
-    } else if let Some((_, text)) = &stopped {
-        super::print(&format!("{text}\n"));
+    } else if let Some(error) = &stopped {
+        super::print(&format!("{error}\n"));
     } else if well && links.any(LinkState::Warning) {
         super::print("a session start would succeed, if what the warnings say is meant (exit 0)\n");
     } else if well {
@@ -75,7 +75,7 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
         super::print("a session start would not succeed: see FAULT above (exit 1)\n");
     }
     match stopped {
-        Some((code, _)) => code,
+        Some(error) => error.code,
         None if well => Code::OK,
         None => Code::NOT_UP,
     }

@@ -1,8 +1,9 @@
 //! The frame around the work of a command: signals, root's rights, the clock, the settings, and the last line with the
 //! exit code. What a command does inside of it does not belong here.
 
+use super::apply;
+use super::error::CommandError;
 use super::settings::{self, SettingsError};
-use super::{Refusal, apply};
 use crate::config::Settings;
 use crate::log::Log;
 use crate::report::Code;
@@ -34,8 +35,8 @@ impl<'a> Frame<'a> {
     pub fn run<T>(
         started: Instant,
         without_root: Option<&str>,
-        work: impl FnOnce(&Frame<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
+        work: impl FnOnce(&Frame<'_>) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         // Before anything is written: this blocks SIGPIPE, too. The descriptor ends with the process.
         let stop = ManuallyDrop::new(signals()?);
         if let Some(complaint) = without_root {
@@ -66,9 +67,9 @@ impl<'a> Frame<'a> {
     }
 
     /// The end of a command that a signal has stopped, if one has.
-    pub fn stopped(&self) -> Option<Refusal> {
+    pub fn stopped(&self) -> Option<CommandError> {
         let signal = self.stop.signal()?;
-        Some((Code::signal(signal as i32), format!("stopped by {signal}")))
+        Some(CommandError::new(Code::signal(signal as i32), format!("stopped by {signal}")))
     }
 }
 
@@ -76,22 +77,22 @@ impl<'a> Frame<'a> {
 ///
 /// # Errors
 /// The errno of the signal calls, as the end of a command.
-pub fn signals() -> Result<Stop, Refusal> {
-    Stop::install().map_err(|e| (Code::FAULT, format!("cannot set signals: {e}")))
+pub fn signals() -> Result<Stop, CommandError> {
+    Stop::install().map_err(|e| CommandError::new(Code::FAULT, format!("cannot set signals: {e}")))
 }
 
 /// # Errors
 /// `complaint`, where this process is not root's.
-pub fn need_root(complaint: &str) -> Result<(), Refusal> {
+pub fn need_root(complaint: &str) -> Result<(), CommandError> {
     match sys::is_root() {
         true => Ok(()),
-        false => Err((Code::PERMISSION, complaint.to_owned())),
+        false => Err(CommandError::new(Code::PERMISSION, complaint)),
     }
 }
 
 /// The exit code of a command. If it could not do its work, the reason is the last line of `log`.
-pub fn concluded(result: Result<Code, Refusal>, log: &Log) -> Code {
-    result.unwrap_or_else(|(code, text)| {
+pub fn concluded(result: Result<Code, CommandError>, log: &Log) -> Code {
+    result.unwrap_or_else(|CommandError { code, text }| {
         log.error(format_args!("{text} (exit {})", code.0));
         code
     })

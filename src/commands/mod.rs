@@ -1,8 +1,9 @@
-//! One file for each thing that efs-agent can be asked to do, and the way from
-//! the command line to it.
+//! One file for each thing that efs-agent can be asked to do, and the way from the command line to it. What all of them
+//! begin and end with is in [`frame`]; what a command does is in its own file.
 
 mod all_tunnels;
 pub mod check;
+mod error;
 mod frame;
 mod left;
 pub mod register;
@@ -34,8 +35,9 @@ const DEV_LOG: &str = "/dev/log";
 /// because AppStream keeps nothing else.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let started = Instant::now();
-    std::panic::set_hook(Box::new(tell_fault));
+    std::panic::set_hook(Box::new(report_panic));
     let command = cli::parse(args);
+
     // A service manager hands a tunnel its listeners.
     let kept = if matches!(command, Ok(Command::Tunnel(_))) { listeners::handed_over() } else { 0 };
     sys::close_inherited(kept);
@@ -43,6 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     if !matches!(command, Ok(Command::Session(_))) {
         sys::block_pipe();
     }
+
     let code = match command {
         Ok(Command::Session(args)) => session::run(&args, started),
         Ok(Command::Register(args)) => register::register(&args, started),
@@ -53,7 +56,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Ok(Command::AllTunnels(config)) => all_tunnels::start_all(config.as_deref(), started),
         Ok(Command::Tunnel(args)) => tunnel::run(&args, kept, started),
         Ok(Command::Help(text)) => print(text),
-        Ok(Command::Version) => print(&format!("{}\n", VERSION)),
+        Ok(Command::Version) => print(&format!("{VERSION}\n")),
         Err(e) => {
             let log = log(!std::io::stdout().is_terminal());
             log.error(format_args!("{e} (exit {})", Code::USAGE.0));
@@ -63,18 +66,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     code.0.into()
 }
 
-/// Ends a program that has met a fault of its own where everything else is said: AppStream keeps nothing of
-/// standard error.
-fn tell_fault(panic: &PanicHookInfo<'_>) {
+/// Ends a program that has met a fault of its own. The line about it goes where everything else goes: AppStream keeps
+/// nothing of standard error.
+fn report_panic(panic: &PanicHookInfo<'_>) {
     let what = panic.payload();
     let text = what.downcast_ref::<&str>().copied();
     let text = text.or_else(|| what.downcast_ref::<String>().map(String::as_str));
     let what = text.unwrap_or("no reason given");
+
     let at =
         panic.location().map_or(String::new(), |at| format!(" at {}:{}", at.file(), at.line()));
     log(!std::io::stdout().is_terminal()).error(format_args!(
-        "efs-agent {} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
-        VERSION,
+        "{VERSION} has met a fault of its own and ends{at}: {what}; please report this line (exit {})",
         Code::FAULT.0
     ));
     sys::exit(Code::FAULT.0);
@@ -98,9 +101,8 @@ fn log(stamped: bool) -> Log {
     log
 }
 
-/// Has `log` write what the config says.
+/// Has `log` write what the config asks for; all of it for a person who tries a config (`once`).
 fn apply(settings: &LogSettings, once: bool, log: &Log) {
-    // A person who tries a config is told all of it.
     log.set_level(if once { settings.level.max(Level::Info) } else { settings.level });
     if !settings.syslog {
         log.drop_syslog();
@@ -108,9 +110,6 @@ fn apply(settings: &LogSettings, once: bool, log: &Log) {
         log.add_syslog(Path::new(DEV_LOG), settings.facility);
     }
 }
-
-/// What ends a command that cannot do its work: the exit code, and why in one line.
-type Refusal = (Code, String);
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +120,7 @@ mod tests {
     fn a_fault_of_its_own_is_told_on_standard_output() {
         const MEETS: &str = "EFS_AGENT_TEST_MEETS_A_FAULT";
         if std::env::var_os(MEETS).is_some() {
-            std::panic::set_hook(Box::new(tell_fault));
+            std::panic::set_hook(Box::new(report_panic));
             let number: Option<u8> = "none".parse().ok();
             number.expect("a number");
         }

@@ -131,7 +131,7 @@ fn start_with(
             ));
             (None, String::new())
         }
-        Err(refused) => return Err(RegisterError::Settings(refused.into())),
+        Err(refused) => return Err(refused.into()),
     };
 
     let shim = file.with_file_name(SHIM);

@@ -1,7 +1,7 @@
 //! A session start: every share of the config from its name to its mount, inside one deadline. Here is its story: what
 //! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], the attempts to
-//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through a
-//! tunnel, [`search`] finds a server, [`pace`] says how long each step may take, and [`outcome`] has the words.
+//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through
+//! a tunnel, and [`search`] finds a server. [`pace`] says how long each step may take, and [`outcome`] has the words.
 
 mod attempt;
 mod encrypted;
@@ -17,7 +17,7 @@ pub(super) use encrypted::unguarded;
 #[cfg(test)]
 pub(crate) use outcome::log_end;
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::{self, Frame};
 use crate::appstream;
 use crate::cli::SessionArgs;
@@ -50,12 +50,14 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let without_root = Some("only root can mount: use sudo");
     let result = Frame::run(started, without_root, |frame| {
         let (config, report) = start(args, frame, &log)?;
+
         // Before the last line, which is the outcome.
         if let Err(why) = status::write(frame.root, report.ended(&config, args.once, now())) {
             log.warning(why);
         }
         Ok(outcome::log_end(&report, args.once, &log))
     });
+
     frame::concluded(result, &log)
 }
 
@@ -65,7 +67,11 @@ fn now() -> String {
 }
 
 /// What must be right before the first share is touched.
-fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, Report), Refusal> {
+fn start(
+    args: &SessionArgs,
+    frame: &Frame<'_>,
+    log: &Log,
+) -> Result<(PathBuf, Report), CommandError> {
     let (root, clock, stop) = (frame.root, &frame.clock, frame.stop);
     let (path, settings) = frame.settings(args.config.as_deref(), args.once, log)?;
     let left = settings.deadline.saturating_sub(frame.started.elapsed());
@@ -89,6 +95,7 @@ fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, R
         once: args.once,
         kernel: sys::kernel_release,
     };
+
     let outcomes = run.all(settings.shares, &|outcome| status::remember(root, outcome.into()));
 
     let failed = outcomes.iter().any(|outcome| outcome.result.is_err());
@@ -98,19 +105,21 @@ fn start(args: &SessionArgs, frame: &Frame<'_>, log: &Log) -> Result<(PathBuf, R
 }
 
 /// Whether this process may mount, and others will see what it mounts.
-fn check_namespace(allow_private: bool) -> Result<(), Refusal> {
+fn check_namespace(allow_private: bool) -> Result<(), CommandError> {
     if !may_mount() {
         let text = "root may not mount here (CAP_SYS_ADMIN is missing): run outside of the container, \
                     or give the unit CapabilityBoundingSet=CAP_SYS_ADMIN";
-        return Err((Code::PERMISSION, text.into()));
+        return Err(CommandError::new(Code::PERMISSION, text));
     }
+
     if namespace(Path::new("/proc")) == Namespace::Private && !allow_private {
         let text = "nobody would see the mounts: this process has a mount namespace of its own. A systemd \
                     unit gets one from PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, \
                     ReadOnlyPaths= and their like (take these out); so do unshare and containers. If it is \
                     meant so, give --allow-private-namespace";
-        return Err((Code::FAULT, text.into()));
+        return Err(CommandError::new(Code::FAULT, text));
     }
+
     Ok(())
 }
 
@@ -143,8 +152,8 @@ struct AllShares<'a> {
 type ServerShares = Vec<(usize, Share)>;
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// All shares: different servers side by side, the shares of one server one after another, because mounts of one
-    /// server at the same time can fail in the kernel's trunking discovery.
+    /// All shares: different servers side by side, the shares of one server one after another. Mounts of one server at
+    /// the same time can fail in the kernel's trunking discovery.
     pub(crate) fn all(&self, shares: Vec<Share>, remember: Remember<'_>) -> Vec<Outcome> {
         let (count, pending) = (shares.len(), AtomicUsize::new(shares.len()));
         let all = AllShares { count, pending, remember };
@@ -158,6 +167,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 .collect(),
             _ => self.side_by_side(servers, &all),
         };
+
         outcomes.sort_by_key(|(place, _)| *place);
         outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -180,6 +190,7 @@ impl<M: Machine> SessionRun<'_, M> {
                     Err(_) => outcomes.extend(self.one_server(again, pace, all)),
                 }
             }
+
             outcomes
                 .extend(threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()));
             outcomes
@@ -210,6 +221,7 @@ impl<M: Machine> SessionRun<'_, M> {
             }
             outcomes.push((place, outcome));
         }
+
         outcomes
     }
 
@@ -238,5 +250,6 @@ fn by_server(shares: Vec<Share>) -> Vec<ServerShares> {
             None => servers.push((name, vec![(place, share)])),
         }
     }
+
     servers.into_iter().map(|(_, shares)| shares).collect()
 }

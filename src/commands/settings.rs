@@ -1,7 +1,7 @@
 //! The settings that a session start would use; and if there are none, what is wrong, what helps, and the exit code, as
 //! values. What a key of the config means is the business of [`crate::config`].
 
-use super::Refusal;
+use super::error::CommandError;
 use crate::config::file::{self, FileError};
 use crate::config::{ConfigError, Settings};
 use crate::report::Code;
@@ -67,7 +67,8 @@ impl SettingsError {
         }
     }
 
-    fn code(&self) -> Code {
+    /// The exit code of a command that cannot do without settings.
+    pub fn code(&self) -> Code {
         match self {
             Self::File(FileError::Untrusted { .. }) => Code::PERMISSION,
             _ => Code::CONFIG,
@@ -75,9 +76,9 @@ impl SettingsError {
     }
 }
 
-impl From<SettingsError> for Refusal {
+impl From<SettingsError> for CommandError {
     fn from(error: SettingsError) -> Self {
-        (error.code(), error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }
 

@@ -3,9 +3,9 @@
 
 mod state;
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::Frame;
-use super::left::{self, Known};
+use super::left::{self, KnownShares};
 use crate::cli::StatusArgs;
 use crate::config::Share;
 use crate::json;
@@ -41,7 +41,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 pub fn run(args: &StatusArgs, started: Instant) -> Code {
     let without_root = Some("only root can look at all of it: use sudo");
     let result = Frame::run(started, without_root, |frame| start(args, frame));
-    result.unwrap_or_else(|(code, text)| {
+    result.unwrap_or_else(|CommandError { code, text }| {
         if args.json {
             super::print_json(&ErrorJson { error: &text, exit: code.0 });
             return code;
@@ -72,22 +72,23 @@ struct ErrorJson<'a> {
 }
 
 /// A share as it was found.
-struct Found<'a> {
+struct FoundShare<'a> {
     share: &'a Share,
     /// Whether the config has it; else an earlier run has mounted it.
     in_config: bool,
     state: ShareState,
 }
 
-fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
+fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
     let root = frame.root;
     let machine = frame.machine();
-    let Known { config, settings, left, refused } = left::known(&machine, args.config.as_deref())?;
+    let KnownShares { config, settings, left, refused } =
+        left::known(&machine, args.config.as_deref())?;
     let tunnels = Units::new(root, &frame.clock, frame.stop, &config);
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
 
-    let look = Look { machine: &machine, tunnels: &tunnels, stats: &stats };
+    let look = StatusLook { machine: &machine, tunnels: &tunnels, stats: &stats };
     let in_config = settings.shares.iter().map(|share| (share, true));
     let found = look.at_all(in_config.chain(left.iter().map(|share| (share, false))).collect());
     // What was looked at when we were stopped says nothing.
@@ -103,23 +104,23 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, Refusal> {
             client: record::client(&client),
             // What cannot be read would make the whole unreadable.
             last_start: last.as_deref().and_then(|text| json::read(text.as_bytes()).ok()),
-            problem: refused.as_ref().map(|(_, why)| why.as_str()),
+            problem: refused.as_ref().map(|why| why.text.as_str()),
         });
     } else {
-        let refused = refused.as_ref().map_or(String::new(), |(_, why)| format!("{why}\n"));
+        let refused = refused.as_ref().map_or(String::new(), |why| format!("{why}\n"));
         let shares: String =
             found.iter().map(|one| one.state.text(one.share, one.in_config)).collect();
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
         let client = plain(&client.told(&sys::host_name()));
-        let last = last.and_then(|text| status::told(root, &Status::parse(&text)?));
+        let last = last.and_then(|text| status::last_run(root, &Status::parse(&text)?));
         let last = last
             .map_or("no session start since this machine was booted".into(), |last| plain(&last));
         super::print(&format!("{shares}{client}\n{last}\n"));
     }
 
-    if let Some((code, _)) = refused {
-        return Ok(code);
+    if let Some(why) = refused {
+        return Ok(why.code);
     }
     let well = found.iter().all(|one| !one.in_config || one.state.is_well());
     Ok(if well { Code::OK } else { Code::NOT_UP })
@@ -149,16 +150,16 @@ pub(super) fn elsewhere(mounted: u16, tunnel: Option<u16>) -> String {
 }
 
 /// A look at the shares of this machine.
-struct Look<'a> {
+struct StatusLook<'a> {
     machine: &'a Linux<'a, SystemClock<'a>>,
     tunnels: &'a (dyn Tunnels + Sync),
     /// The text of /proc/self/mountstats.
     stats: &'a str,
 }
 
-impl Look<'_> {
+impl StatusLook<'_> {
     /// All shares at once: of several dead servers, each costs its time, and none costs the others theirs.
-    fn at_all<'s>(&self, shares: Vec<(&'s Share, bool)>) -> Vec<Found<'s>> {
+    fn at_all<'s>(&self, shares: Vec<(&'s Share, bool)>) -> Vec<FoundShare<'s>> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = shares
                 .into_iter()
@@ -172,7 +173,7 @@ impl Look<'_> {
 
             let end = |(share, in_config, thread): (_, _, Result<_, _>)| {
                 let state = thread.map_or_else(|state| state, joined);
-                Found { share, in_config, state }
+                FoundShare { share, in_config, state }
             };
             threads.into_iter().map(end).collect()
         })

@@ -1,7 +1,8 @@
 //! `tunnel`: carries the connections of one encrypted share. It takes its listeners from systemd, gets ready as root,
 //! drops to a user without rights, and serves. Each of these steps is done in `crate::tunnel`.
 
-use super::{Refusal, frame, settings};
+use super::error::CommandError;
+use super::{frame, settings};
 use crate::aws::{ENVIRONMENT, Environment};
 use crate::cli::TunnelArgs;
 use crate::config::Share;
@@ -13,13 +14,13 @@ use crate::stop::{Stop, SystemClock};
 use crate::sys;
 use crate::tunnel::aws::{self, Aws};
 use crate::tunnel::broker::Broker;
-use crate::tunnel::identity::{Helper, Identity};
+use crate::tunnel::identity::{AwsAccess, Identity};
 use crate::tunnel::instance::Instance;
-use crate::tunnel::key::{self, Kept};
+use crate::tunnel::key::{self, KeyOrigin};
 use crate::tunnel::listeners::{self, Listeners};
 use crate::tunnel::protocol::TunnelError;
 use crate::tunnel::serve::{Means, ServeError, Tunnel};
-use crate::tunnel::tls::Client;
+use crate::tunnel::tls::TlsClient;
 use crate::tunnel::{broker_process, peer, run_files, user};
 use nix::sys::signal::Signal;
 use rustls::RootCertStore;
@@ -43,7 +44,7 @@ struct Prepared {
 pub fn run(args: &TunnelArgs, count: u8, started: Instant) -> Code {
     let log: &'static Log = Box::leak(Box::new(super::log(true)));
     let ended = listeners::take(count)
-        .map_err(|e| (Code::USAGE, e.to_string()))
+        .map_err(|e| CommandError::new(Code::USAGE, e.to_string()))
         .and_then(|listeners| carry(args, listeners, started, log));
     frame::concluded(ended, log)
 }
@@ -54,7 +55,7 @@ fn carry(
     listeners: Listeners,
     started: Instant,
     log: &'static Log,
-) -> Result<Code, Refusal> {
+) -> Result<Code, CommandError> {
     let began = Instant::now();
     let stop = frame::signals()?;
     let clock = SystemClock::new(started, &stop);
@@ -66,7 +67,7 @@ fn carry(
         Err(refusal) => return end_later(refusal, RESTART_PAUSE, &stop),
     };
     let Some(listeners) = listeners else {
-        return Err((Code::FAULT, "the listeners were given up".into()));
+        return Err(CommandError::new(Code::FAULT, "the listeners were given up"));
     };
 
     let root = Path::new("/").to_owned();
@@ -78,13 +79,13 @@ fn carry(
         error => {
             // One that has served for a while is started again at once.
             let pause = RESTART_PAUSE.saturating_sub(began.elapsed());
-            end_later((Code::FAULT, error.to_string()), pause, &tunnel.stop)
+            end_later(CommandError::new(Code::FAULT, error.to_string()), pause, &tunnel.stop)
         }
     }
 }
 
 /// Without the pause, what fails each time would be repeated ten times a second.
-fn end_later(refusal: Refusal, pause: Duration, stop: &Stop) -> Result<Code, Refusal> {
+fn end_later(refusal: CommandError, pause: Duration, stop: &Stop) -> Result<Code, CommandError> {
     match SystemClock::new(Instant::now(), stop).wait(pause) {
         Ok(()) => Err(refusal),
         Err(_) => Ok(code_of_signal(stop)),
@@ -102,11 +103,9 @@ fn prepare(
     clock: &SystemClock<'_>,
     stop: &Stop,
     log: &Log,
-) -> Result<Prepared, Refusal> {
+) -> Result<Prepared, CommandError> {
     let root = Path::new("/");
-    if !sys::is_root() {
-        return Err((Code::PERMISSION, "a tunnel is started as root".into()));
-    }
+    frame::need_root("a tunnel is started as root")?;
     let (share, encryption) = configured(root, args, log)?;
     let point = &args.mount_point;
     if !peer::sees_real_users(root) {
@@ -117,8 +116,9 @@ fn prepare(
     let mut broker = None;
     if roots.is_ok() && (encryption.iam || encryption.discover) {
         let process = broker_process::start(root, &encryption, listeners, clock, stop);
-        let process =
-            process.map_err(|e| (Code::FAULT, format!("no process for the credentials: {e}")))?;
+        let no_process =
+            |e| CommandError::new(Code::FAULT, format!("no process for the credentials: {e}"));
+        let process = process.map_err(no_process)?;
         broker = Some(process);
     }
     let lifeline = broker.as_ref().and_then(|broker| broker.lifeline().ok());
@@ -129,19 +129,24 @@ fn prepare(
 
     // The process that reads the credentials has its own copy, and nobody else needs them.
     sys::wipe_environment(ENVIRONMENT);
-    user::become_user(root, point)
-        .map_err(|e| (Code::FAULT, format!("root's rights cannot be dropped: {e}")))?;
+    user::become_user(root, point).map_err(|e| {
+        CommandError::new(Code::FAULT, format!("root's rights cannot be dropped: {e}"))
+    })?;
     Ok(Prepared { share, means, lifeline })
 }
 
 /// The share whose tunnel this is, as the config has it.
-fn configured(root: &Path, args: &TunnelArgs, log: &Log) -> Result<(Share, Encryption), Refusal> {
+fn configured(
+    root: &Path,
+    args: &TunnelArgs,
+    log: &Log,
+) -> Result<(Share, Encryption), CommandError> {
     let (path, settings) = settings::find(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let point = &args.mount_point;
     let missing = |what: &str| {
         let text = format!("{}: no [[share]] is {what} {}", path.display(), point.display());
-        (Code::CONFIG, text)
+        CommandError::new(Code::CONFIG, text)
     };
     let share = settings.shares.into_iter().find(|share| share.mount_point == *point);
     let share = share.ok_or_else(|| missing("mounted on"))?;
@@ -157,11 +162,11 @@ fn means(
     (roots, broker): (RootCertStore, Option<Broker>),
     log: &Log,
 ) -> Result<Means, TunnelError> {
-    let helper = match broker {
+    let aws_access = match broker {
         // It is given credentials, and looks for none itself.
         Some(broker) => {
             let aws = Aws::new(root, Environment::nothing()).map_err(TunnelError::Trust)?;
-            Some(Helper { broker, aws })
+            Some(AwsAccess { broker, aws })
         }
         None => None,
     };
@@ -170,10 +175,10 @@ fn means(
     let _ = run_files::make_folder(root);
     let path = Instance::of(&share.mount_point).key();
     let (key, kept) = key::get(root, &path).map_err(|e| TunnelError::Key(e.to_string()))?;
-    if let Kept::Lost(why) = kept {
+    if let KeyOrigin::Lost(why) = kept {
         let path = path.display();
         log.warning(format_args!("the RSA key is made anew each time: {path} {why}"));
     }
-    let client = Client::new(roots, &encryption.tls_name, &key)?;
-    Ok(Means { client, identity: Identity::new(root, key, encryption.clone(), helper) })
+    let client = TlsClient::new(roots, &encryption.tls_name, &key)?;
+    Ok(Means { client, identity: Identity::new(root, key, encryption.clone(), aws_access) })
 }

@@ -7,9 +7,9 @@ mod share;
 mod tests;
 mod tunnel;
 
-use super::Refusal;
+use super::error::CommandError;
 use super::frame::{self, Frame};
-use super::left::{self, Known};
+use super::left::{self, KnownShares};
 use crate::cli::UnmountArgs;
 use crate::kernel::namespace::{Namespace, namespace};
 use crate::log::Log;
@@ -17,7 +17,7 @@ use crate::report::Code;
 use crate::retry::Deadline;
 use crate::sys;
 use crate::tunnel::units::Units;
-use mount_points::Before;
+use mount_points::KnownBefore;
 use share::UnmountRun;
 use std::io::IsTerminal;
 use std::time::Instant;
@@ -29,14 +29,14 @@ pub fn run(args: &UnmountArgs, started: Instant) -> Code {
     frame::concluded(Frame::run(started, without_root, |frame| start(args, frame, &log)), &log)
 }
 
-fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refusal> {
+fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, CommandError> {
     let (root, clock) = (frame.root, &frame.clock);
     let machine = frame.machine();
-    let before = Before::read(root);
-    let Known { config, settings, left: others, refused } =
+    let before = KnownBefore::read(root);
+    let KnownShares { config, settings, left: others, refused } =
         left::known(&machine, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
-    if let Some((_, why)) = refused {
+    if let Some(why) = refused {
         log.warning(format_args!(
             "{why}; what efs-agent has mounted since this machine was booted is unmounted all the same"
         ));
@@ -80,7 +80,7 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Refus
         mount_points::remove(&machine, &shares, &before, run.deadline, log);
     }
     Ok(match frame.stopped() {
-        Some((signalled, _)) if code != Code::OK => signalled,
+        Some(stopped) if code != Code::OK => stopped.code,
         _ => code,
     })
 }

@@ -364,6 +364,7 @@ fn led(words_of_it: Words, failure: &Failure, origin: &Origin, share: &Share) ->
         }
         _ => format!("{sentence}; {origin}"),
     };
+
     let address = failure.first_address();
     let cure = match (&origin.by, &origin.beside) {
         (By::Hosts, _) if address.is_some_and(|address| address.is_loopback()) => {
@@ -384,6 +385,7 @@ fn led(words_of_it: Words, failure: &Failure, origin: &Origin, share: &Share) ->
         ),
         _ => cure,
     };
+
     words(sentence, cure)
 }
 
@@ -455,12 +457,14 @@ fn stopped(before: Option<&Failure>, share: &Share, facts: &MachineFacts) -> Wor
             words(format!("stopped by {by} before it was mounted; until then: {sentence}"), cure)
         }
     };
+
     let hint = match facts.stopped_by {
         Some(Signal::SIGTERM) => {
             "; if AppStream stopped it, set `deadline` 2 s or more below its waitingTime"
         }
         _ => "",
     };
+
     words(sentence, format!("{cure}{hint}"))
 }
 
@@ -489,6 +493,7 @@ fn point(error: &PointError) -> Words {
             format!("look at {}, or give the share another mount_point", path.display())
         }
     };
+
     words(error.to_string(), cure)
 }
 

@@ -1,12 +1,11 @@
-//! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner". Linux
-//! makes that of two things: an identity, if the kernel's NFS client was given one, and the host name of
-//! the process that calls mount(2). Two clients of one owner are one machine to the server: it ends the
-//! opens and locks of the first. And what one machine mounts twice under one owner, the kernel puts onto
-//! one connection.
+//! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner". Linux makes that from
+//! two things: an identity, if the kernel's NFS client was given one, and the host name of the process that calls
+//! mount(2). Two clients of one owner are one machine to the server: it ends the opens and locks of the first. And what
+//! one machine mounts twice under one owner, the kernel puts onto one connection.
 //!
-//! So the kernel gets an identity that no other machine has, once a boot; and each mount(2) is made under
-//! a host name that belongs to its way to the server alone. The name is the calling process's own (a UTS
-//! name space), so it touches no other mount, and nothing of it is left when that process ends.
+//! So the kernel gets an identity that no other machine has, once a boot. Each mount(2) is made under a host name that
+//! belongs to its way to the server alone. The name belongs to the calling process alone (a UTS name space). So it
+//! touches no other mount, and is gone when that process ends.
 //!
 //! Here lives what both are, and where the identity stands. Nothing here mounts.
 
@@ -25,11 +24,12 @@ use std::path::{Path, PathBuf};
 
 /// What the names begin with by which a server's administrator knows whose they are.
 const PREFIX: &str = "efs-agent-";
-/// Of the network name space whose sysfs is mounted. There from Linux 5.3 on, once the module `nfs` is loaded.
+/// The identity in the network name space whose sysfs is mounted. The file is there from Linux 5.3 on, once the module
+/// `nfs` is loaded.
 const NAMESPACE: &str = "/sys/fs/nfs/net/nfs_client/identifier";
 /// Linux heeds the file above from this version on; where both are set, it heeds that alone.
 const HEEDED_FROM: (u32, u32) = (5, 10);
-/// Of the whole machine. There once the module `nfs` is loaded.
+/// The identity of the whole machine. The file is there once the module `nfs` is loaded.
 const PARAMETER: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 /// Random for each boot of each machine, so that clones of one image differ.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -93,17 +93,16 @@ pub enum ClientIdentity {
 pub struct NfsClient {
     /// What the kernel puts before the host name.
     pub identity: ClientIdentity,
-    /// NFS was mounted, by others, before the identity was set: these mounts keep the name that they have, and
-    /// what is mounted from the same address joins them.
+    /// Others mounted NFS before the identity was set. These mounts keep their name, and what is mounted from the same
+    /// address joins them.
     pub earlier: bool,
     /// What the host names are made of: no other machine, and no other network of this one, has it.
     seed: String,
 }
 
 impl NfsClient {
-    /// Sees to it that the kernel's NFS client has an identity; one that it has is kept. Where the NFS client is
-    /// not loaded yet it is told to `load`, since the files are not there before. `root` is `/` outside of
-    /// tests.
+    /// Sees to it that the kernel's NFS client has an identity; one that it has is kept. Where the NFS client is not
+    /// loaded yet, `load` is called, because the files are not there before. `root` is `/` outside of tests.
     pub fn establish(root: &Path, load: &dyn Fn()) -> Self {
         Self::on(root, sys::kernel_release, load)
     }
@@ -114,11 +113,13 @@ impl NfsClient {
             load();
             identity = ClientIdentity::on(root, release);
         }
+
         // It is loaded all the same: its files are hidden.
         if identity == ClientIdentity::NoClient && has_client(root) {
             identity = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
         }
-        // A machine that does not tell gets a name for this run alone: it is nobody else's either.
+
+        // A machine that does not show its boot id gets a name for this run alone, which no other machine has either.
         let boot = boot_id(root, &identity);
         let seed = match &boot {
             Ok(boot) => boot.clone(),
@@ -132,6 +133,7 @@ impl NfsClient {
                 Err(errno) => ClientIdentity::Unset { place, why: Some(errno) },
             };
         }
+
         let network = stat(&below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
         Self { identity, earlier, seed: format!("{seed} {network}") }
     }
@@ -187,7 +189,7 @@ impl ClientIdentity {
         }
     }
 
-    /// What there is to know of it, in one sentence; `host` is the machine's host name.
+    /// The identity in one sentence; `host` is the machine's host name.
     pub fn told(&self, host: &str) -> String {
         match self {
             Self::Set { text, place, by: SetBy::EfsAgent } => format!(
@@ -258,18 +260,22 @@ fn boot_id(root: &Path, identity: &ClientIdentity) -> Result<String, Errno> {
 
 /// Writes an identity where it belongs, or if that cannot be, where the kernel looks too; says where.
 fn give(root: &Path, place: &'static str, text: &str) -> Result<(String, &'static str), Errno> {
-    let put = |place| {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = openat(AT_FDCWD, &below(root, place), flags, Mode::empty())?;
-        match write(&file, text.as_bytes())? {
-            n if n == text.len() => Ok((text.to_owned(), place)),
-            _ => Err(Errno::EIO),
-        }
+    let place = match write_to(root, place, text) {
+        Ok(()) => place,
+        Err(errno) if place == PARAMETER => return Err(errno),
+        Err(errno) => write_to(root, PARAMETER, text).map(|()| PARAMETER).map_err(|_| errno)?,
     };
-    put(place).or_else(|errno| match place {
-        PARAMETER => Err(errno),
-        _ => put(PARAMETER).map_err(|_| errno),
-    })
+
+    Ok((text.to_owned(), place))
+}
+
+fn write_to(root: &Path, place: &str, text: &str) -> Result<(), Errno> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = openat(AT_FDCWD, &below(root, place), flags, Mode::empty())?;
+    match write(&file, text.as_bytes())? {
+        n if n == text.len() => Ok(()),
+        _ => Err(Errno::EIO),
+    }
 }
 
 /// The one line of a file of the kernel's; empty where the kernel has nothing there.
@@ -288,173 +294,4 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-
-    const BOOT: &str = "0f9d2c1e-5b7a-4c3d-8e6f-a1b2c3d4e5f6\n";
-    const OURS: &str = "efs-agent-0f9d2c1e5b7a4c3d8e6fa1b2c3d4e5f6";
-
-    /// A machine of this boot whose kernel has these in its two places; `None`: there is no such file.
-    fn machine(namespace: Option<&str>, parameter: Option<&str>) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        let files = [
-            (NAMESPACE, namespace),
-            (PARAMETER, parameter),
-            (BOOT_ID, Some(BOOT)),
-            (NETWORK, Some("")),
-        ];
-        for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path, text?))) {
-            let path = below(dir.path(), path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        dir
-    }
-
-    const NEW: fn() -> String = || "5.10.0-46-cloud-amd64".into();
-    const BETWEEN: fn() -> String = || "5.4.301-224.amzn2.x86_64".into();
-    const OLD: fn() -> String = || "4.18.0-553.el8_10.x86_64".into();
-
-    fn set(text: &str, place: &'static str, by: SetBy) -> ClientIdentity {
-        ClientIdentity::Set { text: text.into(), place, by }
-    }
-
-    #[test]
-    fn a_kernel_without_an_identity_gets_that_of_the_boot_and_the_next_run_finds_it() {
-        for (release, namespace, parameter, place) in [
-            (NEW, Some("(null)\n"), Some("\n"), NAMESPACE),
-            (NEW, Some("(null)\n"), None, NAMESPACE),
-            (OLD, None, Some("\n"), PARAMETER),
-            (BETWEEN, Some("(null)\n"), Some("\n"), PARAMETER),
-            (BETWEEN, Some("not heeded\n"), Some("\n"), PARAMETER),
-        ] {
-            let dir = machine(namespace, parameter);
-            assert_eq!(
-                ClientIdentity::on(dir.path(), release),
-                ClientIdentity::Unset { place, why: None }
-            );
-            let first = NfsClient::on(dir.path(), release, &|| ());
-            assert_eq!(first.identity, set(OURS, place, SetBy::EfsAgent));
-            assert_eq!(fs::read_to_string(below(dir.path(), place)).unwrap().trim(), OURS);
-            assert_eq!(NfsClient::on(dir.path(), release, &|| ()), first);
-        }
-    }
-
-    #[test]
-    fn one_that_an_administrator_has_set_is_kept_wherever_it_stands() {
-        for (release, namespace, parameter, place) in [
-            (NEW, Some("lab-42\n"), Some("\n"), NAMESPACE),
-            (NEW, Some("(null)\n"), Some("lab-42\n"), PARAMETER),
-            (OLD, None, Some("lab-42\n"), PARAMETER),
-            (NEW, Some("lab-42\n"), Some("other\n"), NAMESPACE),
-            (BETWEEN, Some("other\n"), Some("lab-42\n"), PARAMETER),
-        ] {
-            let dir = machine(namespace, parameter);
-            let client = NfsClient::on(dir.path(), release, &|| ());
-            assert_eq!(client.identity, set("lab-42", place, SetBy::Administrator));
-            let kept = |path, text: Option<&str>| {
-                assert_eq!(fs::read_to_string(below(dir.path(), path)).ok().as_deref(), text);
-            };
-            kept(NAMESPACE, namespace);
-            kept(PARAMETER, parameter);
-        }
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_written_is_named_with_the_risk_and_the_names_hold_all_the_same() {
-        let dir = machine(None, None);
-        fs::create_dir_all(below(dir.path(), PARAMETER)).unwrap();
-        let client = NfsClient::on(dir.path(), OLD, &|| ());
-        let unset = client.identity.clone();
-        assert_eq!(unset, ClientIdentity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
-        let text = unset.told("ip-10-0-0-2");
-        assert!(
-            text.starts_with(
-                "the kernel's NFS client has no identity (/sys/module/nfs/parameters/nfs4_unique_id: is a \
-                 directory): the shares of efs-agent have names of their own all the same"
-            ),
-            "{text}"
-        );
-        assert!(text.contains("known to its server as ip-10-0-0-2 alone"), "{text}");
-        assert!(unset.cure().is_some_and(|cure| cure.contains(PARAMETER)));
-        assert_eq!(
-            client.host_name(Way::Plain(2049)),
-            NfsClient::on(dir.path(), OLD, &|| ()).host_name(Way::Plain(2049))
-        );
-    }
-
-    #[test]
-    fn without_an_nfs_client_nothing_is_written() {
-        let dir = machine(None, None);
-        let client = NfsClient::on(dir.path(), NEW, &|| ());
-        assert_eq!(client.identity, ClientIdentity::NoClient);
-        assert!(!below(dir.path(), "/sys").exists());
-        assert!(client.host_name(Way::Plain(2049)).to_str().unwrap().starts_with(PREFIX));
-    }
-
-    #[test]
-    fn a_client_whose_files_are_hidden_is_told_of_and_so_are_mounts_of_before() {
-        let dir = machine(None, None);
-        let write = |path: &str, text: &str| {
-            fs::create_dir_all(below(dir.path(), path).parent().unwrap()).unwrap();
-            fs::write(below(dir.path(), path), text).unwrap();
-        };
-        write("/proc/filesystems", "nodev\tnfs\nnodev\tnfs4\n");
-        let client = NfsClient::on(dir.path(), NEW, &|| ());
-        let hidden = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
-        assert_eq!((client.identity, client.earlier), (hidden, false));
-        write(NAMESPACE, "(null)\n");
-        write("/proc/fs/nfsfs/servers", "NV SERVER   PORT USE HOSTNAME\nv4 0a000001  801   1 x\n");
-        assert!(NfsClient::on(dir.path(), NEW, &|| ()).earlier);
-        assert!(!NfsClient::on(dir.path(), NEW, &|| ()).earlier, "it has its identity now");
-    }
-
-    #[test]
-    fn the_client_is_loaded_where_it_is_not() {
-        let dir = machine(None, None);
-        let load = || {
-            fs::create_dir_all(below(dir.path(), NAMESPACE).parent().unwrap()).unwrap();
-            fs::write(below(dir.path(), NAMESPACE), "(null)\n").unwrap();
-        };
-        let client = NfsClient::on(dir.path(), NEW, &load);
-        assert_eq!(client.identity, set(OURS, NAMESPACE, SetBy::EfsAgent));
-    }
-
-    #[test]
-    fn each_way_has_a_host_name_of_its_own_and_so_has_each_boot_and_each_network() {
-        let (a, b) = (machine(Some("(null)\n"), None), machine(Some("(null)\n"), None));
-        let (a, b) = (NfsClient::on(a.path(), NEW, &|| ()), NfsClient::on(b.path(), NEW, &|| ()));
-        let ways = [Way::Plain(2049), Way::Tunnel(40001), Way::Tunnel(40002)];
-        let mut names: Vec<CString> =
-            [&a, &b].iter().flat_map(|client| ways.map(|way| client.host_name(way))).collect();
-        assert_eq!(names[0], a.host_name(Way::Plain(2049)), "always the same");
-        for name in &names {
-            let name = name.to_str().unwrap();
-            assert!(name.starts_with(PREFIX) && name.len() <= 64, "{name}");
-        }
-        names.sort();
-        names.dedup();
-        // The boot id is the same: the two differ in their networks.
-        assert_eq!(names.len(), 6);
-    }
-
-    #[test]
-    fn a_module_option_that_looks_like_ours_may_have_come_with_the_image() {
-        let other = "efs-agent-00000000000000000000000000000000";
-        let dir = machine(Some("(null)\n"), Some(other));
-        let client = NfsClient::on(dir.path(), NEW, &|| ());
-        assert_eq!(client.identity, set(other, PARAMETER, SetBy::Administrator));
-        assert!(client.seed.starts_with(&OURS[PREFIX.len()..]), "{}", client.seed);
-    }
-
-    #[test]
-    fn a_kernel_that_does_not_tell_of_its_boot_gives_names_for_one_run() {
-        let dir = machine(Some("(null)\n"), None);
-        fs::remove_file(below(dir.path(), BOOT_ID)).unwrap();
-        let names = || NfsClient::on(dir.path(), NEW, &|| ()).host_name(Way::Plain(2049));
-        assert_ne!(names(), names());
-        let unset = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
-        assert_eq!(NfsClient::on(dir.path(), NEW, &|| ()).identity, unset);
-    }
-}
+mod tests;

@@ -30,11 +30,11 @@ pub enum Failure {
     ReadOnly,
     /// The share is mounted, but encrypted where the config wants it plain, or the other way round.
     OtherWay,
-    /// It was mounted, but not by its way: the kernel is connected to this for it (or does not tell).
+    /// It was mounted, but does not go its way: the kernel is connected to this for it, or does not show to what.
     OffWay(Option<SocketAddr>),
-    /// It is mounted, but the kernel does not tell whether by its way.
+    /// It is mounted, but the kernel does not show whether it goes its way.
     Unverified,
-    /// It was not mounted, for the process that mounts may not have a host name of its own.
+    /// It was not mounted, because the process that mounts may not have its own host name.
     NoHostName(Errno),
     /// The share is mounted, but a later mount over it or above it hides it.
     Hidden,
@@ -44,11 +44,11 @@ pub enum Failure {
     Unusable(String, Errno),
     /// It was mounted, but that is what the server answered from then on.
     BadRoot(IpAddr, Errno),
-    /// It was mounted, but the server had referred the kernel to this source, which is not behind the share's tunnel.
+    /// It was mounted, but the server referred the kernel to this source, which is not behind the share's tunnel.
     Referred {
         /// What the mount table showed.
         source: String,
-        /// Where the kernel was connected to, if it told.
+        /// Where the kernel was connected to, if it shows that.
         to: Option<SocketAddr>,
     },
     /// The mount point cannot be one.
@@ -65,20 +65,20 @@ pub enum Failure {
     Led(Box<Failure>, Box<Origin>),
     /// The share's tunnel cannot be started; why.
     NoTunnel(String),
-    /// Nor is it, since others than root could change the program that it would run as root.
+    /// The share's tunnel is not started, because others than root could change the program that it would run as root.
     Program {
         /// What is wrong with it.
         what: String,
         /// What to do about it.
         cure: String,
     },
-    /// Nor is it, since nothing but systemd could hold it.
+    /// The share's tunnel is not started, because only systemd can hold it and this machine does not run it.
     NoSystemd,
-    /// Nor can it be as long as another program holds the local port that the config names.
+    /// The share's tunnel cannot be started as long as another program holds the local port that the config names.
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
     Tunnel(TunnelError),
-    /// What came of a mount through the tunnel, when its handshake with this peer had gone well.
+    /// What came of a mount through the tunnel, after a good handshake with this peer.
     Encrypted(Box<Failure>, Peer),
     /// mount(2) said no.
     Mount(IpAddr, Errno),
@@ -86,7 +86,7 @@ pub enum Failure {
     NoModule,
     /// The kernel does not take the SELinux options of the share, and SELinux is off, or not there.
     NoSelinux,
-    /// It cannot be loaded since a setting of this machine forbids it: where that is.
+    /// The kernel's NFS client cannot be loaded, because a setting of this machine forbids it: where that is.
     ModuleForbidden(String),
     /// mount(2) is forbidden on this machine, before anything is sent to a server.
     Forbidden(Errno),
@@ -99,24 +99,24 @@ pub enum Failure {
     NotShown,
     /// mount(2) took too long and was killed.
     CutOff(IpAddr, Duration),
-    /// One of the two above, and what the server then made of an NFS NULL call.
+    /// A [`Failure::Mount`] or [`Failure::CutOff`], and what the server then made of an NFS NULL call.
     Probed(Box<Failure>, Heard),
     /// The process around mount(2) failed.
     Worker(WorkerError),
-    /// The deadline had passed before this share's first attempt.
+    /// The deadline passed before this share's first attempt.
     NoTime,
-    /// Taken down before its server, which answers, had all that was written; the time it had.
+    /// Taken down before its server, which answers, received all that was written, in this time.
     NotWritten(String, Duration),
     /// Taken down although its server does not answer.
     Lost(String),
-    /// Taken down although what was written could go nowhere: the tunnel has gone from this port, which any user
-    /// can take.
+    /// Taken down although what was written could go nowhere. The tunnel has gone from this port, which any user can
+    /// take.
     PortLost(u16),
     /// The server refused some of what was written.
     Refused(Errno),
     /// umount2(2) does not take it away.
     Stays,
-    /// The run was told to end; what the last attempt failed for.
+    /// A signal ended the run; what the last attempt failed for.
     Stopped(Option<Box<Failure>>),
 }
 
@@ -167,7 +167,7 @@ impl From<TunnelError> for Failure {
 }
 
 impl Failure {
-    /// Whether a cheap look (name, TCP) can tell when the cause is gone.
+    /// Whether a cheap look (name, TCP) can see when the cause is gone.
     pub fn can_be_watched(&self) -> bool {
         match self.unprobed() {
             Self::Name(error) => error.costs_nobody(),
@@ -187,7 +187,7 @@ impl Failure {
         }
     }
 
-    /// Whether it is the server's doing, or that of the way to it.
+    /// Whether the server has caused it, or the way to the server.
     pub fn is_of_the_server(&self) -> bool {
         let of_it = [
             Errno::EACCES,
@@ -215,7 +215,7 @@ impl Failure {
         }
     }
 
-    /// The first address that it is about, if it is about one.
+    /// The first of the addresses that failed, if any did.
     pub fn first_address(&self) -> Option<IpAddr> {
         match self.unprobed() {
             Self::Reach(ReachError::NoneAnswers { tried, .. }) => {
@@ -244,8 +244,8 @@ impl Failure {
         }
     }
 
-    /// Whether the server took a connection and then fell silent or broke off: a NULL call can tell
-    /// whether it is an NFS server at all.
+    /// Whether the server took a connection and then fell silent or broke off. A NULL call can show whether it is an
+    /// NFS server at all.
     pub fn wants_null_call(&self) -> bool {
         let broken = [
             Errno::EIO,
@@ -271,7 +271,7 @@ impl Failure {
         }
     }
 
-    /// Whether it only says that time ran out: an earlier failure says more.
+    /// Whether it says no more than that time ran out: an earlier failure says more.
     pub fn is_by_time(&self) -> bool {
         match self.unprobed() {
             Self::Name(NameError::Silent(..)) | Self::CutOff(..) | Self::NoTime => true,

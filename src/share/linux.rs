@@ -80,7 +80,7 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         Wait { until, clock: self.clock, stop: self.stop }
     }
 
-    /// A time of its own, whatever is left to the run.
+    /// A wait of `span`, whatever is left to the run.
     fn wait_for(&self, span: Duration) -> Wait<'a> {
         Wait::of(span, self.clock, self.stop)
     }

@@ -20,12 +20,12 @@ const BESIDE_HOSTS_TIMEOUT: Duration = Duration::from_millis(300);
 pub struct Origin {
     /// Who said so.
     pub by: By,
-    /// Of an address from /etc/hosts: what the name servers say of that name.
+    /// For an address from /etc/hosts: what the name servers say of that name.
     pub beside: Option<Result<Vec<IpAddr>, NameError>>,
 }
 
 impl Origin {
-    /// Whether /etc/hosts says otherwise than the name servers, or they do not tell.
+    /// Whether /etc/hosts says otherwise than the name servers, or they do not answer.
     pub fn may_be_stale(&self, address: Option<IpAddr>) -> bool {
         let same = |found: &Vec<IpAddr>| address.is_some_and(|a| found.contains(&a));
         self.by == By::Hosts && !matches!(&self.beside, Some(Ok(found)) if same(found))
@@ -48,6 +48,7 @@ impl fmt::Display for Origin {
             }
             Some(Err(_)) | None => {}
         }
+
         Ok(())
     }
 }
@@ -140,6 +141,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             Failure::Tunnel(failure) => failure.is_of_the_server(),
             other => other.is_of_the_server(),
         };
+
         if !of_the_server || is_as_expected(found, &failure) {
             return failure;
         }
@@ -149,6 +151,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             let found = self.machine.past_hosts(self.share, ipv6, until);
             found.map(|found| found.addresses)
         });
+
         let origin = Origin { by: by_of(found, failure.first_address()), beside };
         Failure::Led(failure.into(), origin.into())
     }
@@ -216,7 +219,7 @@ pub fn leads_to<M: Machine>(
     Ok(found)
 }
 
-/// Who has told of an address.
+/// Who has given an address.
 pub fn by_of(found: &Found, address: Option<IpAddr>) -> By {
     let first_listed = found.addresses.len().saturating_sub(found.listed);
     let listed = found.addresses.iter().skip(first_listed);

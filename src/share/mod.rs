@@ -39,13 +39,12 @@ pub trait Machine: Sync {
 
     /// The share, if it is mounted already; something else mounted there is a failure.
     ///
-    /// # Errors
-    /// [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`]; [`Failure::Name`] where the
-    /// name must be asked for, before `until`, to tell one server from another.
+    /// # Errors [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`]; [`Failure::Name`] where the name must
+    /// be asked for, before `until`, to distinguish one server from another.
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
-    /// The share, if it is what somebody else has mounted at the mount point, though the mount table shows another
-    /// path: what `call` mounts before `until`, where nobody sees it, has the same root.
+    /// The share, if somebody else has mounted it at the mount point, though the mount table shows another path. What
+    /// `call` mounts before `until`, where nobody sees it, then has the same root.
     ///
     /// # Errors
     /// Those of [`Machine::mounted`].
@@ -56,8 +55,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<Option<Mounted>, Failure>;
 
-    /// Whether a mounted share can be used, as its server tells before `until`. Does not touch the mount in a way
-    /// that could block the caller.
+    /// Whether a mounted share can be used, as its server says before `until`. Does not touch the mount in a way that
+    /// could block the caller.
     ///
     /// # Errors
     /// [`Failure::Stopped`], [`Failure::Point`]; [`Failure::Hidden`] where something else is seen there.
@@ -71,10 +70,11 @@ pub trait Machine: Sync {
     /// Who has something of a mounted share open.
     fn held_by(&self, share: &Share) -> Vec<Holder>;
 
-    /// The server's end of the connection that a mounted share is on, if the kernel tells.
+    /// The server's end of the connection that a mounted share is on, if the kernel shows it.
     fn leads_to(&self, mounted: &Mounted) -> Option<SocketAddr>;
 
-    /// Takes away a mount that is of no use: whoever has something of it open keeps that, and nobody else sees it.
+    /// Takes away a mount that is of no use. Processes that have something on it open keep that, and nobody else sees
+    /// it.
     ///
     /// # Errors
     /// [`Failure::Dead`].
@@ -89,11 +89,11 @@ pub trait Machine: Sync {
     /// The way that this machine takes to a server now, if there is one.
     fn route(&self, to: SocketAddr) -> Option<Route>;
 
-    /// Takes back what [`Machine::prepare`] made for the share, and what a run did that was killed.
+    /// Takes back what [`Machine::prepare`], or a run that was killed, made for the share.
     fn discard(&self, share: &Share, point: Self::Point);
 
-    /// Takes away the mount point that this run (`made`) or an earlier one made for the share: what is written into
-    /// an empty folder where a share should be is lost.
+    /// Takes away the mount point that this run (`made`) or an earlier one made for the share. What is written into an
+    /// empty folder where a share should be is lost.
     fn abandon(&self, share: &Share, made: bool);
 
     /// The addresses to try, in order, before `until`.
@@ -114,8 +114,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<Option<Vec<IpAddr>>, Failure>;
 
-    /// What the name servers say of the share's name as it is written, whatever /etc/hosts says; with `ipv6`, of its
-    /// IPv6 addresses.
+    /// The addresses that the name servers give for the share's name as it is written, whatever /etc/hosts says. With
+    /// `ipv6`, its IPv6 addresses.
     ///
     /// # Errors
     /// See [`NameError`].
@@ -148,7 +148,7 @@ pub trait Machine: Sync {
         limit: MountLimit,
     ) -> Result<Mounted, Failure>;
 
-    /// What is left to do once it is mounted, before `until`; tells what a person should know.
+    /// What is left to do once it is mounted, before `until`; gives what a person should know.
     ///
     /// # Errors
     /// [`Failure::Unusable`].
@@ -174,7 +174,7 @@ pub struct MountLimit {
 pub enum ServerAnswer {
     /// It can be used.
     Well,
-    /// There is an answer, and it is this error: whoever wants a file gets it too.
+    /// There is an answer, and it is this error: everybody who wants a file gets it too.
     Fault(Errno),
     /// There is none.
     Silence,
@@ -197,7 +197,7 @@ pub struct Mounted {
     pub rsize: u32,
     /// It was there before we asked.
     pub already: bool,
-    /// It took the place of one that was of no use.
+    /// It took the place of a mount that was of no use.
     pub anew: bool,
     /// In what it differs from the config.
     pub differs: Vec<String>,
@@ -207,13 +207,13 @@ pub struct Mounted {
     pub made: bool,
     /// Which folder that is, if it was there before.
     pub over: Option<FolderId>,
-    /// What the process that mounted it saw of its root, if it had the time to look.
+    /// What the process that mounted it saw of its root, if there was time to look.
     pub root: Option<worker::RootLook>,
     /// The port that the kernel has for it: the server's, or the tunnel's.
     pub port: u16,
     /// The far end of the tunnel, if it goes through one.
     pub peer: Option<Peer>,
-    /// Why it could not be mounted under a host name of its way, if so.
+    /// Why it could not be mounted under a host name that belongs to its way alone, if so.
     pub nameless: Option<Errno>,
     /// Why its server may be another machine than the config means, if so.
     pub doubt: Option<String>,
@@ -225,8 +225,8 @@ impl Mounted {
         self.peer.as_ref().map_or_else(|| self.address.clone(), |peer| peer.address.to_string())
     }
 
-    /// What the mount table (df, findmnt) shows instead of the share's path, if the server has led that elsewhere: by
-    /// a link, or by a referral.
+    /// What the mount table (df, findmnt) shows instead of the share's path, if the server has led that elsewhere, by a
+    /// link or by a referral.
     pub fn led_to(&self, share: &Share) -> Option<&str> {
         (!mount_table::has_path(&self.source, share)).then_some(self.source.as_str())
     }

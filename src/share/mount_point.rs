@@ -1,8 +1,8 @@
 //! Makes or checks the mount point, through descriptors and without following
 //! a symlink anywhere on the way. Never mounts.
 //!
-//! The last component of the path may be the root of a share whose server is
-//! dead, and looking at that would block: callers ask the mount table first.
+//! The last component of the path may be the root of a share whose server is dead, and a look at that would block.
+//! Callers ask the mount table first.
 
 use crate::files::{self, FolderId};
 use nix::dir::Dir;
@@ -131,8 +131,8 @@ pub fn entries(root: &Path, path: &Path) -> Option<usize> {
     Some(names.take(MOST_ENTRIES).count())
 }
 
-/// What to say of a mount point in a folder that others than root can change, who can rename or remove what is
-/// in it; nothing where all folders on the way are root's alone, or keep what is root's in place (/tmp).
+/// What to say of a mount point in a folder that others than root can change: they can rename or remove what is in it.
+/// Nothing, where only root can change the folders on the way, or they keep root's files in place (/tmp).
 pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
     // /mnt and its like belong to the system: that look is saved at each start.
     if path.components().count() <= 3 {
@@ -144,6 +144,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
         let below = files::below(root, folder);
         let stat = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
         let (owner, mode) = (stat.st_uid, stat.st_mode);
+
         // In a folder with the sticky bit, what is root's stays.
         let why = match () {
             () if owner != 0 => format!("belongs to user {owner}"),
@@ -152,6 +153,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
             }
             () => return None,
         };
+
         Some(format!(
             "{} lies below {}, which {why}: who can change that folder can rename or remove the mount \
              point; choose one below folders that root alone can change, such as /mnt",
@@ -174,6 +176,7 @@ pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, Poi
         };
         Ok((parent, was_there))
     });
+
     match result {
         Ok((parent, was_there)) => Ok(PreparedPoint { parent, made, was_there }),
         Err(error) => {
@@ -191,8 +194,8 @@ fn walk(
     path: &Path,
     made: Option<&mut Vec<Parent>>,
 ) -> Result<(Parent, bool), PointError> {
-    let failed = |path: &Path, verb, errno| PointError::Failed { path: path.into(), verb, errno };
-    let name = path.file_name().map(c_name).ok_or(failed(path, "opened", Errno::EINVAL))?;
+    let name = path.file_name().map(c_name);
+    let name = name.ok_or_else(|| failed(path, "opened")(Errno::EINVAL))?;
     let folders: PathBuf = path
         .parent()
         .into_iter()
@@ -202,8 +205,9 @@ fn walk(
     if let Some(folder) = open_in_one_call(&root.join(&folders)) {
         return Ok((Parent { folder, name }, true));
     }
-    // Before Linux 5.6, or something is missing or in the way: step by step,
-    // which makes what is missing and finds out which step it is.
+
+    // Before Linux 5.6, or where something is missing or in the way, step by step: that makes what is missing, and
+    // shows which step fails.
     let mut nothing = Vec::new();
     let (may_make, made) = match made {
         Some(made) => (true, made),
@@ -212,7 +216,7 @@ fn walk(
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut folder = openat(AT_FDCWD, root, flags, Mode::empty())
         .map(Rc::new)
-        .map_err(|errno| failed(root, "opened", errno))?;
+        .map_err(failed(root, "opened"))?;
     let mut at = PathBuf::from("/");
     for part in folders.components() {
         at.push(part);
@@ -222,7 +226,13 @@ fn walk(
         }
         folder = Rc::new(open_folder(&next, &at)?.0);
     }
+
     Ok((Parent { folder, name }, false))
+}
+
+/// The failure of what was done to `path`, by its errno.
+fn failed(path: &Path, verb: &'static str) -> impl Fn(Errno) -> PointError {
+    move |errno| PointError::Failed { path: path.into(), verb, errno }
 }
 
 fn open_in_one_call(folder: &Path) -> Option<Rc<OwnedFd>> {
@@ -238,10 +248,10 @@ fn make(
     mode: u32,
     made: &mut Vec<Parent>,
 ) -> Result<bool, PointError> {
-    let failed = |errno| PointError::Failed { path: path.into(), verb: "made", errno };
     let Parent { folder, name } = point;
+
     // Who can rename in here could swap the new folder for another of root's before its mode is set.
-    let stat = fstat(&**folder).map_err(failed)?;
+    let stat = fstat(&**folder).map_err(failed(path, "made"))?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
     if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
         // What is there already need not be made.
@@ -254,45 +264,49 @@ fn make(
             }
         };
     }
+
     // Closed to all but us until its mode is right.
     match mkdirat(&**folder, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) => {}
         // Its owner has made it, or another run was quicker: its folder is as good as an old one.
         Err(Errno::EEXIST) => return Ok(false),
-        Err(errno) => return Err(failed(errno)),
+        Err(errno) => return Err(failed(path, "made")(errno)),
     }
+
     made.push(Parent { folder: Rc::clone(folder), name: name.clone() });
+
     // By its name: nobody but root can have put something else there (see above).
     let mode = Mode::from_bits_truncate(mode);
-    fchmodat(&**folder, name.as_c_str(), mode, FchmodatFlags::FollowSymlink).map_err(failed)?;
+    fchmodat(&**folder, name.as_c_str(), mode, FchmodatFlags::FollowSymlink)
+        .map_err(failed(path, "made"))?;
     Ok(true)
 }
 
-/// Opens `point`, which is `path`, if it is a folder, and tells which.
+/// Opens `point`, which is `path`, if it is a folder, and gives which folder that is.
 fn open_folder(point: &Parent, path: &Path) -> Result<(OwnedFd, FolderId), PointError> {
-    let failed = |errno| PointError::Failed { path: path.into(), verb: "opened", errno };
     // Without O_DIRECTORY, so that what is in the way can be named.
     let flags = FOLDER.difference(OFlag::O_DIRECTORY);
-    let found =
-        openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty()).map_err(failed)?;
-    let stat = fstat(&found).map_err(failed)?;
-    let kind = stat.st_mode & SFlag::S_IFMT.bits();
-    let not_a_folder = |what| Err(PointError::NotAFolder { path: path.into(), what });
-    match SFlag::from_bits_truncate(kind) {
-        SFlag::S_IFDIR => Ok((found, FolderId::of(&stat))),
-        SFlag::S_IFLNK => Err(PointError::Symlink(path.into())),
-        SFlag::S_IFREG => not_a_folder("a file"),
-        SFlag::S_IFIFO => not_a_folder("a FIFO"),
-        SFlag::S_IFSOCK => not_a_folder("a socket"),
-        _ => not_a_folder("a device"),
-    }
+    let found = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty())
+        .map_err(failed(path, "opened"))?;
+    let stat = fstat(&found).map_err(failed(path, "opened"))?;
+
+    let what = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR => return Ok((found, FolderId::of(&stat))),
+        SFlag::S_IFLNK => return Err(PointError::Symlink(path.into())),
+        SFlag::S_IFREG => "a file",
+        SFlag::S_IFIFO => "a FIFO",
+        SFlag::S_IFSOCK => "a socket",
+        _ => "a device",
+    };
+
+    Err(PointError::NotAFolder { path: path.into(), what })
 }
 
 fn c_name(name: &OsStr) -> CString {
     CString::new(name.as_bytes()).unwrap_or_default()
 }
 
-/// Whether the folder has nothing in it, if that can be told: what is in it is hidden by a mount.
+/// Whether the folder is empty, if it can be read: a mount hides what is in it.
 pub fn is_empty(point: &PreparedPoint) -> Option<bool> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let name = point.parent.name.as_c_str();

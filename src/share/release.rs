@@ -10,14 +10,14 @@ use nix::errno::Errno;
 /// What became of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushResult {
-    /// The server has all of it.
+    /// The server received all of it.
     Done,
     /// The server refused some of it.
     Refused(Errno),
-    /// Time was up before the server had all of it.
+    /// Time was up before the server received all of it.
     Late,
-    /// It was sent, but nobody tells what became of it: the kernel is too old to, or the root of the
-    /// share cannot be opened.
+    /// It was sent, but what became of it is not known: the kernel is too old to report that, or the root of the share
+    /// cannot be opened.
     Unknown,
 }
 
@@ -28,7 +28,7 @@ pub enum UnmountMode {
     Plain,
     /// Giving up what still waits for its server.
     Force,
-    /// Out of sight at once, whoever uses it.
+    /// Out of sight at once, even if somebody uses it.
     Detach,
 }
 

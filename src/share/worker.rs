@@ -34,13 +34,13 @@ pub enum WorkerError {
     /// The mount point is not there, or no folder, any more.
     #[error("the mount point cannot be opened: {0}")]
     Target(Errno),
-    /// It may not have a host name of its own, without which the kernel would not part its way from others.
+    /// It may not have its own host name, without which the kernel would not keep its way apart from others.
     #[error("a host name of its own is refused: {0}")]
     HostName(Errno),
     /// It ended without a report (somebody killed it).
     #[error("the process that mounts was killed")]
     Died,
-    /// The run was told to end, and it was killed.
+    /// A signal ended the run, and it was killed.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -101,7 +101,7 @@ pub struct MountWatch<'a> {
     /// Called once if the call takes long.
     pub meanwhile: Meanwhile<'a>,
     /// Called where mount(2) returns 0: says which file system the mount table shows there now, while the child looks
-    /// at the root already. The wishes are done to that file system alone.
+    /// at the root already. The wishes are for that file system alone.
     pub shown: &'a mut dyn FnMut() -> Option<String>,
 }
 
@@ -137,8 +137,8 @@ pub fn mount(
 }
 
 /// The errno with which this machine forbids `call` on the folder `name` of `parent`, or on that folder itself; none
-/// where it lets it through. The kernel is given options that it does not take, and says that of a call that nothing
-/// has forbidden: nothing is mounted, and nothing sent.
+/// where it lets it through. The kernel is given an option that it does not take. Where nothing forbids the call, it
+/// complains about that; nothing is mounted or sent.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -152,8 +152,8 @@ pub fn forbidden(
     Ok(result(errno).err().filter(|errno| is_of_rights(*errno)))
 }
 
-/// Looks at the root of what is mounted as `point`, the file system `device`, and does what is wished of it; all for as
-/// long as `wait` lasts.
+/// Looks at the root of what is mounted as `point`, the file system `device`, and fulfils the wishes, for as long as
+/// `wait` lasts.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -188,6 +188,7 @@ impl Job<'_> {
             } else {
                 self.ask(&[SET_MODE, mode as i32]);
                 let set = self.next_look(device, wishes.mode)?;
+
                 // The first number is about what was asked for last.
                 seen = RootReport { set: set.opened, opened: Ok(()), ..set };
             }
@@ -210,6 +211,7 @@ impl Job<'_> {
                 }
             }
         }
+
         Ok(seen)
     }
 
@@ -251,8 +253,8 @@ pub struct Unseen<'a> {
     pub same: Option<&'a str>,
 }
 
-/// Carries out `call` in a mount namespace of its own, which ends with it, for as long as `wait` lasts, and looks at
-/// what it mounted. `shown` is called while it is there. With `beside`, what is seen there is compared with it.
+/// Carries out `call` in its own mount namespace, for as long as `wait` lasts, and looks at what it mounted. `shown` is
+/// called while it is there. With `beside`, what is seen there is compared with it.
 ///
 /// # Errors
 /// See [`WorkerError`]; within, what mount(2) says.
@@ -288,8 +290,8 @@ pub fn trial(
     }))
 }
 
-/// Has the kernel load the module of a type of file system, which it does by a program of the machine's; for as long as
-/// `wait` lasts.
+/// Has the kernel load the module for a type of file system, for as long as `wait` lasts. The kernel runs a program for
+/// that.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -356,8 +358,8 @@ pub fn space(
     Ok(result(errno).map(|()| Space { total: whole([a, b]), free: whole([c, d]) }))
 }
 
-/// Takes away the mount of the file system `device` that is seen as `point`: umount2(2), which may wait for its server;
-/// so for no longer than `wait` lasts. By the folder that it is in, which is open: on the way there a user may have put
+/// Takes away the mount of the file system `device` that is seen as `point`: umount2(2), for as long as `wait` lasts,
+/// because it may wait for the server. By the folder that it is in, which is open: on the way there a user may have put
 /// a symlink meanwhile. EXDEV where something else is seen there.
 ///
 /// # Errors

@@ -104,7 +104,7 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
 }
 
 /// What became of the last run, if it has begun and not ended: whether it goes on, or was killed.
-pub(super) fn told(root: &Path, status: &Status) -> Option<String> {
+pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
     // Times of one form have the order of their letters. A run that goes on is the last, whatever became of others.
     let last = status.unfinished.iter().max_by_key(|run| (run.runs(root), &run.at))?;
     let what = super::name_of_run(last.once);
@@ -217,17 +217,17 @@ mod tests {
         // As long as it goes on, what it has made is its own.
         assert_eq!(made(&first.orphans(root)), "");
         let goes_on = format!("{AT} and runs still (process {})", std::process::id());
-        assert!(told(root, &first).unwrap().contains(&goes_on));
+        assert!(unfinished(root, &first).unwrap().contains(&goes_on));
         kill(root);
         let orphans = first.orphans(root);
         assert_eq!((made(&orphans), orphans[0].is_there(root)), ("/mnt/a".into(), true));
-        let why = told(root, &first).unwrap();
+        let why = unfinished(root, &first).unwrap();
         assert!(why.contains("did not end: it was killed"), "{why}");
         assert!(why.contains("it made /mnt/a and left it there"), "{why}");
         // One that ended later is the last.
         let then = |at: &str| Status { at: Some(at.to_owned()), ..first.clone() };
-        assert_eq!(told(root, &then("2026-11-23T07:00:01Z")), None);
-        assert!(told(root, &then("2026-11-23T06:59:59Z")).is_some());
+        assert_eq!(unfinished(root, &then("2026-11-23T07:00:01Z")), None);
+        assert!(unfinished(root, &then("2026-11-23T06:59:59Z")).is_some());
         // The next run adds itself.
         begun(root, &["/mnt/b"]).note();
         assert_eq!(made(&read(root).orphans(root)), "/mnt/a");
@@ -249,7 +249,7 @@ mod tests {
             ..both.unfinished[0].clone()
         };
         both.unfinished.push(killed);
-        let told = told(root, &both).unwrap();
+        let told = unfinished(root, &both).unwrap();
         assert!(told.contains("runs still") && !told.contains("killed"), "{told}");
     }
 

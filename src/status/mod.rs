@@ -207,9 +207,9 @@ fn forgotten(status: &Status, share: &Share, before: &Status) -> Option<Status> 
     Some(new)
 }
 
-/// How the last start ended, in one line; or that it did not.
-pub fn told(root: &Path, status: &Status) -> Option<String> {
-    begun::told(root, status).or_else(|| status.ended())
+/// How the last run ended, in one line; or that it did not. None where there was none.
+pub fn last_run(root: &Path, status: &Status) -> Option<String> {
+    begun::unfinished(root, status).or_else(|| status.ended())
 }
 
 /// What a run is called in such a line.

@@ -129,7 +129,7 @@ fn what_the_version_before_has_written_is_read_and_goes_on() {
     assert_eq!(mounts.len(), 2);
     assert!(mounts[0].is_share(up) && mounts[1].share().encryption.is_some());
     assert_eq!(
-        told(root, &status).unwrap(),
+        last_run(root, &status).unwrap(),
         "the last run, by hand with --once, ended at 2026-11-23T07:00:00Z: exit 75, 1 of 2 shares mounted, \
          config /etc/efs-agent/config.toml: it is \"broken\""
     );

@@ -1,6 +1,5 @@
-//! What a tunnel asks AWS for: credentials, mount targets where the name does not resolve, and the authorities for the
-//! server's certificate. How to ask is known in `crate::aws`; here it gets what it needs from this machine, and its
-//! errors become a tunnel's failures.
+//! What a tunnel asks of AWS: credentials, the mount targets if the name does not resolve, and the roots that the server's
+//! certificate must lead to. How AWS is asked is in `crate::aws`, which gets from here what it needs of this machine.
 
 use super::protocol::TunnelError;
 use crate::aws::credentials::{
@@ -20,10 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Writing a file of profiles takes far less.
+/// How long a file of profiles that is just being written may take. A writer needs far less.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How AWS is asked from here. It is kept as long as the process, for the token of the metadata service.
+/// How AWS is asked from here. It lives as long as the process, since it remembers what was learned.
 pub struct Aws {
     tls: Arc<rustls::ClientConfig>,
     environment: Environment,
@@ -32,7 +31,8 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Trusts the authorities that the system trusts, or else Amazon's. `environment` has the variables that count.
+    /// AWS's servers are believed by the roots that the system trusts, or else by Amazon's. `environment` holds the
+    /// variables of this process that count.
     ///
     /// # Errors
     /// What is wrong with the certificates, or what the library says.
@@ -131,7 +131,7 @@ fn failure(error: CredentialsError) -> TunnelError {
     }
 }
 
-/// Whose keys they are, where the service does not accept them.
+/// Names the keys that a service does not accept.
 fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
     use Trouble as T;
     match trouble {

@@ -1,7 +1,10 @@
-//! Credentials, handed from a process that may read them to one that may not: the relay speaks with the file
-//! system and with whoever is at the local port, and has no rights. The broker reads root's files, runs what a
-//! profile names and asks AWS's services, as root with few rights; it speaks with nobody else but the relay. A
-//! question is a number and the time there is; an answer is the number, and credentials or why not.
+//! Credentials, handed from a process that may read them to one that may not. The tunnel speaks with the file system and
+//! with clients at the local port, and has no rights. The broker reads root's files, runs the programs of profiles and
+//! asks AWS, as root with few rights, and speaks with the tunnel alone. How its process is started is in
+//! `broker_process`.
+//!
+//! A question is a number and the time that there is. An answer is the number, and credentials or an error. Both ends are
+//! the same program, so the form may change.
 
 use super::error::TunnelError;
 use crate::aws::credentials::{Credentials, Secret};
@@ -20,20 +23,20 @@ use std::time::{Duration, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// More than any credentials have; a session token has some thousand bytes.
-const LONGEST: usize = 64 << 10;
+const LONGEST_ANSWER: usize = 64 << 10;
 /// A question: its number, and milliseconds.
-const QUESTION: usize = 16;
-/// While somebody else asks, it is looked so often whether they have done.
+const QUESTION_BYTES: usize = 16;
+/// How often a thread looks whether another one has finished asking.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// In front of an answer: the question's number, and how many bytes follow.
-const HEAD: usize = 12;
+const HEAD_BYTES: usize = 12;
 /// A reason that is longer is cut, in characters: each may take six bytes.
-const LONGEST_REASON: usize = LONGEST / 8;
+const LONGEST_REASON: usize = LONGEST_ANSWER / 8;
 
-/// The relay's end.
-pub struct Broker(Mutex<Line>);
+/// The tunnel's end.
+pub struct Broker(Mutex<Connection>);
 
-struct Line {
+struct Connection {
     stream: UnixStream,
     asked: u64,
 }
@@ -46,10 +49,10 @@ impl Broker {
     pub fn new(stream: UnixStream) -> Result<Self, Errno> {
         let errno = |e: std::io::Error| sys::errno_of(&e);
         stream.set_nonblocking(true).map_err(errno)?;
-        Ok(Self(Mutex::new(Line { stream, asked: 0 })))
+        Ok(Self(Mutex::new(Connection { stream, asked: 0 })))
     }
 
-    /// What is closed when the other end has gone.
+    /// A stream that is closed when the other end has gone.
     ///
     /// # Errors
     /// The errno of dup(2).
@@ -58,13 +61,12 @@ impl Broker {
         line.stream.try_clone().map_err(|e| sys::errno_of(&e))
     }
 
-    /// Credentials of this moment.
+    /// The current credentials.
     ///
     /// # Errors
-    /// What the other end has to say, [`TunnelError::Source`] where it says nothing, or
-    /// [`TunnelError::Stopped`].
+    /// The other end's error, [`TunnelError::Source`] if it does not answer, or [`TunnelError::Stopped`].
     pub fn ask(&self, wait: Wait<'_>) -> Result<Credentials, TunnelError> {
-        // One after another: what comes back is for whoever asked last.
+        // One thread at a time: the answers carry no other address than the number of the last question.
         let left = wait.left();
         let mut line = loop {
             match self.0.try_lock() {
@@ -76,18 +78,18 @@ impl Broker {
         };
         line.asked += 1;
         let number = line.asked;
-        let mut question = Vec::with_capacity(QUESTION);
+        let mut question = Vec::with_capacity(QUESTION_BYTES);
         question.extend(number.to_le_bytes());
         question.extend((wait.left().as_millis() as u64).to_le_bytes());
-        // A stream takes so little whole, or it is full of questions that nobody reads.
+        // So little is always written whole, unless the stream is full of questions that nobody reads.
         line.stream.write_all(&question).map_err(|_| gone())?;
         loop {
-            let mut head = Zeroizing::new(vec![0; HEAD]);
+            let mut head = Zeroizing::new(vec![0; HEAD_BYTES]);
             line.read(&mut head, wait, left)?;
             let (of, length) = numbers(&head).ok_or_else(gone)?;
-            let mut body = Zeroizing::new(vec![0; length.min(LONGEST)]);
+            let mut body = Zeroizing::new(vec![0; length.min(LONGEST_ANSWER)]);
             line.read(&mut body, wait, left)?;
-            // The answer to a question that was given up is passed over.
+            // An answer to an earlier question, which was given up, is skipped.
             if of == number {
                 return decode(&body).ok_or_else(gone)?;
             }
@@ -95,9 +97,9 @@ impl Broker {
     }
 }
 
-impl Line {
-    /// Fills `bytes`. Whatever the time is: an answer that has begun is read to its end, or the rest of
-    /// it would be taken for the next. Who is told to end may be one of several who ask.
+impl Connection {
+    /// Fills `bytes`. An answer that has begun is read to its end, however late it is: the rest would be mistaken for the
+    /// next answer. That holds for a thread that is told to end, too, since others may go on asking.
     fn read(
         &mut self,
         bytes: &mut [u8],
@@ -111,8 +113,8 @@ impl Line {
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    // What has begun to come is there in a moment.
-                    let begun = filled > 0 || bytes.len() != HEAD;
+                    // The rest of an answer follows at once.
+                    let begun = filled > 0 || bytes.len() != HEAD_BYTES;
                     if wait.passed() && !begun {
                         return Err(late(span));
                     }
@@ -155,18 +157,17 @@ fn numbers(head: &[u8]) -> Option<(u64, usize)> {
     Some((u64::from_le_bytes(*number), u32::from_le_bytes(*length) as usize))
 }
 
-/// The other end: answers with what `find` has to say, which is given the time that it may take, until
-/// the relay has gone.
+/// The other end: answers with what `find` gives until the tunnel has gone. `find` gets the time that it may take.
 pub fn serve(
     mut stream: UnixStream,
     find: &mut dyn FnMut(Duration) -> Result<Credentials, TunnelError>,
 ) {
-    let mut question = [0; QUESTION];
+    let mut question = [0; QUESTION_BYTES];
     while stream.read_exact(&mut question).is_ok() {
         let Some((number, millis)) = question.split_first_chunk::<8>() else { return };
         let millis = millis.first_chunk::<8>().map_or(0, |millis| u64::from_le_bytes(*millis));
         let body = encode(&find(Duration::from_millis(millis)));
-        let mut answer = Zeroizing::new(Vec::with_capacity(HEAD + body.len()));
+        let mut answer = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + body.len()));
         answer.extend_from_slice(number);
         answer.extend_from_slice(&(body.len() as u32).to_le_bytes());
         answer.extend_from_slice(&body);
@@ -208,12 +209,12 @@ fn encode(found: &Result<Credentials, TunnelError>) -> Zeroizing<Vec<u8>> {
             .and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())),
         source: &credentials.source,
     });
-    // Made large enough at once: what is outgrown is not wiped.
-    let mut bytes = Zeroizing::new(vec![0; LONGEST]);
+    // Large enough from the start: a buffer that grows leaves a copy behind that is not wiped.
+    let mut bytes = Zeroizing::new(vec![0; LONGEST_ANSWER]);
     let mut room = bytes.as_mut_slice();
     if json::write(&mut room, &written).is_ok() {
         let left = room.len();
-        bytes.truncate(LONGEST.saturating_sub(left));
+        bytes.truncate(LONGEST_ANSWER.saturating_sub(left));
         return bytes;
     }
 

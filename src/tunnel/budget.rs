@@ -1,11 +1,11 @@
-//! How much a tunnel writes into the log of what happens again and again, for as long as a session lasts: a
-//! user, or a server in trouble, is not to fill the disk with it. Writes nothing.
+//! How often a tunnel may log what happens again and again: a user, or a server in trouble, must not fill the disk. It
+//! only counts; the lines are written elsewhere.
 
 use std::time::Duration;
 
-/// In so long …
+/// The time in which lines are counted.
 const SPAN: Duration = Duration::from_secs(30);
-/// … there is one line of each kind, and in all no more than this.
+/// The most lines in that time. Of each kind there is one.
 const MOST: usize = 5;
 
 /// The lines of the last [`SPAN`]: their kinds, and when they were written.
@@ -21,8 +21,7 @@ impl<K> Default for Budget<K> {
 }
 
 impl<K: PartialEq> Budget<K> {
-    /// Whether a line of this kind may be written now; it counts as written then. `now` is of a clock that does
-    /// not go back.
+    /// Whether a line of this kind may be written now. If so, it counts as written. `now` never goes back.
     pub fn allows(&mut self, kind: K, now: Duration) -> bool {
         self.written.retain(|(_, at)| now.saturating_sub(*at) < SPAN);
         let kind = Some(kind);
@@ -34,7 +33,7 @@ impl<K: PartialEq> Budget<K> {
         may
     }
 
-    /// All is well again: what happens next is news, of whatever kind, as far as there is room.
+    /// All is well again, so what happens next is news, whatever its kind. The limit for all lines still holds.
     pub fn well_again(&mut self) {
         for (kind, _) in &mut self.written {
             *kind = None;

@@ -1,6 +1,7 @@
-//! A run of bytes in a room of fixed size: filled at the back, used up at the front. Allocated once.
+//! A byte queue of fixed size, allocated once: filled at the back, consumed at the front. What the bytes mean is not
+//! known here.
 
-/// What is moved to the front: a record that has not come in as a whole is never more.
+/// Up to so many bytes are moved to the front. An incomplete record is never longer.
 const LITTLE: usize = 20 << 10;
 
 /// The room, and which part of it is filled.
@@ -37,8 +38,8 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// Room behind what is in it. The whole of the rest, if what is in it is little: to move much would
-    /// cost more than to wait until it is used up.
+    /// The room behind the content. If the content is short, it is moved to the front first; to move much would cost more
+    /// than to wait until it is consumed.
     pub fn room(&mut self) -> &mut [u8] {
         if self.moves() {
             self.make_room();
@@ -46,7 +47,7 @@ impl Buffer {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Makes room at the back whatever it costs; whether there is any.
+    /// Makes room at the back, whatever it costs. Says whether there is any.
     pub fn make_room(&mut self) -> bool {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -77,7 +78,7 @@ impl Buffer {
         }
     }
 
-    /// Puts `bytes` behind what is in it; `false`, and nothing is put there, where they do not fit.
+    /// Appends `bytes`. If they do not fit, it appends nothing and gives `false`.
     #[must_use]
     pub fn put(&mut self, bytes: &[u8]) -> bool {
         let Some(room) = self.room().get_mut(..bytes.len()) else {

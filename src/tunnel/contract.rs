@@ -1,9 +1,9 @@
-//! What a share asks of its tunnel, and what comes back. Whoever mounts (`share`, `commands`) and whoever holds the
-//! tunnels (`units`) agree on this; neither the order of the steps nor the service manager is in here.
+//! What a share may ask of its tunnel, and the answers: the agreement between those that mount (`share`, `commands`) and
+//! `units`, which holds the tunnels. The order of the steps and the service manager do not belong here.
 
 use crate::config::Share;
 use crate::retry::Stopped;
-use crate::retry::{Clock, Deadline};
+use crate::retry::{Clock, Deadline, Span};
 use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
@@ -15,17 +15,12 @@ pub const USE_SYSTEMD: &str = "run it where systemd is PID 1, as on every AppStr
 /// Why a tunnel is not started, or not ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelsError {
-    /// The service manager does not do it; why.
+    /// systemd does not do it, for this reason.
     #[error("{0}")]
     NotHeld(String),
     /// Others than root could change the program that the tunnel would run as root.
     #[error("{what}; {cure}")]
-    Program {
-        /// What is wrong with it.
-        what: String,
-        /// What to do about it.
-        cure: String,
-    },
+    Program { what: String, cure: String },
     /// Only systemd can hold a tunnel; [`USE_SYSTEMD`] is the cure.
     #[error(
         "an encrypted share needs systemd, which is not the init system here (no /run/systemd/system)"
@@ -34,10 +29,9 @@ pub enum TunnelsError {
     /// Another program has the local port that the config names.
     #[error("port {0} of 127.0.0.1 is held by another program")]
     PortTaken(u16),
-    /// The tunnel could do nothing, and says why.
+    /// The tunnel would have nothing to work with.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// The run was told to end.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -45,10 +39,12 @@ pub enum TunnelsError {
 /// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
 /// systemd; unit tests script others.
 pub trait Tunnels: Sync {
-    /// Has the share's tunnel run before `until`, and gives its port on 127.0.0.1. One that runs
-    /// already is left as it is, whatever its port, unless the config has changed since and nobody uses
-    /// it; a new one listens at `at`, where that is given (a mount leads there), else where the config
-    /// says, else anywhere. From then on the tunnel counts as used by this run, until its end.
+    /// Makes sure that the share's tunnel runs, before `until`, and gives its port on 127.0.0.1. From then on the tunnel
+    /// counts as used by this run, until the run ends.
+    ///
+    /// A tunnel that runs already stays as it is, whatever its port. It is replaced only if the config has changed since
+    /// and nobody uses it. A new tunnel listens at `at`, where an existing mount leads, or else at the port of the
+    /// config, or else at any port.
     ///
     /// # Errors
     /// See [`TunnelsError`].
@@ -62,29 +58,29 @@ pub trait Tunnels: Sync {
         true
     }
 
-    /// Whether the tunnel that there is was started for the share as it is in the config now.
+    /// Whether the tunnel was started for what the config says of the share now.
     fn is_current(&self, share: &Share) -> bool;
 
-    /// One fresh TLS handshake of the tunnel's with the file system, before `until`.
+    /// Has the tunnel make one fresh TLS handshake with the file system, before `until`.
     ///
     /// # Errors
     /// See [`TunnelError`].
     fn handshake(&self, share: &Share, until: Deadline) -> Result<Peer, TunnelError>;
 
-    /// How the tunnel is, told before `until`.
+    /// The tunnel's own report, before `until`.
     ///
     /// # Errors
     /// [`TunnelError::NoTunnel`], [`TunnelError::Stopped`].
     fn status(&self, share: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError>;
 
-    /// Has the tunnel be this run's alone, if nothing is mounted through it, and no other run may be about
-    /// to; whether that is so. If it is, whoever would begin now waits for [`Tunnels::release`].
+    /// Reserves the tunnel for this run, so that it can be ended. That fails if something is mounted through it or
+    /// another run may be about to mount. Other runs wait until [`Tunnels::release`].
     fn claim(&self, share: &Share) -> bool;
 
-    /// Lets others have the tunnel again. This run uses it no longer either.
+    /// Gives the tunnel back to others. It no longer counts as used by this run.
     fn release(&self, share: &Share);
 
-    /// Ends the tunnel, and whatever holds its port, before `until`. That there is none is no failure.
+    /// Ends the tunnel and gives up its port, before `until`. It is no failure if there is none.
     ///
     /// # Errors
     /// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
@@ -124,15 +120,42 @@ impl Tunnels for Option<std::convert::Infallible> {
     }
 }
 
-/// While somebody uses a tunnel that is to end, it is looked so often whether they still do.
-const AGAIN: Duration = Duration::from_millis(100);
+/// One handshake with the file system, which gets `span`. A tunnel that does not answer yet, since it is starting, makes
+/// its key or is busy, is waited for until `until`; `notice` is given the reason, once. Each further question gets twice
+/// as much time.
+///
+/// # Errors
+/// See [`TunnelError`].
+pub fn handshake_when_ready(
+    tunnels: &dyn Tunnels,
+    share: &Share,
+    (mut span, until): (Duration, Deadline),
+    clock: &dyn Clock,
+    notice: &dyn Fn(&TunnelError),
+) -> Result<Peer, TunnelError> {
+    let mut is_noticed = false;
+    loop {
+        match tunnels.handshake(share, until.within(clock, span)) {
+            Err(error) if error.is_not_ready() && !until.passed(clock) => {
+                if !std::mem::replace(&mut is_noticed, true) {
+                    notice(&error);
+                }
+            }
+            other => return other,
+        }
+        span = span.doubled();
+    }
+}
 
-/// How long it gets to say so. Of its own: an answer that is not waited for says nothing.
-const ANSWER: Duration = Duration::from_millis(500);
+/// How often a tunnel that is to end is checked for others that use it.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Ends the tunnel of `share`, for which it gets `span`, unless it is in use: something is mounted through
-/// it, the kernel has a connection (of a share that is detached, say), or another run is about to mount.
-/// That is waited for until `patience`. Whether it has ended, or was not there.
+/// How long the tunnel gets to answer that. It does not depend on the time left: no answer would prove nothing then.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Ends the tunnel of `share` within `span`, unless it is in use: something is mounted through it, the kernel has a
+/// connection (for example for a share that is detached), or another run is about to mount. The end of that is waited
+/// for until `patience`. Says whether the tunnel has ended or was not there.
 ///
 /// # Errors
 /// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
@@ -145,15 +168,15 @@ pub fn end_unused(
 ) -> Result<bool, TunnelsError> {
     let mut used = false;
     loop {
-        // First: what is seen then stays like that until it is let go.
+        // First, so that nothing changes between the look and the end.
         if tunnels.claim(share) {
-            let ended = match tunnels.status(share, Deadline::after(clock, ANSWER)) {
+            let ended = match tunnels.status(share, Deadline::after(clock, ANSWER_TIMEOUT)) {
                 Err(TunnelError::Stopped(stopped)) => Err(stopped.into()),
                 Ok(status) if status.connections > 0 => {
                     used = true;
                     Ok(false)
                 }
-                // One that was seen at work is only busy; another hangs.
+                // A tunnel that was seen at work is only busy. One that never answered hangs.
                 Err(TunnelError::NoTunnel(Errno::ETIMEDOUT)) if used => Ok(false),
                 _ => tunnels.stop(share, Deadline::after(clock, span)).map(|()| true),
             };
@@ -165,75 +188,9 @@ pub fn end_unused(
         if patience.passed(clock) {
             return Ok(false);
         }
-        clock.wait(AGAIN)?;
+        clock.wait(RETRY_INTERVAL)?;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::test::encrypted_share as share;
-    use crate::retry::test::VirtualClock;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-    /// A tunnel that a share which was detached still has a connection through; it tells so where it is
-    /// given the time, `answers` times.
-    struct AtWork<'a> {
-        clock: &'a VirtualClock,
-        answers: AtomicU64,
-        stopped: AtomicBool,
-    }
-
-    impl Tunnels for AtWork<'_> {
-        fn start(&self, _: &Share, _: Option<u16>, _: Deadline) -> Result<u16, TunnelsError> {
-            Ok(40001)
-        }
-
-        fn port(&self, _: &Share) -> Option<u16> {
-            Some(40001)
-        }
-
-        fn is_current(&self, _: &Share) -> bool {
-            true
-        }
-
-        fn handshake(&self, _: &Share, _: Deadline) -> Result<Peer, TunnelError> {
-            Err(TunnelError::MakingKey)
-        }
-
-        fn status(&self, _: &Share, until: Deadline) -> Result<TunnelStatus, TunnelError> {
-            let answers = self.answers.load(Ordering::Relaxed);
-            if answers == 0 || until.passed(self.clock) {
-                return Err(TunnelError::NoTunnel(Errno::ETIMEDOUT));
-            }
-            self.answers.store(answers - 1, Ordering::Relaxed);
-            Ok(TunnelStatus { connections: 1, ..TunnelStatus::default() })
-        }
-
-        fn claim(&self, _: &Share) -> bool {
-            true
-        }
-
-        fn release(&self, _: &Share) {}
-
-        fn stop(&self, _: &Share, _: Deadline) -> Result<(), TunnelsError> {
-            self.stopped.store(true, Ordering::Relaxed);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_tunnel_that_was_seen_at_work_is_not_ended_for_want_of_a_later_answer() {
-        let clock = VirtualClock::default();
-        let span = Duration::from_secs(5);
-        // Of any number of answers; and one that never gives any hangs.
-        for (answers, ends) in [(u64::MAX, false), (3, false), (1, false), (0, true)] {
-            let (answers, stopped) = (AtomicU64::new(answers), AtomicBool::new(false));
-            let tunnels = AtWork { clock: &clock, answers, stopped };
-            let patience = Deadline::after(&clock, Duration::from_millis(500));
-            let ended = end_unused(&tunnels, &share(""), patience, span, &clock);
-            assert_eq!(ended, Ok(ends));
-            assert_eq!(tunnels.stopped.into_inner(), ends);
-        }
-    }
-}
+mod tests;

@@ -144,6 +144,11 @@ pub enum TunnelError {
 }
 
 impl TunnelError {
+    /// Whether the tunnel is there and may only need more time.
+    pub fn is_not_ready(&self) -> bool {
+        matches!(self, Self::MakingKey | Self::NoTunnel(Errno::ETIMEDOUT))
+    }
+
     /// Whether another server of the same file system may do better.
     pub fn is_of_the_server(&self) -> bool {
         !matches!(

@@ -1,5 +1,5 @@
-//! Who we are to the file system: a certificate for each connection, made in memory with the
-//! credentials of that moment, so that none ever expires in use.
+//! Who we are to the file system: a certificate for each connection, made in memory with the current credentials, so
+//! that none expires in use. What goes into a certificate is in `crate::aws::certificate`.
 
 use super::aws::Aws;
 use super::broker::Broker;
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What the file system is told that we are.
+/// The client's name and version, as the file system gets them.
 const CLIENT: (&str, &str) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
 
 /// Makes certificates.
@@ -21,44 +21,47 @@ pub struct Identity {
     key: Key,
     encryption: Encryption,
     host: String,
-    helper: Option<Helper>,
+    aws_access: Option<AwsAccess>,
 }
 
-/// What it takes to be somebody to AWS.
-pub struct Helper {
-    /// Hands out credentials.
+/// What is needed to sign requests to AWS.
+pub struct AwsAccess {
     pub broker: Broker,
-    /// For the mount targets.
     pub aws: Aws,
 }
 
 /// A certificate, and whose it is.
-pub struct Minted {
+pub struct ClientCertificate {
     /// DER.
     pub certificate: Vec<u8>,
-    /// Where the credentials came from, and the access key id; nothing where there are none.
+    /// Where the credentials came from, and the access key id. `None` if there are no credentials.
     pub identity: Option<String>,
 }
 
 impl Identity {
-    /// Certificates for `key`; `helper` is there if the share wants credentials.
-    pub fn new(root: &Path, key: Key, encryption: Encryption, helper: Option<Helper>) -> Self {
+    /// Certificates for `key`; `aws_access` is there if the share wants credentials.
+    pub fn new(
+        root: &Path,
+        key: Key,
+        encryption: Encryption,
+        aws_access: Option<AwsAccess>,
+    ) -> Self {
         let host = files::whole(&root.join("proc/sys/kernel/hostname")).unwrap_or_default();
         let host = String::from_utf8_lossy(&host).trim().to_owned();
-        Self { key, encryption, host, helper }
+        Self { key, encryption, host, aws_access }
     }
 
     /// Whether AWS may be asked for the mount targets.
     pub fn discovers(&self) -> bool {
-        self.encryption.discover && self.helper.is_some()
+        self.encryption.discover && self.aws_access.is_some()
     }
 
-    /// The addresses of the mount targets, as AWS tells them.
+    /// The addresses of the mount targets, asked of AWS.
     ///
     /// # Errors
     /// Why there are none.
     pub fn mount_targets(&self, root: &Path, wait: Wait<'_>) -> Result<Vec<IpAddr>, TunnelError> {
-        let Some(Helper { broker, aws }) = &self.helper else {
+        let Some(AwsAccess { broker, aws }) = &self.aws_access else {
             return Err(TunnelError::Name("AWS is not asked for the mount targets".into()));
         };
         let credentials = broker.ask(wait)?;
@@ -69,9 +72,9 @@ impl Identity {
     ///
     /// # Errors
     /// [`TunnelError::Credentials`], [`TunnelError::Key`] or [`TunnelError::Stopped`].
-    pub fn mint(&self, wait: Wait<'_>) -> Result<Minted, TunnelError> {
-        let credentials = match &self.helper {
-            Some(helper) if self.encryption.iam => Some(helper.broker.ask(wait)?),
+    pub fn mint(&self, wait: Wait<'_>) -> Result<ClientCertificate, TunnelError> {
+        let credentials = match &self.aws_access {
+            Some(aws_access) if self.encryption.iam => Some(aws_access.broker.ask(wait)?),
             _ => None,
         };
         let request = CertificateRequest {
@@ -86,6 +89,6 @@ impl Identity {
         let certificate =
             certificate::mint(&self.key, &request).map_err(|e| TunnelError::Key(e.to_string()))?;
         let identity = credentials.as_ref().map(identity_of);
-        Ok(Minted { certificate, identity })
+        Ok(ClientCertificate { certificate, identity })
     }
 }

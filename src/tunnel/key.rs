@@ -1,5 +1,5 @@
-//! The RSA key of the client's certificates: made once a boot, since that takes half a second, and kept
-//! below /run, which nobody else can read and no image takes along.
+//! The RSA key of the client's certificates. It is made once a boot, since that takes half a second, and kept below /run,
+//! where nobody else can read it and from where it gets into no image.
 
 use super::run_files;
 use crate::aws::certificate::{CertificateError, Key};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 /// Whether the key will be there at the next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeyOrigin {
     /// It was there.
     Found,
     /// It is new, and kept.
@@ -22,20 +22,20 @@ pub enum Kept {
 /// The key in the file `path` below `root`, whose folder is there, or a new one, which is kept there.
 ///
 /// # Errors
-/// What the library says.
-pub fn get(root: &Path, path: &Path) -> Result<(Key, Kept), CertificateError> {
+/// The library's error.
+pub fn get(root: &Path, path: &Path) -> Result<(Key, KeyOrigin), CertificateError> {
     if let Some(key) = read(root, path) {
-        return Ok((key, Kept::Found));
+        return Ok((key, KeyOrigin::Found));
     }
     let key = Key::generate()?;
     let kept = match keep(root, path, &key) {
-        Ok(()) => Kept::Made,
-        Err(why) => Kept::Lost(why),
+        Ok(()) => KeyOrigin::Made,
+        Err(why) => KeyOrigin::Lost(why),
     };
     Ok((key, kept))
 }
 
-/// Whatever is wrong with the file, a new key does as well.
+/// `None` whatever is wrong with the file: a new key serves as well.
 fn read(root: &Path, path: &Path) -> Option<Key> {
     let file = files::find(root, path).ok()?.read_for_change().ok()??;
     let bytes = Zeroizing::new(file.bytes);
@@ -73,22 +73,22 @@ mod tests {
         let dir = folder();
         let path = Path::new("/k/a.key");
         let (first, kept) = get(dir.path(), path).unwrap();
-        assert_eq!(kept, Kept::Made);
+        assert_eq!(kept, KeyOrigin::Made);
         let file = dir.path().join("k/a.key");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o400);
         let (second, kept) = get(dir.path(), path).unwrap();
-        assert_eq!((kept, second.sha1()), (Kept::Found, first.sha1()));
+        assert_eq!((kept, second.sha1()), (KeyOrigin::Found, first.sha1()));
         // What others could read, or is no key, is not used.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o440)).unwrap();
         let (third, kept) = get(dir.path(), path).unwrap();
-        assert_eq!(kept, Kept::Made);
+        assert_eq!(kept, KeyOrigin::Made);
         assert_ne!(third.sha1(), first.sha1());
         fs::write(&file, "no key").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
-        assert_eq!(get(dir.path(), path).unwrap().1, Kept::Made);
+        assert_eq!(get(dir.path(), path).unwrap().1, KeyOrigin::Made);
         let lost = get(dir.path(), Path::new("/none/a.key")).unwrap().1;
         assert!(
-            matches!(&lost, Kept::Lost(why) if why.contains("/none does not exist")),
+            matches!(&lost, KeyOrigin::Lost(why) if why.contains("/none does not exist")),
             "{lost:?}"
         );
     }

@@ -1,12 +1,13 @@
-//! Encryption in transit: a local port that carries the kernel's NFS client to the file system
-//! over TLS, and what a session start asks of it. Mounts nothing.
+//! Encryption in transit: a local port from which a tunnel carries the kernel's NFS client to the file system over TLS,
+//! and how a run starts, asks and ends tunnels. Nothing is mounted here.
 //!
-//! `serve` is the tunnel: it lets in whom `peer` admits, has `outer` dial and `identity` make the
-//! client's certificate, and `relay` carries the data through a `tls` session. `broker` hands
-//! credentials to it, which has no rights of its own; `aws` is what both ask of AWS, and `key` keeps the
-//! RSA key. `protocol` is how
-//! others speak to a tunnel, `unit` how they start it, and `port` where it listens, and `budget`
-//! how much is logged of it.
+//! - What others see: `contract` (what a share asks), `error`, and `units`, which answers on a real machine.
+//! - Starting and ending: `unit` (systemd), `instance` (names), `port`, `run_files`, `locks`.
+//! - Asking: `protocol`, the control socket seen from both ends.
+//! - The tunnel's process: `listeners`, `user`, and `serve`, which admits clients by `peer`, dials by `outer` and carries
+//!   data by `relay`, `tls`, `records` and `buffer`. `budget` limits its log.
+//! - Who it is to the file system: `identity`, `key`, and `broker` in its own process (`broker_process`), which asks
+//!   AWS by `aws`.
 
 pub mod aws;
 pub mod broker;

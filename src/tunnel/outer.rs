@@ -1,11 +1,11 @@
-//! Dials the file system: name, address, TCP, TLS. Everything is found anew for each connection, so that
-//! a mount target that moves, or a zone that fails, costs one reconnection.
+//! Dials the file system: name, address, TCP, TLS. Everything is looked up again for each connection, so a mount target
+//! that moves, or a zone that fails, costs one reconnection. What is sent over the connection does not belong here.
 
 use super::buffer::Buffer;
 use super::identity::Identity;
 use super::protocol::{Peer, TunnelError};
 use super::relay;
-use super::tls::{Client, Session};
+use super::tls::{TlsClient, TlsSession};
 use crate::config::Share;
 use crate::net::names::{By, Found, NAME_WITH_FALLBACK, NameError, Resolver};
 use crate::net::reach::{self, ReachError};
@@ -21,35 +21,28 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// On a connection on which nothing is sent, the kernel looks this often whether the server is still there,
-/// and, if it says nothing, so many times more, so far apart. Where something is sent, `relay` looks: with
-/// TCP_USER_TIMEOUT, the kernel would also end a connection on which a server that is there, but throttled,
-/// takes nothing for a while.
-const PROBED: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;
-const BETWEEN: Duration = Duration::from_secs(3);
+/// Keepalive of an idle connection: how long nothing is sent before the first probe, how many probes follow, and how far
+/// apart. While something is sent, `relay` watches the server instead. TCP_USER_TIMEOUT would also end a connection
+/// to a server that is only throttled and accepts nothing for a while.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// What it takes to dial.
+/// What is needed to dial.
 pub struct Dialer<'a> {
     /// `/` outside of tests.
     pub root: &'a Path,
-    /// Where to.
     pub share: &'a Share,
-    /// How TLS is spoken.
-    pub client: &'a Client,
-    /// Who we are.
+    pub client: &'a TlsClient,
     pub identity: &'a Identity,
 }
 
 /// A connection to the file system on which the handshake is done.
-pub struct Outer {
-    /// The socket.
+pub struct ServerSide {
     pub stream: TcpStream,
-    /// TLS on it.
-    pub session: Session,
-    /// What has come on it already.
+    pub session: TlsSession,
+    /// Data that has arrived already.
     pub plain: Buffer,
-    /// Who is there.
     pub peer: Peer,
 }
 
@@ -57,21 +50,21 @@ impl Dialer<'_> {
     /// Dials each address that answers in turn.
     ///
     /// # Errors
-    /// See [`TunnelError`]: of several addresses, what the last said.
-    pub fn dial(&self, wait: Wait<'_>) -> Result<Outer, TunnelError> {
+    /// See [`TunnelError`]; with several addresses, the error of the last one.
+    pub fn dial(&self, wait: Wait<'_>) -> Result<ServerSide, TunnelError> {
         let found = self.addresses(wait)?;
         let mut left = found.addresses.clone();
         let mut may_ask = found.ipv4_alone;
-        // What became of the IPv4 addresses, where only others are left.
+        // The error of the IPv4 addresses, once only others are left.
         let mut before: Option<TunnelError> = None;
         loop {
             let port = self.share.options.port;
-            // Where there may be IPv6 addresses too, the IPv4 ones are tried alone for a moment only.
+            // If there may be IPv6 addresses too, the IPv4 ones get only a moment alone.
             let window = if may_ask { wait.within(IPV4_ALONE) } else { wait };
             let failure = match reach::first_that_answers(&left, port, window) {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
-                    // A part of the time that there is, if others come after this one.
+                    // Only a part of the time left, if other addresses follow.
                     let parts = left.len().saturating_add(1);
                     match self.connect(address, wait.within(wait.left().part(parts))) {
                         Err(e) if e.is_of_the_server() => e,
@@ -80,7 +73,7 @@ impl Dialer<'_> {
                 }
                 Err(ReachError::Stopped(stopped)) => return Err(stopped.into()),
                 Err(other) => {
-                    // Those that are silent are tried on, beside the others.
+                    // Silent addresses are tried again, together with the others.
                     if !may_ask || !other.has_silence() {
                         left.clear();
                     }
@@ -129,11 +122,11 @@ impl Dialer<'_> {
         }
     }
 
-    fn connect(&self, address: IpAddr, wait: Wait<'_>) -> Result<Outer, TunnelError> {
+    fn connect(&self, address: IpAddr, wait: Wait<'_>) -> Result<ServerSide, TunnelError> {
         let port = self.share.options.port;
         let stream = sys::connect_tcp(SocketAddr::new(address, port))
             .map_err(|errno| unreached(address, port, errno))?;
-        // Made while the server's answer is on its way.
+        // The certificate is made while the server's answer is on its way.
         let minted = self.identity.mint(wait)?;
         let mut session = self.client.begin(minted.certificate)?;
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
@@ -144,16 +137,17 @@ impl Dialer<'_> {
             let errno = sys::errno_of(&e);
             return Err(unreached(address, port, errno));
         }
-        // Without one of these, the connection is as good as most.
+        // The connection works without these, too.
         let _ = stream.set_nodelay(true);
         let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
-        let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &(PROBED.as_secs() as u32));
-        let _ = setsockopt(&stream, sockopt::TcpKeepInterval, &(BETWEEN.as_secs() as u32));
-        let _ = setsockopt(&stream, sockopt::TcpKeepCount, &PROBES);
+        let _ = setsockopt(&stream, sockopt::TcpKeepIdle, &(KEEPALIVE_IDLE.as_secs() as u32));
+        let _ =
+            setsockopt(&stream, sockopt::TcpKeepInterval, &(KEEPALIVE_INTERVAL.as_secs() as u32));
+        let _ = setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES);
         let mut plain = relay::plain();
         relay::handshake(&mut session, &mut plain, &stream, wait)?;
         let peer = session.peer(address, minted.identity);
-        Ok(Outer { stream, session, plain, peer })
+        Ok(ServerSide { stream, session, plain, peer })
     }
 
     /// Dials, makes sure that the server lets us in, and hangs up.
@@ -161,7 +155,7 @@ impl Dialer<'_> {
     /// # Errors
     /// See [`TunnelError`].
     pub fn try_out(&self, wait: Wait<'_>) -> Result<Peer, TunnelError> {
-        let Outer { stream, mut session, mut plain, peer } = self.dial(wait)?;
+        let ServerSide { stream, mut session, mut plain, peer } = self.dial(wait)?;
         relay::confirm(&mut session, &mut plain, &stream, wait)?;
         relay::hang_up(&mut session, &stream);
         Ok(peer)
@@ -174,13 +168,13 @@ fn joined(before: Option<TunnelError>, failure: TunnelError) -> TunnelError {
         (Some(TunnelError::Reach(first)), TunnelError::Reach(last)) if first != last => {
             TunnelError::Reach(format!("{first}; {last}"))
         }
-        // What a server has said is more than that another cannot be reached.
+        // An answer of a server says more than that another one cannot be reached.
         (Some(first), TunnelError::Reach(_)) => first,
         (_, failure) => failure,
     }
 }
 
-/// It answered a moment ago.
+/// An address that answered a moment ago cannot be connected to now.
 fn unreached(address: IpAddr, port: u16, errno: Errno) -> TunnelError {
     let problem = reach::Problem::Errno(errno);
     let failure = ReachError::NoneAnswers { port, tried: vec![(address, problem)] };

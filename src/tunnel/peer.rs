@@ -1,10 +1,10 @@
-//! Who is at the other end of a local connection: the kernel's NFS client, or anybody else? Asked of
-//! the kernel, before a byte of the connection is read: by sock_diag(7), which looks up that one socket,
-//! or where that is not to be had, by its table of TCP sockets. The table is as long as users make it.
+//! Who is at the other end of a local connection: the kernel's NFS client, or anybody else? The kernel is asked before a
+//! byte is read: by sock_diag(7), which looks up that one socket, or without it by the table of TCP sockets. Users can
+//! make that table long. What follows from the answer is decided in `serve`.
 //!
-//! Any user of the machine can connect to the local port. The kernel's own socket stands as root's,
-//! established, with an inode; a user's that was sent on and closed at once stands as root's too, but
-//! has no inode any more. Processes of root are let in: root could mount the share anyway.
+//! Any user can connect to the local port. The kernel's own socket is shown as root's, established and with an inode. A
+//! user's socket that was closed right after sending is shown as root's, too, but without an inode. Processes of root
+//! are admitted: root could mount the share anyway.
 
 use crate::config::encryption::RESERVED;
 use crate::sys;
@@ -20,22 +20,21 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where the table is.
 const TABLE: &str = "proc/net/tcp";
-/// As much of it is read at a time; whatever others do, no more is held of it.
+/// How much of the table is read at a time. No more of it is in memory, however long it is.
 const PIECE: usize = 16 << 10;
-/// A row that others' comings and goings made us miss is looked for again.
+/// A row can be missed while others come and go, so it is looked for so often.
 const LOOKS: u32 = 3;
 /// TCP_ESTABLISHED.
 const ESTABLISHED: u8 = 1;
 
 /// Why a connection is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
+pub enum AdmissionError {
     /// Its socket is an ordinary user's.
     #[error("a process of user {0}")]
     User(u32),
-    /// Whose it was cannot be told: it was closed already.
+    /// It was closed already, so its owner is not known.
     #[error("a process that has closed it already")]
     Closed,
     /// There is no such socket on this machine.
@@ -47,31 +46,30 @@ pub enum Stranger {
     /// The kernel comes from a port that only root can have, and this is another.
     #[error("a process at port {0}, where the kernel comes from one below 1024")]
     Port(u16),
-    /// It is no TCP connection over IPv4 that stands.
+    /// It is no established TCP connection over IPv4.
     #[error("not there any more")]
     Gone,
 }
 
-/// Checks that the other end of `stream` is root's: the kernel's, or a process of root. `reserved`: the
-/// kernel comes from a port that it takes from none but root (the mount has resvport). `root` is `/`
-/// outside of tests.
+/// Checks that the other end of `stream` belongs to root: to the kernel or a process of root. `reserved` says that the
+/// kernel connects from a port below 1024 (the mount has resvport). `root` is `/` outside of tests.
 ///
 /// # Errors
-/// Who it is otherwise.
-pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), Stranger> {
+/// Who it is instead.
+pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), AdmissionError> {
     let v4 = |address| match address {
         Ok(SocketAddr::V4(v4)) => Ok(v4),
-        _ => Err(Stranger::Gone),
+        _ => Err(AdmissionError::Gone),
     };
     // Seen from the other end.
     let (local, remote) = (v4(stream.peer_addr())?, v4(stream.local_addr())?);
-    // First, since it costs nothing: a user may have made the table long.
+    // First, since it costs nothing. Users can make the table long.
     let port = local.port();
     if reserved && port >= RESERVED {
-        return Err(Stranger::Port(port));
+        return Err(AdmissionError::Port(port));
     }
     let row = match asked(root, local, remote) {
-        Some(row) => row.ok_or(Stranger::Unknown)?,
+        Some(row) => row.ok_or(AdmissionError::Unknown)?,
         None => searched(&root.join(TABLE), local, remote)?,
     };
     row.judge()
@@ -79,14 +77,14 @@ pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), Stra
 
 /// What the kernel says of the socket at `local`, if it can be asked.
 fn asked(root: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Option<Option<Row>> {
-    /// Whether it has answered before: a kernel without the module that does says "no such socket" too.
+    /// Whether it has answered before. Without its module, the kernel says "no such socket", too.
     static ANSWERS: AtomicBool = AtomicBool::new(false);
-    // Of another machine, there is a table alone.
+    // A test's machine has only the table.
     if root != Path::new("/") {
         return None;
     }
     if !ANSWERS.load(Ordering::Relaxed) {
-        // Our own end is there.
+        // Our own end certainly exists.
         diagnosed(remote, local).ok()?;
         ANSWERS.store(true, Ordering::Relaxed);
     }
@@ -166,13 +164,17 @@ fn id(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; 36] {
 }
 
 /// What the table says of the socket at `local`.
-fn searched(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Row, Stranger> {
-    let mut verdict = Stranger::Unknown;
+fn searched(
+    table: &Path,
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+) -> Result<Row, AdmissionError> {
+    let mut verdict = AdmissionError::Unknown;
     for _ in 0..LOOKS {
         match look(table, local, remote) {
             Ok(Some(row)) => return Ok(row),
             Ok(None) => {}
-            Err(errno) => verdict = Stranger::NoTable(errno),
+            Err(errno) => verdict = AdmissionError::NoTable(errno),
         }
     }
     Err(verdict)
@@ -218,12 +220,12 @@ pub struct Row {
 }
 
 impl Row {
-    fn judge(self) -> Result<(), Stranger> {
+    fn judge(self) -> Result<(), AdmissionError> {
         match self {
             Self { state: ESTABLISHED, uid: 0, inode: 1.. } => Ok(()),
-            // Of a socket that nobody has any more, the kernel tells as root's.
-            Self { uid: 0, .. } => Err(Stranger::Closed),
-            Self { uid, .. } => Err(Stranger::User(uid)),
+            // The kernel shows a socket that nobody owns any more as root's.
+            Self { uid: 0, .. } => Err(AdmissionError::Closed),
+            Self { uid, .. } => Err(AdmissionError::User(uid)),
         }
     }
 }
@@ -260,8 +262,7 @@ fn address(word: &[u8]) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(Ipv4Addr::from(ip.to_ne_bytes()), port))
 }
 
-/// Whether what is told of users here is told in the machine's own numbers: in a user namespace, root
-/// of the table may be anybody.
+/// Whether the numbers of users here are those of the machine. In a user namespace, root of the table may be anybody.
 pub fn sees_real_users(root: &Path) -> bool {
     let map = crate::files::whole(&root.join("proc/self/uid_map")).unwrap_or_default();
     let map = String::from_utf8_lossy(&map);
@@ -291,9 +292,9 @@ mod tests {
    7: 0100007F:9C46 0100007F:0802 08 00000000:00000001 00:00000000 00000000     0        0 2500 1 00000000c5f7a9bc 20 4 30 10 -1                    
 ";
 
-    fn judged(local: u16, remote: u16) -> Result<(), Stranger> {
+    fn judged(local: u16, remote: u16) -> Result<(), AdmissionError> {
         let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        find(TABLE.as_bytes(), at(local), at(remote)).ok_or(Stranger::Unknown)?.judge()
+        find(TABLE.as_bytes(), at(local), at(remote)).ok_or(AdmissionError::Unknown)?.judge()
     }
 
     #[test]
@@ -304,18 +305,18 @@ mod tests {
 
     #[test]
     fn a_user_is_not_nor_who_has_closed_already_and_shows_as_root() {
-        assert_eq!(judged(0x9c40, 0x802), Err(Stranger::User(1000)));
-        assert_eq!(judged(0x9c42, 0x802), Err(Stranger::Closed), "FIN_WAIT2, inode 0");
-        assert_eq!(judged(0x9c44, 0x802), Err(Stranger::Closed), "TIME_WAIT");
-        assert_eq!(judged(0x9c46, 0x802), Err(Stranger::Closed), "not established");
-        assert_eq!(judged(0x9c48, 0x802), Err(Stranger::Unknown));
+        assert_eq!(judged(0x9c40, 0x802), Err(AdmissionError::User(1000)));
+        assert_eq!(judged(0x9c42, 0x802), Err(AdmissionError::Closed), "FIN_WAIT2, inode 0");
+        assert_eq!(judged(0x9c44, 0x802), Err(AdmissionError::Closed), "TIME_WAIT");
+        assert_eq!(judged(0x9c46, 0x802), Err(AdmissionError::Closed), "not established");
+        assert_eq!(judged(0x9c48, 0x802), Err(AdmissionError::Unknown));
     }
 
     #[test]
     fn both_ends_must_be_those_of_the_connection() {
-        assert_eq!(judged(0x3a1, 0x801), Err(Stranger::Unknown));
+        assert_eq!(judged(0x3a1, 0x801), Err(AdmissionError::Unknown));
         // The listener, and our own end, are not the other end.
-        assert_eq!(judged(0x802, 0), Err(Stranger::Unknown));
+        assert_eq!(judged(0x802, 0), Err(AdmissionError::Unknown));
         let other = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 0x3a1);
         assert_eq!(
             find(TABLE.as_bytes(), other, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0x802)),
@@ -363,18 +364,21 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let uid = nix::unistd::getuid().as_raw();
-        let expected = if uid == 0 { Ok(()) } else { Err(Stranger::User(uid)) };
+        let expected = if uid == 0 { Ok(()) } else { Err(AdmissionError::User(uid)) };
         assert_eq!(admit(Path::new("/"), &accepted, false), expected);
         if expected.is_ok() {
             let port = client.local_addr().unwrap().port();
-            assert_eq!(admit(Path::new("/"), &accepted, true), Err(Stranger::Port(port)));
+            assert_eq!(admit(Path::new("/"), &accepted, true), Err(AdmissionError::Port(port)));
         }
         drop(client);
         // Without an inode, whoever it was.
         let verdict = admit(Path::new("/"), &accepted, false);
-        assert!(matches!(verdict, Err(Stranger::Closed)), "{verdict:?}");
+        assert!(matches!(verdict, Err(AdmissionError::Closed)), "{verdict:?}");
         let empty = tempfile::tempdir().unwrap();
-        assert_eq!(admit(empty.path(), &accepted, false), Err(Stranger::NoTable(Errno::ENOENT)));
+        assert_eq!(
+            admit(empty.path(), &accepted, false),
+            Err(AdmissionError::NoTable(Errno::ENOENT))
+        );
     }
 
     #[test]
@@ -405,7 +409,7 @@ mod tests {
         drop(client);
         let gone = diagnosed(local, remote).unwrap();
         assert_eq!((gone.uid, gone.inode), (0, 0));
-        assert_eq!(gone.judge(), Err(Stranger::Closed));
+        assert_eq!(gone.judge(), Err(AdmissionError::Closed));
         drop(accepted);
     }
 

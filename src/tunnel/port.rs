@@ -1,5 +1,5 @@
-//! The local port of a tunnel: one below 1024, where root alone can listen, so that no user can take it in
-//! the moment before the tunnel has it, nor when the tunnel has gone. Listens nowhere.
+//! The local port of a tunnel: one below 1024, where root alone can listen. So no user can take it before the tunnel
+//! has it, or when the tunnel has gone. Only chooses a port; others listen there.
 
 use super::peer::LOCAL;
 use crate::config::encryption::RESERVED;
@@ -10,9 +10,9 @@ use std::net::TcpListener;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
-/// As the kernel's NFS client chooses its own (sunrpc.min_resvport): below are the well-known services.
+/// The range of the kernel's NFS client (sunrpc.min_resvport). Below it are the well-known services.
 const PORTS: Range<u16> = 665..RESERVED;
-/// Services there that a small /etc/services does not name: DNS and the like over TLS, rsync, iSCSI, ….
+/// Services in this range that a small /etc/services may not name: DNS over TLS, rsync, iSCSI and others.
 const KNOWN: &[u16] = &[
     666, 674, 691, 749, 750, 830, 831, 832, 833, 847, 853, 860, 861, 862, 873, 888, 902, 903, 953,
     989, 990, 991, 992, 993, 994, 995,
@@ -20,7 +20,7 @@ const KNOWN: &[u16] = &[
 /// The lowest port that users may take; 1024 unless an administrator has changed it.
 const UNPRIVILEGED: &str = "proc/sys/net/ipv4/ip_unprivileged_port_start";
 
-/// Ports that an administrator keeps for services of his: numbers and ranges, as "665-700,1010".
+/// Ports that an administrator keeps for other services: numbers and ranges, as "665-700,1010".
 const KEPT: &str = "proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Whether root alone can listen at `port`, as far as the kernel tells. `root` is `/` outside of tests.
@@ -30,10 +30,10 @@ pub fn is_roots(root: &Path, port: u16) -> bool {
     port < first
 }
 
-/// A port that nobody listens at just now, chosen at random among those that are no service's and are kept for none.
+/// A port that nobody listens at now, chosen at random among those that no service has.
 ///
 /// # Errors
-/// EADDRINUSE where each of them is taken; what bind(2) says otherwise.
+/// EADDRINUSE if each of them is taken, or another errno of bind(2).
 pub fn free(root: &Path) -> Result<u16, Errno> {
     let services = files::whole(&root.join("etc/services")).unwrap_or_default();
     let services = services_of(&String::from_utf8_lossy(&services));
@@ -49,7 +49,7 @@ pub fn free(root: &Path) -> Result<u16, Errno> {
             Ok(_) => return Ok(*port),
             Err(e) => match sys::errno_of(&e) {
                 Errno::EADDRINUSE => {}
-                // Without the right to listen there, which its service manager has, nothing can be told.
+                // This process may not listen there, so it cannot find out. systemd may.
                 Errno::EACCES => return Ok(*port),
                 errno => return Err(errno),
             },

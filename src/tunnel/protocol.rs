@@ -1,6 +1,6 @@
-//! What a tunnel is asked over its control socket, and how it answers: a line in, a line of JSON
-//! out. Both ends of that are here, so that they cannot differ; what the answers are is the
-//! tunnel's business.
+//! What a tunnel is asked over its control socket, and how it answers: a line in, a line of JSON out. Both ends are here,
+//! so that they cannot differ. The words are those of version 0.1.0, since a tunnel may live longer than the program that
+//! has started it. What the answer is, is decided in `serve`.
 
 pub use super::error::TunnelError;
 use super::error::{object, optional_object};
@@ -18,13 +18,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// More than any answer has: whoever sends more is no tunnel of ours.
+/// Longer than any answer: what sends more is not one of our tunnels.
 const LONGEST_ANSWER: usize = 64 << 10;
 /// The longest request, with its line break.
 pub const LONGEST_REQUEST: usize = 64;
-/// So much of the time there is for a handshake is left for the answer to come in.
+/// How much of the time for a handshake is kept for the answer to arrive.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
-/// While a tunnel that is being started has no room in its queue, it is asked again this often.
+/// The pause before a tunnel is asked again whose queue is full, since it is just being started.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file system's end of a TLS connection that was made.
@@ -46,26 +46,25 @@ pub struct TunnelStatus {
     /// The last handshake that was finished.
     #[serde(deserialize_with = "optional_object")]
     pub peer: Option<Peer>,
-    /// Connections of the kernel's that stand now.
+    /// The kernel's connections that are open now.
     pub connections: u64,
     /// Bytes that went to the file system, before they were encrypted, since the tunnel was started.
     pub sent: u64,
     /// Bytes that came from it.
     pub received: u64,
-    /// Connections that were not the kernel's, and closed.
+    /// Connections that were refused, since they were not the kernel's.
     pub refused: u64,
     /// Why the last attempt to reach the file system failed, if it did.
     #[serde(deserialize_with = "optional_object")]
     pub last_failure: Option<TunnelError>,
 }
 
-/// Asks the tunnel behind `socket` for one fresh handshake with the file system, before `until`. The
-/// connection is closed again.
+/// Asks the tunnel behind `socket` for one fresh handshake with the file system. The connection is closed again.
 ///
 /// # Errors
 /// See [`TunnelError`].
 pub fn handshake(socket: &Path, wait: Wait<'_>) -> Result<Peer, TunnelError> {
-    // Its answer needs a moment too, or it would come too late whenever it is that nobody answers.
+    // The answer needs a moment, too: otherwise "nobody answers" would always arrive too late.
     let wanted = |left: Duration| {
         ControlRequest::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))))
     };
@@ -73,7 +72,7 @@ pub fn handshake(socket: &Path, wait: Wait<'_>) -> Result<Peer, TunnelError> {
     read_handshake(&answer)
 }
 
-/// Asks the tunnel behind `socket` how it is, before `until`.
+/// Asks the tunnel behind `socket` for its status.
 ///
 /// # Errors
 /// [`TunnelError::NoTunnel`] or [`TunnelError::Stopped`].
@@ -87,7 +86,6 @@ pub fn status(socket: &Path, wait: Wait<'_>) -> Result<TunnelStatus, TunnelError
 pub enum ControlRequest {
     /// One fresh handshake with the file system, within this time.
     Handshake(Duration),
-    /// How are you?
     Status,
 }
 
@@ -100,7 +98,7 @@ impl ControlRequest {
         }
     }
 
-    /// What a line (without its line break) asks; nothing where it makes no sense.
+    /// The request in a line without its line break. `None` if it makes no sense.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?;
         match line.split_once(' ') {
@@ -113,7 +111,7 @@ impl ControlRequest {
     }
 }
 
-/// Sends the request that `wanted` makes of the time left; gives the line that comes back.
+/// Sends the request that `wanted` makes from the time left, and gives the line that comes back.
 fn ask(
     socket: &Path,
     wanted: &dyn Fn(Duration) -> ControlRequest,

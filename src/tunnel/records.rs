@@ -1,6 +1,6 @@
-//! Records of TLS 1.3 opened without moving them. rustls' own way ends in a copy of each record onto
-//! itself, which musl's memmove(3) does from the back, word by word: a third of what a download
-//! costs. All else (keys, nonces, the check of the tag) is as in rustls.
+//! Decrypts records of TLS 1.3 in place. rustls ends with a copy of each record onto itself, which musl's memmove(3) does
+//! backwards, word by word: a third of the cost of a download. Everything else (keys, nonces, the check of the tag) is as
+//! in rustls.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, UnboundKey};
 use rustls::crypto::aws_lc_rs::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
@@ -52,7 +52,7 @@ fn made_of(
     })
 }
 
-/// AES in Galois/Counter Mode as rustls has it, but for how records are opened.
+/// AES-GCM as rustls has it, except that records are decrypted in place.
 struct InPlace {
     its: &'static dyn Tls13AeadAlgorithm,
     algorithm: &'static Algorithm,

@@ -1,13 +1,13 @@
-//! The way of the data: what the kernel's NFS client sends goes encrypted to the server, and what the
-//! server sends goes back. Bounded: neither side is read while the other does not take. Ends when
-//! both have, or one is gone; who dials, and what is done then, is not decided here.
+//! Carries the data of one connection: from the kernel's NFS client, encrypted, to the server, and back. Memory is bounded,
+//! since neither side is read while the other accepts nothing. It ends when both sides have ended or one is lost. Who
+//! dials, and what happens after the end, is decided elsewhere.
 //!
-//! Nothing is allocated here while data flows, and nothing wakes up while none does: but for a moment
-//! after the last, to see that it has arrived.
+//! Nothing is allocated while data flows. Nothing wakes up while none flows, except shortly after the last data, to see
+//! that it has arrived.
 
 use super::buffer::Buffer;
 use super::error::{TunnelError, named};
-use super::tls::{CHUNK, Session, State};
+use super::tls::{CHUNK, TlsSession, TlsState};
 use crate::net::probe;
 use crate::sys;
 use crate::wait::Wait;
@@ -19,19 +19,17 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Once one side has ended and nothing moves for this long, the other is not waited for.
-const LINGER: Duration = Duration::from_secs(30);
+/// How long the second side is waited for when the first has ended and nothing moves.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As long as something that was sent has not arrived, it is looked this often whether the server is there.
-const LOOK: Duration = Duration::from_secs(2);
-/// A server that has been silent at so many looks in a row is gone, and the kernel's NFS client, which
-/// learns it from the end of its connection, is served by another. A server that only takes nothing
-/// answers when it is asked for room.
-const SILENT: u32 = 5;
-/// But not always: a Linux before 6.6 that has no memory left for a connection drops what it had made
-/// room for without a word. So a server whose machine still takes connections is given up only after
-/// so many looks.
-const SILENT_BUT_THERE: u32 = 15;
+/// How often the server is checked while something that was sent has not arrived.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// A server that was silent at so many checks in a row is lost. The kernel's NFS client notices the end of its connection
+/// and is served by another server. A server that only accepts no data answers the window probes of the kernel.
+const SILENT_LOOKS: u32 = 5;
+/// There is an exception: Linux before 6.6, short of memory for a connection, drops data in silence although it had made
+/// room for it. So a server that still accepts new connections is given up only after so many checks.
+const SILENT_LOOKS_IF_REACHABLE: u32 = 15;
 
 /// Bytes that were carried.
 #[derive(Debug, Default)]
@@ -69,7 +67,7 @@ pub fn plain() -> Buffer {
 /// # Errors
 /// See [`TunnelError`].
 pub fn handshake(
-    session: &mut Session,
+    session: &mut TlsSession,
     plain: &mut Buffer,
     outer: &TcpStream,
     wait: Wait<'_>,
@@ -80,7 +78,7 @@ pub fn handshake(
         let flushed = flush(&mut session.outgoing, outer);
         let state = state?;
         flushed.map_err(|_| TunnelError::Closed)?;
-        if state == State::Open && session.outgoing.is_empty() {
+        if state == TlsState::Open && session.outgoing.is_empty() {
             return Ok(());
         }
         if session.ended() {
@@ -96,13 +94,13 @@ pub fn handshake(
     }
 }
 
-/// Asks over an open connection what costs a server nothing, an NFS NULL call: with TLS 1.3, nothing
-/// else tells that the server has let us in.
+/// Makes an NFS NULL call, which costs the server nothing. With TLS 1.3, only an answer shows that the server has
+/// accepted our certificate.
 ///
 /// # Errors
 /// [`TunnelError::Dropped`], [`TunnelError::Mute`], or what the server's alert says.
 pub fn confirm(
-    session: &mut Session,
+    session: &mut TlsSession,
     plain: &mut Buffer,
     outer: &TcpStream,
     wait: Wait<'_>,
@@ -113,7 +111,7 @@ pub fn confirm(
         if !plain.is_empty() {
             return Ok(());
         }
-        // The alert that tells why may lie behind what cannot be sent any more.
+        // The alert with the reason may have arrived although nothing can be sent any more.
         let flushed = flush(&mut session.outgoing, outer);
         match wait_for_server(session, outer, wait)? {
             Waited::Ready => {}
@@ -129,8 +127,8 @@ pub fn confirm(
     }
 }
 
-/// Ends an open connection as TLS wants it, without waiting for anything.
-pub fn hang_up(session: &mut Session, outer: &TcpStream) {
+/// Closes an open connection by the rules of TLS, without waiting.
+pub fn hang_up(session: &mut TlsSession, outer: &TcpStream) {
     if session.close().is_ok() {
         let _ = flush(&mut session.outgoing, outer);
     }
@@ -148,7 +146,7 @@ enum Waited {
 
 /// Waits until bytes come from the server, or those in `outgoing` can be sent.
 fn wait_for_server(
-    session: &mut Session,
+    session: &mut TlsSession,
     outer: &TcpStream,
     wait: Wait<'_>,
 ) -> Result<Waited, TunnelError> {
@@ -158,7 +156,7 @@ fn wait_for_server(
     wait.poll(&[PollFd::new(outer.as_fd(), flags)])?;
     match fill(&mut session.incoming, outer) {
         Ok(Some(0)) | Err(_) => Ok(Waited::Ended),
-        // Whatever has come: who sends without end what leads to nothing gains nothing by it.
+        // Late even if something has come: a server must not gain time by sending without end.
         Ok(_) if wait.passed() => Ok(Waited::Late),
         Ok(_) => Ok(Waited::Ready),
     }
@@ -169,15 +167,15 @@ fn wait_for_server(
 /// # Errors
 /// See [`RelayError`].
 pub fn relay(
-    session: &mut Session,
+    session: &mut TlsSession,
     mut plain: Buffer,
     inner: &TcpStream,
     outer: &TcpStream,
     carried: &Carried,
 ) -> Result<(), RelayError> {
     let mut relay = Relay::new(session, &mut plain, inner, outer, carried);
-    let linger = PollTimeout::try_from(LINGER).unwrap_or(PollTimeout::MAX);
-    let look = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
+    let linger = PollTimeout::try_from(LINGER_TIMEOUT).unwrap_or(PollTimeout::MAX);
+    let look = PollTimeout::try_from(LOOK_INTERVAL).unwrap_or(PollTimeout::MAX);
     relay.turn()?;
     while !relay.done() {
         let idle = if relay.looks.is_some() { look } else { PollTimeout::NONE };
@@ -190,7 +188,7 @@ pub fn relay(
 
 /// One connection, step by step; fuzzing takes other steps than [`relay`].
 pub(crate) struct Relay<'a> {
-    session: &'a mut Session,
+    session: &'a mut TlsSession,
     to_inner: &'a mut Buffer,
     from_inner: Buffer,
     inner: &'a TcpStream,
@@ -204,11 +202,11 @@ pub(crate) struct Relay<'a> {
     told_outer: bool,
     /// The kernel knows that the server has.
     told_inner: bool,
-    /// While something that was sent may not have arrived: looks in a row at which the server was silent,
-    /// and when the last was.
+    /// While something that was sent may not have arrived: the number of checks in a row at which the server was silent,
+    /// and the time of the last one.
     looks: Option<(u32, Instant)>,
-    /// The connection that was begun at the last of those, to see whether the server's machine takes any,
-    /// and whether it took the one before.
+    /// A connection that was begun at the last check, to see whether the server accepts any; and whether it accepted the
+    /// one before.
     knock: Option<TcpStream>,
     was_there: bool,
 }
@@ -223,7 +221,7 @@ pub(crate) struct Ready {
 impl<'a> Relay<'a> {
     /// One that has done nothing yet.
     pub(crate) fn new(
-        session: &'a mut Session,
+        session: &'a mut TlsSession,
         to_inner: &'a mut Buffer,
         inner: &'a TcpStream,
         outer: &'a TcpStream,
@@ -261,7 +259,7 @@ impl<'a> Relay<'a> {
         !self.inner_ended && self.session.outgoing.is_empty()
     }
 
-    /// Not as long as there are records that the kernel's side has no room for.
+    /// Not while there are records that the kernel's side has no room for.
     fn reads_outer(&self) -> bool {
         !self.outer_ended && self.session.is_hungry()
     }
@@ -276,9 +274,9 @@ impl<'a> Relay<'a> {
         };
         let inner_flags = flags(self.reads_inner(), !self.to_inner.is_empty());
         let outer_flags = flags(self.reads_outer(), !self.session.outgoing.is_empty());
-        // A stream of which nothing is wanted would wake us for ever once it is closed. The kernel's is
-        // looked at all the same: if it gives up while the server does not take, so do we. But not when
-        // both have said that nothing more comes: that looks the same, and the server may still take.
+        // A stream that is polled for nothing wakes us without end once it is closed. The kernel's is polled all the
+        // same: if it gives up while the server accepts nothing, so do we. When both sides have said that nothing more
+        // comes it is left out, since that looks the same and the server may still accept data.
         let watches_inner = !inner_flags.is_empty() || !(self.inner_ended || self.told_inner);
         let inner = watches_inner.then(|| PollFd::new(self.inner.as_fd(), inner_flags));
         let outer = (!outer_flags.is_empty()).then(|| PollFd::new(self.outer.as_fd(), outer_flags));
@@ -329,20 +327,22 @@ impl<'a> Relay<'a> {
     fn look(&mut self, ready: Ready) -> Result<(), RelayError> {
         let Some((silent, looked)) = self.looks else { return Ok(()) };
         if ready.outer {
-            // It is.
             self.looks = Some((0, Instant::now()));
             (self.knock, self.was_there) = (None, false);
-        } else if looked.elapsed() >= LOOK {
+        } else if looked.elapsed() >= LOOK_INTERVAL {
             let awaited = sys::awaited(self.outer.as_fd()).map_err(RelayError::Outer)?;
-            let silent =
-                if awaited.acknowledgement && awaited.heard >= LOOK { silent + 1 } else { 0 };
-            // One knock may get lost.
+            let silent = if awaited.acknowledgement && awaited.heard >= LOOK_INTERVAL {
+                silent + 1
+            } else {
+                0
+            };
+            // One connection attempt may get lost.
             let taken = self.knock.take().is_some_and(|knock| is_taken(&knock));
             let there = std::mem::replace(&mut self.was_there, taken) || taken;
-            if silent >= if there { SILENT_BUT_THERE } else { SILENT } {
+            if silent >= if there { SILENT_LOOKS_IF_REACHABLE } else { SILENT_LOOKS } {
                 return Err(RelayError::Outer(Errno::ETIMEDOUT));
             }
-            if silent + 1 >= SILENT {
+            if silent + 1 >= SILENT_LOOKS {
                 let server = self.outer.peer_addr().ok();
                 self.knock = server.and_then(|server| sys::connect_tcp(server).ok());
             }
@@ -381,7 +381,7 @@ impl<'a> Relay<'a> {
             let turned = self.session.turn(self.to_inner);
             let came = self.to_inner.len() - before;
             self.carried.received.fetch_add(came as u64, Ordering::Relaxed);
-            // What came before an error is good, and what the error makes us say is said.
+            // Data from before an error is good, and the alert that follows from it is still sent.
             let sent = flush(self.to_inner, self.inner);
             let flushed = flush(&mut self.session.outgoing, self.outer);
             turned?;
@@ -404,7 +404,7 @@ impl<'a> Relay<'a> {
             self.told_outer = true;
         }
         if self.outer_ended && !self.told_inner && self.to_inner.is_empty() {
-            // That it is closed already is what was wanted.
+            // If it is closed already, all is well.
             let _ = self.inner.shutdown(Shutdown::Write);
             self.told_inner = true;
         }
@@ -453,7 +453,7 @@ fn flush(buffer: &mut Buffer, mut to: &TcpStream) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether a connection that was begun a while ago has come about.
+/// Whether a connection attempt that was begun a while ago has succeeded.
 fn is_taken(stream: &TcpStream) -> bool {
     let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)

@@ -1,15 +1,15 @@
-//! The tunnel at work: takes connections to the local port, lets the kernel's in, and gives each an
-//! outer connection of its own; answers on the control socket. What it is given (listeners, key,
-//! trust) is others' business, and so is how it is kept alive.
+//! The tunnel at work. It accepts connections at the local port, admits those of the kernel, and gives each its own
+//! connection to the file system. It answers questions on the control socket. Listeners, key and trusted roots are made
+//! elsewhere, and systemd starts it again when it ends.
 
 use super::budget::Budget;
 use super::identity::Identity;
 use super::listeners::Listeners;
-use super::outer::{Dialer, Outer};
+use super::outer::{Dialer, ServerSide};
 use super::peer;
 use super::protocol::{self, ControlRequest, LONGEST_REQUEST, Peer, TunnelError, TunnelStatus};
 use super::relay::{self, Carried, RelayError};
-use super::tls::Client;
+use super::tls::TlsClient;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::log::Log;
@@ -30,25 +30,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Connections at the same time. A mount has one; those of processes of root count too.
+/// Connections at the same time. A mount has one, but processes of root may connect too.
 const MOST_CONNECTIONS: u64 = 128;
 /// Questions at the same time.
 const MOST_QUESTIONS: u64 = 32;
-/// How long a question may take to be asked.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take to send its question.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one attempt to reach the file system may take.
-const ATTEMPT: Duration = Duration::from_secs(15);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A thread's stack: cryptography in C and a few small buffers.
 const STACK: usize = 512 << 10;
-/// With no descriptor or memory to spare, a listener stays readable: so long it is left alone.
-const PAUSE: Duration = Duration::from_millis(100);
-/// A wait without an end: poll(2) knows no longer one.
+/// Without descriptors or memory, accept fails and the listener stays readable: a pause avoids a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest that poll(2) waits.
 const UNLIMITED: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// What it takes to speak to the file system.
 pub struct Means {
     /// How TLS is spoken.
-    pub client: Client,
+    pub client: TlsClient,
     /// Who we are.
     pub identity: Identity,
 }
@@ -57,16 +57,12 @@ pub struct Means {
 pub struct Tunnel {
     /// `/` outside of tests.
     pub root: PathBuf,
-    /// Whose tunnel it is.
     pub share: Share,
     pub means: Result<Means, TunnelError>,
-    /// The signals.
     pub stop: Stop,
     /// What the clock counts from.
     pub started: Instant,
-    /// Where lines go.
     pub log: &'static Log,
-    /// What is counted.
     pub counters: Counters,
 }
 
@@ -77,20 +73,20 @@ pub struct Counters {
     connections: AtomicU64,
     questions: AtomicU64,
     refused: AtomicU64,
-    last: Mutex<Last>,
+    last: Mutex<LastSeen>,
 }
 
 #[derive(Default)]
-struct Last {
+struct LastSeen {
     peer: Option<Peer>,
     failure: Option<TunnelError>,
-    /// What was logged of it lately.
-    logged: Budget<Kind>,
+    /// What was logged lately.
+    logged: Budget<LogTopic>,
 }
 
-/// What is logged of a tunnel, again and again perhaps. Times and spans in a failure are others each time.
+/// What may be logged again and again. A failure counts by its kind, since the times in its text differ.
 #[derive(PartialEq)]
-enum Kind {
+enum LogTopic {
     Stranger,
     Failure(Discriminant<TunnelError>),
     BrokenOff,
@@ -153,18 +149,18 @@ impl Tunnel {
 
     /// After an accept that failed.
     fn rest(&self, error: &std::io::Error) {
-        // The connection has gone again, or there is nothing to have it with.
+        // The connection has gone again, or descriptors or memory are missing.
         let passing = [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
         if !passing.contains(&error.kind()) {
-            let _ = self.clock().wait(PAUSE);
+            let _ = self.clock().wait(ACCEPT_PAUSE);
         }
     }
 
-    /// Begins what a connection to the local port needs, if it may.
+    /// Admits a connection to the local port, or refuses it.
     fn connection(&'static self, stream: TcpStream, reserved: bool) {
         if let Err(stranger) = peer::admit(&self.root, &stream, reserved) {
             let refused = self.counters.refused.fetch_add(1, Ordering::Relaxed) + 1;
-            if self.may_log(Kind::Stranger) {
+            if self.may_log(LogTopic::Stranger) {
                 self.log.warning(format_args!(
                     "{}: refused a connection to the local port that is not the kernel's, by \
                      {stranger} ({refused} refused so far)",
@@ -173,12 +169,12 @@ impl Tunnel {
             }
             return;
         }
-        let Some(place) = Place::take(&self.counters.connections, MOST_CONNECTIONS) else {
+        let Some(slot) = Slot::take(&self.counters.connections, MOST_CONNECTIONS) else {
             self.failed(&TunnelError::NoMeans(Errno::EUSERS));
             return;
         };
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
-            let _place = place;
+            let _slot = slot;
             self.carry(&stream);
         });
         if let Err(e) = thread {
@@ -188,10 +184,10 @@ impl Tunnel {
         }
     }
 
-    /// Serves one connection of the kernel's until its end.
+    /// Serves one connection of the kernel until it ends.
     fn carry(&self, inner: &TcpStream) {
         let Ok(means) = &self.means else { return };
-        // Once the kernel has given this connection up, it makes another: nothing is done for this one.
+        // The kernel makes a new connection when it gives this one up, so dialling for this one stops then.
         let Ok(stop) = self.stop.or_end_of(inner) else {
             return self.failed(&TunnelError::NoMeans(Errno::EMFILE));
         };
@@ -203,7 +199,7 @@ impl Tunnel {
         let _ = inner.set_nodelay(true);
         let mut backoff = Backoff::new(sys::random());
         let mut outer = loop {
-            match dialer.dial(Wait::of(ATTEMPT, &clock, &stop)) {
+            match dialer.dial(Wait::of(DIAL_TIMEOUT, &clock, &stop)) {
                 Ok(outer) => break outer,
                 Err(TunnelError::Stopped(_)) => return,
                 Err(failure) => self.failed(&failure),
@@ -214,13 +210,13 @@ impl Tunnel {
         };
         drop(stop);
         self.reached(&outer.peer);
-        let Outer { stream, session, plain, .. } = &mut outer;
+        let ServerSide { stream, session, plain, .. } = &mut outer;
         let plain = std::mem::replace(plain, super::buffer::Buffer::new(0));
         match relay::relay(session, plain, inner, stream, &self.counters.carried) {
             Ok(()) | Err(RelayError::Inner(_) | RelayError::Lingers) => {}
             Err(RelayError::Tls(failure)) => self.failed(&failure),
             Err(e @ RelayError::Outer(_)) => {
-                if self.may_log(Kind::BrokenOff) {
+                if self.may_log(LogTopic::BrokenOff) {
                     let point = self.share.mount_point.display();
                     self.log.warning(format_args!("{point}: {e}; the kernel connects anew"));
                 }
@@ -234,22 +230,22 @@ impl Tunnel {
         Dialer { root, share, client, identity }
     }
 
-    /// Begins to answer a question.
+    /// Answers a question in a thread of its own.
     fn question(&'static self, stream: UnixStream) {
-        let Some(place) = Place::take(&self.counters.questions, MOST_QUESTIONS) else { return };
+        let Some(slot) = Slot::take(&self.counters.questions, MOST_QUESTIONS) else { return };
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
-            let _place = place;
+            let _slot = slot;
             self.answer(stream);
         });
-        // Who asked sees the connection closed.
+        // Without a thread, the client sees its connection closed.
         let _ = thread;
     }
 
     fn answer(&self, mut stream: UnixStream) {
         let clock = self.clock();
-        // The socket is root's alone: a question that is not asked costs a place, and not for long.
-        let _ = stream.set_read_timeout(Some(PATIENCE));
-        let _ = stream.set_write_timeout(Some(PATIENCE));
+        // Only root can connect here, so a client that sends nothing costs a slot for a moment.
+        let _ = stream.set_read_timeout(Some(QUESTION_TIMEOUT));
+        let _ = stream.set_write_timeout(Some(QUESTION_TIMEOUT));
         let answer = match question(&mut stream) {
             None => return,
             Some(ControlRequest::Status) => protocol::status_line(&self.status()),
@@ -286,14 +282,14 @@ impl Tunnel {
         }
     }
 
-    fn last<T>(&self, f: impl FnOnce(&mut Last) -> T) -> T {
+    fn last<T>(&self, f: impl FnOnce(&mut LastSeen) -> T) -> T {
         f(&mut self.counters.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    /// Whether it is time for a line of its kind.
-    fn may_log(&self, kind: Kind) -> bool {
+    /// Whether a line about this topic may be logged now.
+    fn may_log(&self, topic: LogTopic) -> bool {
         let now = self.clock().now();
-        self.last(|last| last.logged.allows(kind, now))
+        self.last(|last| last.logged.allows(topic, now))
     }
 
     fn reached(&self, peer: &Peer) {
@@ -301,8 +297,8 @@ impl Tunnel {
             last.logged.well_again();
             last.peer.replace(peer.clone())
         });
-        // One that changes to and fro is no news each time either.
-        let news = before.as_ref() != Some(peer) && self.may_log(Kind::Encrypted);
+        // A peer that changes back and forth is not news each time.
+        let news = before.as_ref() != Some(peer) && self.may_log(LogTopic::Encrypted);
         let level = if news { Level::Info } else { Level::Debug };
         let identity = peer.identity.as_ref().map(|i| format!(", as {i}")).unwrap_or_default();
         self.log.line(
@@ -319,7 +315,7 @@ impl Tunnel {
 
     fn failed(&self, failure: &TunnelError) {
         self.last(|last| last.failure = Some(failure.clone()));
-        if self.may_log(Kind::Failure(discriminant(failure))) {
+        if self.may_log(LogTopic::Failure(discriminant(failure))) {
             let point = self.share.mount_point.display();
             self.log
                 .error(format_args!("{point}: {failure}; tried again as long as the kernel waits"));
@@ -345,10 +341,10 @@ fn question(stream: &mut UnixStream) -> Option<ControlRequest> {
     }
 }
 
-/// One of a bounded number, given back when it is dropped.
-struct Place(&'static AtomicU64);
+/// One of a limited number of places, given back when it is dropped.
+struct Slot(&'static AtomicU64);
 
-impl Place {
+impl Slot {
     fn take(count: &'static AtomicU64, most: u64) -> Option<Self> {
         // Only the main thread takes them.
         if count.load(Ordering::Relaxed) >= most {
@@ -359,7 +355,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

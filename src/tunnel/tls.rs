@@ -1,8 +1,7 @@
-//! One TLS connection as a machine without sockets: bytes of the network go in and come out, and so
-//! does what they carry. rustls does the cryptography and the protocol; here is how it is fed, and what
-//! its errors mean.
+//! One TLS connection without sockets: encrypted bytes go in and out on one side, plain ones on the other. rustls does the
+//! cryptography and the protocol. This file feeds it and translates its errors; it reads and writes no socket.
 //!
-//! The unbuffered interface of rustls leaves the buffers to us: its own reader takes 4 KiB a call.
+//! The unbuffered interface of rustls leaves the buffers to us, since its own reader takes only 4 KiB a call.
 
 use super::buffer::Buffer;
 use super::protocol::{Peer, TunnelError};
@@ -23,23 +22,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most that a TLS record carries.
 pub const RECORD: usize = 1 << 14;
-/// What a record, or an answer of the protocol's own, may have around it.
+/// Room for an answer of the protocol itself, or for what goes around a record.
 const SLACK: usize = 4 << 10;
 /// What goes around a record in TLS 1.2 or 1.3: header, nonce, type, tag.
 const AROUND: usize = 64;
-/// What a buffer has room for, but for what goes around it.
+/// How much data a buffer has room for, without what goes around the records.
 pub const CHUNK: usize = 256 << 10;
 /// The header of a record; the last two bytes are the length of what follows.
 const HEADER: usize = 5;
 
 /// What all connections to one file system have in common.
-pub struct Client {
+pub struct TlsClient {
     config: ClientConfig,
     name: ServerName<'static>,
     key: Arc<dyn SigningKey>,
 }
 
-impl Client {
+impl TlsClient {
     /// A client that trusts `roots`, demands a certificate for `name`, and shows certificates for `key`.
     ///
     /// # Errors
@@ -57,7 +56,7 @@ impl Client {
             .with_safe_default_protocol_versions()
             .map_err(|e| TunnelError::Trust(e.to_string()))?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        // A resumed session is one in which the server does not look at our certificate again.
+        // In a resumed session, the server would not look at our certificate again.
         config.resumption = Resumption::disabled();
         let pkcs8 = key.pkcs8().map_err(|e| TunnelError::Key(e.to_string()))?;
         let der = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
@@ -72,14 +71,14 @@ impl Client {
     ///
     /// # Errors
     /// [`TunnelError::Incompatible`]: rustls does not begin it.
-    pub fn begin(&self, certificate: Vec<u8>) -> Result<Session, TunnelError> {
+    pub fn begin(&self, certificate: Vec<u8>) -> Result<TlsSession, TunnelError> {
         let chain = vec![CertificateDer::from(certificate)];
         let mut config = self.config.clone();
         let shown = CertifiedKey::new(chain, Arc::clone(&self.key));
-        config.client_auth_cert_resolver = Arc::new(Always(Arc::new(shown)));
+        config.client_auth_cert_resolver = Arc::new(OneCertificate(Arc::new(shown)));
         let connection = UnbufferedClientConnection::new(Arc::new(config), self.name.clone())
             .map_err(|e| failure(&e, false))?;
-        Ok(Session {
+        Ok(TlsSession {
             connection,
             incoming: Buffer::new(CHUNK),
             outgoing: Buffer::new(CHUNK + CHUNK / RECORD * AROUND + 2 * SLACK),
@@ -91,11 +90,11 @@ impl Client {
     }
 }
 
-/// Shows the one certificate, whatever issuers a server would like to see.
+/// Shows one certificate, whatever issuers the server asks for.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct OneCertificate(Arc<CertifiedKey>);
 
-impl ResolvesClientCert for Always {
+impl ResolvesClientCert for OneCertificate {
     fn resolve(
         &self,
         _issuers: &[&[u8]],
@@ -109,9 +108,9 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// How far a connection is.
+/// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum TlsState {
     /// The handshake goes on.
     Handshaking,
     /// Data can be carried.
@@ -119,30 +118,30 @@ pub enum State {
 }
 
 /// One connection.
-pub struct Session {
+pub struct TlsSession {
     connection: UnbufferedClientConnection,
-    /// What came from the network. Fill its room, then call [`Session::turn`].
+    /// What came from the network. Fill its room, then call [`TlsSession::turn`].
     pub incoming: Buffer,
     /// What is to go to the network.
     pub outgoing: Buffer,
-    /// So many bytes at the front of `incoming` are known to rustls, which waits for more of the same
-    /// message: it must be shown them each time.
+    /// rustls has seen so many bytes at the front of `incoming` and waits for the rest of their message. It must be shown
+    /// them again each time.
     retained: usize,
     heard: bool,
     ended: bool,
-    /// What was wrong. rustls may not be asked for anything behind an error: it would panic.
+    /// The first error. After one, rustls must not be called again: it would panic.
     failed: Option<TunnelError>,
 }
 
-/// One look of rustls at what there is.
+/// The result of one call of rustls.
 enum Step {
     /// It has done something, and may have more to do.
     Again,
     /// It needs more bytes.
-    Idle(State),
+    Idle(TlsState),
 }
 
-impl Session {
+impl TlsSession {
     /// Whether the server has said that it will send nothing more.
     pub fn ended(&self) -> bool {
         self.ended
@@ -160,17 +159,16 @@ impl Session {
         Peer { address, version, cipher: cipher.replace("TLS13_", "TLS_"), identity }
     }
 
-    /// Works through what came in, as long as there is room for what comes of it: data in `plain`, and
-    /// answers of the protocol's own in `outgoing`.
+    /// Processes what has come in, as long as there is room for the results: data in `plain`, and answers of the
+    /// protocol itself in `outgoing`.
     ///
     /// # Errors
-    /// What is wrong with the connection, which is at its end. What the server should be told is in
-    /// `outgoing`.
-    pub fn turn(&mut self, plain: &mut Buffer) -> Result<State, TunnelError> {
+    /// What is wrong. The connection has ended then, and `outgoing` holds the alert for the server.
+    pub fn turn(&mut self, plain: &mut Buffer) -> Result<TlsState, TunnelError> {
         self.unless_failed(|session| session.turn_on(plain))
     }
 
-    /// Does `what`, if nothing has failed yet, and remembers whether that did.
+    /// Does `what` unless something has failed before, and remembers if that fails.
     fn unless_failed<T>(
         &mut self,
         what: impl FnOnce(&mut Self) -> Result<T, TunnelError>,
@@ -183,10 +181,10 @@ impl Session {
         result
     }
 
-    fn turn_on(&mut self, plain: &mut Buffer) -> Result<State, TunnelError> {
+    fn turn_on(&mut self, plain: &mut Buffer) -> Result<TlsState, TunnelError> {
         loop {
             if self.ended {
-                // What comes behind the end is nothing.
+                // Nothing behind the end counts.
                 self.incoming.consume(usize::MAX / 2);
                 self.retained = 0;
                 return Ok(self.state());
@@ -194,7 +192,7 @@ impl Session {
             if !self.has_room(plain) {
                 return Ok(self.state());
             }
-            // One record at a time: what it makes of one fits into what is free.
+            // One record at a time: the result of one fits into the free room.
             let whole = self.next_record().unwrap_or(self.incoming.len());
             match self.step(whole, plain) {
                 Ok(Step::Again) => {}
@@ -204,19 +202,19 @@ impl Session {
                 }
                 Ok(Step::Idle(state)) => return Ok(state),
                 Err(error) => {
-                    self.farewell();
+                    self.queue_alert();
                     return Err(failure(&error, self.heard));
                 }
             }
         }
     }
 
-    /// Whether there is a record that [`Session::turn`] would work on.
+    /// Whether there is a record that [`TlsSession::turn`] would work on.
     pub fn can_turn(&self, plain: &Buffer) -> bool {
         !self.ended && self.has_room(plain) && self.next_record().is_some()
     }
 
-    /// For whatever becomes of one record.
+    /// Whether the result of one record fits.
     fn has_room(&self, plain: &Buffer) -> bool {
         plain.space() >= RECORD && self.outgoing.space() >= SLACK
     }
@@ -234,10 +232,10 @@ impl Session {
         (end <= self.incoming.len()).then_some(end)
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> TlsState {
         match self.connection.is_handshaking() {
-            true => State::Handshaking,
-            false => State::Open,
+            true => TlsState::Handshaking,
+            false => TlsState::Open,
         }
     }
 
@@ -283,7 +281,7 @@ impl Session {
             Ok(other) => Err(rustls::Error::General(format!("unexpected state {other:?}"))),
             Err(e) => Err(e),
         };
-        // Where it needs more bytes, it has seen all those of whole records.
+        // If it needs more bytes, it has seen all bytes of whole records.
         let seen = match again || self.next_record().is_none_or(|end| end > shown) {
             true => self.retained,
             false => shown,
@@ -306,7 +304,7 @@ impl Session {
     /// Tells the server that nothing more will come.
     ///
     /// # Errors
-    /// As [`Session::encrypt`].
+    /// As [`TlsSession::encrypt`].
     pub fn close(&mut self) -> Result<(), TunnelError> {
         self.unless_failed(|s| s.write(|traffic, room| traffic.queue_close_notify(room)))
     }
@@ -319,7 +317,7 @@ impl Session {
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), TunnelError> {
         loop {
-            // Nothing that it does not know: no data can come of it.
+            // Only bytes that it has seen before, so no data can come out.
             let status = self.connection.process_tls_records(self.incoming.first(self.retained));
             let discard = status.discard;
             let done = match status.state {
@@ -359,8 +357,8 @@ impl Session {
         }
     }
 
-    /// After an error: puts the alert that rustls has ready into `outgoing`.
-    fn farewell(&mut self) {
+    /// Puts the alert that rustls has ready after an error into `outgoing`.
+    fn queue_alert(&mut self) {
         while self.connection.wants_write() {
             let all = self.incoming.first(usize::MAX / 2);
             let status = self.connection.process_tls_records(all);
@@ -418,7 +416,7 @@ fn certificate_failure(error: &CertificateError) -> TunnelError {
         C::NotValidYet => {
             TunnelError::NotYetValid { not_before: UNIX_EPOCH, now: SystemTime::now() }
         }
-        // What rustls has no name for is known by what it writes of it.
+        // Some errors have no name in rustls and are known by their text only.
         C::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             TunnelError::CaShown
         }

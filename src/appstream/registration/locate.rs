@@ -1,6 +1,6 @@
 //! Finds its way in config.json: where events, executables and their keys stand. Decides nothing.
 
-use super::{Event, RegistrationError};
+use super::{Event, RegistrationError, Result};
 use crate::config::ConfigError;
 use crate::json::{Document, Member, Node, Value, quoted};
 use std::path::Path;
@@ -63,7 +63,7 @@ impl<'d> Locator<'d> {
     }
 
     /// Reads an event as far as that is possible without looking into its entries.
-    pub fn event(&self, event: Event) -> Result<EventNode<'d>, RegistrationError> {
+    pub fn event(&self, event: Event) -> Result<EventNode<'d>> {
         let top = self.members("the outermost value", &self.document.root)?;
         let node = self.value(top, event.name())?;
         let members = match node {
@@ -77,10 +77,7 @@ impl<'d> Locator<'d> {
         Ok(EventNode { event, node, executables, entries, waiting_time })
     }
 
-    fn entries(
-        &self,
-        executables: Option<&'d Node>,
-    ) -> Result<Vec<EntryNode<'d>>, RegistrationError> {
+    fn entries(&self, executables: Option<&'d Node>) -> Result<Vec<EntryNode<'d>>> {
         let items = match executables.map(|node| (node, &node.value)) {
             None | Some((_, Value::Null)) => &[],
             Some((_, Value::Array(items))) => items.as_slice(),
@@ -97,26 +94,18 @@ impl<'d> Locator<'d> {
     }
 
     /// The value that an entry has for `key`.
-    pub fn value_of(
-        &self,
-        entry: &EntryNode<'d>,
-        key: &str,
-    ) -> Result<Option<&'d Node>, RegistrationError> {
+    pub fn value_of(&self, entry: &EntryNode<'d>, key: &str) -> Result<Option<&'d Node>> {
         self.value(self.members(ENTRY, entry.node)?, key)
     }
 
     /// The string that an entry has for `key`.
-    pub fn text_of(
-        &self,
-        entry: &EntryNode<'d>,
-        key: &str,
-    ) -> Result<TextNode<'d>, RegistrationError> {
+    pub fn text_of(&self, entry: &EntryNode<'d>, key: &str) -> Result<TextNode<'d>> {
         let node = self.value_of(entry, key)?;
         Ok(TextNode { node, text: self.string(key, node)?.unwrap_or("") })
     }
 
     /// The members of `node`, which is called `name`.
-    fn members(&self, name: &str, node: &'d Node) -> Result<&'d [Member], RegistrationError> {
+    fn members(&self, name: &str, node: &'d Node) -> Result<&'d [Member]> {
         match &node.value {
             Value::Object(members) => Ok(members),
             Value::Null => Ok(&[]),
@@ -124,11 +113,7 @@ impl<'d> Locator<'d> {
         }
     }
 
-    fn string(
-        &self,
-        key: &str,
-        node: Option<&'d Node>,
-    ) -> Result<Option<&'d str>, RegistrationError> {
+    fn string(&self, key: &str, node: Option<&'d Node>) -> Result<Option<&'d str>> {
         match node.map(|node| (node, &node.value)) {
             None | Some((_, Value::Null)) => Ok(None),
             Some((_, Value::String(text))) => Ok(Some(text)),
@@ -137,11 +122,7 @@ impl<'d> Locator<'d> {
     }
 
     /// The value at `key`, in any letter case. Of two such keys, nobody knows which one counts.
-    fn value(
-        &self,
-        members: &'d [Member],
-        key: &str,
-    ) -> Result<Option<&'d Node>, RegistrationError> {
+    fn value(&self, members: &'d [Member], key: &str) -> Result<Option<&'d Node>> {
         let mut found = members.iter().filter(|member| member.key.eq_ignore_ascii_case(key));
         let first = found.next();
 

@@ -5,7 +5,7 @@ use super::locate::{EntryNode, EventNode, Locator, TextNode};
 use super::words::{command_line, on_one_line};
 use super::{
     Before, Call, Change, Event, FilenameSlip, ForeignProgram, ForeignPrograms, LONGEST_WAIT,
-    Limit, Note, Registration, RegistrationError,
+    Limit, Note, Registration, RegistrationError, Result,
 };
 use crate::appstream::edit::{Edit, Layout, NewValue, apply};
 use crate::json::{Node, Value, quoted};
@@ -23,7 +23,7 @@ type NewMember = (&'static str, NewValue);
 ///
 /// # Errors
 /// Why it cannot.
-pub fn plan(locator: &Locator<'_>, wanted: &Registration) -> Result<Change, RegistrationError> {
+pub fn plan(locator: &Locator<'_>, wanted: &Registration) -> Result<Change> {
     let document = locator.document;
     let mut plan = Plan {
         locator,
@@ -97,12 +97,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     /// Has an event that is there, at `node`, run `call`.
-    fn register(
-        &mut self,
-        event: &EventNode<'d>,
-        node: &'d Node,
-        call: &Call,
-    ) -> Result<(), RegistrationError> {
+    fn register(&mut self, event: &EventNode<'d>, node: &'d Node, call: &Call) -> Result<()> {
         let mut missing = Vec::new();
         let system: Vec<&EntryNode<'d>> = event.entries.iter().filter(|e| e.is("system")).collect();
 
@@ -147,12 +142,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     /// Makes the one system-context entry ours.
-    fn settle(
-        &mut self,
-        event: Event,
-        entry: &EntryNode<'d>,
-        call: &Call,
-    ) -> Result<(), RegistrationError> {
+    fn settle(&mut self, event: Event, entry: &EntryNode<'d>, call: &Call) -> Result<()> {
         let filename = self.locator.text_of(entry, "filename")?;
         let arguments = self.locator.text_of(entry, "arguments")?;
         let logged = self.locator.value_of(entry, "s3LogEnabled")?;
@@ -268,11 +258,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     /// An event that the file does not have.
-    fn whole_event(
-        &mut self,
-        event: &EventNode<'d>,
-        call: &Call,
-    ) -> Result<NewMember, RegistrationError> {
+    fn whole_event(&mut self, event: &EventNode<'d>, call: &Call) -> Result<NewMember> {
         self.registered(event.event, call, None);
         let waiting_time = self.fit_waiting_time(event, call.limit)?;
         let members = [executables(call)].into_iter().chain(waiting_time).collect();
@@ -284,7 +270,7 @@ impl<'d> Plan<'_, 'd> {
         &mut self,
         event: &EventNode<'d>,
         limit: Limit,
-    ) -> Result<Option<NewMember>, RegistrationError> {
+    ) -> Result<Option<NewMember>> {
         let (node, event) = (event.waiting_time, event.event);
         if limit.least_wait() > Duration::from_secs(LONGEST_WAIT) {
             return Err(RegistrationError::NeverFits { event, limit });
@@ -321,7 +307,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     /// Empties the entries of the event that are ours, as AppStream's own file has them empty.
-    fn take_out(&mut self, event: &EventNode<'d>) -> Result<(), RegistrationError> {
+    fn take_out(&mut self, event: &EventNode<'d>) -> Result<()> {
         for entry in event.entries.iter().filter(|entry| !entry.is("user")) {
             let filename = self.locator.text_of(entry, "filename")?;
             let Some(node) = filename.node.filter(|_| self.wanted.is_ours(filename.text)) else {

@@ -1494,6 +1494,13 @@ fn each_refusal_of_sts_is_told_from_the_others() {
 
 #[test]
 fn words_of_services_and_troubles_are_each_ones_own() {
+    // A tunnel of an earlier version is understood by these words, whoever reads them.
+    for service in Service::all() {
+        assert_eq!(crate::json::written(&service), format!("\"{}\"", service.word()));
+    }
+    for trouble in Trouble::all() {
+        assert_eq!(crate::json::written(&trouble), format!("\"{}\"", trouble.word()));
+    }
     assert!(Service::all().all(|service| Service::from_word(service.word()) == Some(service)));
     assert!(Trouble::all().all(|trouble| Trouble::from_word(trouble.word()) == Some(trouble)));
     assert!(

@@ -12,7 +12,7 @@ use crate::retry::Deadline;
 use crate::share::linux::TrialReport;
 use crate::share::plan::{self, MountCall};
 use crate::share::{Failure, Machine};
-use crate::tunnel::contract::end_unused;
+use crate::tunnel::contract::{end_unused, handshake_when_ready};
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::time::Duration;
@@ -90,9 +90,10 @@ impl ShareCheck<'_> {
 
     fn handshake(&self, encryption: &Encryption, links: &mut Links) -> Result<Peer, Broken> {
         let share = self.share;
-        let peer = self
-            .tunnels
-            .handshake(share, self.attempt())
+        // Like a session start, it waits for a tunnel that makes its key or is busy.
+        let until = Deadline::after(self.machine.clock, self.settings.deadline);
+        let spans = (self.settings.attempt_timeout, until);
+        let peer = handshake_when_ready(self.tunnels, share, spans, self.machine.clock, &|_| {})
             .map_err(|error| self.broken(link_of(&error), &error.into(), links))?;
         if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
             match odd_in(identity) {

@@ -3,7 +3,8 @@
 
 use super::LOCK;
 use crate::appstream::registration::{LONGEST, RegistrationError};
-use crate::commands::Refusal;
+use crate::commands::error::CommandError;
+use crate::commands::settings::SettingsError;
 use crate::files::{Fault, Obstacle, ReplaceError};
 use crate::installed::{INSTALL, UnfitProgram};
 use crate::report::Code;
@@ -16,9 +17,8 @@ pub enum RegisterError {
     #[error("--file cannot be used: {0}")]
     FileOption(io::Error),
 
-    /// There are no settings: the exit code, and why.
-    #[error("{}", .0.1)]
-    Settings(Refusal),
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
 
     #[error("{0}; {cure}", cure = .0.cure())]
     Executable(#[from] UnfitProgram),
@@ -84,7 +84,7 @@ pub enum RegisterError {
 impl RegisterError {
     pub fn code(&self) -> Code {
         match self {
-            Self::Settings((code, _)) => *code,
+            Self::Settings(error) => error.code(),
             Self::Executable(UnfitProgram::NoProc(_)) => Code::FAULT,
             Self::Executable(_) => Code::PERMISSION,
             Self::ConfigPath(_) | Self::Registration(RegistrationError::NeverFits { .. }) => {
@@ -127,9 +127,9 @@ impl RegisterError {
     }
 }
 
-impl From<RegisterError> for Refusal {
+impl From<RegisterError> for CommandError {
     fn from(error: RegisterError) -> Self {
-        (error.code(), error.sentence())
+        Self::new(error.code(), error.sentence())
     }
 }
 

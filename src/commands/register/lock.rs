@@ -59,7 +59,7 @@ fn unlockable(e: io::Error) -> RegisterError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Refusal;
+    use crate::commands::error::CommandError;
     use crate::report::Code;
     use crate::retry::test::VirtualClock;
     use std::fs;
@@ -73,8 +73,8 @@ mod tests {
         assert_eq!(clock.now(), Duration::ZERO);
         let text =
             "another run keeps /run/efs-agent/register.lock locked: try again when it has ended";
-        let refusal = Refusal::from(lock(dir.path(), &clock).unwrap_err());
-        assert_eq!(refusal, (Code::DEADLINE, text.into()));
+        let error = CommandError::from(lock(dir.path(), &clock).unwrap_err());
+        assert_eq!(error, CommandError::new(Code::DEADLINE, text));
         assert_eq!(clock.now(), LOCK_TIMEOUT);
         drop(held);
         assert!(lock(dir.path(), &clock).is_ok());

@@ -1,5 +1,5 @@
 //! Attempts to mount one share: one after another, with pauses between them, until one succeeds, fails for good, or
-//! time is up. Of a failure, only its class decides here; its words are made for the log.
+//! time is up. Only the class of a failure decides here; its words are made for the log.
 
 use super::SessionRun;
 use super::pace::{LOCATE_TIMEOUT, Pace};
@@ -67,6 +67,7 @@ impl<M: Machine> ShareRun<'_, M> {
             Some(before) if failure.is_by_time() && self.run.deadline.passed(self.run.clock) => {
                 before
             }
+
             // So does one that there was no time to ask the server about.
             Some(before)
                 if failure.wants_null_call()
@@ -127,6 +128,7 @@ impl<M: Machine> ShareRun<'_, M> {
         let call = plan::mount_call(share, address, run.machine.client());
         let limit = self.pace.limit(run.deadline, run.clock);
         let completed = self.search.completed();
+
         // The root of what may be another machine is left as it is.
         let careful = completed.is_some().then(|| Share { root_mode: None, ..share.clone() });
         let careful = careful.as_ref().unwrap_or(share);

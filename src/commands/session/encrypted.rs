@@ -1,6 +1,6 @@
-//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then
-//! mount(2). A handshake that fails says why within seconds; the kernel, which sees no more than a
-//! local port, would wait for minutes and then say EIO.
+//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then mount(2). A handshake that
+//! fails says why within seconds. The kernel, which sees no more than a local port, would wait for minutes and then say
+//! EIO.
 
 use super::SessionRun;
 use super::attempt::ShareRun;
@@ -10,6 +10,7 @@ use crate::aws::credentials::Trouble;
 use crate::config::encryption::RESERVED;
 use crate::config::{Level, Share};
 use crate::share::{Failure, Machine, Mounted, ServerAnswer, plan};
+use crate::tunnel::contract::handshake_when_ready;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -17,18 +18,19 @@ use std::time::Duration;
 
 /// How long the service manager may take over a tunnel: a machine that has just begun is busy.
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
-/// One attempt waits this long for a key that is being made: what takes longer may be something else.
+/// One attempt waits this long for a tunnel that makes its key or is busy: what takes longer may be something else.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 impl<M: Machine> ShareRun<'_, M> {
     /// One try: tunnel, name, address that answers, handshake, mount(2).
     pub(super) fn encrypted_attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
         let (run, share) = (self.run, self.share);
-        // First, since it makes its key while we wait for the network.
+
+        // First, because it makes its key while we wait for the network.
         let until = run.deadline.within(run.clock, TUNNEL_START_TIMEOUT);
         let port = run.tunnels.start(share, None, until)?;
 
-        // The tunnel will look for an address itself: here is found out what is wrong if there is
-        // none, in 0.3 s when it has come good, and by the same means as for every share.
+        // The tunnel looks for an address itself. This look finds out what is wrong if none answers, and sees within
+        // 0.3 s that one does, by the same means as for every share.
         if self.search.seen.take().is_none() {
             match run.locate(share, LOCATE_TIMEOUT, self.search) {
                 // The tunnel can ask AWS, too.
@@ -43,6 +45,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 let _ = run.tunnels.stop(share, run.deadline.within(run.clock, ANSWER_TIMEOUT));
             }
         });
+
         let peer = peer.map_err(|error| run.with_origin(share, error.into(), self.search))?;
         run.log_peer(share, &peer, port);
 
@@ -56,6 +59,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 self.search.seen = Some(peer.address);
                 Ok(Mounted { peer: Some(peer), ..mounted })
             }
+
             // Other failures are not the file system's answer.
             Err(failure) if failure.failed_address().is_some() => {
                 Err(Failure::Encrypted(Box::new(failure), peer))
@@ -65,7 +69,7 @@ impl<M: Machine> ShareRun<'_, M> {
     }
 
     /// Whether a share that is mounted already can be used through its tunnel. A tunnel that is not there any more is
-    /// started again, at the port where the kernel looks for it; if that cannot be, only a new mount helps.
+    /// started again, at the port where the kernel looks for it. If that port cannot be used, only a new mount helps.
     pub(super) fn look_through_tunnel(&self, mounted: &Mounted) -> Result<Look, Failure> {
         let (run, share) = (self.run, self.share);
         let soon = || run.deadline.within(run.clock, ANSWER_TIMEOUT);
@@ -81,7 +85,8 @@ impl<M: Machine> ShareRun<'_, M> {
         };
 
         let elsewhere = run.tunnels.port(share).filter(|port| *port != mounted.port);
-        // Before anything is asked through the old port: whoever listens there now may be anybody.
+
+        // Before anything is asked through the old port: anybody may listen there now.
         if let Some(port) = elsewhere.filter(|_| !run.tunnels.is_guarded(mounted.port)) {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
         }
@@ -100,6 +105,7 @@ impl<M: Machine> ShareRun<'_, M> {
             ServerAnswer::Fault(errno) => Some(errno),
             ServerAnswer::Silence => None,
         };
+
         // The kernel knows nothing of a tunnel that was made anew since.
         if let Some(port) = elsewhere {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
@@ -113,22 +119,18 @@ impl<M: Machine> ShareRun<'_, M> {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// One handshake, which gets `span`. A key that is being made, once a boot, is waited for besides, for
-    /// [`KEY_TIMEOUT`].
+    /// One handshake, which gets `span`. A tunnel that does not answer yet is waited for besides: for [`KEY_TIMEOUT`],
+    /// or until the deadline if there is no other attempt.
     fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, TunnelError> {
-        let mut is_said = false;
-        let enough = self.deadline.within(self.clock, KEY_TIMEOUT);
-        loop {
-            match self.tunnels.handshake(share, self.deadline.within(self.clock, span)) {
-                Err(TunnelError::MakingKey) if !enough.passed(self.clock) => {
-                    if !std::mem::replace(&mut is_said, true) {
-                        let (at, failure) = (share.mount_point.display(), TunnelError::MakingKey);
-                        self.log.info(format_args!("{at}: {failure}, which is waited for"));
-                    }
-                }
-                other => return other,
-            }
-        }
+        let until = match self.once {
+            true => self.deadline,
+            false => self.deadline.within(self.clock, KEY_TIMEOUT),
+        };
+        let notice = |error: &TunnelError| {
+            let at = share.mount_point.display();
+            self.log.info(format_args!("{at}: {error}, which is waited for"));
+        };
+        handshake_when_ready(self.tunnels, share, (span, until), self.clock, &notice)
     }
 
     fn restart_tunnel(&self, share: &Share, port: u16, what: &str) -> Result<(), Failure> {

@@ -31,6 +31,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
         ClientIdentity::NoClient => return,
         ClientIdentity::Set { .. } => Level::Debug,
     };
+
     if log.takes(level) {
         log.line(level, client.identity.told(&sys::host_name()));
     }
@@ -48,7 +49,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
 pub(crate) fn log_end(report: &Report, once: bool, log: &Log) -> Code {
     let code = report.code();
 
-    // Of several shares, each has had its line as it ended; of one, its line is the last.
+    // Each of several shares got its line as it ended; the line of a single share is the last.
     if let [outcome] = report.outcomes.as_slice() {
         let text = outcome.text(report.stopped_by);
         log_outcome(&text, outcome.share.required, once, Some(code), log);
@@ -81,6 +82,7 @@ fn log_outcome(text: &OutcomeText, required: bool, once: bool, code: Option<Code
                 Code::OK => ": the share is optional",
                 _ => "",
             };
+
             log.info(format_args!("  exit {}{more}", code.0));
         }
     }

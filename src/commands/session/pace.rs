@@ -11,8 +11,8 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// One attempt gives the name this long, and then the connection as long again.
 pub(super) const LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
-/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer for this long (the
-/// next time for twice as long, and so on). The kernel makes itself known to one new server at a time, so that one
+/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer for this long. The
+/// next time it gets twice as long, and so on. The kernel makes itself known to one new server at a time, so that one
 /// which is silent holds up the mounts of all others.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Each server's mount(2) is cut off this much before the last one's. If one hangs in spite of an answer, another is

@@ -1,6 +1,6 @@
-//! Where a share's server is: what a run remembers of that from one attempt and one share to the next, when it asks a
-//! name server, and when it only knocks. Which addresses are tried in what order is `share::locate`'s; mounting is the
-//! parent's.
+//! Where a share's server is: what a run remembers of that from one attempt and one share to the next. Here is when it
+//! asks a name server, and when it only tries to connect. Which addresses are tried in what order is `share::locate`'s;
+//! mounting is the parent's.
 
 use super::SessionRun;
 use super::pace::ANSWER_TIMEOUT;
@@ -15,20 +15,28 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// While an attempt is not due, a port is looked at this long …
-const GLANCE: Duration = Duration::from_millis(120);
+const PORT_LOOK_TIMEOUT: Duration = Duration::from_millis(120);
 /// … with about this much between two looks, so that what has come good is seen in 0.3 s.
-const BETWEEN: Duration = Duration::from_millis(40);
-/// For this long an address that does not answer is not asked for anew.
-const KEPT: Duration = Duration::from_secs(2);
+const PORT_LOOK_PAUSE: Duration = Duration::from_millis(40);
+/// For this long, a name whose address does not answer is not asked for again.
+const ADDRESS_MAX_AGE: Duration = Duration::from_secs(2);
 
-/// By what a share's address is found and tried, its name apart: to another share, the same address may be of no use.
-type Means = (u16, Option<String>, Vec<IpAddr>, Option<bool>);
+/// By what a share's address is found and tried, besides its name: to a share with other means, the same address may be
+/// of no use.
+#[derive(Default, PartialEq)]
+struct SearchMeans {
+    port: u16,
+    proto: Option<String>,
+    listed: Vec<IpAddr>,
+    /// Whether AWS may be asked; nothing where there is no tunnel.
+    discover: Option<bool>,
+}
 
 /// What is known of where a share's server is.
 #[derive(Default)]
 pub(super) struct Search {
-    /// Whose it is.
-    means: Means,
+    /// The means of the share that it is about.
+    means: SearchMeans,
     /// What its name has led to, and when that was found out.
     known: Option<(Found, Duration)>,
     /// Addresses that took a connection and did not mount: tried last from then on.
@@ -42,7 +50,8 @@ impl Search {
     pub(super) fn begin(&mut self, share: &Share) {
         let discover = share.encryption.as_ref().map(|encryption| encryption.discover);
         let proto = share.options.value("proto").map(str::to_owned);
-        let means = (share.options.port, proto, share.addresses.clone(), discover);
+        let (port, listed) = (share.options.port, share.addresses.clone());
+        let means = SearchMeans { port, proto, listed, discover };
         if self.means != means {
             *self = Self { means, ..Self::default() };
         }
@@ -58,7 +67,7 @@ impl Search {
 
     /// Whether what is known need not be asked for anew. To look at a file costs nobody anything.
     fn is_fresh(&self, now: Duration) -> bool {
-        let is_young = |at: &Duration| now.saturating_sub(*at) < KEPT;
+        let is_young = |at: &Duration| now.saturating_sub(*at) < ADDRESS_MAX_AGE;
         self.known.as_ref().is_some_and(|(found, at)| found.by != By::Hosts && is_young(at))
     }
 
@@ -68,8 +77,8 @@ impl Search {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// The share's address that answers, found within `window` for the name and again for it;
-    /// of several, those that failed before come last, the latest at the end.
+    /// The share's address that answers. The name gets `window`, and the connections as long again. Addresses that
+    /// failed before come last, the latest at the end.
     pub(super) fn locate(
         &self,
         share: &Share,
@@ -87,6 +96,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 search.found().unwrap_or_else(|| Found::new(Vec::new(), By::Literal))
             }
         };
+
         let reached = self.locator(share).reach(&mut found, window);
         let port = share.options.port;
         let told = reached.as_ref().ok().map(|address| {
@@ -101,6 +111,7 @@ impl<M: Machine> SessionRun<'_, M> {
             Some(text) => self.log.debug(text),
             None => {}
         }
+
         reached
     }
 
@@ -116,9 +127,9 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that
-    /// did. A name is asked for anew in a pause only where that costs nobody anything: a fleet whose name fails would
-    /// ask its name server for it thirty times a second and machine.
+    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that did.
+    /// A name is asked for again in a pause only where that costs nobody anything. Else each machine of a fleet would
+    /// ask its name server thirty times a second.
     pub(super) fn pause(
         &self,
         share: &Share,
@@ -129,7 +140,7 @@ impl<M: Machine> SessionRun<'_, M> {
         let end = self.deadline.within(self.clock, backoff.pause());
         let stamp = self.machine.names_stamp();
         while !end.passed(self.clock) {
-            let step = BETWEEN.saturating_sub(backoff.jitter(BETWEEN.part(2)));
+            let step = PORT_LOOK_PAUSE.saturating_sub(backoff.jitter(PORT_LOOK_PAUSE.part(2)));
             self.clock.wait(step.min(end.left(self.clock)))?;
             if end.passed(self.clock) {
                 break;
@@ -143,16 +154,18 @@ impl<M: Machine> SessionRun<'_, M> {
             }
             let seen = match search.found() {
                 Some(found) => {
-                    let until = self.deadline.within(self.clock, GLANCE);
+                    let until = self.deadline.within(self.clock, PORT_LOOK_TIMEOUT);
                     self.machine.reach(share, &fitting(share, &found), until)
                 }
-                None => self.locate(share, GLANCE, search),
+                None => self.locate(share, PORT_LOOK_TIMEOUT, search),
             };
+
             if let Ok(address) = seen {
                 search.seen = Some(address);
                 break;
             }
         }
+
         Ok(())
     }
 
@@ -174,8 +187,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// Why the server of a share may not be the one that the config means, so that its root had better stay as it is. A
-    /// whole name leads nowhere else, and a certificate tells.
+    /// Why the server of a share may not be the one that the config means, so that its root must stay as it is. There
+    /// is no doubt about a whole name, or where a certificate was checked.
     pub(super) fn doubt(&self, share: &Share, mounted: &Mounted) -> Option<String> {
         let name = &share.endpoint;
         if share.encryption.is_some() {
@@ -184,7 +197,8 @@ impl<M: Machine> SessionRun<'_, M> {
         if !mounted.already {
             return mounted.doubt.clone();
         }
-        // Of any other, nobody knows any more by which name it was mounted.
+
+        // For any other mount, nobody knows any more by which name it was mounted.
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }
@@ -206,7 +220,7 @@ impl<M: Machine> SessionRun<'_, M> {
     }
 }
 
-/// What it means that a search domain had a part in it.
+/// What it means that a search domain completed the name.
 fn guessed(share: &Share, completed: &str, address: &str) -> String {
     format!(
         "a search domain made {completed} of {}, which may be another machine ({address}); if it is the right one, \

@@ -34,9 +34,11 @@ impl<M: Machine> SessionRun<'_, M> {
         let mut outcome = Outcome { share, result, attempts, took };
         if let Ok(mounted) = &outcome.result {
             if !mounted.already && mounted.led_to(&outcome.share).is_some() {
-                // The mount table does not show whose it is: if this run is killed, nothing else would tell the next one.
+                // The mount table does not show whose it is. If this run is killed, the next one can only know it from
+                // this note.
                 remember(&outcome);
             }
+
             if let Err(failure) = self.settle_or_detach(&outcome.share, mounted) {
                 outcome.result = Err(self.given_up(failure));
             }
@@ -65,6 +67,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 self.machine.abandon(share, mounted.made);
             }
         }
+
         settled
     }
 
@@ -99,11 +102,13 @@ impl<M: Machine> SessionRun<'_, M> {
                 "{at}: the server leads {path} to {source}, which is what df and findmnt show{since}"
             ));
         }
+
         if !mounted.differs.is_empty() {
             let differs = mounted.differs.join(", ");
             let hint = "unmount it and run again to have what the config says";
             self.log.warning(format_args!("{at} is mounted with {differs}: {hint}"));
         }
+
         if let Some(errno) = mounted.nameless {
             let cause = self.explain(&Failure::NoHostName(errno), share);
             self.log.warning(format_args!("{}: {}", cause.sentence, cause.cure));
@@ -115,8 +120,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// What somebody else has mounted there, if it is the share all the same: by a path that the server leads
-    /// elsewhere, or a run that was killed before it could say so.
+    /// The share, if somebody else has mounted it there by a path that the server leads elsewhere. It may have been a
+    /// run that was killed before it could say so.
     fn recognized(&self, share: &Share) -> Option<Mounted> {
         let until = || self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let call = match share.encryption {
@@ -124,6 +129,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 let address = self.locate(share, ANSWER_TIMEOUT, &mut Search::default()).ok()?;
                 plan::mount_call(share, address, self.machine.client())
             }
+
             // A tunnel that is not there any more has nothing to compare with.
             Some(_) => {
                 let port = self.tunnels.port(share)?;
@@ -131,6 +137,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 plan::tunnelled_call(share, port, peer.address, self.machine.client())
             }
         };
+
         self.machine.recognized(share, &call, until()).ok().flatten()
     }
 }
@@ -143,6 +150,7 @@ impl<M: Machine> ShareRun<'_, M> {
             }
             there => there?,
         };
+
         match there {
             Some(mounted) => self.keep_or_replace(mounted),
             None => self.mount_new(),

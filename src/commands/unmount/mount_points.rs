@@ -13,13 +13,13 @@ use crate::status::unfinished::MadePoint;
 use std::path::Path;
 
 /// What was known before anything was unmounted.
-pub struct Before {
+pub struct KnownBefore {
     pub status: Status,
     /// The mount points that were made by runs which were killed.
     pub orphans: Vec<MadePoint>,
 }
 
-impl Before {
+impl KnownBefore {
     /// What is known now.
     pub fn read(root: &Path) -> Self {
         let status = status::read(root);
@@ -32,11 +32,11 @@ impl Before {
 pub fn remove<C: Clock + Sync>(
     machine: &Linux<'_, C>,
     shares: &[&Share],
-    before: &Before,
+    before: &KnownBefore,
     until: Deadline,
     log: &Log,
 ) {
-    let Before { status: before, orphans } = before;
+    let KnownBefore { status: before, orphans } = before;
     let living = status::read(machine.root).living(machine.root);
     for share in shares {
         if !matches!(machine.found(share, until), Ok(None)) {

@@ -48,21 +48,21 @@ pub struct UnmountRun<'a, R> {
 
 /// What was done about a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Done {
+enum UnmountDone {
     Unmounted,
     /// It was not mounted.
     Nothing,
 }
 
 /// What became of what users wrote.
-struct Written {
+struct WrittenData {
     /// Whether the server has confirmed all of it.
     is_whole: bool,
     /// The first loss: the kernel reports a refusal only once.
     loss: Option<Failure>,
 }
 
-impl Written {
+impl WrittenData {
     fn add_loss(&mut self, loss: Failure) {
         self.is_whole = false;
         self.loss.get_or_insert(loss);
@@ -86,8 +86,8 @@ impl<R: Release> UnmountRun<'_, R> {
             let tunnel_ended =
                 share.encryption.is_some() && result.is_ok() && self.end_tunnel(share);
             match result {
-                Ok(Done::Unmounted) => {}
-                Ok(Done::Nothing) => self.log_nothing_done(share, tunnel_ended),
+                Ok(UnmountDone::Unmounted) => {}
+                Ok(UnmountDone::Nothing) => self.log_nothing_done(share, tunnel_ended),
                 Err(failure @ Failure::Stopped(_)) => {
                     return worst.worse(self.log_failure(share, &failure));
                 }
@@ -138,13 +138,13 @@ impl<R: Release> UnmountRun<'_, R> {
 
     /// One share, and what is stacked on the same mount point. `after` shares wait for their turn, and each gets its part
     /// of the time.
-    fn one(&self, share: &Share, after: u32) -> Result<Done, Failure> {
+    fn one(&self, share: &Share, after: u32) -> Result<UnmountDone, Failure> {
         let started = self.clock.now();
         let mut refused = None;
         for turn in 0..=MOST_STACKED {
             let mounted = match self.machine.find_mount(share, self.deadline) {
                 Ok(Some(mounted)) => mounted,
-                Ok(None) if turn == 0 => return Ok(Done::Nothing),
+                Ok(None) if turn == 0 => return Ok(UnmountDone::Nothing),
                 Ok(None) => return unmounted(refused),
                 // What was below the share was there before it, and does not belong to it.
                 Err(Failure::Taken { source, fstype }) if turn > 0 => {
@@ -200,7 +200,7 @@ impl<R: Release> UnmountRun<'_, R> {
         started: Duration,
         is_whole: bool,
     ) -> Result<(), Failure> {
-        let mut written = Written { is_whole, loss: None };
+        let mut written = WrittenData { is_whole, loss: None };
         let mut is_gone = self.unmount(share, mounted, UnmountMode::Plain)? == UnmountResult::Gone;
         let holders = if is_gone { Vec::new() } else { self.machine.holders(share) };
         if !is_gone && self.terminate {
@@ -233,7 +233,7 @@ impl<R: Release> UnmountRun<'_, R> {
         share: &Share,
         mounted: &Mounted,
         holders: &[Holder],
-        written: &mut Written,
+        written: &mut WrittenData,
     ) -> Result<bool, Failure> {
         let mut asked = holders.to_vec();
         asked.retain(|holder| self.machine.terminate(holder));
@@ -259,7 +259,7 @@ impl<R: Release> UnmountRun<'_, R> {
         &self,
         share: &Share,
         mounted: &Mounted,
-        written: &mut Written,
+        written: &mut WrittenData,
     ) -> Result<(), Stopped> {
         let left = self.deadline.left(self.clock).saturating_sub(DETACH_TIMEOUT);
         let until = self.deadline.within(self.clock, left.min(CALL_TIMEOUT));
@@ -317,8 +317,8 @@ impl<R: Release> UnmountRun<'_, R> {
 }
 
 /// The end of a share that is gone, of whose data the server may have refused some.
-fn unmounted(refused: Option<Errno>) -> Result<Done, Failure> {
-    refused.map_or(Ok(Done::Unmounted), |errno| Err(Failure::Refused(errno)))
+fn unmounted(refused: Option<Errno>) -> Result<UnmountDone, Failure> {
+    refused.map_or(Ok(UnmountDone::Unmounted), |errno| Err(Failure::Refused(errno)))
 }
 
 /// Whether a mount goes through a tunnel: the config may want it plain by now.

@@ -82,7 +82,7 @@ impl Tunnels for FakeTunnels {
 }
 
 /// A machine with so many mounts of the share on top of each other.
-struct FakeMachine {
+struct ScriptedMounts {
     clock: VirtualClock,
     stacked: Cell<usize>,
     taken: bool,
@@ -99,8 +99,8 @@ struct FakeMachine {
     hows: RefCell<Vec<UnmountMode>>,
 }
 
-fn machine() -> FakeMachine {
-    FakeMachine {
+fn machine() -> ScriptedMounts {
+    ScriptedMounts {
         clock: VirtualClock::default(),
         stacked: Cell::new(1),
         taken: false,
@@ -115,7 +115,7 @@ fn machine() -> FakeMachine {
     }
 }
 
-impl Release for FakeMachine {
+impl Release for ScriptedMounts {
     fn find_mount(&self, _: &Share, _: Deadline) -> Result<Option<Mounted>, Failure> {
         if self.taken || self.below && self.stacked.get() == 0 {
             return Err(Failure::Taken { source: "mine".into(), fstype: "tmpfs".into() });
@@ -170,7 +170,7 @@ impl Release for FakeMachine {
     }
 }
 
-fn unmount(machine: &FakeMachine, terminate: bool) -> (Code, String) {
+fn unmount(machine: &ScriptedMounts, terminate: bool) -> (Code, String) {
     let tunnels = FakeTunnels::new(true, 0);
     let text = "[[share]]\nendpoint = \"fs-1.example\"\n";
     let result = unmount_with(machine, &tunnels, text, terminate);
@@ -179,7 +179,7 @@ fn unmount(machine: &FakeMachine, terminate: bool) -> (Code, String) {
 }
 
 fn unmount_with(
-    machine: &FakeMachine,
+    machine: &ScriptedMounts,
     tunnels: &FakeTunnels,
     text: &str,
     terminate: bool,
@@ -209,7 +209,7 @@ fn unmount_with(
 
 #[test]
 fn a_share_is_written_out_and_taken_away_and_so_is_one_below_it() {
-    let fake = FakeMachine { stacked: Cell::new(2), ..machine() };
+    let fake = ScriptedMounts { stacked: Cell::new(2), ..machine() };
     let line = "unmounted fs-1.example:/ on /mnt/efs_share; all that was written is on the server; in 0.000 s\n";
     assert_eq!(unmount(&fake, false), (Code::OK, line.repeat(2)));
     let (code, text) = unmount(&fake, false);
@@ -219,7 +219,7 @@ fn a_share_is_written_out_and_taken_away_and_so_is_one_below_it() {
 
 #[test]
 fn of_a_mount_point_that_a_killed_run_left_it_is_not_said_that_nothing_was_done() {
-    let absent = FakeMachine { stacked: Cell::new(0), ..machine() };
+    let absent = ScriptedMounts { stacked: Cell::new(0), ..machine() };
     let tunnels = FakeTunnels::new(false, 0);
     let text = "[[share]]\nendpoint = \"fs-1.example\"\nmount_point = \"/mnt/orphan\"\n";
     let (code, text) = unmount_with(&absent, &tunnels, text, false);
@@ -253,7 +253,7 @@ fn what_a_killed_run_left_goes_unless_files_are_in_it_or_a_run_goes_on() {
 
 #[test]
 fn something_else_is_left_alone() {
-    let fake = FakeMachine { taken: true, ..machine() };
+    let fake = ScriptedMounts { taken: true, ..machine() };
     let (code, text) = unmount(&fake, true);
     assert_eq!(code, Code::REFUSED);
     assert!(
@@ -267,7 +267,7 @@ fn something_else_is_left_alone() {
 
 #[test]
 fn what_lies_below_a_share_that_was_taken_away_is_no_error() {
-    let fake = FakeMachine { below: true, ..machine() };
+    let fake = ScriptedMounts { below: true, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::OK, "{text}");
     assert!(
@@ -276,14 +276,15 @@ fn what_lies_below_a_share_that_was_taken_away_is_no_error() {
     );
     // By itself it is in the way, as ever.
     assert_eq!(unmount(&fake, false).0, Code::REFUSED);
-    let fake = FakeMachine { below: true, flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
+    let fake =
+        ScriptedMounts { below: true, flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
     assert_eq!(unmount(&fake, false).0, Code::REFUSED, "what was refused is told all the same");
 }
 
 #[test]
 fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told() {
     let never = Duration::MAX / 2;
-    let fake = FakeMachine { free_from: never, ..machine() };
+    let fake = ScriptedMounts { free_from: never, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::OK);
     assert_eq!(
@@ -295,7 +296,7 @@ fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told(
     assert_eq!(*fake.hows.borrow(), [UnmountMode::Plain, UnmountMode::Detach]);
     assert!(fake.asked_to_end.borrow().is_empty());
 
-    let fake = FakeMachine { free_from: Duration::from_secs(2), ..machine() };
+    let fake = ScriptedMounts { free_from: Duration::from_secs(2), ..machine() };
     let (code, text) = unmount(&fake, true);
     assert_eq!((code, fake.asked_to_end.borrow().len()), (Code::OK, 6));
     let asked =
@@ -307,13 +308,13 @@ fn a_busy_share_is_detached_under_five_named_holders_who_are_asked_only_if_told(
 
 #[test]
 fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
-    let busy = || FakeMachine { free_from: Duration::MAX / 2, ..machine() };
+    let busy = || ScriptedMounts { free_from: Duration::MAX / 2, ..machine() };
     for terminate in [false, true] {
-        let fake = FakeMachine { flush_again: FlushResult::Refused(Errno::ENOSPC), ..busy() };
+        let fake = ScriptedMounts { flush_again: FlushResult::Refused(Errno::ENOSPC), ..busy() };
         let (code, text) = unmount(&fake, terminate);
         assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0), "{text}");
         assert!(text.contains("(ENOSPC)") && !text.contains("all that was written is"), "{text}");
-        let fake = FakeMachine { flush_again: FlushResult::Late, ..busy() };
+        let fake = ScriptedMounts { flush_again: FlushResult::Late, ..busy() };
         let (code, text) = unmount(&fake, terminate);
         assert_eq!((code, fake.stacked.get()), (Code::DEADLINE, 0), "{text}");
     }
@@ -321,13 +322,13 @@ fn what_users_wrote_meanwhile_and_the_server_did_not_take_is_no_success() {
 
 #[test]
 fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
-    let fake = FakeMachine { flush: FlushResult::Late, ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Late, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::DEADLINE);
     assert!(text.contains("did not take all that was written within 17.0 s"), "{text}");
     assert_eq!(*fake.hows.borrow(), [UnmountMode::Detach]);
 
-    let fake = FakeMachine { flush: FlushResult::Late, answers: false, ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Late, answers: false, ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!(code, Code::DEADLINE);
     assert!(text.contains("does not answer: taken away by force"), "{text}");
@@ -336,7 +337,7 @@ fn a_server_that_does_not_take_it_all_is_told_slow_from_dead() {
 
 #[test]
 fn data_that_the_server_refused_is_told_and_the_share_goes_all_the_same() {
-    let fake = FakeMachine { flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
+    let fake = ScriptedMounts { flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
     let (code, text) = unmount(&fake, false);
     assert_eq!((code, fake.stacked.get()), (Code::REFUSED, 0));
     assert!(text.contains("the server refused some of what was written: "), "{text}");
@@ -363,7 +364,7 @@ fn a_tunnel_ends_after_its_share_and_one_that_is_missing_is_started_to_write_thr
     assert_eq!(*tunnels.seen.lock().unwrap(), ["stop"]);
     // What is not mounted has no use for one.
     let tunnels = FakeTunnels::new(true, 0);
-    let absent = FakeMachine { stacked: Cell::new(0), ..machine() };
+    let absent = ScriptedMounts { stacked: Cell::new(0), ..machine() };
     for done in ["its tunnel was ended", "nothing was done"] {
         let (code, text) = unmount_with(&absent, &tunnels, ENCRYPTED, false);
         assert_eq!(code, Code::OK);
@@ -381,7 +382,7 @@ fn a_tunnel_that_the_kernel_still_uses_goes_on() {
     assert!(tunnels.seen.lock().unwrap().is_empty());
     // Nor does one end through which data is still to be written.
     let tunnels = FakeTunnels::new(true, 0);
-    let slow = FakeMachine { flush: FlushResult::Late, ..machine() };
+    let slow = ScriptedMounts { flush: FlushResult::Late, ..machine() };
     assert_eq!(unmount_with(&slow, &tunnels, ENCRYPTED, false).0, Code::DEADLINE);
     assert!(tunnels.seen.lock().unwrap().is_empty());
 }

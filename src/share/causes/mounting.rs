@@ -57,6 +57,7 @@ pub(super) fn probed(
             format!("{another}, and that it is not hung"),
         ),
     };
+
     words(sentence, cure)
 }
 
@@ -92,7 +93,7 @@ pub(super) fn refused(address: IpAddr, errno: Errno, share: &Share, kernel: &str
                 endpoint if is_of_aws(endpoint) => {
                     "correct `path`, or make that folder on the file system (mount \"/\" once and mkdir)"
                 }
-                // What is not EFS may have a root of its own making.
+                // A server other than EFS may export a root that is not its own root folder.
                 _ => {
                     "correct `path`, or make that folder on the server; if /etc/exports there has fsid=0 (or fsid=root), \
                      `path` begins at that export: /srv/nfs/a is \"/a\" where /srv/nfs has it"

@@ -1,5 +1,5 @@
-//! What it means that a server is not found or not reached: its name, the connections to its addresses, and the ways by
-//! which this machine would go there. Part of the one place that explains.
+//! What it means that a server is not found or not reached: its name, the connections to its addresses, and the routes
+//! to them. Part of the one place that explains.
 
 use super::{BY_ADDRESS, MachineFacts, SECURITY_GROUP, Words, is_of_aws, stopped, words};
 use crate::config::{Endpoint, Share};
@@ -110,6 +110,7 @@ pub(super) fn reach(error: &ReachError, share: &Share, facts: &MachineFacts) -> 
             parts.push(part);
         }
     }
+
     parts.append(&mut bridges);
     words(parts.join("; "), cure.unwrap_or_else(|| reach_cure(tried, share)))
 }
@@ -125,7 +126,7 @@ fn start_of(route: &Route) -> String {
 fn reach_cure(tried: &[(IpAddr, Problem)], share: &Share) -> String {
     let problems = || tried.iter().map(|(_, problem)| *problem);
     let is_silent = |problem: &Problem| matches!(problem, Problem::Silent { .. });
-    // Addresses that were turned down tell nothing of where the silent ones went.
+    // Addresses that were turned down do not show where the packets to silent ones went.
     let astray: Option<Vec<Ipv4Addr>> = problems().filter(is_silent).map(from_management).collect();
 
     if problems().any(|problem| problem == Problem::NoPort) {
@@ -151,8 +152,8 @@ fn reach_cure(tried: &[(IpAddr, Problem)], share: &Share) -> String {
     }
 }
 
-/// The address that a silent connection began at, if that is in AppStream's own network: 198.19.0.0/16, which each
-/// instance has beside the one in the customer's VPC.
+/// The address that a silent connection began at, if that is in AppStream's own network, 198.19.0.0/16. Each instance
+/// has that beside the one in the customer's VPC.
 fn from_management(problem: Problem) -> Option<Ipv4Addr> {
     match problem {
         Problem::Silent { from: Some(IpAddr::V4(from)), .. } => {

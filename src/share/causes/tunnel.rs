@@ -120,6 +120,7 @@ pub(super) fn failed(failure: &TunnelError, share: &Share) -> Words {
         // Never handed on as a tunnel's failure.
         F::Stopped(_) => "start it again".to_owned(),
     };
+
     words(failure.to_string(), cure)
 }
 
@@ -226,7 +227,7 @@ fn of_container(trouble: Trouble) -> &'static str {
     }
 }
 
-/// Of AWS's APIs: STS, which hands out roles, and that of EFS, which tells the mount targets.
+/// What to do about AWS's APIs: STS, which hands out roles, and that of EFS, which lists the mount targets.
 fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
     use Trouble as T;
     const CLOCK: &str = "the clock here is wrong: have it set (chronyc makestep; timedatectl)";
@@ -327,6 +328,7 @@ fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
             "do what {short} says there; if those are not its words, see what answers in its place (a proxy, a portal)"
         ),
     };
+
     match (service, trouble) {
         (Service::Efs, T::Empty) => cure,
         (Service::Efs, _) => format!("{cure}; {BY_ADDRESS}"),
@@ -379,6 +381,7 @@ fn denied(errno: Errno, peer: &Peer, encryption: &Encryption, share: &Share) -> 
         (None, true) => "the identity that signed in".to_owned(),
         (_, false) => "an anonymous client (iam is false)".to_owned(),
     };
+
     let through = access_point.as_ref().map(|id| format!(" through {id}")).unwrap_or_default();
     let allow = match iam {
         true => {
@@ -389,6 +392,7 @@ fn denied(errno: Errno, peer: &Peer, encryption: &Encryption, share: &Share) -> 
             "set iam = true, or allow elasticfilesystem:ClientMount to everyone in the file system policy"
         }
     };
+
     let condition = match access_point {
         Some(id) => {
             format!(
@@ -409,6 +413,7 @@ fn denied(errno: Errno, peer: &Peer, encryption: &Encryption, share: &Share) -> 
         [one] => format!("; check {one}"),
         [first @ .., last] => format!("; check {}, and {last}", first.join(", ")),
     };
+
     words(
         format!("{file_system_id} denies {who} to mount {path}{through} ({errno:?})"),
         format!("{allow}{condition}{check}"),
@@ -442,6 +447,7 @@ fn no_folder(errno: Errno, access_point: &str, share: &Share) -> Words {
              permissions for its root folder, so that EFS makes it",
         );
     }
+
     words(
         format!("there is no {} below the root folder of {access_point} ({errno:?})", share.path),
         "correct `path`, which begins at the access point's root folder, or make that folder",

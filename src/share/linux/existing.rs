@@ -60,16 +60,19 @@ impl<C: Clock + Sync> Linux<'_, C> {
         };
         let fresh = matches!(provenance, Provenance::JustMounted | Provenance::CutOff(_));
         let standing = match mount_table::standing(entry, share) {
-            // The kernel shows what the server has made of the path: whose mount it is, is seen by the mount itself.
+            // The kernel shows what the server has made of the path: only the mount itself shows whose it is.
             Standing::Foreign if self.is_own(table, entry, share, provenance) => {
                 mount_table::standing_of_own(entry, share)
             }
-            // A server that the kernel knows by another name, and by another way perhaps: only the same can be there now.
+
+            // A server that the kernel knows by another name, and perhaps by another way: only the share can be there
+            // now.
             Standing::OtherName(_) if fresh || self.is_remembered(entry, share) => {
                 mount_table::standing_of_own(entry, share)
             }
             other => other,
         };
+
         let differs = match standing {
             Standing::Ours(differs) => differs,
             Standing::ReadOnly => return Err(Failure::ReadOnly),
@@ -88,6 +91,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 differs
             }
         };
+
         Ok(Some(Mounted { already: !fresh, differs, ..mounted(entry) }))
     }
 
@@ -99,8 +103,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         share: &Share,
         provenance: Provenance,
     ) -> bool {
-        // The run mounts only where it has found nothing: the one mount that is there then is the one that it has made.
-        // Where there are two, another one was made meanwhile.
+        // The run mounts only where it has found nothing, so a single mount that is there afterwards is its own. Where
+        // there are two, somebody has made another one meanwhile.
         let alone = || entry.is_nfs() && mount_table::only_at(table, &share.mount_point).is_some();
         match provenance {
             Provenance::Earlier => self.is_remembered(entry, share),
@@ -152,7 +156,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
     ) -> Result<Option<Mounted>, Failure> {
         let bytes = self.table()?;
         let table = mount_table::parse(&bytes);
-        // Where the path is the share's, the name tells, or the address.
+
+        // Where the path is the share's, the name decides, or the address.
         let top = mount_table::top_at(&table, &share.mount_point);
         let Some(entry) = top.filter(|e| e.is_nfs() && !mount_table::has_path(&e.source, share))
         else {
@@ -175,6 +180,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
     fn note_existing(&self, share: &Share, table: &[Entry<'_>]) {
         let mut all = self.existing();
         let existing = all.entry(share.mount_point.clone()).or_default();
+
         // The kernel gives a number that is free again to the next mount: only the numbers in use now count.
         existing.ids.clear();
         existing.ids.extend(table.iter().map(|entry| entry.id));
@@ -207,8 +213,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         status::read(self.root)
     }
 
-    /// Whether a run that was killed has made the mount point of the share, and nobody has changed it since, nor may
-    /// be about to mount the share there.
+    /// Whether a run that was killed has made the mount point of the share. Nobody has changed it since, or may be
+    /// about to mount there.
     pub(super) fn is_orphan(&self, share: &Share, status: &Status) -> bool {
         let mut all = status.orphans(self.root).into_iter();
         all.any(|one| one.path == share.mount_point && one.is_there(self.root))
@@ -229,7 +235,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let table = mount_table::parse(&bytes);
         check_local(&table, share)?;
         let result = self.find(&table, share, Provenance::Earlier, until);
-        // A session start may mount it anew; whoever takes it down or tells of it must not overlook it.
+
+        // A session start may mount it anew, but who takes it down or reports it must not overlook it.
         let hidden =
             |e: &Entry<'_>| e.mount_point == share.mount_point && e.source == share.source();
         if result == Ok(None) && table.iter().any(hidden) {
@@ -239,13 +246,13 @@ impl<C: Clock + Sync> Linux<'_, C> {
             return result;
         }
         match (mount_table::top_at(&table, &share.mount_point), result) {
-            // Its server has another name, and nobody can be asked whether it is ours.
+            // Its server has another name, and nobody can be asked whether that is the share's.
             (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
             (entry, _) => Ok(entry.map(mounted)),
         }
     }
 
-    /// Where the kernel is connected to for the file system `device`, if it tells.
+    /// Where the kernel is connected to for the file system `device`, if it shows that.
     pub fn connected_to(&self, device: &str) -> Option<SocketAddr> {
         // It comes in pieces: a mount that ends meanwhile can make a line of another one be missed.
         let look = || connections::of_device(&self.volumes(), device);
@@ -285,7 +292,7 @@ fn check_local(table: &[Entry<'_>], share: &Share) -> Result<(), Failure> {
     }
 }
 
-/// What a line of the mount table tells of a mount of NFS.
+/// A mount of NFS, by its line in the mount table.
 pub(super) fn mounted(entry: &Entry<'_>) -> Mounted {
     Mounted {
         id: entry.id,

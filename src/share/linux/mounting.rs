@@ -1,5 +1,5 @@
-//! Mounts a share and proves it: mount(2) in a child, the mount table, the way that it goes, its root, and where it
-//! fails what that means. What fails is told apart here by what the kernel and the server say, not by words.
+//! Mounts a share and proves it: mount(2) in a child, then the mount table, the way that the mount goes, and its root.
+//! Where that fails, the kernel's and the server's answers decide which failure it is. No words are made here.
 
 use super::existing::{Provenance, mounted, off_way, strays};
 use super::{DETACH_TIMEOUT, Linux, SHORTEST_ANSWER};
@@ -75,6 +75,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 let mounted = mounting.with_good_root(mounted)?;
                 self.forget_made(share);
                 let hides = hides && !mounted.already;
+
                 // The folder may be the one that this run made, even where another run has mounted on it.
                 Ok(Mounted { hides, made: point.is_ours(), over: point.was_there, ..mounted })
             }
@@ -88,8 +89,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// The call as it can be carried out now: the kernel would try in vain for a port that anybody can have, where
-    /// all of these are taken.
+    /// The call as it can be carried out now. Where all ports are taken that anybody can have, the kernel would try in
+    /// vain for one.
     fn fit<'c>(&self, call: &'c MountCall) -> Cow<'c, MountCall> {
         match self.lacks_ports.load(Ordering::Relaxed) {
             true => Cow::Owned(call.clone().from_reserved()),
@@ -97,9 +98,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// A mount that came to be where nobody looks for it (the folder was moved while we mounted on it) is taken away
-    /// again: the one with the share's source that was not there before. A mount that is on the connection of another
-    /// one (`off_way`) may have that one's source.
+    /// Takes away a mount that came to be where nobody looks for it, because the folder was moved meanwhile. It is the
+    /// one with the share's source that was not there before. A mount that is on the connection of another one
+    /// (`off_way`) may have that one's source.
     fn take_away(&self, share: &Share, off_way: bool) {
         let bytes = self.table().unwrap_or_default();
         for entry in mount_table::parse(&bytes) {
@@ -108,6 +109,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             if !is_ours || self.was_existing(share, entry.id) {
                 continue;
             }
+
             // In a child: it may wait for the server, and is not to follow what a user puts in its way.
             if let Ok(parent) = mount_point::parent(self.root, &entry.mount_point) {
                 let wait = self.wait_for(DETACH_TIMEOUT);
@@ -116,8 +118,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// What the server makes of an NFS NULL call, before `child` has something to say; nothing where `wait` is too short
-    /// to tell.
+    /// What the server makes of an NFS NULL call, before `child` has something to say; nothing where `wait` is too
+    /// short for an answer.
     fn null_call(
         &self,
         call: &MountCall,
@@ -134,7 +136,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
     fn refused(&self, share: &Share, call: &MountCall, errno: Errno) -> Failure {
         let address = call.address;
         match errno {
-            // What the kernel says of a server without 4.1, it says of its own missing module too.
+            // The kernel gives the same error for a server without 4.1 and for its own missing module.
             Errno::EPROTONOSUPPORT if !self.root.join("sys/module/nfsv4").exists() => {
                 let forbidden = modules::forbidden(self.root).map(Failure::ModuleForbidden);
                 forbidden.unwrap_or(Failure::NoModule)
@@ -144,7 +146,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 None => Failure::Mount(address, errno),
             },
             Errno::EACCES | Errno::EPERM if self.forbids(share, call) => Failure::Forbidden(errno),
-            // What it says of an option that it does not know, it says of a blackhole route too.
+            // The kernel gives the same error for an option that it does not know and for a blackhole route.
             Errno::EINVAL => {
                 let no_way = no_way(address, share.options.port);
                 no_way.unwrap_or_else(|| match self.lacks_selinux(share) {
@@ -172,7 +174,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         matches!(asked, Ok(Some(_)))
     }
 
-    /// What it means that a call which goes through a tunnel has failed: the way to the tunnel may be closed here,
+    /// What it means that a call through a tunnel has failed. The way to the tunnel may be closed on this machine,
     /// while the tunnel has all that it needs.
     pub(super) fn on_loopback(&self, call: &MountCall, failure: Failure) -> Failure {
         let may_be_network = match &failure {
@@ -182,6 +184,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Failure::Mount(_, errno) => failure.wants_null_call() || is_no_way(*errno),
             _ => false,
         };
+
         if !call.is_tunnelled() || !may_be_network {
             return failure;
         }
@@ -259,20 +262,24 @@ impl<C: Clock + Sync> Mounting<'_, C> {
     ) -> Result<Mounted, Failure> {
         let machine = self.machine;
         let (started, wait) = (machine.clock.now(), machine.wait(self.until));
+
         // While the kernel waits for the server, so can we: it costs no time.
         let mut meanwhile = |child: BorrowedFd<'_>| {
             let wait = silence.map_or(wait, |span| wait.within(span));
             *heard = machine.null_call(self.call, wait, Some(child));
             silence.is_some() && *heard == Some(Heard::Nothing)
         };
+
         let mut found = None;
         let mut shown = || {
             let found = found.insert(self.shown(Provenance::JustMounted, Failure::NotShown));
+
             // Where the mode of the root is to be set, it must be the root of the server that was asked.
             let mounted = found.as_ref().ok()?;
             let changes = self.share.root_mode.is_none() || !strays(self.share, self.call, mounted);
             changes.then(|| mounted.device.clone())
         };
+
         let wishes = RootWishes { mode: self.share.root_mode, user: &|| machine.user().cloned() };
         let watch = MountWatch { meanwhile: &mut meanwhile, shown: &mut shown };
         let report = match worker::mount(self.call, point, wishes, wait, watch) {
@@ -307,6 +314,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
             WorkerError::Stopped(_) => Failure::Stopped(None),
             error => Failure::Worker(error),
         };
+
         self.shown(Provenance::CutOff(self.call.connects_to), failure)
     }
 
@@ -320,8 +328,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         Ok(found)
     }
 
-    /// What a call of mount(2) left behind: the share in the mount table, or `otherwise`. What is to go through a
-    /// tunnel is seen to do so.
+    /// What a call of mount(2) left behind: the share in the mount table, or `otherwise`. What must go through a tunnel
+    /// is checked to do so.
     fn shown(&self, provenance: Provenance, otherwise: Failure) -> Result<Mounted, Failure> {
         let machine = self.machine;
         let bytes = machine.table()?;
@@ -333,7 +341,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
                     None => Failure::OffWay(None),
                 })
             }
-            // Whether somebody else has it or the server has led the path far away is not to be told.
+
+            // It cannot be known whether this is somebody else's mount, or the server has led the path far away.
             Err(Failure::Taken { .. }) if matches!(provenance, Provenance::CutOff(_)) => {
                 Err(otherwise)
             }
@@ -346,8 +355,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// A new mount whose root cannot be used is taken away again: nobody would have their files by it, and a later run
-    /// might think it good.
+    /// Takes away a new mount whose root cannot be used. Nobody would have their files by it, and a later run might
+    /// think it good.
     fn with_good_root(&self, mounted: Mounted) -> Result<Mounted, Failure> {
         let seen = mounted.root.and_then(Result::ok);
         match seen.and_then(|seen| seen.fault()) {
@@ -404,8 +413,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// Where the server has led a mount that nobody sees, if elsewhere than to the share's path; a failure where it does
-    /// not go its way.
+    /// Where the server has led a mount that nobody sees, if not to the share's path. A mount that does not go its way
+    /// is a failure.
     fn way_of(&self, unseen: &Unseen<'_>) -> Result<Option<String>, Failure> {
         let table = self.machine.root.join("proc").join(unseen.process.to_string());
         let bytes = files::whole(&table.join("mountinfo")).unwrap_or_default();

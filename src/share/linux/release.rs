@@ -1,5 +1,5 @@
-//! How this machine takes a share down: what was written is sent to the server, the mount goes off the table, and who
-//! uses it is found. What may block is done in a child or a thread.
+//! How this machine takes a share down: it sends what was written to the server, takes the mount away, and finds who
+//! uses it. What may block is done in a child or a thread.
 
 use super::Linux;
 use crate::config::Share;
@@ -23,7 +23,7 @@ use std::time::Duration;
 /// How long is looked for those who use a share.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether syncfs(2) tells that data was refused: it does from Linux 5.8 on.
+/// Whether syncfs(2) reports refused data: it does from Linux 5.8 on.
 fn tells_errors(release: &str) -> bool {
     sys::is_at_least(release, (5, 8))
 }
@@ -80,11 +80,13 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             UnmountMode::Force => MntFlags::MNT_FORCE,
             UnmountMode::Detach => MntFlags::MNT_DETACH,
         };
+
         let device = &mounted.device;
         let result = worker::unmount(&parent, device, flags, self.wait(until));
         if let Err(WorkerError::Stopped(stopped)) = result {
             return Err(stopped);
         }
+
         // Off the table is gone, even if the call still waits for the server's good-bye.
         let still = self.table().map_or(true, |table| {
             mount_table::parse(&table).iter().any(|entry| entry.id == mounted.id)
@@ -97,7 +99,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     }
 
     fn holders(&self, share: &Share) -> Vec<Holder> {
-        // The kernel makes whoever looks at a process wait for some that hang: not this one.
+        // A look at a process that hangs can block. So a thread does it, and not this one.
         let (proc, at) = (self.root.join("proc"), share.mount_point.clone());
         let found = Arc::new((Mutex::new(None), Condvar::new()));
         let told = Arc::clone(&found);
@@ -106,9 +108,11 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             *told.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(all);
             told.1.notify_one();
         };
+
         if std::thread::Builder::new().spawn(look).is_err() {
             return Vec::new();
         }
+
         // No channel: its thread-locals are just what makes libc ask for memory at each start.
         let here = found.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = found.1.wait_timeout_while(here, HOLDERS_TIMEOUT, |all| all.is_none());
@@ -117,6 +121,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
 
     fn terminate(&self, holder: &Holder) -> bool {
         let pid = Pid::from_raw(holder.pid);
+
         // First, so that what is looked at is what the signal goes to. Before Linux 5.3 its number may have
         // become somebody else's in between.
         let held = sys::hold_process(pid);

@@ -1,5 +1,5 @@
-//! The root of a mounted share: whether it can be used, and what is said of it and done to it once it is mounted. What
-//! may block is done in a child.
+//! The root of a mounted share: whether it can be used, and what is done to it and said about it. What may block is
+//! done in a child.
 
 use super::{Linux, SHORTEST_ANSWER};
 use crate::config::{Level, Share};
@@ -25,7 +25,7 @@ pub enum RootState {
 }
 
 impl<C: Clock + Sync> Linux<'_, C> {
-    /// How the root of a mounted share is, as its server tells before `until`.
+    /// How the root of a mounted share is, as its server says before `until`.
     ///
     /// # Errors
     /// [`Failure::Stopped`], [`Failure::Point`].
@@ -39,7 +39,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         match worker::space(&parent, &mounted.device, self.wait(until)) {
             Ok(Ok(space)) => Ok(RootState::Well(space.total, space.free)),
             Ok(Err(Errno::EXDEV)) => Ok(RootState::Over),
-            // That is the server's word. All else a soft mount says of a server that does not answer, too.
+            // These are the server's answers. A soft mount gives all other errors for a server that does not answer,
+            // too.
             Ok(Err(errno @ (Errno::ESTALE | Errno::EACCES | Errno::EPERM | Errno::ENOENT))) => {
                 Ok(RootState::Fault(errno))
             }
@@ -56,7 +57,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// A look at the root of a mounted share, for what is to be said of it; it gets the mode `mode`.
+    /// A look at the root of a mounted share, which gets the mode `mode`.
     ///
     /// # Errors
     /// What is in the way.
@@ -91,6 +92,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             }
             Err(e) => vec![(Level::Warning, e.to_string())],
         };
+
         let in_others_hands = mount_point::in_others_hands(self.root, &share.mount_point);
         notes.extend(in_others_hands.map(|text| (Level::Warning, text)));
         if self.lacks_ports.load(Ordering::Relaxed) && share.encryption.is_none() {
@@ -98,6 +100,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                         the share is mounted from a port that root alone can have";
             notes.push((Level::Warning, text.into()));
         }
+
         Ok(notes)
     }
 }

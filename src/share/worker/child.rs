@@ -34,8 +34,8 @@ fn take_name(call: &MountCall) -> i32 {
     code(sys::take_host_name(&call.host_name))
 }
 
-/// mount(2) on `point`, and if that has mounted something, a look at its root. Sends: errno of opening the mount point,
-/// of taking the host name, what mount(2) returned, its errno; then what [`visit`] sends.
+/// mount(2) on `point`, and if that has mounted something, a look at its root. Sends the errno of opening the mount
+/// point and of taking the host name, what mount(2) returned, and its errno. Then follows what [`visit`] sends.
 pub(super) fn mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent, mode: Option<u32>) {
     if let Err(errno) = open_point(point, OFlag::O_PATH).and_then(|target| fchdir(&target)) {
         return send(parent, [errno as i32, 0, 0, 0]);
@@ -46,6 +46,7 @@ pub(super) fn mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent, mo
     }
 
     let returned = sys::mount(&call.source, c".", c"nfs4", call.flags, &call.data);
+
     // ENOENT may also mean that the target was removed just now.
     let removed = || stat(c".").is_ok_and(|folder| folder.st_nlink == 0);
     let gone = returned == Err(Errno::ENOENT) && removed();
@@ -67,9 +68,9 @@ pub(super) fn try_to_mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Par
     send(parent, [code(tried.map(drop))]);
 }
 
-/// Says what the root of the share at `point` is like, and does what the parent asks of it, until that hangs up. Sends:
-/// errno of the last thing that was done (it is opened, it has its mode), owner, group, mode, device (two numbers),
-/// errno of writing; then the answer to each question.
+/// Says what the root of the share at `point` is like, and does what the parent asks, until the parent hangs up. Sends
+/// the errno of the last step (open, then chmod), owner, group, mode, device (two numbers) and the errno of writing.
+/// Then it answers each question.
 pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>) {
     let mut set = Ok(());
     let root = open_point(point, OFlag::O_RDONLY).or_else(|errno| {
@@ -86,6 +87,7 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
             Err(errno) => break send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
         };
         let mode = stat.st_mode & 0o7777;
+
         // What is left to forbid it (a policy, a read-only export) forbids it to root too.
         let writable = if lets_all_write(mode) { accessible(&root) } else { Ok(()) };
         let (major, minor) = device_of(&stat);
@@ -114,12 +116,14 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
             _ => break,
         }
     }
+
     // What a child has open ends with it.
     std::mem::forget(root);
 }
 
-/// mount(2) in a mount namespace of its own, and a look at the root. Sends: errno of taking the host name, of mount(2),
-/// owner, group, mode, errno of writing, device, device of what is seen `beside` it if that root has the same number.
+/// mount(2) in a mount namespace of its own, and a look at the root. Sends the errno of taking the host name and of
+/// mount(2), owner, group, mode, errno of writing, and two devices. The second one is that of `beside`, if its root has
+/// the same inode number.
 pub(super) fn trial(
     parent: BorrowedFd<'_>,
     call: &MountCall,
@@ -151,6 +155,7 @@ pub(super) fn trial(
     let (uid, gid, mode) = (uid as i32, gid as i32, mode as i32);
     let [a, b, c, d] = [device.0, device.1, same.0, same.1].map(|number| number as i32);
     send(parent, [0, 0, uid, gid, mode, code(writable), a, b, c, d]);
+
     // It is there until the parent hangs up.
     let _ = read(parent, &mut [0]);
 }
@@ -165,8 +170,8 @@ fn mount_unseen(call: &MountCall) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// syncfs(2) of the file system `device`, seen as `point`. Sends: 0 where it is not seen there, 1 and the errno of
-/// syncfs(2), or 2 where its root could not be opened and all file systems were told to write.
+/// syncfs(2) of the file system `device`, seen as `point`. Sends 0 where it is not seen there, or 1 and the errno of
+/// syncfs(2). It sends 2 where its root could not be opened, and all file systems were synced instead.
 pub(super) fn flush(
     parent: BorrowedFd<'_>,
     point: &Parent,
@@ -189,6 +194,7 @@ pub(super) fn flush(
             root = open_root();
         }
     }
+
     match root {
         Some(root) => send(parent, [1, code(syncfs(&root))]),
         None => {
@@ -198,7 +204,8 @@ pub(super) fn flush(
     }
 }
 
-/// statfs(2) of the file system `device`, seen as `point`. Sends: errno, bytes in all and bytes free (two numbers each).
+/// statfs(2) of the file system `device`, seen as `point`. Sends its errno, bytes in all and bytes free (two numbers
+/// each).
 pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) {
     // O_PATH: a root that only its owner may read is none the less up.
     let seen = open_point(point, OFlag::O_PATH).and_then(|root| {
@@ -211,6 +218,7 @@ pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) 
             _ => Ok(answer),
         }
     });
+
     let (all, free) = seen.as_ref().map_or((0, 0), |s| {
         let size = s.block_size() as u64;
         (s.blocks().saturating_mul(size), s.blocks_available().saturating_mul(size))
@@ -228,6 +236,7 @@ pub(super) fn unmount(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)
         Ok(_) | Err(Errno::ESTALE) => Ok(()),
         Err(errno) => Err(errno),
     };
+
     let gone = is_it
         .and_then(|()| fchdir(&*point.folder))
         .and_then(|()| umount2(point.name.as_c_str(), how | MntFlags::UMOUNT_NOFOLLOW));

@@ -1,5 +1,5 @@
-//! The parent's side of a child at work: it is started, listened to for as long as its time lasts, and gone in the end,
-//! however that comes.
+//! The parent's side of a child at work: it starts the child, listens for as long as the time lasts, and ends it in
+//! every case.
 
 use super::WorkerError;
 use super::message::LONGEST;
@@ -18,8 +18,8 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(80);
 /// A child that takes longer than this leaves its parent time for something else.
 const LONG_JOB: Duration = Duration::from_secs(1);
 
-/// What a parent does while its child takes long. It is given what becomes readable when the child has said something,
-/// must return soon after that, and says whether the child is to be cut off.
+/// What a parent does while its child takes long. It gets a descriptor that becomes readable when the child has said
+/// something, and must return soon after that. It says whether the child is to be cut off.
 pub type Meanwhile<'a> = &'a mut dyn FnMut(BorrowedFd<'_>) -> bool;
 
 /// Runs `job` in a child and returns the bytes it replied with. However this ends, the child is gone.
@@ -65,6 +65,7 @@ impl<'a> Job<'a> {
     ) -> Result<Vec<u8>, WorkerError> {
         let Self { child, wait, .. } = self;
         let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
+
         // Ready means a message or, if the child died, the end.
         let mut ready = wait.within(LONG_JOB).poll(&fds);
         if matches!(&ready, Ok(ready) if !ready.contains(&true)) && !wait.passed() {
@@ -77,6 +78,7 @@ impl<'a> Job<'a> {
             Ok(_) => Err(WorkerError::CutOff),
             Err(stopped) => Err(stopped.into()),
         };
+
         if came.is_err() {
             let _ = kill(child.pid, Signal::SIGKILL);
         }
@@ -97,6 +99,7 @@ impl<'a> Job<'a> {
 
     pub(super) fn ask(&self, words: &[i32]) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+
         // A child that does not listen any more does not answer either.
         let _ = sys::send_now(self.child.reply.as_fd(), &bytes);
     }
@@ -116,6 +119,7 @@ impl Drop for Job<'_> {
                 return; // uninterruptible: init will reap it once we are gone
             }
         }
+
         let _ = waitpid(*pid, Some(WaitPidFlag::__WALL));
     }
 }

@@ -5,7 +5,7 @@
 use crate::aws::certificate::{CertificateRequest, Key, mint};
 use crate::tunnel::buffer::Buffer;
 use crate::tunnel::relay::{Carried, Relay, RelayError, plain};
-use crate::tunnel::tls::{Client, Session, State};
+use crate::tunnel::tls::{TlsClient, TlsSession, TlsState};
 use nix::poll::PollTimeout;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::crypto::aws_lc_rs;
@@ -31,7 +31,7 @@ const ENDLESS: usize = 20_000;
 
 /// What all runs have in common, since it takes half a second to make.
 struct Fixtures {
-    client: Client,
+    client: TlsClient,
     shown: Vec<u8>,
     servers: [Arc<ServerConfig>; 2],
 }
@@ -62,7 +62,7 @@ static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
         Arc::new(config.unwrap())
     };
     let servers = [server(&TLS13), server(&TLS12)];
-    Fixtures { client: Client::new(roots, NAME, &key).unwrap(), shown, servers }
+    Fixtures { client: TlsClient::new(roots, NAME, &key).unwrap(), shown, servers }
 });
 
 /// The data, used up from the front; zeros behind its end.
@@ -111,7 +111,7 @@ pub fn relay(data: &[u8]) {
 
 /// One turn of both; whether the handshake goes on.
 fn shaken(
-    session: &mut Session,
+    session: &mut TlsSession,
     server: &mut ServerConnection,
     data: &mut Buffer,
     spoil: &mut dyn FnMut(&mut Vec<u8>),
@@ -127,15 +127,15 @@ fn shaken(
         server.write_tls(&mut down).unwrap();
     }
     spoil(&mut down);
-    let goes_on = state != Ok(State::Open) && state.is_ok() && !down.is_empty();
+    let goes_on = state != Ok(TlsState::Open) && state.is_ok() && !down.is_empty();
     assert!(down.is_empty() || state.is_err() || session.incoming.put(&down));
-    goes_on || state == Ok(State::Open) && !down.is_empty()
+    goes_on || state == Ok(TlsState::Open) && !down.is_empty()
 }
 
 /// No byte of it may come out as data, and it must come to an end.
 fn hostile_handshake(
     script: &mut Script<'_>,
-    session: &mut Session,
+    session: &mut TlsSession,
     server: &mut ServerConnection,
     data: &mut Buffer,
     bare: bool,
@@ -246,7 +246,7 @@ impl Peers {
         }
     }
 
-    fn carry(mut self, script: &mut Script<'_>, session: &mut Session, data: &mut Buffer) {
+    fn carry(mut self, script: &mut Script<'_>, session: &mut TlsSession, data: &mut Buffer) {
         let Some((inner, outer)) = self.ours.take() else { return };
         let carried = Carried::default();
         let mut relay = Relay::new(session, data, &inner, &outer, &carried);

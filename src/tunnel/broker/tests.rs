@@ -59,9 +59,9 @@ fn why_there_are_none_comes_through_and_so_does_the_time_there_is() {
         let told = failure.clone();
         assert_eq!(asked(&[4000], move |_| Err(told.clone())), vec![Err(failure)]);
     }
-    let got = asked(&[4000], move |_| Err(none("ä".repeat(LONGEST))));
+    let got = asked(&[4000], move |_| Err(none("ä".repeat(LONGEST_ANSWER))));
     assert!(matches!(&got[..], [Err(TunnelError::Credentials(text))] if text.len() > 1000));
-    let huge = "t".repeat(LONGEST);
+    let huge = "t".repeat(LONGEST_ANSWER);
     let got = asked(&[4000], move |_| Ok(credentials(Some(&huge))));
     let expected = TunnelError::Credentials("the credentials are too long".into());
     assert_eq!(got, vec![Err(expected)]);
@@ -102,7 +102,7 @@ fn who_is_told_to_end_in_the_middle_of_an_answer_does_not_leave_its_rest_to_othe
     let both = std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..2 {
-                let mut question = [0; QUESTION];
+                let mut question = [0; QUESTION_BYTES];
                 theirs.read_exact(&mut question).unwrap();
                 let mut answer = question[..8].to_vec();
                 answer.extend_from_slice(&(body.len() as u32).to_le_bytes());

@@ -14,13 +14,13 @@ const BOTH: &[&SupportedProtocolVersion] = &[&TLS12, &TLS13];
 static KEY: LazyLock<Vec<u8>> =
     LazyLock::new(|| certificate::Key::generate().unwrap().pkcs8().unwrap().to_vec());
 
-pub(in crate::tunnel) fn client(authority: &Authority) -> Client {
+pub(in crate::tunnel) fn client(authority: &Authority) -> TlsClient {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-    Client::new(roots, NAME, &certificate::Key::from_pkcs8(&KEY).unwrap()).unwrap()
+    TlsClient::new(roots, NAME, &certificate::Key::from_pkcs8(&KEY).unwrap()).unwrap()
 }
 
-pub(in crate::tunnel) fn session(authority: &Authority) -> Session {
+pub(in crate::tunnel) fn session(authority: &Authority) -> TlsSession {
     client(authority).begin(shown()).unwrap()
 }
 
@@ -41,7 +41,7 @@ pub(in crate::tunnel) fn shown() -> Vec<u8> {
 
 /// Both ends, and what is on the way.
 struct Wire {
-    client: Session,
+    client: TlsSession,
     plain: Buffer,
     server: ServerConnection,
     /// On the way to the client.
@@ -51,13 +51,13 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(client: Session, config: &Arc<ServerConfig>) -> Self {
+    fn new(client: TlsSession, config: &Arc<ServerConfig>) -> Self {
         let server = ServerConnection::new(config.clone()).unwrap();
         Self { client, plain: Buffer::new(CHUNK), server, down: Vec::new(), heard: Vec::new() }
     }
 
     /// Moves what there is, downwards in pieces of `piece` bytes.
-    fn exchange(&mut self, piece: usize) -> Result<State, TunnelError> {
+    fn exchange(&mut self, piece: usize) -> Result<TlsState, TunnelError> {
         let mut state = self.client.turn(&mut self.plain);
         loop {
             let up = self.client.outgoing.filled().to_vec();
@@ -115,7 +115,7 @@ fn both_versions_and_key_lengths_are_spoken_with_our_certificate_shown() {
         let (config, anyone) = server(&shown, &[version], &[suite]);
         let ours = super::tests::shown();
         let mut wire = Wire::new(client(&authority).begin(ours.clone()).unwrap(), &config);
-        assert_eq!(wire.exchange(usize::MAX), Ok(State::Open));
+        assert_eq!(wire.exchange(usize::MAX), Ok(TlsState::Open));
         let peer = wire.client.peer(IpAddr::from([10, 0, 0, 1]), None);
         assert_eq!((peer.version.as_str(), peer.cipher.as_str()), names);
         assert_eq!(anyone.seen.lock().unwrap().as_slice(), [CertificateDer::from(ours)]);
@@ -127,13 +127,13 @@ fn bytes_come_through_both_ways_whatever_the_pieces() {
     for versions in [&BOTH[..1], &BOTH[1..]] {
         for piece in [1, 2, 5, 6, 777, 16_384, 50_000, usize::MAX] {
             let (mut wire, _) = good(versions);
-            assert_eq!(wire.exchange(piece), Ok(State::Open), "in pieces of {piece}");
+            assert_eq!(wire.exchange(piece), Ok(TlsState::Open), "in pieces of {piece}");
             let data: Vec<u8> = (0..100_000u32).map(|n| (n * 7) as u8).collect();
             wire.client.encrypt(&data).unwrap();
-            assert_eq!(wire.exchange(piece), Ok(State::Open));
+            assert_eq!(wire.exchange(piece), Ok(TlsState::Open));
             assert_eq!(wire.heard(), data);
             wire.server.writer().write_all(&data[..20_000]).unwrap();
-            assert_eq!(wire.exchange(piece), Ok(State::Open));
+            assert_eq!(wire.exchange(piece), Ok(TlsState::Open));
             assert_eq!(wire.plain.filled(), &data[..20_000]);
         }
     }
@@ -172,7 +172,7 @@ fn an_end_in_one_direction_leaves_the_other_open() {
         // What comes behind the end is nothing, however much it is.
         for _ in 0..10 {
             assert!(wire.client.incoming.put(&[0x17; 100_000]));
-            assert_eq!(wire.client.turn(&mut wire.plain), Ok(State::Open));
+            assert_eq!(wire.client.turn(&mut wire.plain), Ok(TlsState::Open));
         }
         assert_eq!(wire.plain.filled(), b"last");
     }
@@ -247,7 +247,7 @@ fn what_is_wrong_with_a_certificate_is_told() {
     let wild = authority.issue(&["*.efs.eu-west-1.amazonaws.com"], (2000, 2099));
     let (config, _) = server(&wild, BOTH, &[]);
     let mut wire = Wire::new(session(&authority), &config);
-    assert_eq!(wire.exchange(usize::MAX), Ok(State::Open));
+    assert_eq!(wire.exchange(usize::MAX), Ok(TlsState::Open));
 }
 
 #[test]

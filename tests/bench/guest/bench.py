@@ -269,11 +269,14 @@ def plain():
     return timed([AGENT])
 
 
-def encrypted():
+def encrypted(key=True):
     rig.dns([(tls.EFS, NAME)])
     # An emulated machine that gets little of the processor takes long for what RSA is asked.
     tls.config_tls(head='deadline = "50s"')
-    tls.make_key()
+    if key:
+        tls.make_key()
+    elif os.path.exists(tls.KEY):
+        os.unlink(tls.KEY)
     return timed([AGENT])
 
 
@@ -347,17 +350,17 @@ def encrypted_starts():
     with tls.Stunnel(ciphersuites="TLS_AES_128_GCM_SHA256"):
         for round in range(ROUNDS + 1):
             took = {}
-            for who in ("plain", "cold", "again"):
+            for who in ("plain", "key", "cold", "again"):
                 if who == "again":
                     # Its tunnel is there, as after an unmount by hand.
                     sh(f"umount {POINT}")
                 else:
                     no_share()
-                took[who], out, _, code = plain() if who == "plain" else encrypted()
+                took[who], out, _, code = plain() if who == "plain" else encrypted(key=who != "key")
                 good(who, code, out)
             no_share()
             if round:  # the first fills caches
-                for who, text in (("plain", "plain"), ("cold", "encrypted, its tunnel is started"),
+                for who, text in (("plain", "plain"), ("key", "encrypted, its key is made"), ("cold", "encrypted, its tunnel is started"),
                                   ("again", "encrypted, its tunnel is up")):
                     sample("nfs: start", text, took[who])
                     if who != "plain":

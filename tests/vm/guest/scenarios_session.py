@@ -171,7 +171,7 @@ def _():
     root = "/mnt/bare"
     for folder in ("usr/sbin", "etc/efs-agent", "proc", "mnt"):
         os.makedirs(f"{root}/{folder}")
-    sh(f"mount --bind {root} {root}; cp {AGENT} {root}/usr/sbin/; cp {CONFIG} {root}/etc/efs-agent/;"
+    sh(f"mount --bind {root} {root}; mount --make-private {root}; cp {AGENT} {root}/usr/sbin/; cp {CONFIG} {root}/etc/efs-agent/;"
        f"cp /etc/resolv.conf {root}/etc/; mount -t proc proc {root}/proc")
     try:
         expect(agent(wrap=["chroot", root]), 0, rf"mounted {NAME}:/ on /mnt/efs_share")

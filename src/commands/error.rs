@@ -1,0 +1,19 @@
+//! What ends a command that cannot do its work. The reasons are found elsewhere; here they are a code and a sentence.
+
+use crate::report::Code;
+
+/// The end of a command that cannot do its work; [`super::frame::concluded`] writes it as the last line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct CommandError {
+    /// The exit code.
+    pub code: Code,
+    /// Why, and what helps, in one line.
+    pub text: String,
+}
+
+impl CommandError {
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
