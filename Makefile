@@ -40,7 +40,10 @@ help:
 # musl where rustup has the target and there is a musl-gcc for the cryptography in C (without
 # unwinding data: a panic aborts, so nothing unwinds; with packed relocations, 150 KB less to read at each
 # start, unless the musl of an older Rust than 1.93 cannot apply them); else static glibc, which is right too since no
-# name service of libc is used.
+# name service of libc is used. AES-GCM for AVX-512 is left out: 680 KB for the few processors that have VAES too. There the
+# tunnel takes 0.55 of stunnel's CPU time instead of 0.4; on all others nothing changes.
+build: export CFLAGS_$(subst -,_,$(MUSL)) := -DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX
+build: export CFLAGS_$(subst -,_,$(GNU)) := -DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX
 build:
 	@mkdir -p $(dir $(BIN))
 	@command -v musl-gcc >/dev/null || ! command -v apt-get >/dev/null || packaging/debian.sh build gcc musl-tools
