@@ -22,7 +22,7 @@ help:
 	@echo 'make install  what is built, into PREFIX (/usr/local) below DESTDIR: for packagers'
 	@echo 'make dist     target/dist/efs-agent-VERSION.tar.gz: the source with all crates, builds offline'
 	@echo 'make demo     an AppStream session start in a VM: log, df -h, a file that outlives its session'
-	@echo 'make test     everything: unit tests, the program, three kernels in VMs (root; about 10 minutes)'
+	@echo 'make test     everything: unit tests, the program, both kernels in VMs (root; about 10 minutes)'
 	@echo 'make unit     the tests that need no VM'
 	@echo 'make image-test  the RPM on machines with systemd: installed, upgraded, erased, and the image booted twice'
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words, KERNEL=5.10, 6.12 or'

@@ -27,7 +27,6 @@ part "the tunnel" cargo test --locked --test tunnel --test encrypted
 part "the package and the manual" cargo test --locked --test package --test manual
 part "the source tarball" tests/dist.sh
 part "machines with systemd" cargo test --locked --test image
-part "VMs, user-mode Linux 6.1" env KERNEL=uml cargo test --locked --test vm
 part "VMs, kernels 5.10 and 6.12" env KERNEL="5.10 6.12" cargo test --locked --test vm
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
