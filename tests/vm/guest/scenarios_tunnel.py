@@ -784,3 +784,35 @@ def _():
             sh("ip link set lo up")
         expect(agent("--once"), 0)
         expect(agent("unmount"), 0)
+
+
+@contextlib.contextmanager
+def no_systemd():
+    """What tells a program that systemd is the init system here, sd_booted(3), is away meanwhile."""
+    units = "/run/systemd/system"
+    os.rename(units, units + ".away")
+    try:
+        yield
+    finally:
+        os.rename(units + ".away", units)
+
+
+@scenario("tunnel: where systemd is not the init system an encrypted share ends with one sentence that says so, and a plain one is mounted")
+def _():
+    says = r"an encrypted share needs systemd, which is not the init system here \(no /run/systemd/system\)"
+    with Stunnel(), share():
+        with no_systemd():
+            once("no systemd", 69, says)
+            # Nor is it waited for: a session start ends at once with the same.
+            expect(agent(), 69, rf"error   cannot mount .*{says}", within=10)
+            expect(agent("tunnel", "--all"), 69, says)
+            expect(agent("check"), 1, rf"(?m)^FAULT .*{says}")
+            check(not agents() and not mounted(), f"left behind: {processes()}, {mounted()}")
+            dns([(SERVER, NAME)])
+            config()
+            expect(agent(), 0, "mounted ")
+            expect(agent("unmount"), 0, "unmounted ")
+        dns([(EFS, NAME)])
+        tls.config_tls()
+        expect(agent(), 0, "mounted ")
+        expect_tunnelled()
