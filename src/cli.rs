@@ -1,4 +1,5 @@
-//! argv becomes a [`Command`]. Help texts live here and in `cli/`. Reads no file, decides nothing else.
+//! Turns the command line into a [`Command`]. The help texts live here and in `cli/`. Nothing here
+//! reads a file or carries a command out.
 
 use crate::config::nearest;
 use lexopt::prelude::*;
@@ -12,17 +13,17 @@ pub enum Command {
     Session(SessionArgs),
     /// Have AppStream run this program.
     Register(RegisterArgs),
-    /// Have AppStream run it no longer.
+    /// Stop AppStream from running this program.
     Unregister(UnregisterArgs),
-    /// Take the shares down.
+    /// Unmount the shares.
     Unmount(UnmountArgs),
     /// Report how the shares are.
     Status(StatusArgs),
-    /// Go through all that a session start needs.
+    /// Check all that a session start needs, and mount nothing.
     Check(StatusArgs),
-    /// Carry the connections of a share, encrypted.
+    /// Carry one share's connections, encrypted.
     Tunnel(TunnelArgs),
-    /// Start the tunnels of all shares, with this config.
+    /// Start the tunnels of all encrypted shares. The path is `--config`.
     AllTunnels(Option<PathBuf>),
     /// Print this text.
     Help(&'static str),
@@ -45,15 +46,15 @@ pub struct SessionArgs {
 pub struct RegisterArgs {
     /// `--file PATH`: another config.json than AppStream's own.
     pub file: Option<PathBuf>,
-    /// `--shim`: a script that starts this program is written, and registered.
+    /// `--shim`: register a script that starts this program, and write that script.
     pub shim: bool,
     /// `--dry-run`: nothing is changed.
     pub dry_run: bool,
-    /// `--replace`: an entry for another program makes way.
+    /// `--replace`: replace an entry for another program.
     pub replace: bool,
-    /// `--no-termination`: at SessionStart alone.
+    /// `--no-termination`: register for SessionStart only.
     pub no_termination: bool,
-    /// `--config PATH`, for the session start.
+    /// `--config PATH`: the config that session starts are to read.
     pub config: Option<PathBuf>,
 }
 
@@ -70,14 +71,14 @@ pub struct UnregisterArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnmountArgs {
     pub config: Option<PathBuf>,
-    /// `--terminate`: processes that hold a share are asked to end.
+    /// `--terminate`: ask processes that hold a share to end.
     pub terminate: bool,
 }
 
 /// The options of `tunnel`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TunnelArgs {
-    /// That of the share whose tunnel it is.
+    /// The mount point of the share whose tunnel this is.
     pub mount_point: PathBuf,
     pub config: Option<PathBuf>,
 }
@@ -86,7 +87,7 @@ pub struct TunnelArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatusArgs {
     pub config: Option<PathBuf>,
-    /// `--json`: for programs.
+    /// `--json`: print JSON, for programs.
     pub json: bool,
 }
 
@@ -95,7 +96,7 @@ pub struct StatusArgs {
 #[error("{what}; try 'efs-agent{of} --help'")]
 pub struct UsageError {
     what: String,
-    /// The command, with a blank before it.
+    /// The command's name after a blank, or nothing for a session start.
     of: &'static str,
 }
 
@@ -153,7 +154,7 @@ const OPTIONS: &[&str] = &["help", "version", "once", "allow-private-namespace",
 /// Reads the arguments that follow the program's name.
 ///
 /// # Errors
-/// The first argument that makes no sense.
+/// The first argument that cannot be understood.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = Args { parser: lexopt::Parser::from_args(args), of: "" };
     let mut session = SessionArgs::default();
@@ -248,7 +249,7 @@ fn check(args: &mut Args) -> Result<Command, UsageError> {
     looks(args, CHECK, Command::Check)
 }
 
-/// A command that looks and reports.
+/// Reads the options of `status` and `check`, which are the same.
 fn looks(
     args: &mut Args,
     help: &'static str,
@@ -263,10 +264,10 @@ fn looks(
     Ok(help.unwrap_or_else(|| command(status)))
 }
 
-/// The arguments that are left.
+/// The arguments that are still to be read.
 struct Args {
     parser: lexopt::Parser,
-    /// The command that they belong to, with a blank before it.
+    /// The name of the command that they belong to, after a blank; nothing for a session start.
     of: &'static str,
 }
 
@@ -281,8 +282,8 @@ impl Args {
         path.map(PathBuf::from).ok_or_else(|| error(self.of, format!("--{option} needs a path")))
     }
 
-    /// Reads all options of a command: those that are there or not, and those with a path. Gives
-    /// the command that prints `help`, if that is what is asked for.
+    /// Reads all options of a command: switches, and options that take a path. Returns the command
+    /// that prints `help` where `--help` is given.
     fn options(
         &mut self,
         help: &'static str,
@@ -309,7 +310,8 @@ impl Args {
         Ok(None)
     }
 
-    /// Reads the arguments of the command `of` with `read`, if nothing stands before it.
+    /// Reads the arguments of the command `of` with `read`. The command must come before all
+    /// options.
     fn first(
         &mut self,
         of: &'static str,
@@ -328,12 +330,12 @@ fn error(of: &'static str, what: String) -> UsageError {
     UsageError { what: what.replace('\n', " "), of }
 }
 
-/// Words that others have for what is done here.
+/// What users of similar programs may type, and the word for it here.
 const MEANT: &[(&str, &str)] =
     &[("mount", "--once"), ("start", "--once"), ("umount", "unmount"), ("stop", "unmount")];
 
-/// The error of an argument of the command `of`, which has these `options`, that makes no sense; with what is meant, if
-/// that can be guessed.
+/// The error for an `argument` that the command `of`, which has these `options`, does not know. It
+/// says what the user may have meant, if that can be guessed.
 fn unknown(of: &'static str, argument: lexopt::Arg<'_>, options: &[&str]) -> UsageError {
     let commands = if of.is_empty() { COMMANDS } else { &[] };
     let what = match argument {
@@ -358,13 +360,14 @@ fn unknown(of: &'static str, argument: lexopt::Arg<'_>, options: &[&str]) -> Usa
     error(of, what)
 }
 
-/// What is done here for a word that others have for it.
+/// Looks `word` up in [`MEANT`].
 fn other_word(of: &str, word: &str) -> Option<String> {
     let (_, ours) = MEANT.iter().find(|(theirs, _)| of.is_empty() && *theirs == word)?;
     Some((*ours).to_owned())
 }
 
-/// The one of `known` that is one edit away from `word`: two edits lead from "mount" to "unmount".
+/// The one of `known` that is one edit away from `word`. Two edits are too many: they lead from
+/// "mount" to "unmount".
 fn near<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     nearest(word, known).filter(|(far, _)| *far == 1).map(|(_, known)| known)
 }

@@ -1,7 +1,7 @@
-//! The rooms of efs-agent, and who may call whom.
+//! The rooms (modules) of efs-agent, and which of them may import which.
 //!
-//! One floor a line. A room imports from lower lines only, and the rooms on one line do not import each other. A test
-//! (`floors`) reads the imports of src and holds this picture.
+//! Each line below is one floor. A room imports from lower lines only, and the rooms on one line do
+//! not import each other. A test (`floors`) reads the imports of src and holds this picture.
 //!
 //! ```text
 //! main
@@ -23,7 +23,8 @@
 //! What only tests use is in `testing`, which may reach into every room.
 
 #![deny(unsafe_code)]
-// A sum of times that overflows ends the program (clippy.toml leaves numbers out). Tests may add as they like.
+// A sum of times that overflows ends the program, so it must be checked or saturating. clippy.toml
+// exempts plain numbers, and tests may add as they like.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod appstream;

@@ -1,6 +1,6 @@
-//! Where lines go: standard output (the S3 session log, or a terminal) and
-//! syslog. A sink never blocks and never fails the run: what cannot be
-//! written is dropped. What the lines say is decided elsewhere.
+//! Writes log lines to standard output (the S3 session log, or a terminal) and to syslog. A sink
+//! never blocks and never fails the run: it drops what it cannot write. What the lines say does not
+//! belong here.
 
 use crate::config::{Facility, Level};
 use crate::sys;
@@ -21,25 +21,26 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 use syslog::{LogFormat, Logger, Severity};
 
-/// For whom standard output is written.
+/// The form of lines on standard output, which depends on their reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// For a log file: RFC 3339 time, level, text.
     Stamped,
-    /// For a person at a terminal: the text, with its level where it is a bad one.
+    /// For a person at a terminal: the text, after its level if that is warning or error.
     Plain,
-    /// For systemd's journal, which has the time: the level as sd-daemon(3) writes it, and the text.
+    /// For systemd's journal, which adds the time itself: the level as sd-daemon(3) writes it, and
+    /// the text.
     Journal,
 }
 
 /// Where systemd's journal takes the standard output of its units.
 const JOURNAL: &str = "/run/systemd/journal/stdout";
 
-/// The longest line that is written, in bytes: one pipe write of it is never torn, and
-/// syslog daemons take it whole.
+/// The longest line, in bytes. A pipe never tears a write of this size, and syslog daemons take it
+/// whole.
 const LONGEST_LINE: usize = 4000;
 
-/// All sinks. Lines may come from several threads; none is torn.
+/// All sinks. Several threads may write at once, and each line stays whole.
 pub struct Log {
     sinks: Mutex<Sinks>,
 }
@@ -57,14 +58,15 @@ impl Log {
         Self { sinks: Mutex::new(Sinks { level: Level::Info, style, out, syslog: None }) }
     }
 
-    /// A log to standard output in `style`, or in [`Style::Journal`] where that is systemd's journal.
+    /// A log to standard output in `style`, or in [`Style::Journal`] if it leads to systemd's
+    /// journal.
     pub fn to_stdout(style: Style) -> Self {
         let stdout = Stdout::open();
         let journal = stdout.is_socket && leads_to(io::stdout().as_fd(), JOURNAL);
         Self::new(Box::new(stdout), if journal { Style::Journal } else { style })
     }
 
-    /// The least level written from now on.
+    /// Sets the least severe level that is written from now on.
     pub fn set_level(&self, level: Level) {
         self.locked(|sinks| sinks.level = level);
     }
@@ -74,10 +76,11 @@ impl Log {
         self.locked(|sinks| level <= sinks.level)
     }
 
-    /// Sends to the syslog daemon at `socket` (/dev/log) as well. That there is none is no error.
-    /// Does nothing where the journal has each line already, by a way that cannot lose it.
+    /// Sends lines to the syslog daemon at `socket` (/dev/log) as well. A missing daemon is no
+    /// error. Does nothing where standard output leads to the journal, which then has each line
+    /// already.
     pub fn add_syslog(&self, socket: &Path, facility: Facility) {
-        // A path that no socket can have is that of no daemon.
+        // No socket has a path with a NUL in it. The empty path then stands for a missing daemon.
         let datagrams =
             DatagramWriter(CString::new(socket.as_os_str().as_bytes()).unwrap_or_default());
         let formatter =
@@ -89,13 +92,13 @@ impl Log {
         });
     }
 
-    /// Writes no more to syslog.
+    /// Stops writing to syslog.
     pub fn drop_syslog(&self) {
         self.locked(|sinks| sinks.syslog = None);
     }
 
-    /// Writes one line, at once. Line breaks and other control characters in `text`
-    /// become spaces: a line is an event.
+    /// Writes one line, at once. Control characters in `text`, also line breaks, become spaces: one
+    /// line is one event.
     pub fn line(&self, level: Level, text: impl Display) {
         let mut text = plain(&text.to_string());
         if text.len() > LONGEST_LINE {
@@ -150,19 +153,20 @@ impl Log {
     }
 
     fn locked<T>(&self, f: impl FnOnce(&mut Sinks) -> T) -> T {
-        // A poisoned lock means a panic in another thread: the log is still good.
+        // A panic in another thread poisons the lock, but leaves the log usable.
         f(&mut self.sinks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
 
-/// Standard output that drops what its reader does not take: neither a full pipe nor a
-/// terminal that was stopped may hold up a session start.
+/// Standard output that drops what its reader does not take. Neither a full pipe nor a stopped
+/// terminal may hold up a session start.
 struct Stdout {
-    /// A terminal, opened anew without blocking: that it polls writable promises one byte, not a
-    /// line. To set that on descriptor 1 itself would set it for every process that shares it.
+    /// The terminal, opened again without blocking. A terminal that polls writable promises room
+    /// for one byte, not for a line. O_NONBLOCK on descriptor 1 itself would hold for every process
+    /// that shares it.
     own: Option<File>,
     is_socket: bool,
-    /// A file takes what it gets, at once: there is nothing to ask it.
+    /// Whether it is a regular file, which takes every write at once and need not be polled.
     is_file: bool,
 }
 
@@ -202,9 +206,9 @@ impl Write for Stdout {
     }
 }
 
-/// A datagram for each line, sent without ever blocking: a syslog daemon that has stopped reading
-/// loses lines, not sessions, and one that starts late gets those from then on. No descriptor is
-/// held between lines: a run must do with very few.
+/// Sends each line as one datagram, without ever blocking. A syslog daemon that has stopped reading
+/// loses lines, and holds up no session. A daemon that starts late gets the lines from then on. No
+/// descriptor stays open between lines, because a run must do with very few.
 struct DatagramWriter(CString);
 
 impl Write for DatagramWriter {
@@ -225,8 +229,9 @@ fn leads_to(fd: BorrowedFd<'_>, path: &str) -> bool {
     peer.is_ok_and(|peer| peer.as_pathname() == Some(Path::new(path)))
 }
 
-/// The number that syslog(3) gives a level. The crate syslog, the owner's choice, is used for these two tables of numbers
-/// and for its calls. The format and the socket are our own: those of the crate wait, and write a time and a host name.
+/// The number that syslog(3) gives a level. The crate syslog, the owner's choice, is used for these
+/// two tables of numbers and for its calls. Format and socket are written here, because those of
+/// the crate block, and add a time and a host name.
 fn severity_number(level: Level) -> u8 {
     match level {
         Level::Error => Severity::LOG_ERR as u8,
@@ -244,8 +249,9 @@ fn facility_number(facility: Facility) -> u8 {
     }
 }
 
-/// `<PRI>efs-agent[pid]: text`, in one write. There is no host name, which would cost the identifier. There is no time
-/// stamp either: every daemon replaces it, or reads it as UTC.
+/// Writes `<PRI>efs-agent[pid]: text` in one write. There is no host name: with one, daemons would
+/// lose the identifier. There is no time stamp either, because every daemon replaces it or reads it
+/// as UTC.
 struct UntimedFormat {
     facility: u8,
     pid: i32,

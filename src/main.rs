@@ -1,11 +1,12 @@
-//! Arguments in, exit code out. Nothing else lives here.
+//! Hands the arguments to `commands::run` and ends with its exit code. Nothing else lives here.
 
-// What std does before main costs a dozen system calls; `entry!` does what of that we need.
+// std's start-up makes a dozen system calls before main. `entry!` does only the part that is
+// needed.
 #![cfg_attr(not(test), no_main)]
 
 use dlmalloc::GlobalDlmalloc;
 
-/// musl's own asks the kernel for memory, and gives it back, dozens of times in a start.
+/// musl's own allocator asks the kernel for memory, and returns it, dozens of times in one start.
 #[global_allocator]
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 

@@ -1,5 +1,5 @@
-//! What a run came to: an outcome for each share, the last line of the log,
-//! and the exit code. Decides nothing about mounts.
+//! The result of a run: an outcome for each share, the last line of the log, and the exit code.
+//! Nothing here decides about a mount.
 
 pub mod record;
 
@@ -18,7 +18,8 @@ pub struct Code(pub u8);
 impl Code {
     /// All required shares are mounted.
     pub const OK: Self = Self(0);
-    /// `status`: a share is not mounted, or does not answer.
+    /// `status`: a share is not mounted, or does not answer. `check`: a session start would not
+    /// succeed.
     pub const NOT_UP: Self = Self(1);
     /// The command line is wrong.
     pub const USAGE: Self = Self(64);
@@ -32,7 +33,7 @@ impl Code {
     pub const TAKEN: Self = Self(73);
     /// A file cannot be read or written.
     pub const IO: Self = Self(74);
-    /// The deadline passed while the reason was one that might have passed.
+    /// The deadline passed, and the reason was one that might have gone away in time.
     pub const DEADLINE: Self = Self(75);
     /// Not root, or a file that others can change.
     pub const PERMISSION: Self = Self(77);
@@ -48,17 +49,17 @@ impl Code {
         }
     }
 
-    /// Ended by a signal: 128 and its number, as shells have it.
+    /// The exit code of a run that a signal ended: 128 plus its number, as in shells.
     pub fn signal(number: i32) -> Self {
         Self(128 + (number as u8 & 0x7f))
     }
 
-    /// Of two, the one that needs a person most.
+    /// The one of the two codes that needs a person more.
     pub fn worse(self, other: Self) -> Self {
         if other.weight() > self.weight() { other } else { self }
     }
 
-    /// How much it weighs against another share's: a reason that needs a person comes first.
+    /// How much it counts beside another share's code: a reason that needs a person counts more.
     fn weight(self) -> u8 {
         match self {
             Self::OK => 0,
@@ -89,18 +90,17 @@ impl MountError {
 /// How one share ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The share.
     pub share: Share,
     /// Mounted, or why not.
     pub result: Result<Mounted, MountError>,
     /// How many attempts it took; 0 if none was needed or possible.
     pub attempts: u32,
-    /// From the start of its first step.
+    /// How long it took, from the start of its first step.
     pub took: Duration,
 }
 
 impl Outcome {
-    /// The exit code of a run that has this share alone.
+    /// The exit code of a run that has only this share.
     fn code(&self) -> Code {
         match &self.result {
             Ok(_) => Code::OK,
@@ -137,7 +137,7 @@ impl Outcome {
     }
 }
 
-/// What is said of one share in the end.
+/// The final words about one share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutcomeText {
     /// How it ended, in one line.
@@ -155,7 +155,7 @@ fn seconds_exact(span: Duration) -> String {
     }
 }
 
-/// All shares of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// In the order of the config.
@@ -167,7 +167,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The exit code: that of the required share that needs a person most.
+    /// The exit code of the run: the one among its required shares that needs a person most. If
+    /// that is [`Code::DEADLINE`] and a signal ended the run, it is the signal's code instead.
     pub fn code(&self) -> Code {
         let required = self.outcomes.iter().filter(|outcome| outcome.share.required);
         let worst = required.map(Outcome::code).fold(Code::OK, Code::worse);
@@ -182,7 +183,7 @@ impl Report {
         self.outcomes.iter().filter(|outcome| outcome.result.is_ok()).count()
     }
 
-    /// The line under several shares: how many are there, and which are not.
+    /// The last line where there are several shares: how many are mounted, and which are not.
     pub fn summary(&self) -> String {
         let missing: Vec<String> = self
             .outcomes

@@ -1,4 +1,5 @@
-//! What a run came to, as [`crate::status`] writes it down. Decides nothing: each field is where it comes from.
+//! Turns a report into what [`crate::status`] writes down. Nothing here decides: each field is
+//! copied from where it is known.
 
 use super::{Outcome, Report};
 use crate::share::Mounted;
@@ -8,7 +9,8 @@ use crate::status::{EndedRun, ShareResult};
 use std::path::Path;
 
 impl Report {
-    /// The run with this report, `config` and `--once` or not, as it ended at `at` (RFC 3339).
+    /// This report as the end of a run with `config`, with or without `--once`, at the time `at`
+    /// (RFC 3339).
     pub fn ended(&self, config: &Path, once: bool, at: String) -> EndedRun {
         EndedRun {
             at,
@@ -21,7 +23,7 @@ impl Report {
     }
 }
 
-/// Who this machine is to its servers; none where its kernel has no NFS client yet.
+/// Who this machine is to its servers; `None` where its kernel has no NFS client yet.
 pub fn client(identity: &ClientIdentity) -> Option<ClientRecord> {
     let (text, by, place) = match identity {
         ClientIdentity::Set { text, place, by } => (Some(text.clone()), Some(by), place),
@@ -56,6 +58,7 @@ impl From<&Outcome> for ShareResult {
             cause: cause.as_ref().map(|cause| cause.sentence.clone()),
             cure: cause.map(|cause| cause.cure),
         };
+
         let over = mounted.and_then(|mounted| mounted.over).map(|folder| folder.to_string());
         let is_old = mounted.is_some_and(|mounted| mounted.already || mounted.anew);
         Self { record, is_old, over }
