@@ -1,5 +1,7 @@
-//! Notes a run that takes longer than most before it has ended. If it is killed, the next ones know of the mount points
-//! that it made, and `status` knows of the run. A start that goes well is done before there is anything to note.
+//! Notes a run before it ends, if it takes longer than most. If that run is then killed, later runs
+//! know which mount points it made, and `status` knows that it began. A start that goes well ends
+//! before there is anything to note. How the file is locked and replaced is the business of
+//! [`super`].
 
 use super::LockedFile;
 use super::record::{ShareRecord, Status};
@@ -18,7 +20,7 @@ pub struct Begun {
     once: bool,
     at: String,
     made: Made,
-    /// The mount points that the note has; none where there is no note yet.
+    /// The mount points in the note; `None` before there is a note.
     noted: Mutex<Option<Vec<PathBuf>>>,
 }
 
@@ -29,7 +31,7 @@ impl Begun {
         Self { root, config, once, at, made, noted: Mutex::new(None) }
     }
 
-    /// Notes it, if that was not done since it last made a mount point.
+    /// Writes the note, unless that was done since the run last made a mount point.
     pub fn note(&self) {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !self.is_news(&made) {
@@ -56,22 +58,25 @@ impl Begun {
         let _ = file.replace(&status);
     }
 
-    /// Whether the note, which has these mount points from now on, did not have them before.
+    /// Whether the note lacks these mount points. From now on they count as noted.
     fn is_news(&self, made: &[PathBuf]) -> bool {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.replace(made.to_owned()).as_deref() != Some(made)
     }
 }
 
-/// What is left of them once the run of this process has ended, with these shares: those that go on; and those that were
-/// killed and made a mount point that no run has looked after yet.
+/// The unfinished runs that stay in the file when the run of this process has ended with these
+/// shares. They are the runs that go on, and the killed runs whose mount points no run has looked
+/// after yet.
 pub(super) fn left(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<UnfinishedRun> {
     let mut runs = before.unfinished.clone();
     if runs.is_empty() {
         return runs;
     }
+
     let (pid, born) = (std::process::id(), born(root, "self"));
-    // A run that could not mount its share may have left the folder where it was.
+    // Only a mounted share counts: a run that could not mount may have left the folder where it
+    // was.
     let looked_after = |point: &MadePoint| {
         shares.iter().any(|one| one.mounted && Path::new(&one.mount_point) == point.path)
     };
@@ -88,7 +93,8 @@ pub(super) fn left(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<
     runs
 }
 
-/// Notes that these mount points, which were made by runs that were killed, are no longer there.
+/// Notes that these mount points, which killed runs made, need no more care: they were removed, or
+/// belong to somebody else by now.
 pub fn cleared(root: &Path, points: &[MadePoint]) {
     if points.is_empty() {
         return;
@@ -96,6 +102,7 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
     let Ok(file) = LockedFile::open(root) else {
         return;
     };
+
     let mut status = file.read();
     for run in status.unfinished.iter_mut().filter(|run| !run.runs(root)) {
         run.made.retain(|point| !points.contains(point));
@@ -105,7 +112,8 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
 
 /// What became of the last run, if it has begun and not ended: whether it goes on, or was killed.
 pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
-    // Times of one form have the order of their letters. A run that goes on is the last, whatever became of others.
+    // RFC 3339 times sort as text. A run that goes on counts as the last, whatever became of
+    // others.
     let last = status.unfinished.iter().max_by_key(|run| (run.runs(root), &run.at))?;
     let what = super::name_of_run(last.once);
     let UnfinishedRun { at, config, pid, .. } = last;
@@ -115,7 +123,7 @@ pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
         ));
     }
 
-    // A run that was killed is dated by its beginning.
+    // Nobody knows when a killed run ended, so the time of its beginning counts.
     if status.at.as_ref().is_some_and(|ended| ended > at) {
         return None;
     }
@@ -176,14 +184,14 @@ mod tests {
         let root = dir.path();
         let run = begun(root, &["/mnt/a", "/mnt/b", "/mnt/c"]);
         run.note();
-        // One that the run itself takes away is no longer its.
+        // A folder that the run itself takes away no longer belongs to it.
         run.made.lock().unwrap().retain(|point| point != Path::new("/mnt/c"));
         run.note();
         kill(root);
         let orphans = status::read(root).orphans(root);
         assert_eq!(made(&orphans), "/mnt/a /mnt/b");
         assert!(orphans.iter().all(|one| one.is_there(root)));
-        // A moment, so that the file system's clock goes on.
+        // Wait a moment, so that the file system's clock moves on.
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::remove_dir(root.join("mnt/a")).unwrap();
         fs::create_dir(root.join("mnt/a")).unwrap();
@@ -214,7 +222,7 @@ mod tests {
         run.note();
         assert_eq!(read(root).unfinished.len(), 1, "it is one run");
         assert_eq!(read(root), first);
-        // As long as it goes on, what it has made is its own.
+        // As long as the run goes on, what it made belongs to it.
         assert_eq!(made(&first.orphans(root)), "");
         let goes_on = format!("{AT} and runs still (process {})", std::process::id());
         assert!(unfinished(root, &first).unwrap().contains(&goes_on));
@@ -224,7 +232,7 @@ mod tests {
         let why = unfinished(root, &first).unwrap();
         assert!(why.contains("did not end: it was killed"), "{why}");
         assert!(why.contains("it made /mnt/a and left it there"), "{why}");
-        // One that ended later is the last.
+        // A run that ended later counts as the last.
         let then = |at: &str| Status { at: Some(at.to_owned()), ..first.clone() };
         assert_eq!(unfinished(root, &then("2026-11-23T07:00:01Z")), None);
         assert!(unfinished(root, &then("2026-11-23T06:59:59Z")).is_some());

@@ -1,6 +1,7 @@
-//! /run/efs-agent/status.json: how the last session start ended, for people and for `status`. It also has what the runs
-//! of this boot have mounted, which mount points they made for that, and which runs have not ended. So a mount is known
-//! wherever the config has gone. Here the file is read, locked and replaced; what is in it: [`record`].
+//! Reads, locks and replaces /run/efs-agent/status.json. The file says how the last session start
+//! ended, for people and for `status`. It also lists what the runs of this boot mounted, which
+//! mount points they made, and which runs have not ended. So a mount stays known even if the config
+//! changes or goes. What the file consists of is in [`record`]. Nothing here mounts or unmounts.
 
 mod begun;
 pub mod record;
@@ -25,11 +26,12 @@ use std::path::Path;
 use std::time::Duration;
 use unfinished::MadePoint;
 
-/// Where it is.
+/// The path of the file.
 pub const STATUS: &str = "/run/efs-agent/status.json";
-/// So many mounts of earlier runs are kept in mind.
+/// The file keeps at most this many mounts by earlier runs.
 const MOST: usize = 256;
-/// So often another run that writes the file is waited for, and so long each time: it does so in an instant.
+/// How often a locked file is tried again, and the pause in between. Another run writes it within
+/// an instant.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,20 +52,22 @@ pub struct EndedRun {
     pub shares: Vec<ShareResult>,
 }
 
-/// What a run made of one share, and what it knows of the folder that it mounted it on.
+/// What became of one share in a run, and what is known about the folder that it was mounted on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShareResult {
-    /// As far as the run knows: earlier runs may have made the mount point.
+    /// The record as far as this run knows: an earlier run may have made the mount point.
     pub record: ShareRecord,
-    /// Whether the share is where an earlier run had it: it was mounted there already, or was mounted there anew.
+    /// Whether the share is where an earlier run put it: it was mounted there already, or this run
+    /// mounted it there anew.
     pub is_old: bool,
     /// The folder that it is mounted on, if that was there before, as [`files::FolderId`] writes it.
     pub over: Option<String>,
 }
 
 impl ShareResult {
-    /// The record for the file, which had `before`. The folder of what was mounted already was made, or not, by an
-    /// earlier run; or by one at the same time that was slower with the mount.
+    /// The record for the file, which held `before` until now. If this run did not make the mount
+    /// point, another one may have: an earlier run, or a run at the same time that made the folder
+    /// and was slower to mount.
     fn recorded(self, before: &Status, orphans: &[MadePoint]) -> ShareRecord {
         let Self { mut record, is_old, over } = self;
         let Some(mount) = &record.mount else {
@@ -82,13 +86,13 @@ impl ShareResult {
 /// Why the file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// A folder on the way is missing, or something else.
+    /// Something is in the way to the file, such as a missing folder.
     #[error("{STATUS} {0}")]
     Obstacle(#[from] Obstacle),
-    /// The system does not take it.
+    /// The system refuses the write.
     #[error("{}", unwritten(*.0))]
     Unwritten(#[from] Errno),
-    /// Another run does not let go of it.
+    /// Another run keeps the lock.
     #[error("{STATUS} is not written: another run keeps its folder locked")]
     Locked,
     /// Others than root could change it.
@@ -117,7 +121,8 @@ fn text_of(place: &Place) -> Option<String> {
     String::from_utf8(place.read().ok()??).ok()
 }
 
-/// What is in the file; nothing, where there is none that can be trusted and understood.
+/// The contents of the file. They are empty where there is no file that can be trusted and
+/// understood.
 pub fn read(root: &Path) -> Status {
     text(root).and_then(|text| Status::parse(&text)).unwrap_or_default()
 }
@@ -125,14 +130,14 @@ pub fn read(root: &Path) -> Status {
 /// Writes down how a run ended.
 ///
 /// # Errors
-/// Why it cannot be written: the shares are none the worse for it.
+/// Why it cannot be written. The shares are not affected.
 pub fn write(root: &Path, run: EndedRun) -> Result<(), StatusError> {
     let file = LockedFile::open_or_make(root)?;
     let before = file.read();
     file.replace(&ended(root, run, &before))
 }
 
-/// What is in the file once this run has ended, and before that was `before`.
+/// The file's contents after this run, if they were `before` until now.
 fn ended(root: &Path, run: EndedRun, before: &Status) -> Status {
     let orphans = before.orphans(root);
     let shares: Vec<ShareRecord> =
@@ -150,7 +155,7 @@ fn ended(root: &Path, run: EndedRun, before: &Status) -> Status {
     }
 }
 
-/// What `before` knows to be mounted, and still is, and the run that has found `shares` has not.
+/// The mounts in `before` that are still there, and that this run (with `shares`) did not find.
 fn earlier(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<ShareRecord> {
     let found = |one: &ShareRecord| {
         let mut mounts = shares.iter().filter_map(|share| share.mount.as_ref());
@@ -162,7 +167,7 @@ fn earlier(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<ShareRec
         return Vec::new();
     }
 
-    // In a mount name space of its own, a run does not see what is mounted for all others.
+    // A run in a private mount namespace does not see what is mounted for everybody else.
     let sees_all = namespace(&root.join("proc")) != Namespace::Private;
     let bytes = files::whole(&root.join("proc/self/mountinfo")).unwrap_or_default();
     let table = mount_table::parse(&bytes);
@@ -170,7 +175,8 @@ fn earlier(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<ShareRec
     others.into_iter().filter(is_mounted).take(MOST).cloned().collect()
 }
 
-/// Notes a share that is up while others of its run are not yet, so that it is known even if the run is killed.
+/// Notes a share that is mounted while others of its run are not yet. So it stays known even if the
+/// run is killed.
 pub fn remember(root: &Path, share: ShareResult) {
     let Ok(file) = LockedFile::open_or_make(root) else {
         return;
@@ -182,9 +188,9 @@ pub fn remember(root: &Path, share: ShareResult) {
     let _ = file.replace(&status);
 }
 
-/// Notes that nothing is mounted on the mount point of `share` any more, and that it is no longer one that was made for
-/// it: what is mounted and made there next belongs to somebody else. Nothing is noted if it has been mounted anew since
-/// the file had `before`.
+/// Notes that nothing is mounted at the mount point of `share` any more, and that the folder no
+/// longer counts as made for it. What is mounted or made there next belongs to somebody else. Notes
+/// nothing if the share was mounted anew since the file held `before`.
 pub fn forget(root: &Path, share: &Share, before: &Status) {
     let Ok(file) = LockedFile::open(root) else {
         return;
@@ -207,7 +213,7 @@ fn forgotten(status: &Status, share: &Share, before: &Status) -> Option<Status> 
     Some(new)
 }
 
-/// How the last run ended, in one line; or that it did not. None where there was none.
+/// How the last run ended, or that it did not end, in one line. `None` where there was no run.
 pub fn last_run(root: &Path, status: &Status) -> Option<String> {
     begun::unfinished(root, status).or_else(|| status.ended())
 }
@@ -224,17 +230,18 @@ fn name_of_run(once: bool) -> &'static str {
 struct LockedFile {
     place: Place,
     folder: File,
-    /// The folder was made just now, so that nothing is in it.
+    /// Whether the folder was made just now: then there is no file in it.
     is_new: bool,
 }
 
 impl LockedFile {
-    /// Locks the folder, which is made where there is none: closed to others, so that nobody else can hold the lock.
+    /// Locks the folder, and makes it if it is missing. It is closed to others, so that nobody else
+    /// can hold the lock.
     fn open_or_make(root: &Path) -> Result<Self, StatusError> {
         let made = DirBuilder::new().mode(0o700).create(root.join("run/efs-agent"));
         match (Self::open(root), made) {
             (Ok(file), made) => Ok(Self { is_new: made.is_ok(), ..file }),
-            // That it is there already is no reason.
+            // A folder that exists already is not why the file cannot be opened.
             (Err(_), Err(e)) if e.kind() != ErrorKind::AlreadyExists => {
                 Err(StatusError::Unwritten(sys::errno_of(&e)))
             }

@@ -1,5 +1,6 @@
-//! What /run/efs-agent/status.json consists of, as types that serde writes and reads. A key that is missing (an earlier
-//! version wrote the file) has its default. How the file is locked and replaced is the business of [`super`].
+//! What /run/efs-agent/status.json consists of, as types that serde writes and reads. A key is
+//! missing where an earlier version wrote the file; it then has its default. How the file is locked
+//! and replaced is the business of [`super`].
 
 use super::unfinished::{MadePoint, UnfinishedRun};
 use crate::config::{Endpoint, Share};
@@ -16,7 +17,7 @@ const VERSION: u32 = 1;
 #[serde(default)]
 pub struct Status {
     pub(super) version: u32,
-    /// When the last run ended, in RFC 3339; none before the first has.
+    /// When the last run ended, in RFC 3339; `None` before the first run has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// Whether that was a run by hand, with `--once`.
@@ -28,11 +29,11 @@ pub struct Status {
     /// Its exit code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<u8>,
-    /// Who the machine was to its servers; none where the kernel had no NFS client yet.
+    /// Who the machine was to its servers; `None` where the kernel had no NFS client yet.
     pub client: Option<ClientRecord>,
     /// What became of each share, in the order of the config.
     pub shares: Vec<ShareRecord>,
-    /// What runs before it have mounted, and it did not.
+    /// What earlier runs mounted, and the last run did not.
     pub earlier: Vec<ShareRecord>,
     /// The runs that have begun and not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,7 +63,7 @@ pub struct ClientRecord {
     pub identity: Option<String>,
     /// `efs-agent` or `administrator`.
     pub set_by: Option<String>,
-    /// The file that the kernel has it in.
+    /// The file in which the kernel keeps it.
     pub place: String,
 }
 
@@ -78,10 +79,10 @@ pub struct ShareRecord {
     pub already: bool,
     /// The server's address, behind a tunnel too.
     pub address: Option<String>,
-    /// The version of TLS on the way there.
+    /// The TLS version of the connection to it.
     pub tls: Option<String>,
     pub encrypted: bool,
-    /// The mount itself; none where nothing of this share is mounted any more.
+    /// The mount itself; `None` where nothing of this share is mounted any more.
     pub mount: Option<MountRecord>,
     /// Whether the mount point was made for it.
     pub made: bool,
@@ -94,8 +95,8 @@ pub struct ShareRecord {
     pub cure: Option<String>,
 }
 
-/// What a mount is known by, wherever the config has gone and whatever the server made of the path. The kernel gives a
-/// number and a device that are free to whatever is mounted next, so the rest is needed too.
+/// What identifies a mount, wherever the config has gone and wherever the server led the path. The
+/// kernel reuses numbers and devices, so the other fields are needed too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// Its number in the mount table.
@@ -150,22 +151,22 @@ impl ShareRecord {
 }
 
 impl Status {
-    /// What is in the file with this text; none where that is not to be understood.
+    /// Reads the text of the file; `None` where it cannot be understood.
     pub fn parse(text: &str) -> Option<Self> {
         json::object(text.as_bytes()).ok()
     }
 
-    /// All that is known of shares, from the last run and from those before it.
+    /// The records of all shares, from the last run and from those before it.
     pub fn records(&self) -> impl Iterator<Item = &ShareRecord> {
         self.shares.iter().chain(&self.earlier)
     }
 
-    /// The same, to be changed.
+    /// The same records, to be changed.
     pub fn records_mut(&mut self) -> impl Iterator<Item = &mut ShareRecord> {
         self.shares.iter_mut().chain(&mut self.earlier)
     }
 
-    /// What the runs of this boot have mounted.
+    /// The records of what the runs of this boot have mounted.
     pub fn mounts(&self) -> impl Iterator<Item = &ShareRecord> {
         self.records().filter(|one| one.mount.is_some())
     }
@@ -180,8 +181,8 @@ impl Status {
         self.records().filter_map(|one| one.mount.as_ref()).any(|mount| mount.is_mount(id, device))
     }
 
-    /// The process of another run that has begun and goes on. What it waits for may be a folder that was made by a run
-    /// which was killed.
+    /// The process id of another run that has begun and goes on. That run may be waiting for its
+    /// share to mount on a folder that a killed run made.
     pub fn living(&self, root: &Path) -> Option<u32> {
         let own = std::process::id();
         let mut others = self.unfinished.iter().filter(|run| run.pid != own);
@@ -194,7 +195,7 @@ impl Status {
         made.filter(|run| !run.runs(root)).flat_map(|run| run.made.clone()).collect()
     }
 
-    /// How the last run ended, in one line; none before the first has.
+    /// How the last run ended, in one line; `None` before the first run has ended.
     pub fn ended(&self) -> Option<String> {
         let (at, exit) = (self.at.as_ref()?, self.exit?);
         let what = super::name_of_run(self.once == Some(true));

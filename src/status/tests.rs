@@ -96,7 +96,8 @@ fn it_is_json_that_tells_of_each_share_and_is_read_again() {
     }
 }
 
-/// As the version before this one has written it, to the letter: in a boot in which the program was replaced.
+/// The file to the letter as the version before this one wrote it, in a boot in which the program
+/// was replaced.
 const OLD: &str = concat!(
     "{\"version\": 1, \"at\": \"2026-11-23T07:00:00Z\", \"once\": true, \"config\": \"/etc/efs-agent/config.toml\", ",
     "\"exit\": 75, \"client\": {\"identity\": \"efs-agent-0123\", \"set_by\": \"efs-agent\", \"place\": \"/sys/x\"}, ",
@@ -143,7 +144,7 @@ fn what_the_version_before_has_written_is_read_and_goes_on() {
     assert!(after.made(up), "an earlier run had made it");
     assert_eq!((&after.earlier, &after.unfinished), (&status.earlier, &status.unfinished));
 
-    // One of a version still before that has neither.
+    // A file of a still older version has neither.
     let text = OLD.replace("\"config\": \"/etc/efs-agent/config.toml\", \"exit\"", "\"exit\"");
     let earlier = Status::parse(&text).unwrap();
     assert!(earlier.ended().unwrap().ends_with("1 of 2 shares mounted: it is \"broken\""));
@@ -157,7 +158,7 @@ fn that_a_mount_point_was_made_outlasts_a_run_that_finds_it_mounted() {
     let one = first(run(true, false));
     let second = next(run(false, true), &one);
     assert!(second.made(share));
-    // One that was mounted anew is on the same folder.
+    // A share that was mounted anew is on the same folder.
     let with_id = |id: u32, is_old: bool| {
         let mut run = run(false, false);
         run.shares[0].record.mount.as_mut().unwrap().id = id;
@@ -166,16 +167,16 @@ fn that_a_mount_point_was_made_outlasts_a_run_that_finds_it_mounted() {
     };
     assert!(next(with_id(42, true), &second).made(share));
 
-    // Of two runs at the same time, one has made the folder, and the other the mount.
+    // Two runs at the same time: one made the folder, the other made the mount.
     assert!(!first(run(false, false)).made(share));
     for (one, other) in [((true, true), (false, false)), ((false, false), (true, true))] {
         let both = next(run(other.0, other.1), &first(run(one.0, one.1)));
         assert!(both.made(share), "{both:?}");
     }
 
-    // Another mount, on a folder that was there.
+    // This is another mount, on a folder that existed before.
     assert!(!next(with_id(41, false), &second).made(share));
-    // A folder that a run has made which was killed.
+    // A run that was killed made this folder.
     let folder = || "1:2:3.4".to_owned();
     let made = vec![MadePoint { path: share.mount_point.clone(), folder: folder() }];
     let killed = unfinished::UnfinishedRun {
@@ -229,12 +230,12 @@ fn what_is_mounted_and_no_longer_in_the_config_is_remembered_as_long_as_it_is_mo
     assert!(second.made(share));
     assert_eq!(known[0].share().source(), share.source());
     assert!(known[0].share().encryption.is_none());
-    // And the one after that.
+    // The run after that keeps it too.
     assert_eq!(ended(root, other.clone(), &second).earlier, second.earlier);
     // A run that finds it has it among its own.
     assert_eq!(ended(root, run(true, false), &second).earlier, []);
 
-    // Another mount of that number, or on that place, is not it.
+    // Another mount with that number, or in that place, is not the share's.
     for (this, that) in [
         ("40 1", "41 1"),
         ("0:45", "0:46"),
@@ -272,7 +273,7 @@ fn a_share_that_is_up_before_its_run_ends_is_remembered_at_once() {
     remember(root, two);
     assert_eq!((points().len(), read(root).ended()), (2, Some(last)));
 
-    // What is not to be understood is written anew.
+    // A file that cannot be understood is replaced.
     std::fs::write(root.join("run/efs-agent/status.json"), "{").unwrap();
     remember(root, one);
     assert_eq!(points().len(), 1);

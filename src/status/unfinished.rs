@@ -1,5 +1,6 @@
-//! The runs that /run/efs-agent/status.json has as begun and not ended. If the process of one is gone, it was killed, or
-//! the program failed, and the mount points that it made belong to nobody. Who writes them there: [`super::begun`].
+//! The runs that status.json lists as begun and not ended. If the process of such a run is gone, it
+//! was killed, or the program failed. Then the mount points that it made belong to nobody.
+//! [`super::begun`] writes these entries; nothing here writes a file.
 
 use crate::files::FolderId;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ pub struct UnfinishedRun {
     pub once: bool,
     /// The path of its config.
     pub config: String,
-    /// Its process. A number that is free is given to another process, so `born` is needed too.
+    /// Its process id. The kernel reuses these, so `born` is needed too.
     pub pid: u32,
     /// When that process began, in the kernel's ticks since boot.
     pub born: String,
@@ -26,14 +27,14 @@ pub struct UnfinishedRun {
 /// A mount point that a run has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadePoint {
-    /// Where.
+    /// Its path.
     pub path: PathBuf,
-    /// Which folder that was, as [`FolderId`] writes it.
+    /// The identity of that folder, as [`FolderId`] writes it.
     pub folder: String,
 }
 
 impl MadePoint {
-    /// The folder as it is now; none where something is in the way.
+    /// The folder as it is now; `None` where it cannot be looked at.
     pub fn at(root: &Path, path: PathBuf) -> Option<Self> {
         let folder = FolderId::at(root, &path)?.to_string();
         Some(Self { path, folder })
@@ -44,7 +45,7 @@ impl MadePoint {
         self.path == path && folder == Some(self.folder.as_str())
     }
 
-    /// Whether the folder is still there as the run had made it, with nothing mounted on it.
+    /// Whether the folder is still there as the run made it, with nothing mounted on it.
     pub fn is_there(&self, root: &Path) -> bool {
         let folder = FolderId::at(root, &self.path).map(|folder| folder.to_string());
         self.is(&self.path, folder.as_deref())
@@ -58,12 +59,12 @@ impl UnfinishedRun {
     }
 }
 
-/// When the process `pid` began, as /proc/PID/stat has it; none where there is no such process, or it has ended and its
-/// parent has not asked for that yet.
+/// When the process `pid` began, as /proc/PID/stat has it. `None` where there is no such process,
+/// or only a zombie.
 pub fn born(root: &Path, pid: &str) -> Option<String> {
     let stat = fs::read(root.join("proc").join(pid).join("stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
-    // The name may have blanks and brackets in it.
+    // The process name may contain blanks and brackets.
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();
     let has_ended = matches!(fields.next(), Some("Z" | "X") | None);
@@ -115,7 +116,7 @@ mod tests {
         assert!(!run(7, "4711").runs(dir.path()));
         stat("Z", 4711);
         assert!(!run(7, "4711").runs(dir.path()));
-        // What the kernel says of this process.
+        // The kernel's own entry for this process can be read, too.
         assert!(born(Path::new("/"), "self").unwrap().parse::<u64>().unwrap() > 0);
     }
 
