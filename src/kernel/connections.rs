@@ -1,5 +1,6 @@
-//! The server that the kernel's NFS client is connected to for a mount. The mount table only shows which one was asked for:
-//! the kernel may put a mount on the connection of another one. No file is read here.
+//! Which server the kernel's NFS client is connected to for a mount. The mount table shows only the
+//! server that was asked for, and the kernel may put a mount on the connection of another mount.
+//! These functions read text that they are given; no file is opened here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -40,7 +41,7 @@ pub fn is_one(volumes: &[u8], devices: (&str, &str)) -> bool {
     one.is_some() && one == file_system(&text, devices.1)
 }
 
-/// The server of `device`, and the number by which that knows the file system.
+/// The server of `device`, and the number (FSID) by which the server knows the file system.
 fn file_system<'v>(volumes: &'v str, device: &str) -> Option<(SocketAddr, &'v str)> {
     volumes.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -8,13 +8,14 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A process that holds something.
+/// A process that keeps a mount busy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
     pub pid: i32,
     /// The program's name, as `ps` shows it.
     pub name: String,
-    /// When it began, in the kernel's ticks since the boot. A later process with the same id has a later one.
+    /// When it began, in the kernel's ticks since boot. A later process with the same id began
+    /// later.
     pub since: Option<u64>,
 }
 
@@ -25,14 +26,14 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
-    /// Whether it may be asked to end: it is still there, is a person's process, and none that we run under. `streaming` is
-    /// the streaming user's id.
+    /// Whether it may be asked to end. It must still be there, belong to a person, and not be one
+    /// that this program runs under. `streaming` is the streaming user's id.
     pub fn is_a_users(&self, proc: &Path, streaming: Option<u32>) -> bool {
         let Some(uid) = status_field(proc, self.pid, "Uid:") else {
             return false;
         };
 
-        // sudo, su or a shell: what started us, and what started that.
+        // The processes that started this one, such as sudo, su and a shell, are spared.
         let mut above = std::process::id() as i32;
         while above > 1 {
             if above == self.pid {
@@ -59,7 +60,7 @@ fn namespace(proc: &Path, process: &str) -> Option<PathBuf> {
     fs::read_link(proc.join(process).join("ns/mnt")).ok()
 }
 
-/// System accounts have lower ids (UID_MIN of login.defs).
+/// The lowest user id of a person. System accounts have lower ids (UID_MIN in login.defs).
 const FIRST_PERSON: u32 = 1000;
 
 /// A list names no more processes than this.
@@ -74,7 +75,8 @@ pub fn list(holders: &[Holder]) -> String {
     }
 }
 
-/// The holders of what is below `at`, but not this process. `proc` is `/proc` outside of tests.
+/// The processes that hold something below `at`, without this process. `proc` is `/proc` outside of
+/// tests.
 pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
     let me = std::process::id() as i32;
     let mut found: Vec<Holder> = fs::read_dir(proc)
@@ -84,7 +86,8 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let process = entry.path();
-            // Read first: a later process with the same id must not pass for this one.
+            // This is read first, so that a later process with the same id cannot pass for this
+            // one.
             let since = since(&process);
             (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process), since })
         })
@@ -121,7 +124,8 @@ fn maps(process: &Path, at: &Path) -> bool {
     })
 }
 
-/// The field starttime of proc_pid_stat(5), the 20th behind the name. The name may contain anything.
+/// The field starttime of proc_pid_stat(5), which is the 20th after the name. The name may contain
+/// anything.
 fn since(process: &Path) -> Option<u64> {
     let stat = fs::read(process.join("stat")).ok()?;
     let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
@@ -131,7 +135,7 @@ fn since(process: &Path) -> Option<u64> {
 
 fn name(process: &Path) -> String {
     let name = fs::read(process.join("comm")).unwrap_or_default();
-    // A process may give itself any name.
+    // A process may give itself any name, also one that would mislead on a terminal.
     let name = String::from_utf8_lossy(&name);
     name.trim_end().chars().map(|c| if misleads(c) { '?' } else { c }).collect()
 }
@@ -176,7 +180,7 @@ mod tests {
         let ours = ours.unwrap_or_else(|| panic!("{found:?}"));
         let is_there = |holder: &Holder| holder.is_a_users(Path::new("/proc"), Some(0));
         let before = is_there(&ours);
-        // Another process, which was given its id.
+        // This stands for another process that was given the same id.
         let other = Holder { since: ours.since.map(|since| since - 1), ..ours.clone() };
         let taken_for_it = is_there(&other);
         child.kill().unwrap();

@@ -1,5 +1,5 @@
-//! What the kernel says of this machine: its mounts, their connections, who has files open, modules and routes.
-//! Everything here reads; nothing here mounts, writes or decides.
+//! What the kernel says about this machine: its mounts, their connections, who has files open,
+//! modules and routes. Everything here reads; nothing here mounts, writes or decides.
 
 pub mod connections;
 pub mod holders;

@@ -1,5 +1,6 @@
-//! Why the kernel may not load its NFS client: a setting that forbids it, with the place where it stands. Looked for
-//! when it was not loaded.
+//! Finds the setting that forbids the kernel to load its NFS client, and the place of that setting.
+//! It is looked for after the client was not loaded. Nothing here loads a module or changes a
+//! setting.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -75,7 +76,7 @@ fn line(text: &str) -> Option<(usize, String)> {
     let mut lines = text.lines().zip(1usize..);
     while let Some((first, number)) = lines.next() {
         let mut whole = first.to_owned();
-        // A backslash at its end joins the next line to it.
+        // A backslash at the end of a line joins the next line to it.
         while whole.ends_with('\\') {
             whole.pop();
             match lines.next() {
@@ -102,8 +103,9 @@ fn line(text: &str) -> Option<(usize, String)> {
     None
 }
 
-/// Whether the kernel asks for the module only by an alias (fs-nfs4). "blacklist" forbids no more than that: the module is
-/// still loaded by its name, and if another module needs it.
+/// Whether the kernel asks for the module only by an alias (fs-nfs4). "blacklist" forbids no more
+/// than that. It does not stop the kernel from loading a module by its name, or because another
+/// module needs it.
 fn is_by_alias(module: &str) -> bool {
     module == "nfs"
 }
@@ -122,7 +124,7 @@ mod tests {
             ("install nfs /bin/false\n", Some((1, "install nfs /bin/false"))),
             ("# CIS\n\n  install   nfsv4 \\\n /bin/true\n", Some((3, "install nfsv4 /bin/true"))),
             ("options nfs x=1\nblacklist nfs\n", Some((2, "blacklist nfs"))),
-            // Loaded by their names, or for what needs them, all the same.
+            // These are still loaded, by their names or because other modules need them.
             ("blacklist nfsv4\nblacklist sunrpc\nblacklist lockd\nblacklist fs-nfs4\n", None),
             ("install sunrpc :\\", Some((1, "install sunrpc :"))),
             ("#install nfs /bin/false\n", None),

@@ -1,5 +1,5 @@
-//! The mount table: the bytes of /proc/self/mountinfo as entries, and how an entry compares with a share of the config.
-//! No file is read here and no mount is touched.
+//! The mount table: reads the bytes of /proc/self/mountinfo as entries, and compares an entry with
+//! a share of the config. No file is opened here and no mount is touched.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,8 @@ use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// The type of an automount. To look at it is to wait for the program that mounts something there.
+/// The file system type of an automount. A look at it waits for the program that mounts something
+/// there.
 pub const AUTOFS: &str = "autofs";
 
 /// One line of mountinfo (proc_pid_mountinfo(5)). It borrows what it can from the file's bytes, because a session start
@@ -63,7 +64,7 @@ fn has_word(list: &str, word: &str) -> bool {
     words(list).any(|one| one == word)
 }
 
-/// The entries of a mountinfo file, without the lines that make no sense.
+/// The entries of a mountinfo file. Lines that cannot be understood are left out.
 pub fn parse(mountinfo: &[u8]) -> Vec<Entry<'_>> {
     mountinfo.split(|b| *b == b'\n').filter_map(entry).collect()
 }
@@ -73,7 +74,7 @@ fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
     let device = fields.next()?;
-    // It becomes part of a path in /sys.
+    // The device becomes part of a path in /sys, so it must have nothing else in it.
     if !device.iter().all(|b| b.is_ascii_digit() || *b == b':') {
         return None;
     }
@@ -133,11 +134,13 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
 /// The mounts that are seen between the root and `path`, the outermost first, and for each whether it is on `path`
 /// itself. A mount that a later one hides is not among them.
 fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>, bool)> {
-    // The latest first. A mount elsewhere has no part in it, and neither has a mount on that one.
+    // The latest mount comes first. Mounts elsewhere do not matter, and neither do mounts on top of
+    // those.
     let along: Vec<&Entry<'t>> =
         table.iter().rev().filter(|entry| leads_to(&entry.mount_point, path)).collect();
     let ids: BTreeSet<u32> = along.iter().map(|entry| entry.id).collect();
-    // By the mount that they are on: none, if that is itself or is not in the table.
+    // The key is the mount that they are on: `None` if that is the mount itself, or is not in the
+    // table.
     let mut mounts_on: BTreeMap<Option<u32>, Vec<&Entry<'t>>> = BTreeMap::new();
     for entry in along {
         let parent = Some(entry.parent).filter(|id| *id != entry.id && ids.contains(id));
@@ -177,7 +180,7 @@ pub fn top_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'
     on_the_way(table, path).last().filter(|(_, on_it)| *on_it).map(|(entry, _)| *entry)
 }
 
-/// The same, if it is the only mount on `path`.
+/// The mount that is seen at `path`, if it is the only one there.
 pub fn only_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
     let way = on_the_way(table, path);
     let mut on_it = way.into_iter().filter(|(_, on_it)| *on_it).map(|(entry, _)| entry);
@@ -205,10 +208,10 @@ fn is_remote(fstype: &str) -> bool {
 pub enum Standing {
     /// It is the share. The strings are harmless differences: "soft instead of hard".
     Ours(Vec<String>),
-    /// It is the share, but can only be read, and the config wants to write.
+    /// It is the share, but read-only, and the config wants to write.
     ReadOnly,
-    /// It is the share's path on a server with another name. It is the share if the address is one of the share's, too:
-    /// the kernel shows the first name by which it knew a server.
+    /// It is the share's path, on a server with another name. If the address is one of the share's,
+    /// it is the share: the kernel shows the first name by which it knew a server.
     OtherName(Vec<String>),
     /// It is the share, but is encrypted and should not be, or the other way round.
     OtherWay,
@@ -244,8 +247,8 @@ pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
     }
 }
 
-/// The same for a mount that is known to be the share's, whatever name and path the kernel shows. A server can lead both
-/// elsewhere.
+/// Compares a mount that is known to be the share's, whatever name and path the kernel shows. A
+/// server can lead both elsewhere.
 pub fn standing_of_own(entry: &Entry<'_>, share: &Share) -> Standing {
     if is_tunnelled(entry, share) != share.encryption.is_some() {
         Standing::OtherWay
@@ -287,7 +290,7 @@ fn differs(entry: &Entry<'_>, share: &Share) -> Vec<String> {
         compare(one_of(is, word, other), one_of(wanted, word, other));
     }
     for (word, other) in [("soft", "hard"), ("noresvport", "resvport"), ("noac", "ac")] {
-        // A mount through a tunnel always has resvport, but one by an earlier version had not.
+        // A mount through a tunnel always has resvport, unless an earlier version made it.
         if word == "noresvport" && share.encryption.is_some() {
             continue;
         }

@@ -13,7 +13,7 @@ pub enum Namespace {
     Shared,
     /// PID 1 is in another one.
     Private,
-    /// /proc does not show it.
+    /// /proc does not show which.
     Unknown,
 }
 
@@ -35,7 +35,8 @@ pub fn namespace(proc: &Path) -> Namespace {
     }
 }
 
-/// Without the right to read it, some kernels give an empty link and no error.
+/// The mount namespace of a process. Without the right to read it, some kernels give an empty link
+/// and no error.
 fn link(proc: &Path, process: &str) -> Option<PathBuf> {
     let target = fs::read_link(proc.join(process).join("ns/mnt")).ok()?;
     Some(target).filter(|target| !target.as_os_str().is_empty())

@@ -9,9 +9,9 @@ use std::path::Path;
 pub struct Route {
     /// This machine's address on it.
     pub from: IpAddr,
-    /// The interface that has it.
+    /// The interface that has that address.
     pub on: Option<String>,
-    /// Whether that is a bridge, as containers and virtual machines have it.
+    /// Whether the interface is a bridge, such as containers and virtual machines use.
     pub is_bridge: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is read in a table, and how its entries compare with a share.
+//! What the table's bytes are read as, and how its entries compare with a share.
 
 use super::*;
 use crate::config::test;
@@ -184,7 +184,7 @@ fn a_mount_through_a_tunnel_is_ours_only_if_the_config_wants_one() {
         ("addr=10.0.0.1", 2049, &ours, &Standing::OtherWay),
         ("port=40001,addr=127.0.0.1", 40001, &Standing::OtherWay, &ours),
         ("port=40001,addr=10.0.0.1", 40001, &ours, &Standing::OtherWay),
-        // A server without a tunnel on this machine.
+        // This is a server on this machine, without a tunnel.
         ("addr=127.0.0.1", 2049, &ours, &Standing::OtherWay),
     ] {
         let line = line(name, place);
@@ -193,7 +193,7 @@ fn a_mount_through_a_tunnel_is_ours_only_if_the_config_wants_one() {
         assert_eq!(standing(&table[0], &encrypted), *as_encrypted, "{place}");
         assert_eq!(table[0].port(), port);
     }
-    // amazon-efs-utils' own mount.
+    // This is how amazon-efs-utils mounts.
     let line = line("127.0.0.1", "port=20049,addr=127.0.0.1");
     let other = parse(line.as_bytes());
     assert_eq!(standing(&other[0], &encrypted), Standing::OtherName(vec![]));
