@@ -1,5 +1,5 @@
-//! Finding a server that answers: its name becomes addresses, and one of them takes a connection. Knows no share, no
-//! tunnel and no log; nothing is mounted here.
+//! Finds a server that answers: its name becomes addresses, and one of them takes a connection.
+//! Shares, tunnels, mounting and the log do not belong here.
 
 pub mod names;
 pub mod probe;

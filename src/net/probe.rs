@@ -24,15 +24,16 @@ pub enum Heard {
     Nothing,
 }
 
-/// Makes a NULL call of NFS version 4 and waits for the answer, or until `or` is readable. `None`: nothing is known,
-/// because there was no connection or the wait ended early.
+/// Makes a NULL call of NFS version 4 and waits for the answer, or until `or` is readable. Returns
+/// `None` where nothing is known, because there was no connection or the wait ended early.
 pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Option<Heard> {
-    // A tunnel only takes connections from ports that root alone can have.
+    // A tunnel only accepts connections from ports that root alone can use.
     let mut stream = match server.ip().is_loopback() {
         true => sys::connect_tcp_from_reserved(server),
         false => sys::connect_tcp(server),
     }
     .ok()?;
+
     let xid = sys::random() as u32;
     if !is_ready(&stream, PollFlags::POLLOUT, or, wait)? || !matches!(stream.take_error(), Ok(None))
     {
@@ -66,7 +67,7 @@ pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>)
     Some(Heard::Nothing)
 }
 
-/// Whether the stream is ready. `None`: `or` is, or a signal is there.
+/// Whether the stream is ready. `None` if `or` is readable, or a signal came.
 fn is_ready(
     stream: &TcpStream,
     what: PollFlags,
@@ -97,7 +98,7 @@ pub fn null_call_record(xid: u32) -> Vec<u8> {
     std::iter::once(mark).chain(body).flat_map(u32::to_be_bytes).collect()
 }
 
-/// The answer in `bytes` to the call `xid`; `None`: it is not complete yet.
+/// The answer in `bytes` to the call `xid`; `None` while it is not complete.
 fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
     let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
     if words.next()? & !LAST > LONGEST as u32 || words.next()? != xid || words.next()? != REPLY {
@@ -105,10 +106,11 @@ fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
     }
     match words.next()? {
         0 => {}
-        // It rejects the credentials, so it is a server that reads them.
+        // The server rejects the credentials, so it is one that reads them.
         1 => return Some(Heard::Nfs),
         _ => return Some(Heard::NotRpc),
     }
+
     let (_flavour, length) = (words.next()?, words.next()?);
     let mut words = words.skip(length.div_ceil(4) as usize);
     match words.next()? {
@@ -145,7 +147,7 @@ mod tests {
         assert_eq!(answer(&words(&[LAST | 24, 7, REPLY, 0, 0, u32::MAX, 0]), 7), None);
     }
 
-    /// What is heard of a listener that does `serve` with its first connection.
+    /// What is heard from a listener that does `serve` with its first connection.
     fn heard(serve: impl FnOnce(TcpStream) + Send + 'static) -> Option<Heard> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

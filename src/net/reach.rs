@@ -22,25 +22,24 @@ const MOST: usize = 4;
 /// Why no address answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReachError {
-    /// What each address did, in the order they were given.
+    /// No address answered.
     #[error("{}", problems(.port, .tried))]
     NoneAnswers {
-        /// The TCP port.
         port: u16,
-        /// Address and problem; never empty.
+        /// Each address with its problem, in the order they were given; never empty.
         tried: Vec<(IpAddr, Problem)>,
     },
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// What one address did.
+/// Why one address does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
     /// Nothing came back.
     Silent {
-        /// For this long.
+        /// How long it was silent.
         span: Duration,
         /// The address of this machine that the route to it starts from, where there is one.
         from: Option<IpAddr>,
@@ -89,8 +88,9 @@ pub fn describe(port: u16, address: IpAddr, problem: &Problem) -> String {
     }
 }
 
-/// The first of `addresses` that takes a TCP connection on `port` in time, and whether it had to be made from a port that
-/// root alone can have, because a machine's users can take all others.
+/// The first of `addresses` that takes a TCP connection on `port` in time. The flag says whether
+/// the connection had to come from a port that root alone can use, because users have taken all
+/// others.
 ///
 /// Returns early if every address has rejected its connection.
 ///
@@ -129,6 +129,7 @@ pub fn first_that_answers(
                 .flat_map(|candidate| &candidate.under_way)
                 .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
                 .collect();
+
             let mut ready = wait.within(pause).events(&fds)?.into_iter();
             drop(fds);
             for candidate in &mut all {
@@ -170,11 +171,13 @@ impl Candidate {
         if self.under_way.len() >= MOST {
             self.under_way.remove(0);
         }
+
         let to = SocketAddr::new(self.address, port);
         let connected = sys::connect_tcp_by(to).map_err(|errno| match errno {
             Errno::EADDRNOTAVAIL if sys::ports_are_taken(to) => Problem::NoPort,
             other => Problem::Errno(other),
         });
+
         match connected {
             Ok((stream, from_reserved)) => {
                 self.from_reserved |= from_reserved;
@@ -190,7 +193,7 @@ impl Candidate {
         }
     }
 
-    /// What it has done in all of `span`.
+    /// Its problem, if it has not answered in all of `span`.
     fn problem_after(&self, span: Duration) -> Problem {
         self.problem.unwrap_or_else(|| Problem::Silent { span, from: self.from() })
     }
@@ -201,7 +204,7 @@ impl Candidate {
         (!from.is_unspecified()).then_some(from)
     }
 
-    /// Whether one of the connections under way is there. `ready` has the events of each.
+    /// Whether one of the connections under way stands by now. `ready` yields the events of each.
     fn answered(&mut self, ready: &mut impl Iterator<Item = PollFlags>) -> bool {
         let mut stands = false;
         let mut failed = None;
@@ -219,6 +222,7 @@ impl Candidate {
                 Ok(Some(e)) | Err(e) => failed = e.raw_os_error(),
             }
         }
+
         if let (Some(raw), false) = (failed, stands) {
             self.under_way.clear();
             self.problem = Some(Problem::Errno(Errno::from_raw(raw)));

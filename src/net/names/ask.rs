@@ -18,30 +18,32 @@ use simple_dns::TYPE;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// How long a server has to itself before the next is asked too; less where time is so short that not
-/// each of them would get a share of it.
+/// How long one server is waited for before the next is asked too. It is less where time is so
+/// short that not every server would get a turn.
 pub const TURN: Duration = Duration::from_millis(300);
 const SHORTEST_TURN: Duration = Duration::from_millis(1);
 /// How long a truncated answer is asked for again over TCP.
 pub const TCP: Duration = Duration::from_millis(600);
 const TRUNCATED: &str = "with a truncated answer, and does not give it over TCP";
 const RESPELLED: &str = "with the name spelled in other letters than it was asked for, as a forger would, and does not give it over TCP";
-/// After each so many datagrams that settle nothing there is a pause: a flood of them must not take
-/// the processor.
+/// After this many datagrams that settle nothing there is a pause, because a flood of them must not
+/// take the processor.
 pub const BURST: usize = 32;
-/// That pause.
+/// How long that pause is.
 pub const BREATH: Duration = Duration::from_millis(10);
 
-/// Asks name servers. One is made for each look-up, and what one question taught serves the next.
+/// Asks name servers. Each look-up makes one, so that a question benefits from what the one before
+/// it has shown.
 pub struct Asker<'a> {
     /// In the order to ask them: the one that answered last comes first.
     servers: Vec<SocketAddr>,
     spelling: Spelling,
     clock: &'a dyn Clock,
     wire: &'a mut dyn Wire,
-    /// The name whose addresses are looked for, wherever aliases lead: the one that the last answer is about.
+    /// The name that is looked up, before any alias. After a late answer, it is the name that this
+    /// answer is about.
     wanted: String,
-    /// Questions whose time was up; the addresses that they were about are welcome all the same.
+    /// Questions whose time was up. A late answer with addresses is still accepted.
     late: Vec<Question>,
 }
 
@@ -63,8 +65,8 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// The addresses of `name`, found before `until`: IPv4, or IPv6 where a server says that there is
-    /// no IPv4 address. So nothing that is wrong with AAAA can cost an A that is there.
+    /// The addresses of `name`, found before `until`: IPv4, or IPv6 where a server says that there
+    /// is no IPv4 address. So a fault with AAAA never costs an A that is there.
     ///
     /// # Errors
     /// See [`NameError`].
@@ -80,21 +82,25 @@ impl<'a> Asker<'a> {
         self.follow(name, TYPE::AAAA, until)
     }
 
-    /// The name that the last addresses are of: a late answer may be to an earlier one than was asked for last.
+    /// The name that the last addresses belong to. A late answer may belong to an earlier name than
+    /// the one asked for last.
     pub fn wanted(&self) -> &str {
         &self.wanted
     }
 
-    /// The addresses of `name`, wherever aliases lead, of this `kind`, or of IPv6 after IPv4.
+    /// The addresses of `name`, wherever aliases lead. They are of this `kind`, or IPv6 if no IPv4
+    /// address exists.
     fn follow(&mut self, name: &str, mut kind: TYPE, until: Deadline) -> Result<Found, NameError> {
         self.wanted = name.to_owned();
         let mut alias_of: Option<String> = None;
         let mut aliases = 0;
-        // It is what counts, whatever becomes of the question for IPv6.
+        // Once a server says that there is no IPv4 address, that counts, whatever becomes of the
+        // question for IPv6.
         let mut no_ipv4 = None;
 
         loop {
             let asked = alias_of.as_deref().unwrap_or(name).to_owned();
+
             let (server, answer) = match self.ask(&asked, kind, until) {
                 Ok(answered) => answered,
                 Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
@@ -128,12 +134,12 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// One question, until a server answers it. What a server says of the name is final, as it is to
-    /// libc, even if another might know better; what it says of itself (SERVFAIL, REFUSED) makes it
-    /// the next one's turn, and so does what the way to it reports.
+    /// Asks one question, until a server answers it. What a server says about the name is final, as
+    /// it is to libc, even if another might know better. What it says about itself (SERVFAIL,
+    /// REFUSED) makes it the next server's turn. So does an error that the way to it reports.
     ///
-    /// Sends one datagram each [`TURN`] (where time is short: one to each server, and one more), and
-    /// one more for each server that left its turn to the next.
+    /// Sends one datagram each [`TURN`], and one more for each server that left its turn to the
+    /// next. Where time is short, it sends one to each server, and one more.
     fn ask(
         &mut self,
         name: &str,
@@ -196,7 +202,7 @@ impl<'a> Asker<'a> {
                 if question.asked.iter().all(|asked| asked.fault.is_some()) {
                     break;
                 }
-                // One that has not had its turn yet need not wait for it.
+                // A server that was not asked yet need not wait for its turn.
                 if question.asked.iter().any(|asked| !asked.sent) {
                     due = Deadline::after(self.clock, Duration::ZERO);
                 }
@@ -212,7 +218,8 @@ impl<'a> Asker<'a> {
         Err(error)
     }
 
-    /// Sends the question to `server`; that it cannot be sent is as good as an error heard.
+    /// Sends the question to `server`. If it cannot be sent, that counts as an error heard from
+    /// there.
     fn send(
         &mut self,
         question: &mut Question,
@@ -223,11 +230,12 @@ impl<'a> Asker<'a> {
         };
         asked.sent = true;
         let message = asked.query(question.kind).ok_or(NameError::BadName)?;
+
         let result = self.wire.send(server, &message);
         Ok(result.err().map(|errno| Heard { from: server, what: Err(errno) }))
     }
 
-    /// What a datagram says to the question, or to one before it that was given up.
+    /// What a datagram answers to the question, or to an earlier one that was given up.
     fn read(
         &mut self,
         question: &mut Question,
@@ -243,7 +251,7 @@ impl<'a> Asker<'a> {
             Some(Read::Whole(answer)) => Ok(Some(answer)),
             Some(Read::Respelled) => {
                 let answer = self.ask_by_tcp(question, from, ByTcp::Respelled, until)?;
-                // It may have been a forger who has said nothing to count; the server can still be heard.
+                // A forger may have sent it. It settles nothing, and the server can still be heard.
                 if answer == Some(None) {
                     question.blame(from, NameError::Failed(from.ip(), RESPELLED));
                 }
@@ -262,8 +270,9 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Once for each server and `reason`: what comes of it holds for its next truncated answers too. The outer
-    /// `None`: it has been asked; the inner: it does not answer.
+    /// Asks once over TCP for each server and `reason`: the result holds for the server's next
+    /// answers of that kind too. The outer `None` says that it was asked before, the inner one that
+    /// it does not answer.
     fn ask_by_tcp(
         &mut self,
         question: &mut Question,
@@ -277,6 +286,7 @@ impl<'a> Asker<'a> {
         };
         asked.by_tcp.push(reason);
         let message = asked.query(question.kind).ok_or(NameError::BadName)?;
+
         let id = asked.id;
         let until = until.within(self.clock, TCP);
         let bytes = self.wire.exchange(server, &message, until)?;
@@ -285,7 +295,7 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// An error about the name that `alias_of` names, if an alias led to it.
+/// The error, as one about the name `alias_of` if an alias led there.
 fn about(error: NameError, alias_of: Option<String>) -> NameError {
     match alias_of {
         Some(to) if error.is_an_answer() => NameError::Alias { to, why: error.into() },
@@ -295,7 +305,7 @@ fn about(error: NameError, alias_of: Option<String>) -> NameError {
 
 /// A question, and the servers that were asked.
 struct Question {
-    /// The name that led to this one, by aliases.
+    /// The name that was looked up, from which aliases led to this one.
     wanted: String,
     name: String,
     kind: TYPE,
@@ -309,27 +319,29 @@ enum ByTcp {
     Respelled,
 }
 
-/// What a datagram is to a question.
+/// How a datagram relates to a question.
 enum Read {
-    /// An answer.
+    /// It is an answer, in the letters in which the server was asked.
     Whole(Answer),
-    /// What could be one, but has not the letters in which it was asked.
+    /// It could be an answer, but is not in the letters in which the server was asked.
     Respelled,
 }
 
-/// One server and how it has done with a question so far.
+/// One server, and what has come of asking it so far.
 struct Asked {
     server: SocketAddr,
     /// The name in the letters in which this server is asked for it.
     spelled: String,
-    /// Of the messages to this server with this question, and of no others. It stays when the
-    /// question is repeated: the answer may be to any of them, and more ids that are good at once
+    /// The id of the messages to this server with this question, and of no others. It stays when
+    /// the question is repeated, because the answer may be to any of them. More valid ids at once
     /// would make a forger's guess easier.
     id: u16,
     sent: bool,
-    /// Why it was asked over TCP so far. A forger can bring about the one, but not the other.
+    /// Why it was asked over TCP so far. A forger can cause [`ByTcp::Respelled`], but not
+    /// [`ByTcp::Truncated`].
     by_tcp: Vec<ByTcp>,
-    /// The last thing that went wrong. It is asked again all the same, so long as others keep us waiting.
+    /// The last thing that went wrong. The server is still asked again as long as others keep us
+    /// waiting.
     fault: Option<NameError>,
 }
 
@@ -377,7 +389,7 @@ impl Question {
         })
     }
 
-    /// Whether nothing but other letters was heard from any server.
+    /// Whether every server has so far failed by an answer in other letters.
     fn is_respelled_by_all(&self) -> bool {
         let mut faults = self.asked.iter().map(|asked| &asked.fault);
         faults.all(|fault| matches!(fault, Some(NameError::Failed(_, RESPELLED))))
@@ -389,11 +401,12 @@ impl Question {
         }
     }
 
-    /// Why it was not answered within `span`: what a server answered says more than that another
-    /// cannot be reached, and that more than silence.
+    /// Why it was not answered within `span`. A server's answer says more than a server that cannot
+    /// be reached, and that says more than silence.
     fn error(&self, span: Duration) -> NameError {
         let faults = self.asked.iter().filter_map(|asked| asked.fault.as_ref());
         let worst = faults.min_by_key(|fault| !matches!(fault, NameError::Failed(..)));
+
         match worst {
             Some(NameError::Unreachable { .. }) => self.unreachable(),
             Some(other) => other.clone(),
@@ -404,7 +417,7 @@ impl Question {
         }
     }
 
-    /// Of all servers, since each may be the one that matters.
+    /// The error that names all servers, because each may be the one that matters.
     fn unreachable(&self) -> NameError {
         let (mut servers, mut silent) = (Vec::new(), Vec::new());
         for asked in self.asked.iter().filter(|asked| asked.sent) {

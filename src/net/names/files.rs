@@ -1,11 +1,11 @@
-//! hosts and resolv.conf: text to values. Opens no file, asks nobody.
+//! Reads the text of hosts and resolv.conf. No file is opened here and no server is asked.
 
 use crate::config::is_whole;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// As many name servers as libc takes from resolv.conf.
+/// The most name servers from resolv.conf, as in libc.
 pub const MOST_SERVERS: usize = 3;
-/// As many search domains as libc took for decades.
+/// The most search domains, as in libc for decades.
 pub const MOST_DOMAINS: usize = 6;
 const DNS_PORT: u16 = 53;
 
@@ -29,14 +29,14 @@ fn relative(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// What we take from resolv.conf. Of its options, `ndots` alone changes which names are asked for;
-/// `timeout`, `attempts`, `rotate`, `use-vc`, `edns0` and their like say how libc should ask, and we
-/// have a schedule of our own.
+/// What is used from resolv.conf. Of its options, only `ndots` changes which names are asked for.
+/// The others (`timeout`, `attempts`, `rotate`, `use-vc`, `edns0`) say how libc should ask, and
+/// [`super::ask`] has its own schedule.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ResolvConf {
     /// In the order of the file, each once.
     pub servers: Vec<SocketAddr>,
-    /// A `nameserver` line has no address.
+    /// Whether a `nameserver` line has no address.
     pub odd_servers: bool,
     /// The search domains, without a trailing dot, each once.
     pub search: Vec<String>,
@@ -45,8 +45,8 @@ pub struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Takes in the file; `scope` gives the number of a network interface (the `eth0` of
-    /// `nameserver fe80::1%eth0`).
+    /// Reads the text of the file. `scope` gives the number of a network interface, such as the
+    /// `eth0` of `nameserver fe80::1%eth0`.
     pub fn parse(text: &str, scope: impl Fn(&str) -> Option<u32>) -> Self {
         let mut conf =
             Self { servers: Vec::new(), odd_servers: false, search: Vec::new(), ndots: 1 };
@@ -95,8 +95,8 @@ fn add<T: PartialEq>(to: &mut Vec<T>, more: impl IntoIterator<Item = T>, most: u
     }
 }
 
-/// An address, or a link-local one with its interface. Of an interface that is not there (yet), the
-/// server stays in the list: it cannot be reached, which says more than that there is none.
+/// Reads an address, or a link-local one with its interface. A server whose interface is not there
+/// (yet) stays in the list: that it cannot be reached says more than that there is none.
 fn server(word: &str, scope: impl Fn(&str) -> Option<u32>) -> Option<SocketAddr> {
     if let Ok(address) = word.parse::<IpAddr>() {
         return Some(SocketAddr::new(address, DNS_PORT));

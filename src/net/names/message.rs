@@ -1,14 +1,15 @@
-//! DNS messages: a question to bytes, bytes to what they answer. Pure; what
-//! to make of an answer is [`super::ask`]'s.
+//! Turns a question into a DNS message, and a DNS message into what it answers. Nothing is sent
+//! here. What follows from an answer is decided in [`super::ask`].
 
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
 use std::net::IpAddr;
 
-/// How many aliases (CNAME) lead on from a name: within one message, and again from one to the next.
+/// The most aliases (CNAME) that are followed from a name: within one message, and again from
+/// message to message.
 pub const MOST_ALIASES: usize = 8;
 
-/// What a DNS message says to our question.
+/// What a DNS message answers to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// What was asked for.
@@ -22,19 +23,20 @@ pub enum Answer {
     Alias(String),
     /// An alias that leads back to the name itself.
     Circle,
-    /// NXDOMAIN; of the name that the one that was asked for is an alias of, if it is one.
+    /// NXDOMAIN. The string is the name that does not exist, if the name asked for is an alias of
+    /// it.
     NoSuchName(Option<String>),
     /// The name is known, but has no address of this kind.
     NoAddress,
-    /// It did not fit the datagram: to be asked again over TCP.
+    /// The answer did not fit the datagram, and must be asked for again over TCP.
     Truncated,
     /// SERVFAIL, REFUSED, …: another server may do better.
     Failed(&'static str),
 }
 
-/// The question for the addresses of `name` (`kind`: A or AAAA). Without EDNS, which some routers and
-/// firewalls swallow: addresses fit 512 bytes, and what does not comes over TCP. `None`: the name
-/// is too long.
+/// The question for the addresses of `name`; `kind` is A or AAAA. It does without EDNS, which some
+/// routers and firewalls swallow. Addresses fit 512 bytes, and longer answers come over TCP. `None`
+/// if the name is too long.
 pub fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
@@ -43,27 +45,28 @@ pub fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
     packet.build_bytes_vec().ok()
 }
 
-/// `name` with its letters large or small by `coin`, 48 tosses of it: whoever forges an answer without having seen
-/// the question must guess them too (draft-vixie-dnsext-dns0x20).
+/// `name` with its letters in upper or lower case by the low 48 bits of `coin`. A forger who has
+/// not seen the question must guess them too (draft-vixie-dnsext-dns0x20).
 pub fn spelled(name: &str, coin: u64) -> String {
     let mut tosses = (0..48).map(|toss| coin >> toss & 1 == 1);
     let mut large = |c: char| c.is_ascii_alphabetic() && tosses.next() == Some(true);
     name.chars().map(|c| if large(c) { c.to_ascii_uppercase() } else { c }).collect()
 }
 
-/// Whether a reply has the question just as `query` has it, letter by letter.
+/// Whether a reply repeats the question of `query`, letter by letter.
 pub fn echoes(reply: &[u8], query: &[u8]) -> bool {
     const HEADER: usize = 12;
     let question = query.get(HEADER..).unwrap_or_default();
     reply.get(HEADER..).is_some_and(|asked| asked.starts_with(question))
 }
 
-/// `None`: not an answer to this question (garbage, or somebody else's). Names are alike in any
-/// case: some servers give it back as they like.
+/// What `bytes` answer to this question; `None` if they do not answer it (garbage, or an answer to
+/// another question). Case does not matter here, because some servers change it.
 pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     // Only the question and the answers are of use, so nothing odd in the rest can spoil them.
     let mut bytes = bytes.to_vec();
     bytes.get_mut(8..12)?.fill(0);
+
     // The library makes room for as many answers as the header claims; each takes 11 bytes or more.
     let claimed = u16::from_be_bytes(*bytes.get(6..)?.first_chunk()?);
     let whole = usize::from(claimed) * 11 <= bytes.len() && Packet::parse(&bytes).is_ok();
@@ -71,10 +74,12 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         // Some servers cut a long answer off in the middle of a record.
         bytes.get_mut(6..8)?.fill(0);
     }
+
     let packet = Packet::parse(&bytes).ok()?;
     let [question] = packet.questions.as_slice() else {
         return None;
     };
+
     let name = Name::new(name).ok()?;
     let ours = packet.has_flags(PacketFlag::RESPONSE)
         && packet.id() == id
@@ -84,6 +89,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     if !ours {
         return None;
     }
+
     let truncated = packet.has_flags(PacketFlag::TRUNCATION);
     // Follow the aliases that came along; the last name is what the rest is about.
     let mut owner = name.clone();
@@ -101,11 +107,13 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
             None => break,
         }
     }
-    // What cannot be asked for is garbage.
+
+    // An alias that cannot be asked for is garbage.
     let alias = (owner != name).then(|| owner.to_string().to_ascii_lowercase());
     let alias = alias.filter(|alias| query(0, alias, kind).is_some());
-    // The header's own four bits: the library adds reserved ones of an OPT record, which we never
-    // asked for and which some middlebox may fill.
+
+    // Only the four bits in the header count. The library adds reserved bits of an OPT record,
+    // which was never asked for and which some middlebox may fill.
     match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
         RCODE::NoError => {}
         RCODE::NameError => return Some(Answer::NoSuchName(alias)),
@@ -115,9 +123,11 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         RCODE::NotImplemented => return Some(Answer::Failed("NOTIMP")),
         _ => return Some(Answer::Failed("an error")),
     }
+
     if !whole {
         return truncated.then_some(Answer::Truncated);
     }
+
     let addresses: Vec<IpAddr> = packet
         .answers
         .iter()
@@ -129,7 +139,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
         })
         .collect();
     Some(match (addresses.is_empty(), alias) {
-        // Of an answer that was cut short, the addresses that came are as good as the rest.
+        // Of an answer that was cut short, the addresses that arrived are good.
         (false, of) => Answer::Addresses { addresses, of },
         (true, _) if truncated => Answer::Truncated,
         (true, _) if owner == name && aliases > 0 => Answer::Circle,
@@ -202,7 +212,7 @@ mod tests {
         Some(Answer::Addresses { addresses, of: None })
     }
 
-    /// The same of an alias.
+    /// The same, found through an alias.
     fn addresses_of<const N: usize>(name: &str, addresses: [&str; N]) -> Option<Answer> {
         let addresses = addresses.map(|a| a.parse().unwrap()).to_vec();
         Some(Answer::Addresses { addresses, of: Some(name.into()) })
@@ -305,7 +315,7 @@ mod tests {
             p.answers.push(record(NAME, RData::NULL(65_000, NULL::new(b"new").unwrap())));
             p.answers.push(address(NAME, "10.0.1.1"));
         });
-        // A server's own record that cannot be read, and one that never came.
+        // The header claims a record that cannot be read, and one that never came.
         bytes[9] = 1;
         bytes[11] = 1;
         bytes.extend([0xff; 7]);

@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wire::{Sockets, Wire};
 
-/// With other ways to fall back on, a silent name server gets this long.
+/// How long a silent name server gets where the config has addresses to fall back on.
 pub const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
-/// More than any file system has mount targets; over TCP a name server can send thousands.
+/// The most addresses that are kept. No file system has as many mount targets, and over TCP a name
+/// server can send thousands.
 const MOST_ADDRESSES: usize = 16;
 
 /// The addresses of an endpoint.
@@ -47,7 +48,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// No more addresses are to be asked for.
+    /// Addresses after which no further ones need be asked for.
     pub fn new(addresses: Vec<IpAddr>, by: By) -> Self {
         Self { addresses, by, listed: 0, ipv4_alone: false }
     }
@@ -108,7 +109,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// The name itself has the addresses.
+    /// `server` answered, and the name itself has the addresses.
     pub fn by(server: IpAddr) -> Self {
         Self { server, completed: None, alias_of: None }
     }
@@ -158,7 +159,7 @@ pub enum NameError {
         /// Others from which nothing came back.
         silent: Vec<IpAddr>,
     },
-    /// The name is an alias, and that leads back to itself, or on and on.
+    /// The name is an alias that leads back to itself, or on without end.
     #[error("name server {0} has aliases without end for it")]
     Circle(IpAddr),
     /// NXDOMAIN.
@@ -167,7 +168,7 @@ pub enum NameError {
     /// The name exists, but has neither an IPv4 nor an IPv6 address.
     #[error("name server {0} knows the name, but no address for it")]
     NoAddress(IpAddr),
-    /// The name is an alias, and that leads to no address.
+    /// The name is an alias that leads to no address.
     #[error("it is an alias of {to}, and {why}")]
     Alias {
         /// Where the alias leads.
@@ -178,13 +179,13 @@ pub enum NameError {
     /// SERVFAIL, REFUSED, ….
     #[error("name server {0} answers {1}")]
     Failed(IpAddr, &'static str),
-    /// Answered with an address that no server can have.
+    /// The answer is an address that no server can have.
     #[error("{0} says {1}, which cannot be a server's address")]
     Unusable(Box<By>, IpAddr),
     /// The name cannot be put into a query.
     #[error("the name is too long for DNS")]
     BadName,
-    /// The run was told to end.
+    /// A signal ended the run.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -199,7 +200,8 @@ impl NameError {
         }
     }
 
-    /// Whether nothing was sent to another machine, so that it may be tried as often as one likes.
+    /// Whether nothing was sent to another machine, so that the look-up may be repeated at once and
+    /// often.
     pub fn costs_nobody(&self) -> bool {
         match self {
             Self::NoServers(_) | Self::BadName => true,
@@ -255,11 +257,12 @@ impl Resolver<'_> {
         })
     }
 
-    /// The same, and behind them those of the config's addresses (`listed`) that the name did not give. Where it does not
-    /// resolve, these alone; so a silent name server then gets [`NAME_WITH_FALLBACK`].
+    /// The addresses of `endpoint`, followed by those of the config's addresses (`listed`) that the
+    /// name did not give. If the name does not resolve, these are all. Because of them, a silent
+    /// name server gets no more than [`NAME_WITH_FALLBACK`].
     ///
     /// # Errors
-    /// See [`NameError`]; all may pass.
+    /// See [`NameError`]. Each of them may go away by itself.
     pub fn resolve_or_listed(
         &self,
         endpoint: &Endpoint,
@@ -279,8 +282,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// The addresses that the name servers have for a name as it is written, whatever /etc/hosts says: its IPv6 addresses,
-    /// or those that a look-up would give.
+    /// The addresses that the name servers give for a name as it is written, whatever /etc/hosts
+    /// says. With `ipv6` these are its IPv6 addresses, else those that a look-up would give.
     ///
     /// # Errors
     /// See [`NameError`].
@@ -302,7 +305,7 @@ impl Resolver<'_> {
     /// The IPv6 addresses of a name whose IPv4 addresses were found; `None` if no server answered that.
     ///
     /// # Errors
-    /// The run was told to end.
+    /// A signal ended the run.
     pub fn further(
         &self,
         endpoint: &Endpoint,
@@ -356,12 +359,13 @@ impl Spelling {
 /// The letters for the next look-up of this process.
 static LETTERS: Letters = Letters::new();
 
-/// Some name servers know no name in mixed letters, answer in others, or are silent. A look-up that has failed in one kind
-/// is followed by one in the other: the first time at once, later only at the next look-up. So a name that does not exist is
-/// not asked for twice each time.
+/// Chooses the spelling of each look-up. Some name servers know no name in mixed letters, answer in
+/// others, or are silent. A look-up that fails in one spelling is followed by one in the other: the
+/// first time at once, later only at the next look-up. So a name that does not exist is not asked
+/// for twice each time.
 struct Letters {
     plain: AtomicBool,
-    /// Both have been tried.
+    /// Whether both spellings have been tried.
     both: AtomicBool,
 }
 
@@ -382,6 +386,7 @@ impl Letters {
     ) -> Result<Found, NameError> {
         let plain = self.plain.load(Ordering::Relaxed);
         let (result, is_late) = ask(Spelling::plain(plain));
+
         let Err(
             NameError::Silent(..)
             | NameError::NoSuchName(_)
@@ -393,10 +398,12 @@ impl Letters {
         else {
             return result;
         };
+
         self.plain.store(!plain, Ordering::Relaxed);
         if is_late || self.both.swap(true, Ordering::Relaxed) {
             return result;
         }
+
         match ask(Spelling::plain(!plain)).0 {
             Err(stopped @ NameError::Stopped(_)) => Err(stopped),
             found => found.or(result),
@@ -485,7 +492,8 @@ impl LookUp<'_> {
                 }
                 Err(stopped @ NameError::Stopped(_)) => return Err(stopped),
                 Err(e) => {
-                    // An answer of a server counts most, and among the names the one that is written.
+                    // An error that a server answered counts most. Among equal ones, the error
+                    // about the name as written counts.
                     let rank = (e.is_an_answer(), as_it_is);
                     if error.as_ref().is_none_or(|(best, _)| rank > *best) {
                         error = Some((rank, e));
@@ -513,8 +521,8 @@ fn scope(interface: &str) -> Option<u32> {
     if_nametoindex(interface).ok().or_else(|| interface.parse().ok())
 }
 
-/// Drops addresses that no server can have, and those above [`MOST_ADDRESSES`]. From DNS, no server can have loopback:
-/// sinkholes and resolvers that are still starting answer with it.
+/// Drops addresses that no server can have, and those above [`MOST_ADDRESSES`]. Loopback is dropped
+/// if it comes from DNS: sinkholes and resolvers that are still starting answer with it.
 pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
     let mut addresses = Vec::new();
     // ::ffff:127.0.0.1 is 127.0.0.1.
@@ -524,6 +532,7 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
             addresses.push(address);
         }
     }
+
     match found.addresses.first() {
         Some(first) if addresses.is_empty() => {
             Err(NameError::Unusable(found.by.into(), first.to_canonical()))
@@ -535,7 +544,7 @@ pub(crate) fn usable(found: Found, from_dns: bool) -> Result<Found, NameError> {
 fn can_be_a_servers(address: IpAddr) -> bool {
     let special = match address {
         IpAddr::V4(v4) => v4.is_broadcast(),
-        // It needs an interface with it, and no answer gives one.
+        // A link-local address is useless without its interface, which no answer gives.
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     !(special || address.is_unspecified() || address.is_multicast())

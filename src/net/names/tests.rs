@@ -17,9 +17,9 @@ const FIRST: &str = "10.0.0.2";
 const SECOND: &str = "10.0.0.3";
 const ONE: &str = "nameserver 10.0.0.2\n";
 const TWO: &str = "nameserver 10.0.0.2\nnameserver 10.0.0.3\n";
-/// What an attempt gives the name.
+/// How long an attempt gives the name.
 const WINDOW: Duration = Duration::from_secs(3);
-/// What a server says that lies, or forges another's answers.
+/// The address that a lying server gives, or a forger of answers.
 const FORGED: &str = "6.6.6.6";
 
 fn millis(n: u64) -> Duration {
@@ -63,7 +63,7 @@ fn outcome(text: &str, took: u64, sent: usize) -> (String, Duration, usize) {
 }
 
 const GOOD: &str = "10.0.1.12 by name server 10.0.0.2";
-/// What is told besides of a name that a search domain has made.
+/// What the sentence adds about a name that a search domain has completed.
 const COMPLETED: &str = ", which knows it as files.b.example, by a search domain";
 /// A name of no known kind, with dots.
 const OTHER: &str = "nfs.lab.example";
@@ -205,7 +205,7 @@ fn a_glance_of_150_ms_asks_every_server() {
     let (result, took) = NameServers::new(&three, |_| silence()).look_up(NAME, Duration::ZERO);
     assert_eq!(told(result), "no answer from name server 10.0.0.2 within 0.0 s", "of those asked");
     assert_eq!(took, Duration::ZERO);
-    // However short the time, no turn is nothing.
+    // However short the time is, each turn takes some of it.
     let world = NameServers::new(&three, |_| silence());
     let (_, took) = world.look_up(NAME, Duration::from_nanos(3));
     assert_eq!((took, world.queries().len()), (Duration::from_nanos(3), 1));
@@ -337,7 +337,7 @@ fn a_truncated_answer_that_tcp_does_not_mend_is_another_servers_turn() {
     assert_eq!(look_up(&world), outcome(text, 601, 1), "TCP 53 is silent");
     let world = NameServers::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { good(q) });
     assert_eq!(look_up(&world), outcome(GOOD_BY_SECOND, 602, 2));
-    // What else TCP may bring: garbage, another's answer, and the same half again.
+    // TCP may also bring garbage, an answer to another question, or the same half again.
     for bad in [
         |_: &Query| b"garbage".to_vec(),
         |q: &Query| Query { id: q.id ^ 1, ..q.clone() }.addresses(&[FORGED]),
@@ -348,7 +348,7 @@ fn a_truncated_answer_that_tcp_does_not_mend_is_another_servers_turn() {
     }
     let world = NameServers::new(ONE, truncated).tcp(|q| Some((millis(5), q.code(RCODE::Refused))));
     assert_eq!(look_up(&world), outcome("name server 10.0.0.2 answers REFUSED", 6, 1));
-    // One that truncates all its answers is not asked over TCP each time.
+    // A server that truncates all its answers is not asked over TCP each time.
     let world = NameServers::new(TWO, |q| if is(q, FIRST) { truncated(q) } else { silence() });
     let (result, took, _) = look_up(&world);
     assert_eq!((result.as_str(), took), (text, WINDOW));
@@ -376,7 +376,7 @@ fn a_chain_of_aliases_is_followed_in_one_message_or_over_several() {
     let world = NameServers::new(TWO, |q| if is(q, FIRST) { silence() } else { step(q) });
     let by_second = format!("{GOOD_BY_SECOND}, as an alias of c.example");
     assert_eq!(look_up(&world), outcome(&by_second, 303, 4));
-    // Only IPv6 at its end.
+    // The alias ends at a name with IPv6 only.
     let world = NameServers::new(ONE, |q| match q.name.as_str() {
         NAME => says(q.alias("b.example")),
         _ => says(q.addresses(&["fd00::1"])),
@@ -495,7 +495,7 @@ fn an_answer_in_other_letters_is_asked_for_again_over_tcp() {
         (!lost).then(|| (TRIP, q.addresses(&["10.0.1.12"])))
     });
     assert_eq!(look_up(&world).0, GOOD);
-    // Without TCP it is believed in nothing, and the server is heard once it speaks for itself.
+    // Without TCP nothing of it is believed, and the server is heard once it speaks for itself.
     let both = |q: &Query| [forged(q), good(q)].concat();
     assert_eq!(look_up(&NameServers::new(ONE, both)), outcome(GOOD, 601, 2));
     let (result, _, _) = look_up(&NameServers::new(ONE, forged));
@@ -551,7 +551,7 @@ fn a_flood_takes_neither_the_processor_nor_the_other_servers_answer() {
     let floods: [fn(&Query) -> Vec<u8>; 3] =
         [|_| vec![0xa5; 500], |q| q.code(RCODE::ServerFailure), |q| truncated_bytes(q)];
     for bytes in floods {
-        // Beside a silent server, so that an error alone does not end it.
+        // There is a silent server beside it, so that an error alone does not end the look-up.
         let world = NameServers::new(TWO, |q| {
             if is(q, FIRST) && q.repeats == 0 { flood(bytes(q)) } else { silence() }
         })
@@ -561,7 +561,7 @@ fn a_flood_takes_neither_the_processor_nor_the_other_servers_answer() {
         assert!(sent <= 11, "{sent}");
         let pauses = (WINDOW.as_millis() / BREATH.as_millis()) as usize + sent;
         assert!(world.reads() <= (pauses + 1) * BURST, "{} reads", world.reads());
-        // The other one is heard, up to a breath later.
+        // The other server is heard, at most one pause later.
         let world = NameServers::new(TWO, |q| {
             if is(q, FIRST) && q.repeats == 0 { flood(bytes(q)) } else { good(q) }
         });
@@ -729,7 +729,7 @@ fn the_stamp_changes_with_either_file_and_with_nothing_else() {
         fs::write(root.path().join(file), ONE).unwrap();
         assert_ne!(before, stamp(), "{file}");
     }
-    // As NetworkManager and systemd-resolved do it.
+    // NetworkManager and systemd-resolved write it like this.
     let before = stamp();
     fs::write(root.path().join("etc/new"), ONE).unwrap();
     assert_eq!(before, stamp());
@@ -826,7 +826,7 @@ fn on_loopback_an_answer_is_found_and_a_closed_port_is_told() {
     let mut asker = Asker::new(&[address], Spelling::Mixed, &clock, &mut sockets);
     assert_eq!(told(asker.addresses(NAME, until)), "10.0.1.12 by name server 127.0.0.1");
     thread.join().unwrap();
-    // Its port is closed now.
+    // The server's port is closed now.
     let text = "name server 127.0.0.1 cannot be reached: connection refused (ECONNREFUSED)";
     assert_eq!(told(asker.addresses(NAME, until)), text);
 }
@@ -840,7 +840,7 @@ enum Nature {
     Honest(Duration),
     /// Answers truly, but loses some and is slow at some.
     Lossy,
-    /// Says of itself that it cannot, one way or the other.
+    /// Says that it cannot answer, in one way or another.
     Failing,
     /// Its port is closed, or there is no way to it.
     Unreachable,
@@ -848,7 +848,7 @@ enum Nature {
     Garbage,
     /// Sends garbage without end.
     Flood,
-    /// Half an answer, and over TCP garbage or nothing.
+    /// Sends half an answer, and over TCP garbage or nothing.
     Truncating,
     Silent,
 }

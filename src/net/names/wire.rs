@@ -1,6 +1,6 @@
-//! The way to the name servers: datagrams, and TCP for what does not fit one.
-//! Knows nothing of DNS but that a message over TCP has its length before it,
-//! and nothing of when to ask whom: that is [`super::ask`]'s.
+//! The sockets to the name servers: datagrams, and TCP for what does not fit one. All that is known
+//! of DNS here is that a message over TCP begins with its length. Which server is asked when is
+//! decided in [`super::ask`].
 
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::stop::Stop;
@@ -11,13 +11,13 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 
-/// More than the addresses of any name need; a hostile answer of 64 KB takes long to read.
+/// The longest answer over TCP that is read. The addresses of any name need less, and a hostile
+/// answer of 64 KB takes long to read.
 const LARGEST: usize = 16 * 1024;
 
 /// What came from a server: a datagram, or the error that the way to it reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
-    /// The server.
     pub from: SocketAddr,
     /// The datagram's bytes, whatever they are.
     pub what: Result<Vec<u8>, Errno>,
@@ -26,7 +26,7 @@ pub struct Heard {
 /// The way to the name servers. The real one is [`Sockets`]; unit tests script another under a
 /// virtual clock.
 pub trait Wire {
-    /// Sends one datagram; that it is lost is no error.
+    /// Sends one datagram. A datagram that gets lost is no error.
     ///
     /// # Errors
     /// The errno, where no datagram can be sent to that server.
@@ -50,17 +50,18 @@ pub trait Wire {
     ) -> Result<Option<Vec<u8>>, Stopped>;
 }
 
-/// Our own sockets, one for each server: connected, so that it takes datagrams from this server
-/// alone, from a port that nobody can guess, and hears of ICMP errors.
+/// Our own sockets, one for each server. A socket is connected, so that it takes datagrams from its
+/// server alone and hears of ICMP errors. Nobody can guess its port.
 pub struct Sockets<'a> {
     clock: &'a dyn Clock,
     stop: &'a Stop,
-    /// The one used last at the end: a server that never falls silent cannot keep us from the others.
+    /// The socket that was used last is at the end, so that a server which never falls silent
+    /// cannot keep us from the others.
     open: Vec<(SocketAddr, UdpSocket)>,
 }
 
 impl<'a> Sockets<'a> {
-    /// Opens none yet.
+    /// No socket is open yet.
     pub fn new(clock: &'a dyn Clock, stop: &'a Stop) -> Self {
         Self { clock, stop, open: Vec::new() }
     }
@@ -77,6 +78,7 @@ impl Wire for Sockets<'_> {
             Some(place) => self.open.remove(place),
             None => (server, sys::connect_udp(server)?),
         };
+
         match sys::send_now(socket.as_fd(), message) {
             // A full queue loses the datagram, as the network may.
             Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::EINTR) => {
@@ -98,13 +100,15 @@ impl Wire for Sockets<'_> {
         let Some(place) = ready.iter().position(|ready| *ready) else {
             return Ok(None);
         };
+
         let (from, socket) = self.open.remove(place);
         let mut buffer = [0; 4096];
         let what = match socket.recv(&mut buffer) {
             Ok(n) => Ok(buffer.get(..n).unwrap_or_default().to_vec()),
             Err(e) => Err(Errno::try_from(e).unwrap_or(Errno::EIO)),
         };
-        // After an error the next datagram gets a new socket, with the route and source address of then.
+        // After an error, the next datagram gets a new socket, with the route and the source
+        // address of that moment.
         if matches!(what, Ok(_) | Err(Errno::EAGAIN)) {
             self.open.push((from, socket));
         }
@@ -126,6 +130,7 @@ impl Wire for Sockets<'_> {
         {
             return Ok(None);
         }
+
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -141,6 +146,7 @@ impl Wire for Sockets<'_> {
             if until.passed(self.clock) || !self.wait(&stream, PollFlags::POLLIN, until)? {
                 return Ok(None);
             }
+
             match stream.read(&mut chunk) {
                 Ok(0) => return Ok(None),
                 Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
@@ -186,7 +192,7 @@ mod tests {
             let mut buffer = [0; 9];
             let (n, peer) = open.recv_from(&mut buffer).unwrap();
             assert_eq!(&buffer[..n], b"b");
-            // A stranger's datagram is not taken.
+            // A datagram from a stranger is not accepted.
             server().0.send_to(b"forged", peer).unwrap();
             open.send_to(b"c", peer).unwrap();
             let answer = Heard { from: address, what: Ok(b"c".to_vec()) };
