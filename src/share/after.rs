@@ -1,5 +1,6 @@
-//! What is done and said once a share is mounted: its read-ahead, and what the state of its root means for its users.
-//! Nothing here is fatal.
+//! What is done and said once a share is mounted: its read-ahead, and what the state of its root
+//! means for its users. Nothing here is fatal. The look at the root itself is made in
+//! `super::worker`.
 
 use crate::appstream::User;
 use crate::config::{Level, Share};
@@ -13,9 +14,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::write;
 use std::path::Path;
 
-/// Sets the read-ahead of the mount: 15 times rsize, which is what the kernel itself took
-/// before 5.4 and what amazon-efs-utils sets. Where the kernel has no such file, nothing.
-/// `root` is `/` outside of tests.
+/// Sets the read-ahead of the mount to 15 times rsize. The kernel itself did so before 5.4, and
+/// amazon-efs-utils does so. Does nothing where the kernel has no such file. `root` is `/` outside
+/// of tests.
 pub fn set_read_ahead(root: &Path, mounted: &Mounted) {
     let kib = 15 * (mounted.rsize / 1024);
     let file = root.join("sys/class/bdi").join(&mounted.device).join("read_ahead_kb");
@@ -32,6 +33,7 @@ pub fn notes(share: &Share, user: Option<&User>, look: RootLook) -> Vec<(Level, 
         Ok(report) => report,
         Err(text) => return vec![(Level::Warning, text)],
     };
+
     let warnings = [mode_warning(share, &report), writing_warning(share, user, &report)];
     let warnings = warnings.into_iter().flatten().map(|text| (Level::Warning, text));
     let note = squashed_note(share, &report).map(|text| (Level::Info, text));
@@ -55,7 +57,8 @@ fn usable(share: &Share, look: RootLook) -> Result<RootReport, String> {
     Ok(report)
 }
 
-/// What it means that root may not open the root. Its users may open it all the same.
+/// What it means that the root user may not open the share's root. Its users may open it all the
+/// same.
 fn squashed_note(share: &Share, report: &RootReport) -> Option<String> {
     let errno = report.opened.err()?;
     let (at, RootReport { uid, gid, mode, .. }) = (share.mount_point.display(), report);
@@ -90,6 +93,7 @@ fn writing_warning(share: &Share, user: Option<&User>, report: &RootReport) -> O
     if share.options.flags & libc::MS_RDONLY != 0 {
         return None;
     }
+
     let (errno, user) = (report.writable.err()?, user?);
     let cure = match (errno, share.root_mode) {
         (Errno::EROFS, _) if share.encryption.is_some() => {
@@ -127,7 +131,7 @@ fn lets_write(user: &User, report: &RootReport) -> bool {
     mode & bits == bits
 }
 
-/// Which actions of the file system policy change the root of a share.
+/// Which actions of the file system policy let a client change the root of a share.
 fn not_allowed(share: &Share) -> String {
     let through = share.encryption.as_ref().and_then(|e| e.access_point.as_ref());
     match through {

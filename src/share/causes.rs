@@ -1,5 +1,6 @@
-//! The one place that explains: a failed step becomes what is wrong and what to do about it. Whether waiting may help is
-//! [`class_of`]'s. Texts are made here alone, and only where one is reported: nothing takes them apart again.
+//! The one place that explains: it turns a failed step into what is wrong and what to do about it.
+//! Texts are made here alone, and only where one is reported: nothing takes them apart again.
+//! Whether waiting may help is decided by [`class_of`].
 
 mod class;
 mod mounting;
@@ -45,19 +46,21 @@ impl Cause {
     }
 }
 
-/// What was found out about this machine when something failed, as far as an explanation says it.
+/// What was found out about this machine when something failed, as far as an explanation may
+/// mention it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MachineFacts {
     /// The running kernel's release.
     pub kernel: String,
-    /// The ways that it would take to the addresses that do not answer.
+    /// The routes from this machine to the addresses that do not answer.
     pub routes: Vec<(IpAddr, Route)>,
     /// The signal that has ended the run, if one did.
     pub stopped_by: Option<Signal>,
 }
 
 impl MachineFacts {
-    /// What belongs to `failure`: where no address answers, `route` is asked for the way to each.
+    /// The facts that matter for `failure`. If no address answers, `route` is asked for the route
+    /// to each.
     pub fn about(
         failure: &Failure,
         kernel: String,
@@ -112,6 +115,7 @@ fn words_for(failure: &Failure, share: &Share, facts: &MachineFacts) -> Words {
     let kernel = &facts.kernel;
     let at = share.mount_point.display();
     let word = word(share.mount_point.display());
+
     match failure {
         Failure::Name(error) => network::name(error, &share.endpoint),
         Failure::Reach(error) => network::reach(error, share, facts),
@@ -354,7 +358,7 @@ fn words_for(failure: &Failure, share: &Share, facts: &MachineFacts) -> Words {
     }
 }
 
-/// What failed with an address, and where that came from: the address may be what is wrong.
+/// Adds to the words where the address came from, because the address may be what is wrong.
 fn led(words_of_it: Words, failure: &Failure, origin: &Origin, share: &Share) -> Words {
     let Words { sentence, cure } = words_of_it;
     let name = &share.endpoint;
@@ -401,7 +405,7 @@ pub fn is_there(source: &str, fstype: &str) -> String {
 /// The source that systemd gives its automounts.
 const SYSTEMD: &str = "systemd-1";
 
-/// How the mount point gets free, for longer than until the next boot.
+/// How to free the mount point for good, and not only until the next boot.
 fn freed(source: &str, fstype: &str, share: &Share) -> String {
     let (at, word) = (share.mount_point.display(), word(share.mount_point.display()));
     let other = "or give the share another mount_point";
@@ -416,7 +420,7 @@ fn freed(source: &str, fstype: &str, share: &Share) -> String {
         (AUTOFS, _) => format!(
             "take {at} out of /etc/auto.master or the map {source}, then sudo systemctl reload autofs, {other}"
         ),
-        // The mount helper of amazon-efs-utils names its tunnel.
+        // The mount helper of amazon-efs-utils shows its tunnel as the source.
         (_, source) if source.starts_with("127.0.0.1:") => format!(
             "unmount it (umount {word}), and take its line out of /etc/fstab if amazon-efs-utils (mount.efs) \
              mounts it, {other}"
@@ -448,7 +452,7 @@ fn look_there(errno: Errno) -> &'static str {
     }
 }
 
-/// A run that was ended from outside: what it was waiting for is what matters.
+/// The words for a run that a signal ended. What it was waiting for is what matters.
 fn stopped(before: Option<&Failure>, share: &Share, facts: &MachineFacts) -> Words {
     let by = facts.stopped_by.map_or("a signal", Signal::as_str);
     let Words { sentence, cure } = match before.map(|before| words_for(before, share, facts)) {

@@ -1,13 +1,15 @@
-//! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner". Linux makes that from
-//! two things: an identity, if the kernel's NFS client was given one, and the host name of the process that calls
-//! mount(2). Two clients of one owner are one machine to the server: it ends the opens and locks of the first. And what
-//! one machine mounts twice under one owner, the kernel puts onto one connection.
+//! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner".
+//! Linux makes that from two things: an identity, if the kernel's NFS client was given one, and the
+//! host name of the process that calls mount(2). Two clients with one owner are one machine to the
+//! server, which then ends the opens and locks of the first. And if one machine mounts twice under
+//! one owner, the kernel puts both mounts onto one connection.
 //!
-//! So the kernel gets an identity that no other machine has, once a boot. Each mount(2) is made under a host name that
-//! belongs to its way to the server alone. The name belongs to the calling process alone (a UTS name space). So it
-//! touches no other mount, and is gone when that process ends.
+//! So the kernel gets an identity once a boot, which no other machine has. Each mount(2) is made
+//! under a host name that stands for its way to the server. That name belongs to the calling
+//! process alone (a UTS namespace). So it touches no other mount, and is gone when that process
+//! ends.
 //!
-//! Here lives what both are, and where the identity stands. Nothing here mounts.
+//! This file makes both names, and finds or sets the identity. Nothing here mounts.
 
 use crate::files;
 use crate::sys;
@@ -22,18 +24,19 @@ use std::ffi::CString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What the names begin with by which a server's administrator knows whose they are.
+/// How all these names begin, so that a server's administrator recognizes them.
 const PREFIX: &str = "efs-agent-";
-/// The identity in the network name space whose sysfs is mounted. The file is there from Linux 5.3 on, once the module
-/// `nfs` is loaded.
+/// The identity in the network namespace whose sysfs is mounted. The file exists from Linux 5.3 on,
+/// once the module `nfs` is loaded.
 const NAMESPACE: &str = "/sys/fs/nfs/net/nfs_client/identifier";
-/// Linux heeds the file above from this version on; where both are set, it heeds that alone.
+/// From this version on, Linux heeds the file above. If both files have an identity, it then heeds
+/// that one alone.
 const HEEDED_FROM: (u32, u32) = (5, 10);
-/// The identity of the whole machine. The file is there once the module `nfs` is loaded.
+/// The identity of the whole machine. The file exists once the module `nfs` is loaded.
 const PARAMETER: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 /// Random for each boot of each machine, so that clones of one image differ.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Several machines in one, each with a network of its own, have the same boot id.
+/// Containers that act as machines have the same boot id, but each has its own network.
 const NETWORK: &str = "/proc/self/ns/net";
 /// Half of SHA-256, in hexadecimal digits: with what is before it, shorter than the longest host name (64).
 const DIGITS: usize = 32;
@@ -41,7 +44,7 @@ const DIGITS: usize = 32;
 /// How the bytes of a mount get to its server. What goes different ways must not share a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Straight, as they are, to this port of the server: at another one may be another server.
+    /// Directly and unencrypted, to this port of the server. Another server may be at another port.
     Plain(u16),
     /// Through the tunnel that listens at this local port.
     Tunnel(u16),
@@ -61,7 +64,7 @@ impl fmt::Display for Way {
 pub enum SetBy {
     /// A run of this program, in this boot.
     EfsAgent,
-    /// Somebody else: a module option, the kernel's command line, sysfs.
+    /// Somebody else, by a module option, the kernel's command line, or sysfs.
     Administrator,
 }
 
@@ -70,21 +73,20 @@ pub enum SetBy {
 pub enum ClientIdentity {
     /// It has one.
     Set {
-        /// As the kernel has it.
+        /// The identity as the kernel shows it.
         text: String,
-        /// The file that it stands in.
+        /// The file that holds it.
         place: &'static str,
-        /// Who has set it.
         by: SetBy,
     },
     /// It has none.
     Unset {
-        /// The file that it should stand in.
+        /// The file that should hold it.
         place: &'static str,
-        /// Why it does not; nothing where nobody has tried yet.
+        /// Why it is not set; `None` where nobody has tried yet.
         why: Option<Errno>,
     },
-    /// There is no NFS client in the kernel (or it is not loaded, where nobody has tried).
+    /// The kernel has no NFS client, or has not loaded it and was not asked to.
     NoClient,
 }
 
@@ -93,16 +95,18 @@ pub enum ClientIdentity {
 pub struct NfsClient {
     /// What the kernel puts before the host name.
     pub identity: ClientIdentity,
-    /// Others mounted NFS before the identity was set. These mounts keep their name, and what is mounted from the same
-    /// address joins them.
+    /// Whether others mounted NFS before the identity was set. These mounts keep their name, and a
+    /// later mount from the same address joins them.
     pub earlier: bool,
-    /// What the host names are made of: no other machine, and no other network of this one, has it.
+    /// What the host names are made from. No other machine has the same, and no other network of
+    /// this machine.
     seed: String,
 }
 
 impl NfsClient {
-    /// Sees to it that the kernel's NFS client has an identity; one that it has is kept. Where the NFS client is not
-    /// loaded yet, `load` is called, because the files are not there before. `root` is `/` outside of tests.
+    /// Makes sure that the kernel's NFS client has an identity, and keeps one that is set. If the
+    /// NFS client is not loaded yet, `load` is called, because the files exist only then. `root` is
+    /// `/` outside of tests.
     pub fn establish(root: &Path, load: &dyn Fn()) -> Self {
         Self::on(root, sys::kernel_release, load)
     }
@@ -114,7 +118,7 @@ impl NfsClient {
             identity = ClientIdentity::on(root, release);
         }
 
-        // It is loaded all the same: its files are hidden.
+        // The client is loaded, but its files are hidden.
         if identity == ClientIdentity::NoClient && has_client(root) {
             identity = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
         }
@@ -145,7 +149,7 @@ impl NfsClient {
         CString::new(format!("{PREFIX}{digits}")).unwrap_or_default()
     }
 
-    /// One of a machine without a kernel.
+    /// A client for tests, which asks no kernel.
     #[cfg(any(test, fuzzing))]
     pub fn fake() -> &'static Self {
         static FAKE: NfsClient =
@@ -155,7 +159,7 @@ impl NfsClient {
 }
 
 impl ClientIdentity {
-    /// The identity that there is. Changes nothing.
+    /// The identity that is set now. Changes nothing.
     pub fn read(root: &Path) -> Self {
         Self::on(root, sys::kernel_release)
     }
@@ -165,7 +169,7 @@ impl ClientIdentity {
         if let Ok(text) = &namespace
             && boot_of(text).is_some()
         {
-            // A run writes there only where it is heeded, and nothing of an image is there.
+            // A run writes there only where the kernel heeds it, and no image can bring it along.
             return Self::Set { text: text.clone(), place: NAMESPACE, by: SetBy::EfsAgent };
         }
         let heeded = namespace.is_ok() && sys::is_at_least(&release(), HEEDED_FROM);
@@ -175,7 +179,7 @@ impl ClientIdentity {
                 Self::Set { text, place: NAMESPACE, by: SetBy::Administrator }
             }
             (_, Ok(text)) if !text.is_empty() => {
-                // It may have come with an image.
+                // An image may have brought it along, so its boot id is compared.
                 let ours =
                     boot_of(&text).is_some_and(|boot| this_boot(root).as_deref() == Ok(boot));
                 let by = if ours { SetBy::EfsAgent } else { SetBy::Administrator };
@@ -213,7 +217,7 @@ impl ClientIdentity {
         }
     }
 
-    /// What makes it one, where somebody would have to do so.
+    /// What an administrator can do where no identity is set.
     pub fn cure(&self) -> Option<String> {
         match self {
             Self::Unset { place, .. } => {
@@ -230,25 +234,26 @@ fn has_client(root: &Path) -> bool {
     String::from_utf8_lossy(&known).lines().any(|line| line.trim_end().ends_with("\tnfs4"))
 }
 
-/// Whether the kernel's client of NFSv4 has a server already.
+/// Whether the kernel's NFSv4 client already uses a server.
 fn has_mounts(root: &Path) -> bool {
     let servers = files::whole(&below(root, "/proc/fs/nfsfs/servers")).unwrap_or_default();
     String::from_utf8_lossy(&servers).lines().any(|line| line.starts_with("v4 "))
 }
 
-/// The boot id that an identity of this program's is made of.
+/// The boot id in an identity, if this program made that identity.
 fn boot_of(text: &str) -> Option<&str> {
     let boot = text.strip_prefix(PREFIX)?;
     (boot.len() == 32 && boot.bytes().all(|b| b.is_ascii_hexdigit())).then_some(boot)
 }
 
-/// The boot id, without its dashes.
+/// The boot id of this boot, without its dashes.
 fn this_boot(root: &Path) -> Result<String, Errno> {
     let boot = line(root, BOOT_ID)?.replace('-', "");
     if boot_of(&format!("{PREFIX}{boot}")).is_some() { Ok(boot) } else { Err(Errno::EINVAL) }
 }
 
-/// The same, from the identity of the name space where that is of this program's: it saves reading a file.
+/// The boot id of this boot. If the network namespace has an identity that this program made, the
+/// id is taken from there, which saves reading a file.
 fn boot_id(root: &Path, identity: &ClientIdentity) -> Result<String, Errno> {
     match identity {
         ClientIdentity::Set { text, place: NAMESPACE, .. } if boot_of(text).is_some() => {
@@ -258,7 +263,8 @@ fn boot_id(root: &Path, identity: &ClientIdentity) -> Result<String, Errno> {
     }
 }
 
-/// Writes an identity where it belongs, or if that cannot be, where the kernel looks too; says where.
+/// Writes an identity to `place`, or if that fails, to the other place where the kernel looks.
+/// Returns the place.
 fn give(root: &Path, place: &'static str, text: &str) -> Result<(String, &'static str), Errno> {
     let place = match write_to(root, place, text) {
         Ok(()) => place,
@@ -278,7 +284,7 @@ fn write_to(root: &Path, place: &str, text: &str) -> Result<(), Errno> {
     }
 }
 
-/// The one line of a file of the kernel's; empty where the kernel has nothing there.
+/// The one line of a kernel file; empty where the kernel has no value there.
 fn line(root: &Path, path: &str) -> Result<String, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = openat(AT_FDCWD, &below(root, path), flags, Mode::empty())?;

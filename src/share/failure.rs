@@ -1,5 +1,5 @@
-//! Why a step of a share failed, as a value: what was seen, and nothing of what it means. Its words are made in
-//! `share::causes`.
+//! Why a step of a share failed, as a value. It holds what was seen, and not what that means: the
+//! words and the classes are made in `share::causes`.
 
 use super::locate::Origin;
 use super::mount_point::PointError;
@@ -21,18 +21,18 @@ pub enum Failure {
     NoTable(Errno),
     /// Something else is mounted on the mount point.
     Taken {
-        /// Its source.
+        /// As the mount table shows it.
         source: String,
-        /// Its type.
         fstype: String,
     },
     /// The share is mounted, but read-only where the config wants to write.
     ReadOnly,
     /// The share is mounted, but encrypted where the config wants it plain, or the other way round.
     OtherWay,
-    /// It was mounted, but does not go its way: the kernel is connected to this for it, or does not show to what.
+    /// It was mounted, but does not go its way. The kernel is connected to this address for it, or
+    /// does not show to which.
     OffWay(Option<SocketAddr>),
-    /// It is mounted, but the kernel does not show whether it goes its way.
+    /// It is mounted, but the kernel does not show whether it goes through its tunnel.
     Unverified,
     /// It was not mounted, because the process that mounts may not have its own host name.
     NoHostName(Errno),
@@ -40,9 +40,9 @@ pub enum Failure {
     Hidden,
     /// The share is mounted, but its server (at this address) does not answer.
     Dead(String),
-    /// The share is mounted, but what its server (at this address) answers is this error.
+    /// The share is mounted, but its server (at this address) answers with this error.
     Unusable(String, Errno),
-    /// It was mounted, but that is what the server answered from then on.
+    /// It was mounted, but the server (at this address) answers with this error since then.
     BadRoot(IpAddr, Errno),
     /// It was mounted, but the server referred the kernel to this source, which is not behind the share's tunnel.
     Referred {
@@ -51,7 +51,7 @@ pub enum Failure {
         /// Where the kernel was connected to, if it shows that.
         to: Option<SocketAddr>,
     },
-    /// The mount point cannot be one.
+    /// The mount point cannot be used.
     Point(PointError),
     /// The mount point was removed after it was checked (by another run that failed, most likely).
     PointGone,
@@ -61,9 +61,9 @@ pub enum Failure {
     Reach(ReachError),
     /// The name has addresses, but none that the kernel takes with this `proto=`.
     NoFamily(&'static str),
-    /// Something failed with an address that came from there.
+    /// Something failed with an address; the origin says where that came from.
     Led(Box<Failure>, Box<Origin>),
-    /// The share's tunnel cannot be started; why.
+    /// The share's tunnel cannot be started, for this reason.
     NoTunnel(String),
     /// The share's tunnel is not started, because others than root could change the program that it would run as root.
     Program {
@@ -78,20 +78,21 @@ pub enum Failure {
     TunnelPort(u16),
     /// The tunnel has no encrypted connection to the file system.
     Tunnel(TunnelError),
-    /// What came of a mount through the tunnel, after a good handshake with this peer.
+    /// A mount through the tunnel failed, after a good handshake with this peer.
     Encrypted(Box<Failure>, Peer),
-    /// mount(2) said no.
+    /// mount(2) failed with this errno; the address is the server's.
     Mount(IpAddr, Errno),
     /// The kernel's NFS client is there, but its module for version 4 cannot be loaded.
     NoModule,
-    /// The kernel does not take the SELinux options of the share, and SELinux is off, or not there.
+    /// The kernel does not take the SELinux options of the share, and SELinux is off or missing.
     NoSelinux,
-    /// The kernel's NFS client cannot be loaded, because a setting of this machine forbids it: where that is.
+    /// The kernel's NFS client cannot be loaded, because a setting of this machine forbids it. The
+    /// string is the place of that setting.
     ModuleForbidden(String),
     /// mount(2) is forbidden on this machine, before anything is sent to a server.
     Forbidden(Errno),
-    /// The way to the tunnel is closed on this machine: its loopback is down, or connections to this port of it
-    /// come to nothing.
+    /// This machine closes the way to the tunnel: its loopback is down, or it blocks connections to
+    /// this port.
     Loopback(Option<u16>),
     /// mount(2) returned neither 0 nor an error, and mounted nothing.
     Odd(i32),
@@ -99,24 +100,26 @@ pub enum Failure {
     NotShown,
     /// mount(2) took too long and was killed.
     CutOff(IpAddr, Duration),
-    /// A [`Failure::Mount`] or [`Failure::CutOff`], and what the server then made of an NFS NULL call.
+    /// A [`Failure::Mount`] or [`Failure::CutOff`], and what the server then answered to an NFS
+    /// NULL call.
     Probed(Box<Failure>, Heard),
     /// The process around mount(2) failed.
     Worker(WorkerError),
     /// The deadline passed before this share's first attempt.
     NoTime,
-    /// Taken down before its server, which answers, received all that was written, in this time.
+    /// The share was taken down before its server (at this address) received all that was written.
+    /// The server answers, but was not done within this time.
     NotWritten(String, Duration),
-    /// Taken down although its server does not answer.
+    /// The share was taken down although its server (at this address) does not answer.
     Lost(String),
-    /// Taken down although what was written could go nowhere. The tunnel has gone from this port, which any user can
-    /// take.
+    /// The share was taken down although what was written could not be sent. The tunnel has gone
+    /// from this port, which any user can take.
     PortLost(u16),
     /// The server refused some of what was written.
     Refused(Errno),
     /// umount2(2) does not take it away.
     Stays,
-    /// A signal ended the run; what the last attempt failed for.
+    /// A signal ended the run. The inner failure is that of the last attempt.
     Stopped(Option<Box<Failure>>),
 }
 
@@ -208,6 +211,7 @@ impl Failure {
             Errno::ENETUNREACH,
             Errno::EHOSTDOWN,
         ];
+
         match self.unprobed() {
             Self::Mount(_, errno) => of_it.contains(errno),
             Self::CutOff(..) | Self::BadRoot(..) => true,
@@ -225,7 +229,7 @@ impl Failure {
         }
     }
 
-    /// Why no address answers, if that is what it is about, in the end.
+    /// Why no address answers, if that is the failure, or what a stopped run was waiting for.
     pub fn reach(&self) -> Option<&ReachError> {
         match self.unprobed() {
             Self::Reach(error) => Some(error),
@@ -234,7 +238,7 @@ impl Failure {
         }
     }
 
-    /// The failure itself, without what was found out besides.
+    /// The failure itself, without the wrappers that say what else was found out.
     pub fn unprobed(&self) -> &Self {
         match self {
             Self::Probed(failure, _) | Self::Encrypted(failure, _) | Self::Led(failure, _) => {
@@ -255,6 +259,7 @@ impl Failure {
             Errno::EPROTO,
             Errno::ETIMEDOUT,
         ];
+
         match self {
             Self::Encrypted(failure, _) | Self::Led(failure, _) => failure.wants_null_call(),
             Self::CutOff(..) => true,
@@ -263,7 +268,7 @@ impl Failure {
         }
     }
 
-    /// Whether the server was asked about it.
+    /// Whether the server was sent an NFS NULL call about it.
     pub fn was_probed(&self) -> bool {
         match self {
             Self::Encrypted(failure, _) | Self::Led(failure, _) => failure.was_probed(),

@@ -1,6 +1,7 @@
-//! The real machine: each step of a share carried out on this kernel, with this machine's files. Here is what a run
-//! knows of the machine, and the short steps. [`existing`] has what is mounted already, [`mounting`] mounts and proves
-//! it, [`root`] looks after the root of what is mounted, and [`release`] takes it down.
+//! The real machine: it carries out each step of a share on this kernel, with this machine's files.
+//! Here is what a run knows about the machine, and the short steps. [`existing`] has what is
+//! mounted already, [`mounting`] mounts and proves it, [`root`] looks after the root of what is
+//! mounted, and [`release`] takes it down. The order of the steps does not belong here.
 
 mod existing;
 mod mounting;
@@ -48,22 +49,21 @@ const SHORTEST_ANSWER: Duration = Duration::from_millis(500);
 
 /// This machine.
 pub struct Linux<'a, C> {
-    /// `/`.
+    /// `/` outside of tests.
     pub root: &'a Path,
-    /// The clock of the run.
     pub clock: &'a C,
-    /// The signals.
+    /// The signals that end the run.
     pub stop: &'a Stop,
     /// The account that must be able to write, if there is one, once it was asked for.
     user: OnceLock<Option<User>>,
     /// Who this machine is to its servers, once it was asked for.
     client: OnceLock<NfsClient>,
-    /// What was there before each share was mounted, by its mount point. Others are mounted meanwhile, side by side:
-    /// what is new to one share is not to another.
+    /// The mounts that were there before each share was mounted, by its mount point. Shares are
+    /// mounted side by side, so what is new for one share is not new for another.
     existing: Mutex<BTreeMap<PathBuf, ExistingMounts>>,
-    /// The mount points that were made.
+    /// The mount points that this run made and still has to account for.
     pub made: Arc<Mutex<Vec<PathBuf>>>,
-    /// Every port is taken that anybody can have, as the last look for a server has shown.
+    /// Whether users have taken every port that they can, as the last look for a server has shown.
     lacks_ports: AtomicBool,
 }
 
@@ -75,12 +75,12 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         Self { root, clock, stop, user, client, existing, made, lacks_ports }
     }
 
-    /// The time until `until`, which ends with this run.
+    /// A wait until `until`, which a signal to this run ends.
     pub fn wait(&self, until: Deadline) -> Wait<'a> {
         Wait { until, clock: self.clock, stop: self.stop }
     }
 
-    /// A wait of `span`, whatever is left to the run.
+    /// A wait of `span`, however little time the run has left.
     fn wait_for(&self, span: Duration) -> Wait<'a> {
         Wait::of(span, self.clock, self.stop)
     }
@@ -103,7 +103,8 @@ impl<'a, C: Clock + Sync> Linux<'a, C> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What this run has made for the share is gone, or known by the mount on it.
+    /// Forgets the mount point that this run made for the share: it is gone, or is known by the
+    /// mount on it.
     fn forget_made(&self, share: &Share) {
         self.made().retain(|point| *point != share.mount_point);
     }
@@ -114,7 +115,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
 
     fn client(&self) -> &NfsClient {
         let load = || {
-            // As long as a mount would wait for it; that is said then.
+            // It gets as long as a mount would wait for it. If it fails, the mount will say so.
             let _ = worker::load(c"nfs4", self.wait_for(MODULE_TIMEOUT));
         };
         self.client.get_or_init(|| NfsClient::establish(self.root, &load))
@@ -156,7 +157,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     }
 
     fn detach(&self, share: &Share, mounted: &Mounted, until: Deadline) -> Result<(), Failure> {
-        // The mount is off the table at once, but the call then waits for the server to say good-bye.
+        // The mount is off the table at once, but the call then waits for the server's last answer.
         let wait = self.wait(until).within(DETACH_TIMEOUT);
         let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
         let detached = worker::unmount(&parent, &mounted.device, MntFlags::MNT_DETACH, wait);
@@ -197,7 +198,7 @@ impl<C: Clock + Sync> Machine for Linux<'_, C> {
     fn abandon(&self, share: &Share, made: bool) {
         let status = self.remembered();
         if made || status.made(share) || self.is_orphan(share, &status) {
-            // Not empty: files were in it before the share was, and stay.
+            // A folder that is not empty stays: files were in it before the share was mounted.
             let _ = mount_point::remove(self.root, &share.mount_point);
         }
         self.forget_made(share);

@@ -1,6 +1,7 @@
-//! From a share's name to the address that takes connections: one rule for session starts, with and without
-//! encryption, and for `check`. Also where an address came from, for who reads that it failed. The names themselves
-//! are looked up in `names`, and connections are begun in `reach`.
+//! Leads from a share's name to the address that takes connections. It is one rule for session
+//! starts, with and without encryption, and for `check`. It also says where an address came from,
+//! for a reader who learns that it failed. Looking names up (`net::names`) and connecting
+//! (`net::reach`) do not belong here.
 
 use super::{Failure, Machine};
 use crate::config::Share;
@@ -12,13 +13,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How long the name servers are asked what they say beside /etc/hosts.
+/// How long name servers are asked about a name that /etc/hosts has.
 const BESIDE_HOSTS_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Where an address came from that failed.
+/// Where an address that failed came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Who said so.
+    /// Who gave the address.
     pub by: By,
     /// For an address from /etc/hosts: what the name servers say of that name.
     pub beside: Option<Result<Vec<IpAddr>, NameError>>,
@@ -81,15 +82,15 @@ impl Family {
     }
 }
 
-/// Where one share's server is looked for: on this machine, until this deadline.
+/// The search for one share's server.
 pub struct ServerLocator<'a, M> {
     /// The machine that asks and connects.
     pub machine: &'a M,
     /// The share.
     pub share: &'a Share,
-    /// No step lasts longer.
+    /// No step lasts longer than this.
     pub deadline: Deadline,
-    /// The clock that says when that is.
+    /// The clock that the deadline goes by.
     pub clock: &'a dyn Clock,
 }
 
@@ -112,7 +113,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             return Err(Failure::NoFamily(wanted));
         }
 
-        // In a short look, they have all the time that there is.
+        // In a short look, or where only one family counts, these addresses get all the time.
         if family != Family::Both || !found.ipv4_alone || window < IPV4_ALONE {
             let reached = machine.reach(share, &ahead, until);
             return reached.map_err(|failure| self.with_origin(failure, found));
@@ -134,7 +135,7 @@ impl<M: Machine> ServerLocator<'_, M> {
         })
     }
 
-    /// The failure, with where the address came from that it is about; without, where that is as anybody would expect.
+    /// Adds to a failure where its address came from, unless that is as anybody would expect.
     pub fn with_origin(&self, failure: Failure, found: &Found) -> Failure {
         let of_the_server = match &failure {
             Failure::Reach(_) => true,
@@ -202,7 +203,8 @@ fn ask_further<M: Machine>(
     Ok(())
 }
 
-/// What the share's name leads to, which may be `address`: its IPv6 addresses are asked for only if that is one.
+/// The addresses of the share's name, to compare with `address`. IPv6 addresses are asked for only
+/// if `address` is one.
 ///
 /// # Errors
 /// Those of [`Machine::resolve`].

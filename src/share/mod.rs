@@ -1,5 +1,5 @@
-//! What a share needs, one step a file. The steps do not know each other's
-//! order: that is `commands::session`, which sees them through [`Machine`].
+//! The steps that a share needs, one in each file. They do not know each other's order:
+//! `commands::session` has that, and sees them through [`Machine`].
 
 pub mod after;
 pub mod causes;
@@ -39,12 +39,14 @@ pub trait Machine: Sync {
 
     /// The share, if it is mounted already; something else mounted there is a failure.
     ///
-    /// # Errors [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`]; [`Failure::Name`] where the name must
-    /// be asked for, before `until`, to distinguish one server from another.
+    /// # Errors
+    /// [`Failure::Taken`], [`Failure::ReadOnly`], [`Failure::NoTable`]. [`Failure::Name`] where the
+    /// name must be asked for, before `until`, to distinguish one server from another.
     fn mounted(&self, share: &Share, until: Deadline) -> Result<Option<Mounted>, Failure>;
 
-    /// The share, if somebody else has mounted it at the mount point, though the mount table shows another path. What
-    /// `call` mounts before `until`, where nobody sees it, then has the same root.
+    /// The share, if somebody else has mounted it at the mount point, though the mount table shows
+    /// another path. It is known by its root: `call` mounts the same root where nobody sees it,
+    /// before `until`.
     ///
     /// # Errors
     /// Those of [`Machine::mounted`].
@@ -67,7 +69,7 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<ServerAnswer, Failure>;
 
-    /// Who has something of a mounted share open.
+    /// The processes that have something of a mounted share open.
     fn held_by(&self, share: &Share) -> Vec<Holder>;
 
     /// The server's end of the connection that a mounted share is on, if the kernel shows it.
@@ -86,14 +88,14 @@ pub trait Machine: Sync {
     /// [`Failure::Point`].
     fn prepare(&self, share: &Share) -> Result<Self::Point, Failure>;
 
-    /// The way that this machine takes to a server now, if there is one.
+    /// The route from this machine to a server now, if there is one.
     fn route(&self, to: SocketAddr) -> Option<Route>;
 
     /// Takes back what [`Machine::prepare`], or a run that was killed, made for the share.
     fn discard(&self, share: &Share, point: Self::Point);
 
-    /// Takes away the mount point that this run (`made`) or an earlier one made for the share. What is written into an
-    /// empty folder where a share should be is lost.
+    /// Takes away the mount point that this run (`made`) or an earlier one made for the share.
+    /// Users must not write into an empty folder where a share should be: that would be lost.
     fn abandon(&self, share: &Share, made: bool);
 
     /// The addresses to try, in order, before `until`.
@@ -102,8 +104,8 @@ pub trait Machine: Sync {
     /// [`Failure::Name`].
     fn resolve(&self, share: &Share, until: Deadline) -> Result<Found, Failure>;
 
-    /// The addresses of the other family, where a name server was asked for IPv4 ones alone; nothing, if that was
-    /// not answered before `until`.
+    /// The addresses of the other family, if a name server was asked for IPv4 alone; `None` if that
+    /// was not answered before `until`.
     ///
     /// # Errors
     /// [`Failure::Stopped`].
@@ -121,7 +123,7 @@ pub trait Machine: Sync {
     /// See [`NameError`].
     fn past_hosts(&self, share: &Share, ipv6: bool, until: Deadline) -> Result<Found, NameError>;
 
-    /// Changes when the files do that names are looked up by.
+    /// A value that changes when hosts or resolv.conf change.
     fn names_stamp(&self) -> Stamp;
 
     /// The address that answers on the share's port before `until`.
@@ -139,7 +141,7 @@ pub trait Machine: Sync {
     /// the call names.
     ///
     /// # Errors
-    /// All except the above.
+    /// Any failure that is not named above.
     fn mount(
         &self,
         share: &Share,
@@ -169,14 +171,14 @@ pub struct MountLimit {
     pub silence: Option<Duration>,
 }
 
-/// What came of asking for a mounted share.
+/// What the server of a mounted share answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerAnswer {
     /// It can be used.
     Well,
     /// There is an answer, and it is this error: everybody who wants a file gets it too.
     Fault(Errno),
-    /// There is none.
+    /// There is no answer.
     Silence,
 }
 
@@ -195,17 +197,17 @@ pub struct Mounted {
     pub device: String,
     /// The kernel's rsize, in bytes.
     pub rsize: u32,
-    /// It was there before we asked.
+    /// Whether it was mounted before this run.
     pub already: bool,
-    /// It took the place of a mount that was of no use.
+    /// Whether it replaced a mount that was of no use.
     pub anew: bool,
-    /// In what it differs from the config.
+    /// How it differs from the config.
     pub differs: Vec<String>,
-    /// Files were in the folder that it was mounted on, and cannot be seen now.
+    /// Whether the folder that it is mounted on has files, which cannot be seen now.
     pub hides: bool,
-    /// The folder that it was mounted on was made for it.
+    /// Whether the folder that it is mounted on was made for it.
     pub made: bool,
-    /// Which folder that is, if it was there before.
+    /// The identity of that folder, if it was there before.
     pub over: Option<FolderId>,
     /// What the process that mounted it saw of its root, if there was time to look.
     pub root: Option<worker::RootLook>,
@@ -220,7 +222,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// The address of the server, behind the tunnel too.
+    /// The address of the server, also behind a tunnel.
     pub fn server(&self) -> String {
         self.peer.as_ref().map_or_else(|| self.address.clone(), |peer| peer.address.to_string())
     }

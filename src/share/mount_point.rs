@@ -67,15 +67,15 @@ pub struct Parent {
     pub name: CString,
 }
 
-/// "This directory was checked": what the process that mounts opens as its target, without
-/// following a symlink, in the folder that was checked.
+/// A mount point that was checked. The process that mounts opens it by its name in the checked
+/// folder, without following a symlink.
 #[derive(Debug)]
 pub struct PreparedPoint {
     /// The checked folder, and the name in it.
     pub parent: Parent,
     /// The folders that we made, outermost first.
     made: Vec<Parent>,
-    /// Which folder it is, if it was there.
+    /// The identity of the folder, if it was there before.
     pub was_there: Option<FolderId>,
 }
 
@@ -83,7 +83,7 @@ const FOLDER: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl PreparedPoint {
-    /// Whether we made it.
+    /// Whether this run made it.
     pub fn is_ours(&self) -> bool {
         !self.made.is_empty()
     }
@@ -116,11 +116,11 @@ pub fn remove(root: &Path, path: &Path) -> Result<(), PointError> {
         .map_err(|errno| PointError::Failed { path: path.into(), verb: "removed", errno })
 }
 
-/// So many are counted.
+/// No more entries than this are counted.
 pub const MOST_ENTRIES: usize = 1000;
 
-/// How many entries are in the folder `path`, [`MOST_ENTRIES`] at most; none if it cannot be looked at. What is
-/// mounted on it must be known to answer, or nothing.
+/// How many entries the folder `path` has, up to [`MOST_ENTRIES`]; `None` if it cannot be read. Ask
+/// only where nothing is mounted on it, or something that is known to answer.
 pub fn entries(root: &Path, path: &Path) -> Option<usize> {
     let point = parent(root, path).ok()?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -131,13 +131,15 @@ pub fn entries(root: &Path, path: &Path) -> Option<usize> {
     Some(names.take(MOST_ENTRIES).count())
 }
 
-/// What to say of a mount point in a folder that others than root can change: they can rename or remove what is in it.
-/// Nothing, where only root can change the folders on the way, or they keep root's files in place (/tmp).
+/// What to say about a mount point in a folder that others than root can change: they can rename or
+/// remove what is in it. `None` where only root can change the folders on the way, or they keep
+/// root's files in place (/tmp).
 pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
-    // /mnt and its like belong to the system: that look is saved at each start.
+    // /mnt and its like belong to the system, so that each start can save this look.
     if path.components().count() <= 3 {
         return None;
     }
+
     let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
     folders.reverse();
     folders.into_iter().find_map(|folder| {
@@ -206,8 +208,8 @@ fn walk(
         return Ok((Parent { folder, name }, true));
     }
 
-    // Before Linux 5.6, or where something is missing or in the way, step by step: that makes what is missing, and
-    // shows which step fails.
+    // One call is not enough before Linux 5.6, or where something is missing or in the way. Going
+    // step by step makes what is missing, and shows which step fails.
     let mut nothing = Vec::new();
     let (may_make, made) = match made {
         Some(made) => (true, made),
@@ -230,7 +232,7 @@ fn walk(
     Ok((Parent { folder, name }, false))
 }
 
-/// The failure of what was done to `path`, by its errno.
+/// Makes the error of what was done to `path` from its errno.
 fn failed(path: &Path, verb: &'static str) -> impl Fn(Errno) -> PointError {
     move |errno| PointError::Failed { path: path.into(), verb, errno }
 }
@@ -250,7 +252,8 @@ fn make(
 ) -> Result<bool, PointError> {
     let Parent { folder, name } = point;
 
-    // Who can rename in here could swap the new folder for another of root's before its mode is set.
+    // A user who can rename files in here could swap the new folder for another one that root owns,
+    // before its mode is set.
     let stat = fstat(&**folder).map_err(failed(path, "made"))?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
     if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
@@ -265,17 +268,17 @@ fn make(
         };
     }
 
-    // Closed to all but us until its mode is right.
+    // The folder is closed to everybody else until its mode is right.
     match mkdirat(&**folder, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) => {}
-        // Its owner has made it, or another run was quicker: its folder is as good as an old one.
+        // The folder's owner or another run was quicker. That folder is as good as an old one.
         Err(Errno::EEXIST) => return Ok(false),
         Err(errno) => return Err(failed(path, "made")(errno)),
     }
 
     made.push(Parent { folder: Rc::clone(folder), name: name.clone() });
 
-    // By its name: nobody but root can have put something else there (see above).
+    // Its name is safe to use: nobody except root can have put something else there (see above).
     let mode = Mode::from_bits_truncate(mode);
     fchmodat(&**folder, name.as_c_str(), mode, FchmodatFlags::FollowSymlink)
         .map_err(failed(path, "made"))?;
@@ -284,7 +287,7 @@ fn make(
 
 /// Opens `point`, which is `path`, if it is a folder, and gives which folder that is.
 fn open_folder(point: &Parent, path: &Path) -> Result<(OwnedFd, FolderId), PointError> {
-    // Without O_DIRECTORY, so that what is in the way can be named.
+    // O_DIRECTORY is left out, so that what is in the way can be named.
     let flags = FOLDER.difference(OFlag::O_DIRECTORY);
     let found = openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty())
         .map_err(failed(path, "opened"))?;
@@ -421,7 +424,7 @@ mod tests {
                 }
             }
         }
-        // One that is there already is taken: nothing is changed in it.
+        // A folder that is there already is accepted, because nothing is changed around it.
         fs::create_dir(folder.join("point")).unwrap();
         assert!(made().is_ok());
     }

@@ -1,4 +1,5 @@
-//! A share and an address become the arguments of mount(2). Pure.
+//! Turns a share and an address into the arguments of mount(2). Nothing is called, read or asked
+//! here.
 
 use crate::config::Share;
 use crate::share::client::{NfsClient, Way};
@@ -21,14 +22,14 @@ pub struct MountCall {
     pub address: IpAddr,
     /// What the kernel connects to: the server, or the tunnel that leads to it.
     pub connects_to: SocketAddr,
-    /// How it gets there.
+    /// How its bytes get there.
     pub way: Way,
     /// The host name of the process that calls, by which the server knows this way from all others.
     pub host_name: CString,
 }
 
 impl MountCall {
-    /// The same, but the kernel's end of the connection is at a port that root alone can have.
+    /// The same call, but the kernel connects from a port that root alone can use.
     #[must_use]
     pub fn from_reserved(self) -> Self {
         let data = self.data.to_string_lossy();

@@ -24,11 +24,11 @@ pub enum FlushResult {
 /// A way to take a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnmountMode {
-    /// If nobody uses it.
+    /// Take it away if nobody uses it.
     Plain,
-    /// Giving up what still waits for its server.
+    /// Take it away, and give up what still waits for its server.
     Force,
-    /// Out of sight at once, even if somebody uses it.
+    /// Take it out of sight at once, even if somebody uses it.
     Detach,
 }
 
@@ -45,7 +45,8 @@ pub enum UnmountResult {
 
 /// What `unmount` asks of the machine. The real one is [`crate::share::linux::Linux`].
 pub trait Release {
-    /// The mount that is the share, in whatever state, if there is one at its mount point, on top.
+    /// The share as it is mounted on top at its mount point, in whatever state; `None` if nothing
+    /// is.
     ///
     /// # Errors
     /// [`Failure::Taken`], [`Failure::NoTable`], [`Failure::Stopped`].
@@ -77,9 +78,9 @@ pub trait Release {
         until: Deadline,
     ) -> Result<UnmountResult, Stopped>;
 
-    /// Who uses it.
+    /// The processes that use it.
     fn holders(&self, share: &Share) -> Vec<Holder>;
 
-    /// Asks a process to end (SIGTERM), if it is one that may be asked; whether it was.
+    /// Asks a process to end (SIGTERM), if it may be asked. Returns whether it was.
     fn terminate(&self, holder: &Holder) -> bool;
 }

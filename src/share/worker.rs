@@ -49,7 +49,8 @@ pub enum WorkerError {
 pub struct MountReport {
     /// What it returned: a number that should be 0, or the errno.
     pub returned: Result<i32, Errno>,
-    /// Whether it was made under the host name of its way; it is made without that only where it is plain.
+    /// Whether it was made under the host name that stands for its way. Only a plain call is made
+    /// without.
     pub named: Result<(), Errno>,
     /// What was seen of the root, where there was time to look.
     pub root: Option<RootLook>,
@@ -58,7 +59,8 @@ pub struct MountReport {
 /// What was seen of, and done to, the root of a mounted share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootReport {
-    /// errno of opening it. The rest is known all the same where that is a matter of rights.
+    /// The errno of opening it. If that is a matter of rights, the other fields are known all the
+    /// same.
     pub opened: Result<(), Errno>,
     /// Owner.
     pub uid: u32,
@@ -68,9 +70,9 @@ pub struct RootReport {
     pub mode: u32,
     /// Whether it is on the file system that was mounted, and not on one put over it.
     pub is_the_share: bool,
-    /// errno of setting the mode; nothing where that was not needed.
+    /// The errno of setting the mode; `Ok` where that was not needed.
     pub set: Result<(), Errno>,
-    /// Whether the streaming user may write in it; nothing where there is no such user.
+    /// Whether the streaming user may write in it; `Ok` where there is no such user.
     pub writable: Result<(), Errno>,
 }
 
@@ -81,7 +83,8 @@ impl RootReport {
     }
 }
 
-/// Whether root alone may be kept out: a server that squashes root, and a folder that is a user's own.
+/// Whether an error may concern root alone: the server may squash root, or the folder may be a
+/// user's own.
 fn is_of_rights(errno: Errno) -> bool {
     matches!(errno, Errno::EACCES | Errno::EPERM)
 }
@@ -100,8 +103,8 @@ pub struct RootWishes<'a> {
 pub struct MountWatch<'a> {
     /// Called once if the call takes long.
     pub meanwhile: Meanwhile<'a>,
-    /// Called where mount(2) returns 0: says which file system the mount table shows there now, while the child looks
-    /// at the root already. The wishes are for that file system alone.
+    /// Called if mount(2) returns 0, while the child already looks at the root. It says which file
+    /// system the mount table shows there now. The wishes are for that file system alone.
     pub shown: &'a mut dyn FnMut() -> Option<String>,
 }
 
@@ -136,9 +139,9 @@ pub fn mount(
     Ok(MountReport { returned, named, root })
 }
 
-/// The errno with which this machine forbids `call` on the folder `name` of `parent`, or on that folder itself; none
-/// where it lets it through. The kernel is given an option that it does not take. Where nothing forbids the call, it
-/// complains about that; nothing is mounted or sent.
+/// The errno with which this machine forbids `call` on `point`, or on the folder that holds it;
+/// `None` if nothing forbids it. The kernel is given an option that it does not know. If nothing
+/// forbids the call, it complains about that option, and nothing is mounted or sent.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -162,7 +165,7 @@ pub fn settle(point: &Parent, device: &str, wishes: RootWishes<'_>, wait: Wait<'
     job.visited(device, wishes)
 }
 
-/// Whether a root of `mode` has the one that is `wanted`.
+/// Whether `mode` is as `wanted`, if a mode is wanted.
 fn is_as(mode: u32, wanted: Option<u32>) -> bool {
     wanted.is_none_or(|wanted| wanted == mode)
 }
@@ -177,13 +180,13 @@ impl Job<'_> {
     fn visited(&mut self, device: &str, wishes: RootWishes<'_>) -> RootLook {
         let mut seen = self.next_look(device, wishes.mode)?;
         if seen.fault().is_some() || !seen.is_the_share {
-            // Something else was put over the share: that is not to be changed.
+            // Something else was mounted over the share, and must not be changed.
             return Ok(seen);
         }
 
         if let Some(mode) = wishes.mode.filter(|mode| *mode != seen.mode) {
             if seen.opened.is_err() {
-                // Who may not open it may not change it either.
+                // A root that may not be opened may not be changed either.
                 seen.set = seen.opened;
             } else {
                 self.ask(&[SET_MODE, mode as i32]);
@@ -204,7 +207,8 @@ impl Job<'_> {
             self.listens = false;
             match self.report() {
                 Err(WorkerError::Stopped(stopped)) => return Err(stopped.into()),
-                // That user may have killed it meanwhile: what was done is done, and that alone is not known.
+                // That user may have killed the child meanwhile. Only the answer to this question
+                // is then unknown.
                 answer => {
                     let answer = answer.ok().and_then(|answer| received(&answer));
                     seen.writable = answer.map_or(Ok(()), |[errno]| result(errno));
@@ -216,7 +220,7 @@ impl Job<'_> {
     }
 
     fn next_look(&mut self, device: &str, wanted: Option<u32>) -> RootLook {
-        // It has mostly come while the mount table was read.
+        // Mostly, the look has arrived while the mount table was read.
         let arrived = self.arrived();
         let report = if arrived.is_empty() { self.report()? } else { arrived };
         let [opened, uid, gid, mode, major, minor, writable] =
@@ -235,7 +239,7 @@ impl Job<'_> {
     }
 }
 
-/// The numbers of a device that is `major:minor` as in mountinfo.
+/// The two numbers of a device, which mountinfo writes as `major:minor`.
 fn numbers(device: &str) -> (u32, u32) {
     let numbers = device
         .split_once(':')
@@ -249,15 +253,16 @@ pub struct Unseen<'a> {
     pub process: Pid,
     /// Its device.
     pub device: &'a str,
-    /// The device of what it is compared with, if the roots of both have the same number.
+    /// The device of what it is compared with, if both roots have the same inode number.
     pub same: Option<&'a str>,
 }
 
-/// Carries out `call` in its own mount namespace, for as long as `wait` lasts, and looks at what it mounted. `shown` is
-/// called while it is there. With `beside`, what is seen there is compared with it.
+/// Carries out `call` in a private mount namespace, for as long as `wait` lasts, and looks at what
+/// it mounted. `shown` is called while that is there. With `beside`, it is compared with what is
+/// seen there.
 ///
 /// # Errors
-/// See [`WorkerError`]; within, what mount(2) says.
+/// See [`WorkerError`]. The inner error is what mount(2) says.
 pub fn trial(
     call: &MountCall,
     user: Option<&User>,
@@ -290,8 +295,8 @@ pub fn trial(
     }))
 }
 
-/// Has the kernel load the module for a type of file system, for as long as `wait` lasts. The kernel runs a program for
-/// that.
+/// Makes the kernel load the module for a type of file system, for as long as `wait` lasts. The
+/// kernel runs a program for that.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -314,8 +319,9 @@ pub enum FlushReport {
     Nothing,
 }
 
-/// Has what was written through the mount `device`, seen as `point`, sent to its server: syncfs(2), for as long as
-/// `wait` lasts. Where the server keeps root out, its root is opened as its owner, or as `user`.
+/// Sends what was written through the mount `device`, seen at `point`, to its server (syncfs(2)),
+/// for as long as `wait` lasts. If the server keeps root out, the share's root is opened as its
+/// owner, or as `user`.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -342,9 +348,10 @@ pub struct Space {
     pub free: u64,
 }
 
-/// What statfs(2) says of the file system that is seen as `point`, if it is `device`, for as long as `wait` lasts. The
-/// kernel asks the server for that each time, while it answers many other calls by what it remembers. Then the root is
-/// opened. What is within the result is why the share cannot be used; EXDEV where another file system is seen there.
+/// What statfs(2) says about the file system `device`, if it is seen at `point`, for as long as
+/// `wait` lasts. The kernel asks the server for that each time, while it answers many other calls
+/// from memory. Then the root is opened. The inner error is why the share cannot be used; EXDEV
+/// says that another file system is seen there.
 ///
 /// # Errors
 /// See [`WorkerError`].
@@ -358,9 +365,10 @@ pub fn space(
     Ok(result(errno).map(|()| Space { total: whole([a, b]), free: whole([c, d]) }))
 }
 
-/// Takes away the mount of the file system `device` that is seen as `point`: umount2(2), for as long as `wait` lasts,
-/// because it may wait for the server. By the folder that it is in, which is open: on the way there a user may have put
-/// a symlink meanwhile. EXDEV where something else is seen there.
+/// Takes away the mount of the file system `device` that is seen at `point` (umount2(2)). This may
+/// wait for the server, for as long as `wait` lasts. It goes by the open folder that holds the
+/// mount point, because a user may have put a symlink on the way there. EXDEV says that something
+/// else is seen there.
 ///
 /// # Errors
 /// See [`WorkerError`].

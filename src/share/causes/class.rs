@@ -1,5 +1,6 @@
-//! What waiting does to a failure: it may pass, or it stays until a person acts, or the fault is this program's or the
-//! machine's. The loop of attempts needs no more than this, so no words are made here.
+//! Decides what waiting does to a failure: it may pass, or it stays until a person acts, or the
+//! fault is this program's or the machine's. The loop of attempts needs no more than this, so no
+//! words are made here.
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::config::Share;
@@ -73,7 +74,7 @@ fn mount(errno: Errno) -> Class {
     }
 }
 
-/// TLS alerts (RFC 8446, 6) that the same two ends would meet with again.
+/// TLS alerts (RFC 8446, 6) that the same two ends would get again.
 const LASTING_ALERTS: &[&str] = &[
     "access_denied",
     "bad_certificate",
@@ -88,8 +89,8 @@ const LASTING_ALERTS: &[&str] = &[
     "unsupported_certificate",
 ];
 
-/// Among what may pass is a certificate that is not valid yet: none is issued ahead of its time, so the clock is wrong,
-/// and that is set after a boot.
+/// The class of a tunnel's failure. A certificate that is not valid yet may pass. None is issued
+/// ahead of its time, so the clock is wrong, and that is set after a boot.
 fn tunnel(error: &TunnelError, share: &Share) -> Class {
     use TunnelError as E;
     match error {
@@ -115,7 +116,8 @@ fn service_trouble(service: Service, trouble: Trouble, share: &Share) -> Class {
     use Trouble as T;
     let names_profile = share.encryption.as_ref().is_some_and(|e| e.aws_profile.is_some());
     match (service, trouble) {
-        // Asked last, where nothing else is there: the profile of the fleet may be written yet.
+        // This service is asked last, where there is no other source. The profile of the fleet may
+        // still be written.
         (Service::Metadata, _) if !names_profile => Class::Temporary,
         (Service::Metadata, T::Denied | T::Untrusted) => Class::Permanent,
         (

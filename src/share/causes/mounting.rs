@@ -1,5 +1,5 @@
-//! What it means that mount(2) did not mount the share, by what it said and by what its server makes of an NFS NULL
-//! call. Part of the one place that explains.
+//! Words for a mount(2) that did not mount the share, by its errno and by what its server answers
+//! to an NFS NULL call. Part of the one place that explains; no server is asked here.
 
 use super::{MachineFacts, NO_CLIENT, SECURITY_GROUP, Words, is_of_aws, words, words_for};
 use crate::config::Share;
@@ -13,7 +13,7 @@ const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the wa
                       packets (does it work after: sudo ip link set dev eth0 mtu 1300), and at the \
                       server's load";
 
-/// A mount that did not come about, and what the server made of an NFS NULL call right after.
+/// The words for a mount that failed, and whose server was then sent an NFS NULL call.
 pub(super) fn probed(
     failure: &Failure,
     heard: Heard,
@@ -61,7 +61,7 @@ pub(super) fn probed(
     words(sentence, cure)
 }
 
-/// mount(2) has said no.
+/// The words for an errno of mount(2).
 pub(super) fn refused(address: IpAddr, errno: Errno, share: &Share, kernel: &str) -> Words {
     let path = &share.path;
     let version = share.options.version();
@@ -165,12 +165,12 @@ pub(super) fn refused(address: IpAddr, errno: Errno, share: &Share, kernel: &str
                 "check that it is an NFS server, and its log",
             )
         }
-        // The server has no part in it: nothing is written by a mount.
+        // The server did not cause this: a mount writes nothing there.
         Errno::ENOSPC => words(
             "this machine has as many mounts as it may have, fs.mount-max (ENOSPC)".to_owned(),
             "see what mounts so much (findmnt | wc -l, sysctl fs.mount-max) and unmount it, or raise fs.mount-max",
         ),
-        // Shortages, a server in its grace period, and whatever else may pass.
+        // These are shortages, a server in its grace period, and whatever else may pass.
         other => words(
             format!("mount(2) from {address} failed: {} ({other:?})", other.desc().to_lowercase()),
             "see the kernel log (dmesg)",

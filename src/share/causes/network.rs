@@ -1,5 +1,6 @@
-//! What it means that a server is not found or not reached: its name, the connections to its addresses, and the routes
-//! to them. Part of the one place that explains.
+//! Words for a server that is not found or not reached: its name, the connections to its addresses,
+//! and the routes to them. Part of the one place that explains; nothing is looked up or connected
+//! to here.
 
 use super::{BY_ADDRESS, MachineFacts, SECURITY_GROUP, Words, is_of_aws, stopped, words};
 use crate::config::{Endpoint, Share};
@@ -17,7 +18,8 @@ pub(super) fn name(error: &NameError, endpoint: &Endpoint) -> Words {
     words(format!("{endpoint} does not resolve: {error}"), name_cure(error, endpoint, None))
 }
 
-/// What helps where `name` has no address. Where it is not the share's own, it is what the name `alias` leads to.
+/// What helps where `name` has no address. If `alias` is given, it is the name from which an alias
+/// led to `name`.
 fn name_cure(error: &NameError, name: &Endpoint, alias: Option<&Endpoint>) -> String {
     let what_to_check = match alias {
         Some(alias) => format!("check where the alias (CNAME record) of {alias} leads to"),
@@ -67,7 +69,7 @@ fn name_cure(error: &NameError, name: &Endpoint, alias: Option<&Endpoint>) -> St
     }
 }
 
-/// Other file systems of AWS have no mount targets.
+/// Whether it is a name of EFS. Other file systems of AWS have no mount targets.
 fn is_of_efs(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Endpoint::Name(name) if name.contains(".efs."))
 }
@@ -87,6 +89,7 @@ pub(super) fn reach(error: &ReachError, share: &Share, facts: &MachineFacts) -> 
             continue;
         };
         let start = start_of(route);
+
         if route.is_bridge {
             parts.push(part);
             bridges.push(format!(
@@ -102,7 +105,7 @@ pub(super) fn reach(error: &ReachError, share: &Share, facts: &MachineFacts) -> 
             parts.push(format!(
                 "TCP {port} to {address} failed: a route to it starts from {start}, but {what} ({errno:?})"
             ));
-            // Silence is the commoner trouble.
+            // If another address is silent, its cure is kept: silence is the more common trouble.
             if !error.has_silence() {
                 cure = Some(look.to_owned());
             }
@@ -126,7 +129,7 @@ fn start_of(route: &Route) -> String {
 fn reach_cure(tried: &[(IpAddr, Problem)], share: &Share) -> String {
     let problems = || tried.iter().map(|(_, problem)| *problem);
     let is_silent = |problem: &Problem| matches!(problem, Problem::Silent { .. });
-    // Addresses that were turned down do not show where the packets to silent ones went.
+    // Addresses that rejected a connection do not show where the packets to silent ones went.
     let astray: Option<Vec<Ipv4Addr>> = problems().filter(is_silent).map(from_management).collect();
 
     if problems().any(|problem| problem == Problem::NoPort) {

@@ -49,7 +49,7 @@ fn explained_by(
     explain_with(failure, share, &MachineFacts::about(failure, String::new(), route))
 }
 
-/// What is said where the kernel has this way to the server.
+/// The words where the kernel has this route to the server.
 fn on(problem: Problem, name: &str, is_bridge: bool) -> Cause {
     let error = ReachError::NoneAnswers { port: 2049, tried: vec![(address(), problem)] };
     let stopped = Failure::Stopped(Some(Failure::Reach(error.clone()).into()));
@@ -78,7 +78,7 @@ fn a_way_that_is_there_is_not_called_missing() {
         assert!(sentence.contains("starts from 10.0.3.4 on eth1, but "), "{sentence}");
         assert!(cure.contains("firewall"), "{cure}");
     }
-    // Nor where it is turned down by the server itself.
+    // Nor is it said where the server itself rejects the connection.
     let refused = on(Problem::Errno(Errno::ECONNREFUSED), "eth1", false);
     assert!(refused.sentence.ends_with("was refused (nothing listens there)"));
     let error = ReachError::NoneAnswers {

@@ -1,5 +1,5 @@
-//! What it means that there is no encrypted connection, or that what was
-//! mounted through a good one was refused. Part of the one place that explains.
+//! Words for a share without an encrypted connection, and for a mount that was refused through a
+//! good one. Part of the one place that explains; no tunnel is asked here.
 
 use super::{BY_ADDRESS, MachineFacts, SECURITY_GROUP, Words, words, words_for};
 use crate::aws::credentials::{Service, Trouble, odd_in, profile_in};
@@ -11,7 +11,7 @@ use crate::text::word;
 use crate::tunnel::protocol::{Peer, TunnelError};
 use nix::errno::Errno;
 
-/// Where a tunnel's own words are.
+/// Where a tunnel writes its own messages.
 const LOG: &str = "see the tunnel's lines in the system's log (journalctl -t efs-agent)";
 
 /// A tunnel that could not be started.
@@ -61,7 +61,7 @@ pub(super) fn failed(failure: &TunnelError, share: &Share) -> Words {
             let Words { sentence, cure } = failed(why, share);
             return words(format!("{what}; {sentence}"), cure);
         }
-        // The command is the cure, and is said once.
+        // The cure is the command itself, and is said once.
         F::Changeable { what, mend } => {
             return words(what.clone(), mend.clone());
         }
@@ -117,7 +117,7 @@ pub(super) fn failed(failure: &TunnelError, share: &Share) -> Words {
         F::Key(_) => {
             "check that /run has room and that root can write there".to_owned()
         }
-        // Never handed on as a tunnel's failure.
+        // This is never handed on as a tunnel's failure.
         F::Stopped(_) => "start it again".to_owned(),
     };
 
@@ -153,7 +153,8 @@ fn credentials(share: &Share) -> String {
             "check the profile {profile} in root's ~/.aws/credentials and ~/.aws/config; on AppStream, \
              appstream_machine_role is there if the fleet (or image builder) has an IAM role"
         ),
-        // What is set where efs-agent is started by hand does not get to what systemd starts.
+        // Variables that are set where efs-agent is started by hand do not reach what systemd
+        // starts.
         None if share.encryption.as_ref().is_some_and(|e| e.aws_environment) => format!(
             "set AWS's variables where the tunnel has them from (with systemd a drop-in of \
              efs-agent-tunnel@.service: see efs-agent.toml(5), Environment variables), and run `sudo \
@@ -179,7 +180,7 @@ fn in_trouble(service: Service, trouble: Trouble, share: &Share) -> String {
     match service {
         Service::Metadata => match names_profile(share) || trouble == Trouble::Untrusted {
             true => of_metadata(trouble).to_owned(),
-            // It is asked last, where nothing else is there.
+            // This service is asked last, where there is no other source.
             false => format!(
                 "{}; for the role of an EC2 instance, {}",
                 credentials(share),
@@ -231,10 +232,12 @@ fn of_container(trouble: Trouble) -> &'static str {
 fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
     use Trouble as T;
     const CLOCK: &str = "the clock here is wrong: have it set (chronyc makestep; timedatectl)";
+
     let region = share.encryption.as_ref().map_or("", |e| e.region.as_str());
     let suffix = dns_suffix(region);
     let is_efs = service == Service::Efs;
     let (name, short) = if is_efs { ("elasticfilesystem", "EFS's API") } else { ("sts", "STS") };
+
     let cure = match trouble {
         T::Unreachable => format!(
             "open a way to {name}.{region}.{suffix}, TCP 443: an interface VPC endpoint for {name} with private \
@@ -420,8 +423,8 @@ fn denied(errno: Errno, peer: &Peer, encryption: &Encryption, share: &Share) -> 
     )
 }
 
-/// What may be wrong with the keys of `identity`: EFS does not tell wrong keys from keys that lack a right. Keys that a
-/// service has just given are right.
+/// What may be wrong with the keys of `identity`. EFS does not distinguish wrong keys from keys
+/// that lack a right. Keys that a service has just given are right.
 fn keys_to_check(identity: &str) -> Option<String> {
     if odd_in(identity).is_some() {
         return Some("that its keys are whole".to_owned());

@@ -1,5 +1,6 @@
-//! What is mounted already, as the mount table shows it: whether that is the share, whose it is, and whether it goes the
-//! share's way. Nothing is mounted here, and no server is asked, except a name server for a name.
+//! What is mounted already, as the mount table shows it: whether it is the share, who mounted it,
+//! and whether it goes the share's way. No share is mounted here. Only `find_by_root` makes a trial
+//! mount, and else no server is asked except a name server.
 
 use super::Linux;
 use crate::config::Share;
@@ -20,12 +21,12 @@ use std::time::Duration;
 
 /// A look at what is mounted that is older than this is repeated before the next mount.
 pub(super) const OLD_LOOK: Duration = Duration::from_millis(500);
-/// How long another run gets to say that a mount that has just come to be is its own …
+/// How long another run gets to note that a new mount is its own.
 pub(super) const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(500);
-/// … and how often that is looked for.
+/// The pause between two looks for such a note.
 pub(super) const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
 
-/// What was mounted before a share was, at the last look.
+/// The mounts that were there before a share was mounted, at the last look.
 #[derive(Debug, Default)]
 pub(super) struct ExistingMounts {
     pub(super) ids: Vec<u32>,
@@ -33,16 +34,16 @@ pub(super) struct ExistingMounts {
     at: Duration,
 }
 
-/// What is known of how the mount that is seen at a mount point came to be.
+/// How the mount that is seen at a mount point came to be, as far as that is known.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Provenance {
     /// It was there before.
     Earlier,
-    /// A call of mount(2) that connects there was cut off, and may have come through.
+    /// A call of mount(2) that connects to this address was cut off, and may have succeeded.
     CutOff(SocketAddr),
-    /// It was seen that it has the share's root.
+    /// A comparison has shown that it has the share's root.
     Recognized,
-    /// mount(2) has said that it has mounted the share there, where nothing was.
+    /// mount(2) reported that it mounted the share there, where nothing was before.
     JustMounted,
 }
 
@@ -59,14 +60,16 @@ impl<C: Clock + Sync> Linux<'_, C> {
             return Ok(None);
         };
         let fresh = matches!(provenance, Provenance::JustMounted | Provenance::CutOff(_));
+
         let standing = match mount_table::standing(entry, share) {
-            // The kernel shows what the server has made of the path: only the mount itself shows whose it is.
+            // The kernel shows the path to which the server has led, which does not say whose mount
+            // it is.
             Standing::Foreign if self.is_own(table, entry, share, provenance) => {
                 mount_table::standing_of_own(entry, share)
             }
 
-            // A server that the kernel knows by another name, and perhaps by another way: only the share can be there
-            // now.
+            // The kernel knows the server by another name, and perhaps by another way. Only the
+            // share can be there now.
             Standing::OtherName(_) if fresh || self.is_remembered(entry, share) => {
                 mount_table::standing_of_own(entry, share)
             }
@@ -78,7 +81,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Standing::ReadOnly => return Err(Failure::ReadOnly),
             Standing::OtherWay => return Err(Failure::OtherWay),
             Standing::Foreign => return Err(taken(entry)),
-            // The tunnel's address is that of every tunnel.
+            // The address says nothing: every tunnel has the same.
             Standing::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
             Standing::OtherName(mut differs) => {
                 let until = until.within(self.clock, NAME_WITH_FALLBACK);
@@ -110,7 +113,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Provenance::Earlier => self.is_remembered(entry, share),
             Provenance::JustMounted => alone(),
             Provenance::Recognized => true,
-            // Somebody else may have mounted something while the call took its time: not from the same server.
+            // Somebody else may have mounted something while the call took its time, but hardly
+            // from the same server.
             Provenance::CutOff(to) => {
                 alone()
                     && is_from(&entry.source, share)
@@ -120,8 +124,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// The share, as [`Linux::find`] finds what was there before. A run that has just mounted it, and is about to say so,
-    /// is waited for.
+    /// Finds the share if it was mounted before. Another run that has just mounted it, and is about
+    /// to note that, is waited for.
     pub(super) fn find_announced(
         &self,
         share: &Share,
@@ -134,6 +138,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             self.note_existing(share, &table);
             check_local(&table, share)?;
             let found = self.find(&table, share, Provenance::Earlier, until);
+
             let Err(Failure::Taken { .. }) = found else {
                 return found;
             };
@@ -147,7 +152,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// The share, if what is mounted under another path has the same root as a mount that nobody sees.
+    /// Finds the share under another path, if that mount has the same root as a trial mount that
+    /// nobody sees.
     pub(super) fn find_by_root(
         &self,
         share: &Share,
@@ -157,7 +163,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let bytes = self.table()?;
         let table = mount_table::parse(&bytes);
 
-        // Where the path is the share's, the name decides, or the address.
+        // If the path is the share's, the name or the address has decided already.
         let top = mount_table::top_at(&table, &share.mount_point);
         let Some(entry) = top.filter(|e| e.is_nfs() && !mount_table::has_path(&e.source, share))
         else {
@@ -176,18 +182,18 @@ impl<C: Clock + Sync> Linux<'_, C> {
         self.existing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what is there before the share is mounted.
+    /// Notes which mounts are there before the share is mounted.
     fn note_existing(&self, share: &Share, table: &[Entry<'_>]) {
         let mut all = self.existing();
         let existing = all.entry(share.mount_point.clone()).or_default();
 
-        // The kernel gives a number that is free again to the next mount: only the numbers in use now count.
+        // The kernel reuses the numbers of mounts, so only those in use now count.
         existing.ids.clear();
         existing.ids.extend(table.iter().map(|entry| entry.id));
         existing.at = self.clock.now();
     }
 
-    /// Notes it anew, where the last look is so old that somebody may have mounted something since.
+    /// Notes them again, if the last look is so old that somebody may have mounted something since.
     pub(super) fn note_existing_again(&self, share: &Share) {
         let looked = self.existing().get(&share.mount_point).map_or(Duration::ZERO, |all| all.at);
         if self.clock.now().saturating_sub(looked) > OLD_LOOK
@@ -202,7 +208,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         self.existing().get(&share.mount_point).is_some_and(|existing| existing.ids.contains(&id))
     }
 
-    /// A mount is gone: the kernel gives its number to the next one.
+    /// Forgets a mount that is gone, because the kernel reuses its number.
     pub(super) fn forget_existing(&self, id: u32) {
         for existing in self.existing().values_mut() {
             existing.ids.retain(|one| *one != id);
@@ -213,8 +219,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         status::read(self.root)
     }
 
-    /// Whether a run that was killed has made the mount point of the share. Nobody has changed it since, or may be
-    /// about to mount there.
+    /// Whether a killed run made the mount point of the share, and nobody has changed it since or
+    /// may be about to mount there.
     pub(super) fn is_orphan(&self, share: &Share, status: &Status) -> bool {
         let mut all = status.orphans(self.root).into_iter();
         all.any(|one| one.path == share.mount_point && one.is_there(self.root))
@@ -236,7 +242,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         check_local(&table, share)?;
         let result = self.find(&table, share, Provenance::Earlier, until);
 
-        // A session start may mount it anew, but who takes it down or reports it must not overlook it.
+        // A session start may mount it again. But a command that takes it down or reports it must
+        // not overlook it.
         let hidden =
             |e: &Entry<'_>| e.mount_point == share.mount_point && e.source == share.source();
         if result == Ok(None) && table.iter().any(hidden) {
@@ -254,7 +261,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
 
     /// Where the kernel is connected to for the file system `device`, if it shows that.
     pub fn connected_to(&self, device: &str) -> Option<SocketAddr> {
-        // It comes in pieces: a mount that ends meanwhile can make a line of another one be missed.
+        // The kernel hands out the file in pieces. A mount that ends meanwhile can hide the line of
+        // another mount, so a second look follows.
         let look = || connections::of_device(&self.volumes(), device);
         look().or_else(look)
     }
@@ -322,7 +330,7 @@ fn is_from(source: &str, share: &Share) -> bool {
     source.starts_with(server)
 }
 
-/// Whether the server has led the mount to another one: a referral shows that one's name and address.
+/// Whether the server has referred the mount to another server, whose name and address then show.
 pub fn strays(share: &Share, call: &MountCall, mounted: &Mounted) -> bool {
     !shows_name(share, mounted) && mounted.address != call.connects_to.ip().to_string()
 }
@@ -332,9 +340,9 @@ pub fn shows_name(share: &Share, mounted: &Mounted) -> bool {
     is_from(&mounted.source, share)
 }
 
-/// What it means that a mount of the share's is not on its way, and connected `to` something else.
+/// The failure of a share's mount that does not go its way, and is connected `to` something else.
 pub(super) fn off_way(entry: &Entry<'_>, share: &Share, to: Option<SocketAddr>) -> Failure {
-    // One that is on the connection of another mount shows the tunnel nevertheless.
+    // A mount on the connection of another mount shows the tunnel nevertheless.
     let elsewhere = share.encryption.is_some() && !mount_table::is_tunnelled(entry, share);
     match elsewhere && !mount_table::has_path(&entry.source, share) {
         true => Failure::Referred { source: entry.source.to_string(), to },

@@ -29,13 +29,13 @@ use std::time::Duration;
 
 /// How long a server that does not finish a mount gets to answer a NULL call.
 const NULL_CALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection to this machine itself stands in an instant.
+/// How long a connection to this machine itself may take: it stands within an instant.
 const LOOPBACK_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// What a mount where nobody sees it has shown.
+/// What a trial mount, which nobody else sees, has shown.
 #[derive(Debug)]
 pub struct TrialReport {
-    /// Its root.
+    /// The look at its root.
     pub report: RootReport,
     /// What the mount table shows instead of the share's path, if the server has led that elsewhere.
     pub led_to: Option<String>,
@@ -64,6 +64,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         if until.passed(self.clock) {
             return Err(Failure::NoTime);
         }
+
         self.note_existing_again(share);
         let mounting = Mounting { machine: self, share, call: &self.fit(call), until };
         let hides = !point.is_ours() && mount_point::is_empty(point) == Some(false);
@@ -89,8 +90,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// The call as it can be carried out now. Where all ports are taken that anybody can have, the kernel would try in
-    /// vain for one.
+    /// The call as it can be carried out now. If users have taken all ports that they can, it asks
+    /// for a port that root alone can use.
     fn fit<'c>(&self, call: &'c MountCall) -> Cow<'c, MountCall> {
         match self.lacks_ports.load(Ordering::Relaxed) {
             true => Cow::Owned(call.clone().from_reserved()),
@@ -98,9 +99,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// Takes away a mount that came to be where nobody looks for it, because the folder was moved meanwhile. It is the
-    /// one with the share's source that was not there before. A mount that is on the connection of another one
-    /// (`off_way`) may have that one's source.
+    /// Takes away a mount that ended up where nobody looks for it, because the folder was moved
+    /// meanwhile. It is the one with the share's source that was not there before. A mount on the
+    /// connection of another mount (`off_way`) may have that one's source.
     fn take_away(&self, share: &Share, off_way: bool) {
         let bytes = self.table().unwrap_or_default();
         for entry in mount_table::parse(&bytes) {
@@ -110,7 +111,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 continue;
             }
 
-            // In a child: it may wait for the server, and is not to follow what a user puts in its way.
+            // A child does this, because it may wait for the server. It does not follow what a user
+            // puts in its way.
             if let Ok(parent) = mount_point::parent(self.root, &entry.mount_point) {
                 let wait = self.wait_for(DETACH_TIMEOUT);
                 let _ = worker::unmount(&parent, entry.device, MntFlags::MNT_DETACH, wait);
@@ -118,8 +120,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// What the server makes of an NFS NULL call, before `child` has something to say; nothing where `wait` is too
-    /// short for an answer.
+    /// What the server answers to an NFS NULL call, unless `child` has something to say first.
+    /// `None` also where `wait` is too short for an answer.
     fn null_call(
         &self,
         call: &MountCall,
@@ -132,7 +134,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         probe::null_call(call.connects_to, child, wait)
     }
 
-    /// What it means that mount(2) said `errno`, where that has several causes.
+    /// The failure behind an `errno` of mount(2), which may have several causes.
     fn refused(&self, share: &Share, call: &MountCall, errno: Errno) -> Failure {
         let address = call.address;
         match errno {
@@ -158,7 +160,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// Whether the share has options that only SELinux takes, and it is off, or not there.
+    /// Whether the share has options that only SELinux takes, and SELinux is off or missing.
     fn lacks_selinux(&self, share: &Share) -> bool {
         share.options.contexts().next().is_some()
             && fs::read_to_string(self.root.join("proc/filesystems"))
@@ -170,6 +172,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return false;
         };
+
         let asked = worker::forbidden(call, &parent, self.wait_for(SHORTEST_ANSWER));
         matches!(asked, Ok(Some(_)))
     }
@@ -179,7 +182,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
     pub(super) fn on_loopback(&self, call: &MountCall, failure: Failure) -> Failure {
         let may_be_network = match &failure {
             Failure::CutOff(..) => true,
-            // Where mount(2) says so, it is the server's word.
+            // From mount(2), these errors are the server's answer.
             Failure::Mount(_, Errno::EACCES | Errno::EPERM) => false,
             Failure::Mount(_, errno) => failure.wants_null_call() || is_no_way(*errno),
             _ => false,
@@ -206,13 +209,14 @@ impl<C: Clock + Sync> Linux<'_, C> {
         flags.is_ok_and(|flags| flags & 1 == 0)
     }
 
-    /// Whether nothing of this machine keeps a connection from its own port `to`. That nothing listens there is another
-    /// matter.
+    /// Whether this machine lets a connection through to its own port `to`. It does not matter
+    /// whether anything listens there.
     fn connects_here(&self, to: SocketAddr) -> bool {
         let stream = match sys::connect_tcp_from_reserved(to) {
             Err(errno) => return !is_no_way(errno),
             Ok(stream) => stream,
         };
+
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
         match self.stop.poll(&fds, LOOPBACK_TIMEOUT) {
             Ok(ready) if ready.contains(&true) => {
@@ -239,7 +243,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         self.trial_beside(share, call, None, until)
     }
 
-    /// The same, and whether what is seen `beside` it is the same folder.
+    /// The same as [`Linux::trial`], and whether what is seen `beside` it is the same folder.
     pub(super) fn trial_beside(
         &self,
         share: &Share,
@@ -252,8 +256,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
 }
 
 impl<C: Clock + Sync> Mounting<'_, C> {
-    /// mount(2), and what it left in the mount table. What the server makes of an NFS NULL call meanwhile is put into
-    /// `heard`; one that is silent for `silence` ends the call.
+    /// Calls mount(2), and returns what that left in the mount table. What the server answers to an
+    /// NFS NULL call meanwhile is put into `heard`. A server that is silent for `silence` ends the
+    /// call.
     fn mount(
         &self,
         point: &PreparedPoint,
@@ -263,7 +268,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         let machine = self.machine;
         let (started, wait) = (machine.clock.now(), machine.wait(self.until));
 
-        // While the kernel waits for the server, so can we: it costs no time.
+        // The kernel waits for the server meanwhile, so a NULL call costs no time.
         let mut meanwhile = |child: BorrowedFd<'_>| {
             let wait = silence.map_or(wait, |span| wait.within(span));
             *heard = machine.null_call(self.call, wait, Some(child));
@@ -274,7 +279,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         let mut shown = || {
             let found = found.insert(self.shown(Provenance::JustMounted, Failure::NotShown));
 
-            // Where the mode of the root is to be set, it must be the root of the server that was asked.
+            // If the root's mode is to be set, the root must belong to the server that was asked.
             let mounted = found.as_ref().ok()?;
             let changes = self.share.root_mode.is_none() || !strays(self.share, self.call, mounted);
             changes.then(|| mounted.device.clone())
@@ -291,7 +296,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
 
         match report {
             MountReport { returned: Ok(0), named, root } => {
-                // A look that the attempt's end cut off has the run's time left to be repeated.
+                // A look that the end of the attempt cut off is dropped: the run has time left to
+                // repeat it.
                 let root = root.filter(|look| *look != Err(WorkerError::CutOff));
                 let mounted = found.unwrap_or(Err(Failure::NotShown))?;
                 Ok(Mounted { root, nameless: named.err(), ..mounted })
@@ -304,11 +310,13 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// What came of a call whose child has not ended by itself; it may have come through at the last moment.
+    /// The result of a call whose child did not end by itself. The mount may have succeeded at the
+    /// last moment.
     fn broken_off(&self, error: WorkerError, span: Duration) -> Result<Mounted, Failure> {
         let failure = match error {
             WorkerError::HostName(errno) => return Err(Failure::NoHostName(errno)),
-            // Made anew, it is either good or what is in the way is named.
+            // The next attempt makes the mount point again. Then it is good, or what is in the way
+            // is named.
             WorkerError::Target(_) => return Err(Failure::PointGone),
             WorkerError::CutOff => Failure::CutOff(self.call.address, span),
             WorkerError::Stopped(_) => Failure::Stopped(None),
@@ -318,7 +326,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         self.shown(Provenance::CutOff(self.call.connects_to), failure)
     }
 
-    /// Another run was quicker.
+    /// The share as another run mounted it, which was quicker.
     fn mounted_by_another_run(&self) -> Result<Mounted, Failure> {
         let busy = Failure::Mount(self.call.address, Errno::EBUSY);
         let found = self.machine.find_announced(self.share, self.until)?.ok_or(busy)?;
@@ -328,8 +336,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         Ok(found)
     }
 
-    /// What a call of mount(2) left behind: the share in the mount table, or `otherwise`. What must go through a tunnel
-    /// is checked to do so.
+    /// What a call of mount(2) left behind: the share in the mount table, or `otherwise`. A share
+    /// that must go through a tunnel is checked to do so.
     fn shown(&self, provenance: Provenance, otherwise: Failure) -> Result<Mounted, Failure> {
         let machine = self.machine;
         let bytes = machine.table()?;
@@ -355,8 +363,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// Takes away a new mount whose root cannot be used. Nobody would have their files by it, and a later run might
-    /// think it good.
+    /// Takes away a new mount whose root cannot be used. Its users could not reach their files, and
+    /// a later run might think it good.
     fn with_good_root(&self, mounted: Mounted) -> Result<Mounted, Failure> {
         let seen = mounted.root.and_then(Result::ok);
         match seen.and_then(|seen| seen.fault()) {
@@ -369,9 +377,9 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// The failure, with what the server makes of an NFS NULL call, now or while mount(2) waited.
+    /// The failure, with what the server answers to an NFS NULL call, now or while mount(2) waited.
     fn probed(&self, failure: Failure, heard: Option<Heard>) -> Failure {
-        // What was silent a while ago, and then said no, may have found its voice.
+        // A server that was silent a while ago, and then refused the mount, may answer by now.
         let heard = heard.filter(|heard| *heard != Heard::Nothing || failure.is_by_time());
         let wait = self.machine.wait(self.until).within(NULL_CALL_TIMEOUT);
         match heard.or_else(|| self.machine.null_call(self.call, wait, None)) {
@@ -380,7 +388,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// Mounts where nobody sees it, and compares it with what is seen `beside` it.
+    /// Mounts the share where nobody sees it, and compares it with what is seen `beside` it.
     fn trial(&self, beside: Option<&Parent>) -> Result<TrialReport, Failure> {
         let machine = self.machine;
         let started = machine.clock.now();
@@ -390,6 +398,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
             way = self.way_of(&unseen);
             same = self.same_as(&unseen);
         };
+
         let wait = machine.wait(self.until);
         let failure = match worker::trial(self.call, machine.user(), beside, wait, &mut shown) {
             Ok(Ok(report)) => return way.map(|led_to| TrialReport { report, led_to, same }),
@@ -413,8 +422,8 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         }
     }
 
-    /// Where the server has led a mount that nobody sees, if not to the share's path. A mount that does not go its way
-    /// is a failure.
+    /// Where the server has led a trial mount, if not to the share's path. A mount that does not go
+    /// its way is a failure.
     fn way_of(&self, unseen: &Unseen<'_>) -> Result<Option<String>, Failure> {
         let table = self.machine.root.join("proc").join(unseen.process.to_string());
         let bytes = files::whole(&table.join("mountinfo")).unwrap_or_default();
@@ -438,14 +447,16 @@ impl<C: Clock + Sync> Mounting<'_, C> {
     }
 }
 
-/// Whether a connection that fails with it was not turned down by whom it is to, but here or on the way.
+/// Whether a connection that fails with this errno was rejected here or on the way, and not by its
+/// destination.
 fn is_no_way(errno: Errno) -> bool {
     let no_way =
         [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::ENETDOWN, Errno::EACCES, Errno::EPERM];
     no_way.contains(&errno) || errno == Errno::EADDRNOTAVAIL
 }
 
-/// A look at the route: whether a blackhole is all that leads to `address`. Sends nothing.
+/// The failure, if only a blackhole route leads to `address`. Looks at the route, and sends
+/// nothing.
 fn no_way(address: IpAddr, port: u16) -> Option<Failure> {
     let errno = sys::connect_udp(SocketAddr::new(address, port)).err();
     let errno = errno.filter(|errno| *errno == Errno::EINVAL)?;

@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long is looked for those who use a share.
+/// How long the search for a share's users may take.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether syncfs(2) reports refused data: it does from Linux 5.8 on.
@@ -87,7 +87,8 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Err(stopped);
         }
 
-        // Off the table is gone, even if the call still waits for the server's good-bye.
+        // A mount that is off the table is gone, even if the call still waits for the server's last
+        // answer.
         let still = self.table().map_or(true, |table| {
             mount_table::parse(&table).iter().any(|entry| entry.id == mounted.id)
         });
@@ -99,7 +100,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     }
 
     fn holders(&self, share: &Share) -> Vec<Holder> {
-        // A look at a process that hangs can block. So a thread does it, and not this one.
+        // A look at a hanging process can block, so another thread makes it.
         let (proc, at) = (self.root.join("proc"), share.mount_point.clone());
         let found = Arc::new((Mutex::new(None), Condvar::new()));
         let told = Arc::clone(&found);
@@ -113,7 +114,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
             return Vec::new();
         }
 
-        // No channel: its thread-locals are just what makes libc ask for memory at each start.
+        // A channel would do, but its thread-locals make libc ask for memory at each start.
         let here = found.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = found.1.wait_timeout_while(here, HOLDERS_TIMEOUT, |all| all.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.take().unwrap_or_default()
@@ -122,8 +123,9 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
     fn terminate(&self, holder: &Holder) -> bool {
         let pid = Pid::from_raw(holder.pid);
 
-        // First, so that what is looked at is what the signal goes to. Before Linux 5.3 its number may have
-        // become somebody else's in between.
+        // The process is held first, so that the signal goes to the process that is looked at.
+        // Before Linux 5.3 it cannot be held, and its number may pass to another process in
+        // between.
         let held = sys::hold_process(pid);
         let proc = self.root.join("proc");
         holder.is_a_users(&proc, self.user().map(|user| user.uid))

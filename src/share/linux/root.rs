@@ -11,16 +11,16 @@ use crate::share::{Failure, Mounted, after};
 use nix::errno::Errno;
 use std::sync::atomic::Ordering;
 
-/// How the root of a mounted share is.
+/// The state of a mounted share's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RootState {
     /// It can be used: bytes in all, and bytes free.
     Well(u64, u64),
-    /// The server's answer is this error.
+    /// The server answers with this error.
     Fault(Errno),
     /// There is no answer.
     Silence,
-    /// Something else is seen there.
+    /// Something else was mounted over it.
     Over,
 }
 
@@ -36,6 +36,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         until: Deadline,
     ) -> Result<RootState, Failure> {
         let parent = mount_point::parent(self.root, &share.mount_point).map_err(Failure::Point)?;
+
         match worker::space(&parent, &mounted.device, self.wait(until)) {
             Ok(Ok(space)) => Ok(RootState::Well(space.total, space.free)),
             Ok(Err(Errno::EXDEV)) => Ok(RootState::Over),
@@ -57,7 +58,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// A look at the root of a mounted share, which gets the mode `mode`.
+    /// Looks at the root of a mounted share, and gives it the mode `mode`.
     ///
     /// # Errors
     /// What is in the way.
@@ -81,6 +82,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         until: Deadline,
     ) -> Result<Vec<(Level, String)>, Failure> {
         after::set_read_ahead(self.root, mounted);
+
         let look = || self.look(share, mounted, share.root_mode, until);
         let mut notes = match mounted.root.map_or_else(look, Ok) {
             Ok(seen) => {

@@ -73,7 +73,7 @@ fn a_mount_counts_only_if_it_is_encrypted_as_the_config_wants() {
     assert_eq!(machine.mounted(&plain, until), Err(Failure::OtherWay));
     let ours = machine.mounted(&encrypted, until).unwrap().unwrap();
     assert_eq!((ours.port, ours.already, ours.differs.len()), (40001, true, 0));
-    // Whoever takes it down, or tells of it, finds it all the same.
+    // A command that takes it down or reports it finds it all the same.
     assert!(matches!(machine.found(&plain, until), Ok(Some(m)) if m.port == 40001));
     // The mount helper of amazon-efs-utils names the tunnel.
     show("127.0.0.1", "port=20049,addr=127.0.0.1");
@@ -114,7 +114,8 @@ fn what_the_run_has_mounted_is_its_own_wherever_the_server_leads_the_path() {
         assert_eq!((found.id, found.already, found.differs.len()), (5, false, 0));
         assert_eq!(found.led_to(&share), Some("fs-1.example:/releases/1"));
         assert_eq!(seen(Provenance::Earlier), taken("fs-1.example:/releases/1"));
-        // A call that was cut off may have been another's: only what is from where it was to go is its own.
+        // A call was cut off, and what is there may be another's mount. It counts as its own only
+        // if it comes from where the call was to connect.
         assert!(seen(from("10.0.0.1:2049")).is_ok());
         for other in ["10.0.0.2:2049", "10.0.0.1:2050"] {
             assert_eq!(seen(from(other)), taken("fs-1.example:/releases/1"), "{other}");
@@ -125,7 +126,8 @@ fn what_the_run_has_mounted_is_its_own_wherever_the_server_leads_the_path() {
         show(&LED.replace("fs-1.example:/releases", "fs-2:/data").replace("0.0.1", "0.0.3"));
         assert!(seen(Provenance::JustMounted).is_ok_and(|found| found.is_some()));
         assert_eq!(seen(from("10.0.0.1:2049")), taken("fs-2:/data/1"));
-        // Of two, one is somebody's; and what is no NFS is not what mount(2) was asked for.
+        // Where there are two mounts, one is somebody else's. And what is not NFS is not what
+        // mount(2) was asked for.
         show(&format!("{LED}6 5 0:32 / /m rw - nfs4 fs-1.example:/home rw,addr=10.0.0.1\n"));
         assert_eq!(seen(Provenance::JustMounted), taken("fs-1.example:/home"));
         show(&LED.replace("nfs4", "tmpfs"));
@@ -161,7 +163,7 @@ fn a_share_does_not_take_what_another_one_has_mounted_for_what_was_there_before(
         let until = Deadline::after(machine.clock, Duration::from_secs(9));
         show("");
         assert_eq!(machine.mounted(&one, until), Ok(None));
-        // It is up, and the other share, of another server, is only looked for now.
+        // This share is up. The other share, on another server, is looked for only now.
         show(LED);
         assert_eq!(machine.mounted(&two, until), Ok(None));
         let known = machine.existing.lock().unwrap();

@@ -19,23 +19,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// No file system has this device.
 pub(super) const NO_DEVICE: (u32, u32) = (u32::MAX, u32::MAX);
 
-/// No option of NFS, and no address: EINVAL on every kernel.
+/// This is no NFS option and no address, so every kernel answers EINVAL.
 const UNKNOWN_OPTION: &CStr = c"efs-agent-asks-whether-it-may";
 
-/// The folder that is `point`, or what is mounted there. What is opened by its descriptor is in the folder that was
-/// checked, and no symlink is followed.
+/// Opens the folder `point`, or what is mounted there. It goes by the folder that was checked, and
+/// follows no symlink.
 fn open_point(point: &Parent, how: OFlag) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | how;
     openat(&*point.folder, point.name.as_c_str(), flags, Mode::empty())
 }
 
-/// Before mount(2): the host name of the call's way. 0, or the errno.
+/// Takes the host name that stands for the call's way, before mount(2). Returns 0, or the errno.
 fn take_name(call: &MountCall) -> i32 {
     code(sys::take_host_name(&call.host_name))
 }
 
-/// mount(2) on `point`, and if that has mounted something, a look at its root. Sends the errno of opening the mount
-/// point and of taking the host name, what mount(2) returned, and its errno. Then follows what [`visit`] sends.
+/// Calls mount(2) on `point` and, if that has mounted something, looks at its root. Sends the errno
+/// of opening the mount point and of taking the host name, what mount(2) returned, and its errno.
+/// Then follows what [`visit`] sends.
 pub(super) fn mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent, mode: Option<u32>) {
     if let Err(errno) = open_point(point, OFlag::O_PATH).and_then(|target| fchdir(&target)) {
         return send(parent, [errno as i32, 0, 0, 0]);
@@ -57,7 +58,7 @@ pub(super) fn mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent, mo
     }
 }
 
-/// mount(2) with an option that no kernel takes. Sends its errno.
+/// Calls mount(2) with an option that no kernel knows, and sends its errno.
 pub(super) fn try_to_mount(parent: BorrowedFd<'_>, call: &MountCall, point: &Parent) {
     let there = match open_point(point, OFlag::O_PATH) {
         Ok(target) => fchdir(&target),
@@ -81,6 +82,7 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
         Ok(root) => root,
         Err(errno) => return send(parent, [errno as i32, 0, 0, 0, 0, 0, 0]),
     };
+
     loop {
         let stat = match fstat(&root) {
             Ok(stat) => stat,
@@ -88,7 +90,8 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
         };
         let mode = stat.st_mode & 0o7777;
 
-        // What is left to forbid it (a policy, a read-only export) forbids it to root too.
+        // The mode allows it. What may still forbid it (a policy, a read-only export) forbids it to
+        // root too.
         let writable = if lets_all_write(mode) { accessible(&root) } else { Ok(()) };
         let (major, minor) = device_of(&stat);
         let (uid, gid, mode_sent) = (stat.st_uid as i32, stat.st_gid as i32, mode as i32);
@@ -117,13 +120,13 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
         }
     }
 
-    // What a child has open ends with it.
+    // What a child has open is closed when it ends.
     std::mem::forget(root);
 }
 
-/// mount(2) in a mount namespace of its own, and a look at the root. Sends the errno of taking the host name and of
-/// mount(2), owner, group, mode, errno of writing, and two devices. The second one is that of `beside`, if its root has
-/// the same inode number.
+/// Mounts in a private mount namespace, and looks at the root. Sends the errno of taking the host
+/// name and of mount(2), owner, group, mode, errno of writing, and two devices. The second device
+/// is that of `beside`, if its root has the same inode number.
 pub(super) fn trial(
     parent: BorrowedFd<'_>,
     call: &MountCall,
@@ -135,7 +138,7 @@ pub(super) fn trial(
         return send(parent, [named, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
-    // Before mount(2): it may lie below the folder that is mounted on.
+    // This is opened before mount(2), because it may lie below the folder that is mounted on.
     let beside = beside.and_then(|point| open_point(point, OFlag::O_PATH).ok());
     let root = match mount_unseen(call) {
         Ok(root) => root,
@@ -156,11 +159,11 @@ pub(super) fn trial(
     let [a, b, c, d] = [device.0, device.1, same.0, same.1].map(|number| number as i32);
     send(parent, [0, 0, uid, gid, mode, code(writable), a, b, c, d]);
 
-    // It is there until the parent hangs up.
+    // The mount is there until the parent hangs up.
     let _ = read(parent, &mut [0]);
 }
 
-/// Mounts where nobody sees it. On what folder does not matter.
+/// Mounts where nobody else sees it. Any folder serves.
 fn mount_unseen(call: &MountCall) -> Result<OwnedFd, Errno> {
     let folder = c"/run";
     sys::private_mounts()?;
@@ -170,8 +173,9 @@ fn mount_unseen(call: &MountCall) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// syncfs(2) of the file system `device`, seen as `point`. Sends 0 where it is not seen there, or 1 and the errno of
-/// syncfs(2). It sends 2 where its root could not be opened, and all file systems were synced instead.
+/// Calls syncfs(2) on the file system `device`, seen at `point`. Sends 0 if it is not seen there,
+/// or 1 and the errno of syncfs(2). Sends 2 if its root could not be opened, and all file systems
+/// were synced instead.
 pub(super) fn flush(
     parent: BorrowedFd<'_>,
     point: &Parent,
@@ -183,7 +187,7 @@ pub(super) fn flush(
         return send(parent, [0, 0]);
     };
 
-    // Through what is held: nothing else can have come to be there.
+    // The root is opened through the descriptor that is held, so it cannot be anything else.
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
     let open_root = || openat(&path, c".", flags, Mode::empty()).ok();
     let owner = fstat(&path).ok().map(|root| (root.st_uid, root.st_gid, [].as_slice()));
@@ -204,10 +208,10 @@ pub(super) fn flush(
     }
 }
 
-/// statfs(2) of the file system `device`, seen as `point`. Sends its errno, bytes in all and bytes free (two numbers
-/// each).
+/// Calls statfs(2) on the file system `device`, seen at `point`. Sends its errno, all bytes and the
+/// free bytes (two numbers each).
 pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) {
-    // O_PATH: a root that only its owner may read is none the less up.
+    // O_PATH is enough: a root that only its owner may read is up all the same.
     let seen = open_point(point, OFlag::O_PATH).and_then(|root| {
         if sys::device_of(root.as_fd())? != device {
             return Err(Errno::EXDEV);
@@ -227,12 +231,14 @@ pub(super) fn space(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32)) 
     send(parent, [code(seen.map(drop)), a, b, c, d]);
 }
 
-/// umount2(2) of the file system `device`, seen as `point`. Sends its errno; EXDEV where something else is seen there.
+/// Calls umount2(2) on the file system `device`, seen at `point`. Sends its errno; EXDEV if
+/// something else is seen there.
 pub(super) fn unmount(parent: BorrowedFd<'_>, point: &Parent, device: (u32, u32), how: MntFlags) {
     let root = open_point(point, OFlag::O_PATH);
     let is_it = match root.and_then(|root| sys::device_of(root.as_fd())) {
         Ok(seen) if seen != device => Err(Errno::EXDEV),
-        // It is gone from its server: some kernels let nobody near it then, but take it away.
+        // ESTALE: the root is gone from its server. Some kernels then let nobody look at it, but
+        // take it away.
         Ok(_) | Err(Errno::ESTALE) => Ok(()),
         Err(errno) => Err(errno),
     };

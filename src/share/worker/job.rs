@@ -1,5 +1,5 @@
-//! The parent's side of a child at work: it starts the child, listens for as long as the time lasts, and ends it in
-//! every case.
+//! The parent's side of a child at work: it starts the child, listens for as long as the time
+//! lasts, and ends it in every case. What the child does is in `super::child`.
 
 use super::WorkerError;
 use super::message::LONGEST;
@@ -30,12 +30,12 @@ pub(super) fn run(
     Job::start(wait, job)?.report()
 }
 
-/// A child at work. It is gone when this is.
+/// A child at work. It ends at the latest when this is dropped.
 pub(super) struct Job<'a> {
     child: sys::Child,
     /// Whether it may be waiting for more to do.
     pub(super) listens: bool,
-    /// Whether it has said its last word, and nobody but root could send it a signal.
+    /// Whether it has sent its last message, and nobody except root could send it a signal.
     pub(super) ends: bool,
     wait: Wait<'a>,
 }
@@ -53,12 +53,14 @@ impl<'a> Job<'a> {
         self.child.pid
     }
 
-    /// The bytes of the child's next message; none if it has died. A child whose message does not come is killed.
+    /// The bytes of the child's next message; empty if it has died. A child whose message does not
+    /// come is killed.
     pub(super) fn report(&mut self) -> Result<Vec<u8>, WorkerError> {
         self.report_meanwhile(&mut |_| false)
     }
 
-    /// The same; `meanwhile` is called once if the child takes longer than [`LONG_JOB`].
+    /// Like [`Job::report`], but `meanwhile` is called once if the child takes longer than
+    /// [`LONG_JOB`].
     pub(super) fn report_meanwhile(
         &mut self,
         meanwhile: Meanwhile<'_>,

@@ -5,11 +5,11 @@ use crate::sys;
 use nix::errno::Errno;
 use std::os::fd::BorrowedFd;
 
-/// More than any message has, in bytes: a user of many groups makes the longest.
+/// The longest message, in bytes. A user in many groups makes it.
 pub(super) const LONGEST: usize = 1024;
-/// What the parent asks of a child that has looked at a root: to set the mode that follows …
+/// The parent asks a child that has looked at a root to set the mode that follows.
 pub(super) const SET_MODE: i32 = 1;
-/// … or whether the user may write whose id, group and further groups follow.
+/// The parent asks whether a user may write. The user's id, group and further groups follow.
 pub(super) const MAY_WRITE: i32 = 2;
 
 pub(super) fn send<const N: usize>(to: BorrowedFd<'_>, message: [i32; N]) {
@@ -20,7 +20,7 @@ pub(super) fn send<const N: usize>(to: BorrowedFd<'_>, message: [i32; N]) {
     sys::reply(to, bytes.get(..4 * N).unwrap_or_default());
 }
 
-/// The numbers of a message that has `N` of them; nothing of any other.
+/// The numbers of a message that has `N` of them; `None` for any other message.
 pub(super) fn received<const N: usize>(bytes: &[u8]) -> Option<[i32; N]> {
     let mut message = [0; N];
     let (chunks, rest) = bytes.as_chunks::<4>();

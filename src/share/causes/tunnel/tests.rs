@@ -243,7 +243,7 @@ fn each_refusal_of_sts_has_a_class_and_a_cure_of_its_own() {
         let cause = in_trouble(Service::Sts, trouble, NAMED);
         assert_eq!(cause.class, class, "{trouble:?}");
         assert!(cause.cure.starts_with(start), "{trouble:?}: {}", cause.cure);
-        // Only where that is the matter.
+        // This is said only where it applies.
         assert_eq!(cause.cure.contains("clock"), trouble == T::Clock, "{}", cause.cure);
     }
     for (trouble, class, start) in [
@@ -300,7 +300,7 @@ fn what_keeps_efs_from_telling_its_mount_targets_has_its_own_cure_while_the_name
         let cure = explained(trouble).cure;
         assert!(cure.starts_with(start), "{trouble:?}: {cure}");
     }
-    // Credentials that are wrong have the cure of these.
+    // Wrong credentials have the cure for credentials.
     let why = TunnelError::Source { what: "slip".into(), mend: "mend it".into(), lasts: true };
     let cause = of(TunnelError::Undiscovered { what: "no name".into(), why: Box::new(why) });
     assert_eq!((cause.sentence.as_str(), cause.cure.as_str()), ("no name; slip", "mend it"));
@@ -341,7 +341,7 @@ fn a_refusal_of_keys_from_a_profile_has_the_second_possibility() {
     );
     let two = cure(IAM, &format!("profile \"two words\" {file}"));
     assert!(two.contains(&format!("{of_profile} 'two words')")), "{two}");
-    // What a service has just given is right.
+    // Keys that a service has just given are right.
     for who in [
         "role \"r\" of this instance (IMDSv2), access key ASIA",
         "role arn:x by source profile \"a\", access key ASIA",
