@@ -116,8 +116,9 @@ fn the_licence_of_the_package_is_that_of_all_that_is_linked_into_it() {
         for part in licence.split(" AND ") {
             let part = part.trim_matches(['(', ')']).replace('/', " OR ");
             let choice: Vec<&str> = part.split(" OR ").collect();
-            // Where there is a choice, it is the program's own.
-            let taken = choice.iter().find(|one| **one == "Apache-2.0").or(choice.first());
+            // Where there is a choice, it is the program's own, else MIT.
+            let ours = choice.iter().find(|one| **one == "Apache-2.0");
+            let taken = ours.or(choice.iter().find(|one| **one == "MIT")).or(choice.first());
             all.insert((*taken.unwrap()).to_owned());
         }
     }

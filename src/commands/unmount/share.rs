@@ -14,15 +14,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-/// UnmountMode long one umount2(2), a NULL call or a question to a tunnel may take.
+/// How long one umount2(2), a NULL call or a question to a tunnel may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What is left of the time when writing ends at the latest, for taking the mount away.
 const UNMOUNT_RESERVE: Duration = Duration::from_secs(3);
-/// UnmountMode long processes get that were asked to end, before the mount is detached under them.
+/// How long processes get that were asked to end, before the mount is detached under them.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause between two attempts to unmount meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// UnmountMode long detaching may take, even if no time is left.
+/// How long detaching may take, even if no time is left.
 const DETACH_TIMEOUT: Duration = Duration::from_millis(300);
 /// So many mounts on one mount point are taken away.
 const MOST_STACKED: usize = 8;

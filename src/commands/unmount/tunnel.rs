@@ -12,7 +12,7 @@ use crate::tunnel::protocol::TunnelError;
 use nix::errno::Errno;
 use std::time::Duration;
 
-/// UnmountMode long the kernel gets to close its connection to a tunnel, once the share is gone.
+/// How long the kernel gets to close its connection to a tunnel, once the share is gone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<R: Release> UnmountRun<'_, R> {
@@ -74,7 +74,9 @@ impl<R: Release> UnmountRun<'_, R> {
         let point = share.mount_point.display();
         let was_there = self.tunnels.port(share).is_some();
         let until = Deadline::after(self.clock, CLOSE_TIMEOUT);
-        match end_unused(self.tunnels, share, until, CALL_TIMEOUT, self.clock) {
+        // On a busy machine systemd takes seconds over it.
+        let span = self.deadline.left(self.clock).max(CALL_TIMEOUT);
+        match end_unused(self.tunnels, share, until, span, self.clock) {
             Ok(true) => was_there,
             Ok(false) => {
                 self.log.info(format_args!(
@@ -83,8 +85,7 @@ impl<R: Release> UnmountRun<'_, R> {
                 false
             }
             Err(TunnelsError::Stopped(_)) => false,
-            Err(failure) => {
-                let why = explain(&failure.into(), share, &self.kernel).sentence;
+            Err(why) => {
                 self.log.warning(format_args!("{point}: its tunnel could not be ended: {why}"));
                 false
             }

@@ -335,7 +335,7 @@ def documented(variables):
     no sudo on this machine, and no need of it."""
     text = read("/rig/efs-agent.toml.5.md")
     text = text[text.index("name that in a drop-in for the tunnels of all shares:\n"):]
-    commands = textwrap.dedent(re.search(r"\n\n((?: {8}.*\n)+)", text).group(1))
+    commands = textwrap.dedent(re.search(r"\n\n((?: {4}.*\n)+)", text).group(1))
     check(DROP_IN.rsplit("/", 1)[1] in commands and AWS_ENV in commands, commands)
     typed = "".join(f"{name}={value}\n" for name, value in variables.items())
     script = 'set -e; sudo() { "$@"; }; sudoedit() { test -e "$1"; printf %s "$TYPED" > "$1"; }\n' + commands
