@@ -1,6 +1,6 @@
-//! `check`: the chain of what a session start needs, one link at a time, each with what was found and the cure. Leaves
-//! nothing mounted and nothing made. Here is the order of the chain, and the links of the machine; those of a share are
-//! in [`share`].
+//! `check`: goes through the chain of what a session start needs, one link at a time. Each link
+//! says what was found, and the cure. It leaves nothing mounted and nothing made. Here is the order
+//! of the chain, and the links of the machine; those of a share are in [`share`].
 
 mod encrypted;
 mod links;
@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 /// How long the look at one link may take: name, port, NULL call.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// There while the unit is enabled: what `systemctl enable` makes of its `WantedBy=`.
+/// This link exists while the unit is enabled: `systemctl enable` makes it from `WantedBy=`.
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.service";
 
 /// What `--json` prints.
@@ -44,7 +44,7 @@ const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/efs-agent.serv
 struct CheckJson<'a> {
     ok: bool,
     links: &'a [Link],
-    /// That a signal has ended it before the last link.
+    /// The signal that ended it before the last link, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<&'a str>,
 }
@@ -74,6 +74,7 @@ pub fn run(args: &StatusArgs, started: Instant) -> Code {
     } else {
         super::print("a session start would not succeed: see FAULT above (exit 1)\n");
     }
+
     match stopped {
         Some(error) => error.code,
         None if well => Code::OK,
@@ -102,7 +103,7 @@ fn all(frame: &Frame<'_>, args: &StatusArgs, links: &mut Links) {
     executable(root, links);
 }
 
-/// The shares of the config, and what is there without being in it.
+/// Looks at the shares of the config, and at what is there without being in it.
 fn shares(frame: &Frame<'_>, config: &Config, may_mount: bool, links: &mut Links) {
     let Config::Read(path, settings) = config else {
         links.skipped("shares", None);
@@ -145,7 +146,7 @@ fn config(root: &Path, named: Option<&Path>, links: &mut Links) -> Config {
     Config::Read(path, settings)
 }
 
-/// Options that are taken, and do no good on EFS.
+/// Warns about options that are accepted, and do no good on EFS.
 fn options(share: &Share, links: &mut Links) {
     for (what, cure) in advice::on_any_server(share) {
         links.warn("options", Some(share), what, cure);
@@ -183,6 +184,7 @@ fn kernel(root: &Path, links: &mut Links) {
     let release = sys::kernel_release();
     let folder = root.join("lib/modules").join(&release);
     let known = fs::read_to_string(root.join("proc/filesystems")).unwrap_or_default();
+
     if known.lines().any(|line| line.trim_end().ends_with("\tnfs4")) {
         links.ok("kernel", None, format!("Linux {release} has NFS version 4"));
     } else if let Some(place) = modules::forbidden(root) {
@@ -215,7 +217,8 @@ fn client(identity: &ClientIdentity, links: &mut Links) {
     links.add("client", None, Finding { state, what, cure });
 }
 
-/// What is mounted, or runs, and is not in the config. Above all, that happens on the machine that an image is made of.
+/// Warns about what is mounted, or runs, and is not in the config. That happens above all on the
+/// machine from which an image is made.
 fn left_over(
     machine: &Linux<'_, SystemClock<'_>>,
     units: &Units<'_, SystemClock<'_>>,
@@ -234,6 +237,7 @@ fn left_over(
         let what = format!("{} is mounted there by an earlier run, {what}", share.source());
         links.warn("mount point", Some(&share), what, cure.to_owned());
     }
+
     for share in units.without_share(shares) {
         if units.port(&share).is_some() {
             let (what, cure) = tunnel_without_share(config);
@@ -253,7 +257,7 @@ fn tunnel_without_share(config: &Config) -> (String, &'static str) {
             ("a tunnel runs for it, which no share of the config has".into(), UNMOUNT)
         }
         Config::Unusable => (format!("a tunnel runs for it, {UNKNOWN}"), CORRECT_CONFIG),
-        // unmount would want a config.
+        // `unmount` is no cure here, because it needs a config.
         Config::Absent => (
             "a tunnel runs for it, and there is no config".into(),
             "write the config, then: sudo efs-agent check",

@@ -33,7 +33,9 @@ impl ShareCheck<'_> {
             Ok(port) => self.through(port, encryption, links),
             Err(broken) => Err(broken),
         };
-        // A session start may have found it meanwhile.
+
+        // A session start may have found the tunnel meanwhile, so it is ended only if nobody uses
+        // it.
         if !was_there {
             let now = Deadline::after(clock, CLOSE_TIMEOUT);
             let _ = end_unused(tunnels, share, now, LINK_TIMEOUT, clock);
@@ -53,6 +55,7 @@ impl ShareCheck<'_> {
             .tunnels
             .start(share, None, self.attempt())
             .map_err(|error| self.broken("tunnel", &error.into(), links))?;
+
         let whose = if was_there { "is there already" } else { "was started for this check" };
         let what = format!("listens on 127.0.0.1:{port}; {whose}");
         match self.tunnels.is_guarded(port) {
@@ -90,11 +93,12 @@ impl ShareCheck<'_> {
 
     fn handshake(&self, encryption: &Encryption, links: &mut Links) -> Result<Peer, Broken> {
         let share = self.share;
-        // Like a session start, it waits for a tunnel that makes its key or is busy.
+        // This waits for a tunnel that makes its key or is busy, as a session start does.
         let until = Deadline::after(self.machine.clock, self.settings.deadline);
         let spans = (self.settings.attempt_timeout, until);
         let peer = handshake_when_ready(self.tunnels, share, spans, self.machine.clock, &|_| {})
             .map_err(|error| self.broken(link_of(&error), &error.into(), links))?;
+
         if let (true, Some(identity)) = (encryption.iam, &peer.identity) {
             match odd_in(identity) {
                 None => links.ok("credentials", Some(share), identity.clone()),

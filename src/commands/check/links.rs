@@ -7,7 +7,7 @@ use crate::text::plain;
 use serde::{Serialize, Serializer};
 use std::time::{Duration, Instant};
 
-/// How a link was found.
+/// The state in which a link was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
@@ -43,7 +43,7 @@ pub struct Finding {
     pub cure: Option<String>,
 }
 
-/// One link of the chain, looked at.
+/// One link of the chain that was looked at.
 #[derive(Debug, Serialize)]
 pub struct Link {
     #[serde(rename = "link")]
@@ -85,24 +85,24 @@ impl Link {
 #[derive(Debug)]
 pub struct Links {
     all: Vec<Link>,
-    /// Nothing is printed before the end.
+    /// Whether nothing is printed before the end.
     json: bool,
     /// When the look at the next link began.
     began: Instant,
 }
 
 impl Links {
-    /// None yet; the look at the first began at `began`.
+    /// No link yet. The look at the first one began at `began`.
     pub fn new(json: bool, began: Instant) -> Self {
         Self { all: Vec::new(), json, began }
     }
 
-    /// In the order in which they were looked at.
+    /// All links, in the order in which they were looked at.
     pub fn all(&self) -> &[Link] {
         &self.all
     }
 
-    /// Whether a link was found like that.
+    /// Whether a link was found in this state.
     pub fn any(&self, state: LinkState) -> bool {
         self.all.iter().any(|link| link.state == state)
     }
@@ -153,11 +153,11 @@ impl Links {
     }
 }
 
-/// A link does not hold, and has been added as such: those behind it say nothing.
+/// A link does not hold, and was added as such. The links behind it would say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broken;
 
-/// The end of a look that a signal has cut short: it says nothing of the link.
+/// Whether a signal has cut the look short: then it says nothing about the link.
 pub fn is_stopped(failure: &Failure) -> bool {
     matches!(failure, Failure::Stopped(_))
 }

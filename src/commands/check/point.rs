@@ -1,4 +1,5 @@
-//! What is hardly meant about a mount point that a session start can use all the same. Looks at files and folders only.
+//! Finds what is probably not meant about a mount point, although a session start can use it. Only
+//! files and folders are looked at here.
 
 use crate::appstream::User;
 use crate::config::file::{BESIDE, INSTALLED};
@@ -11,7 +12,7 @@ use std::path::Path;
 /// What is wrong, and what helps.
 type Advice = (String, String);
 
-/// What helps against most of it.
+/// What helps against most of these.
 pub const OWN_FOLDER: &str = "give the share a folder of its own, such as /mnt/efs_share";
 
 /// What is wrong with a config beside the program, if that is read (`path`) in place of the usual one.
@@ -23,8 +24,8 @@ pub fn second_config(root: &Path, path: &Path, named: Option<&Path>) -> Option<S
     })
 }
 
-/// What is wrong with the folder `point`, if it is there; nothing is mounted on it. Its owner is no matter if it is a
-/// home (`is_home`), which has a warning anyway.
+/// What is wrong with the folder `point`, if it is there and nothing is mounted on it. Its owner
+/// does not matter if it is a home (`is_home`), which has a warning anyway.
 pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Advice> {
     let mut told = Vec::new();
     let owner = below(root, point).map(|folder| folder.uid());
@@ -35,6 +36,7 @@ pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Advice> {
         );
         told.push((what, OWN_FOLDER.to_owned()));
     }
+
     if let Some(count) = entries(root, point).filter(|count| *count > 0) {
         let count = match count {
             1 => "1 entry is".to_owned(),
@@ -47,6 +49,7 @@ pub fn as_it_is(root: &Path, point: &Path, is_home: bool) -> Vec<Advice> {
         );
         told.push((what, "move them away, or choose another mount_point".to_owned()));
     }
+
     told
 }
 
@@ -58,6 +61,7 @@ fn below(root: &Path, path: &Path) -> Option<Metadata> {
 pub fn on_the_way(root: &Path, point: &Path, user: Option<&User>) -> Option<Advice> {
     let mut folders: Vec<&Path> = point.ancestors().skip(1).collect();
     folders.reverse();
+
     folders.into_iter().find_map(|folder| {
         let meta = below(root, folder).filter(|meta| !may_enter(meta, user))?;
         let who = user.map_or("users", |user| user.name.as_str());
@@ -80,7 +84,8 @@ fn may_enter(meta: &Metadata, user: Option<&User>) -> bool {
         Some(user) if user.gid == meta.gid() || user.groups.contains(&meta.gid()) => 0o010,
         _ => 0o001,
     };
-    // Access control lists are not looked at: where they are, the bits of the group are their mask.
+    // Access control lists are not looked at. Where there are any, the bits of the group are their
+    // mask.
     meta.mode() & bit != 0
 }
 
@@ -103,6 +108,7 @@ pub fn hides_home(root: &Path, point: &Path) -> Option<String> {
 pub fn in_fstab(root: &Path, point: &Path) -> Option<Advice> {
     let text = fs::read(root.join("etc/fstab")).ok()?;
     let text = String::from_utf8_lossy(&text);
+
     let (n, source) = text.lines().enumerate().find_map(|(n, line)| {
         let mut fields = line.split_whitespace();
         let source = fields.next().filter(|source| !source.starts_with('#'))?;

@@ -30,7 +30,7 @@ pub struct ShareCheck<'a> {
     pub share: &'a Share,
     /// Its root, where it is mounted already.
     pub there: Option<RootReport>,
-    /// A session start would not set the mode of its root.
+    /// Whether a session start would leave the mode of its root as it is.
     pub keeps_mode: bool,
 }
 
@@ -44,7 +44,7 @@ impl<'a> ShareCheck<'a> {
         Self { machine, tunnels, settings, share, there: None, keeps_mode: false }
     }
 
-    /// All its links; the first that does not hold ends them.
+    /// Looks at all its links. The first that does not hold ends them.
     pub fn run(mut self, links: &mut Links) {
         let _ = self.chain(links);
     }
@@ -56,7 +56,8 @@ impl<'a> ShareCheck<'a> {
             Err(failure) => return Err(self.broken("mount point", &failure, links)),
         }
         self.around_point(links);
-        // Before anything is sent: without them nothing would come of it.
+        // This comes before anything is sent: without readable certificates nothing would come of
+        // it.
         if let Err(error) = units::trusted(self.machine.root, self.share) {
             return Err(self.broken("tunnel", &error.into(), links));
         }
@@ -72,6 +73,7 @@ impl<'a> ShareCheck<'a> {
         if self.share.encryption.is_some() {
             return self.behind_tunnel(links);
         }
+
         self.null_call(address, links)?;
         self.plain_trial(address, links)
     }
@@ -88,7 +90,8 @@ impl<'a> ShareCheck<'a> {
         Deadline::after(self.machine.clock, LINK_TIMEOUT)
     }
 
-    /// The share's mount; also one that the server leads elsewhere, so that only the server can say what it is.
+    /// The share's mount. The server may have led it elsewhere, so that only the server can say
+    /// what it is.
     fn mounted(&self) -> Result<Option<Mounted>, Failure> {
         let found = self.machine.mounted(self.share, self.soon());
         match found {
@@ -114,10 +117,12 @@ impl<'a> ShareCheck<'a> {
         locator.reach(found, LINK_TIMEOUT)
     }
 
-    /// A share that is mounted already. A mount of our own would say nothing of the one that the users have.
+    /// The link of a share that is mounted already. A trial mount would say nothing about the mount
+    /// that users have.
     fn existing_mount(&mut self, mounted: &Mounted, links: &mut Links) -> Result<(), Broken> {
         const POINT: &str = "mount point";
         let (machine, share) = (self.machine, self.share);
+
         if let Some(what) = self.wrong_way(mounted) {
             let cure =
                 "sudo efs-agent --once, which starts the tunnel again or mounts the share anew";
@@ -135,6 +140,7 @@ impl<'a> ShareCheck<'a> {
                 let led = led.unwrap_or_default();
                 let what = format!("mounted already, from {}{led}", mounted.address);
                 links.ok(POINT, Some(share), what);
+
                 let seen = machine.look(share, mounted, None, self.soon());
                 self.there = seen.ok().and_then(Result::ok);
                 Ok(())
@@ -166,19 +172,20 @@ impl<'a> ShareCheck<'a> {
             .then(|| format!("its tunnel is {}", elsewhere(mounted.port, tunnel)))
     }
 
-    /// A mount that is of no use.
+    /// Adds the link of a mount that is of no use.
     fn useless(&self, what: String, cure: &str, links: &mut Links) -> Broken {
         let (state, cure) = (LinkState::broken(self.share), Some(cure.to_owned()));
         links.add("mount point", Some(self.share), Finding { state, what, cure });
         Broken
     }
 
-    /// A mount point with nothing mounted on it.
+    /// The links of a mount point with nothing mounted on it.
     fn free_point(&self, links: &mut Links) -> Result<(), Broken> {
         let (machine, share) = (self.machine, self.share);
         let point = machine
             .prepare(share)
             .map_err(|failure| self.broken("mount point", &failure, links))?;
+
         let made = if point.is_ours() { "can be made" } else { "is there" };
         point.discard();
         links.ok("mount point", Some(share), made);
@@ -190,23 +197,25 @@ impl<'a> ShareCheck<'a> {
         Ok(())
     }
 
-    /// What is hardly meant about the place of the mount point.
+    /// Warns about what is probably not meant about the place of the mount point.
     fn around_point(&self, links: &mut Links) {
         let (root, share) = (self.machine.root, Some(self.share));
         let at = &self.share.mount_point;
         if let Some(what) = mount_point::in_others_hands(root, at) {
             links.warn("mount point", share, what, None);
         }
+
         let way = point::on_the_way(root, at, self.machine.user());
         for (what, cure) in point::in_fstab(root, at).into_iter().chain(way) {
             links.warn("mount point", share, what, cure);
         }
+
         if let Some(what) = point::hides_home(root, at) {
             links.warn("mount point", share, what, point::OWN_FOLDER.to_owned());
         }
     }
 
-    /// The server's addresses; none where its tunnel may find them otherwise.
+    /// The server's addresses; `None` where its tunnel may find them otherwise.
     fn name(&self, links: &mut Links) -> Result<Option<Found>, Broken> {
         let share = self.share;
         let found = match self.machine.resolve(share, self.soon()) {
@@ -247,7 +256,7 @@ impl<'a> ShareCheck<'a> {
         }
     }
 
-    /// The way to one of the server's addresses.
+    /// The route to one of the server's addresses.
     fn route(&self, address: IpAddr, links: &mut Links) {
         let share = Some(self.share);
         let route = self.machine.route(SocketAddr::new(address, self.share.options.port));

@@ -16,7 +16,7 @@ use std::path::Path;
 const NO_USER: &str = "nothing, if AppStream makes it later; else see that it is in /etc/passwd of the image (getent passwd \
                        as2-streaming-user)";
 
-/// The number of the owner that stands for nobody: all whose name the client does not know have it.
+/// The user id of nobody. The client shows it for all owners whose names it does not know.
 const NOBODY: u32 = 65534;
 
 impl ShareCheck<'_> {
@@ -33,7 +33,8 @@ impl ShareCheck<'_> {
         }
     }
 
-    /// What a trial mount showed. Whether users can write is asked about the mount that they have, if there is one.
+    /// Adds what a trial mount showed. Whether users can write is asked about the mount that they
+    /// have, if there is one.
     pub fn tried(&mut self, tried: TrialReport, links: &mut Links) {
         let TrialReport { report, led_to, .. } = tried;
         let led =
@@ -86,12 +87,14 @@ fn nobody(root: &Path, report: &RootReport) -> Option<(String, String)> {
     if report.uid != NOBODY {
         return None;
     }
+
     let file = "sys/module/nfs/parameters/nfs4_disable_idmapping";
     let by_name = fs::read_to_string(root.join(file)).is_ok_and(|text| text.trim() == "N");
     let what = format!(
         "the share's root belongs to nobody ({}:{}): who owns what is not told by number, if that is not meant",
         report.uid, report.gid
     );
+
     let cure = match by_name {
         true => format!(
             "/{file} is N here: put \"options nfs nfs4_disable_idmapping=Y\" into /etc/modprobe.d/nfs.conf and boot anew"
