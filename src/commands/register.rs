@@ -1,6 +1,6 @@
-//! `register` and `unregister`: puts this program into AppStream's config.json, or takes it out. Read [`start`] for what
-//! is wanted, [`carry_out`] for the frame, [`attempt`] for the way from the old file to the new one. What an edit of the
-//! file looks like is decided in [`registration`].
+//! `register` and `unregister`: they put this program into AppStream's config.json, or take it out.
+//! Read [`start`] for what is wanted, [`carry_out`] for the order, and [`attempt`] for the way from
+//! the old file to the new one. What an edit of the file looks like is decided in [`registration`].
 
 mod boot;
 mod error;
@@ -33,7 +33,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Nobody but root can open it: whoever can open a file can lock it for as long as they like.
+/// Root alone can open it, because a user who can open a file can lock it for any time.
 const LOCK: &str = "/run/efs-agent/register.lock";
 
 /// How often we start anew because somebody else has changed the file meanwhile.
@@ -44,7 +44,7 @@ pub fn register(args: &RegisterArgs, started: Instant) -> Code {
     run("register", args.dry_run, started, &|root, log| start(root, args, log))
 }
 
-/// Takes this program out, and returns the exit code.
+/// Takes this program out of config.json, and returns the exit code.
 pub fn unregister(args: &UnregisterArgs, started: Instant) -> Code {
     run("unregister", args.dry_run, started, &|_, _| {
         let own = std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned));
@@ -69,6 +69,7 @@ fn run(
         log.drop_syslog();
     }
     let complaint = format!("only root can {command}: use sudo, or look on with --dry-run");
+
     let without_root = (!dry_run).then_some(complaint.as_str());
     let result = Frame::run(started, without_root, |frame| {
         let task = task(frame.root, &log)?;
@@ -87,7 +88,7 @@ fn run(
 struct Task {
     file: PathBuf,
     dry_run: bool,
-    /// The text of the script that is to be there; `None` takes ours away.
+    /// The text of the script that is to be there; `None` removes a script of ours.
     shim: Option<String>,
     wanted: Registration,
     boot: Boot,
@@ -118,6 +119,7 @@ fn start_with(
     let file = file_named(args.file.as_deref())?;
     let own = installed::executable(root)?;
     let own = fit_path(&own).map_err(|_| RegisterError::UnfitExecutable(own.clone()))?.to_owned();
+
     let (settings, option) = match settings {
         Ok((path, settings)) => match args.config {
             Some(_) => (Some(settings), config_option(&path)?),
@@ -139,6 +141,7 @@ fn start_with(
     let deadline = settings.as_ref().map_or(config::DEADLINE, |settings| settings.deadline);
     let unmount_deadline =
         settings.as_ref().map_or(config::UNMOUNT_DEADLINE, |settings| settings.unmount_deadline);
+
     let start = Call {
         filename: filename.to_owned(),
         arguments: option.trim_start().to_owned(),
@@ -176,7 +179,8 @@ fn config_option(path: &Path) -> Result<String, RegisterError> {
     Err(RegisterError::ConfigPath(path.to_owned()))
 }
 
-/// How the folder of AppStream's config.json is made, where AppStream is there and that folder alone is missing.
+/// How to make the folder of AppStream's config.json, if AppStream is there and only that folder is
+/// missing.
 fn folder_to_make(root: &Path, file: &Path) -> Option<String> {
     let folder = file.parent().filter(|_| file == Path::new(CONFIG_JSON))?;
     let above = folder.parent()?.strip_prefix("/").ok()?;
@@ -185,7 +189,7 @@ fn folder_to_make(root: &Path, file: &Path) -> Option<String> {
         .then(|| format!("make it (sudo mkdir -m 0755 {})", word(folder.display())))
 }
 
-/// From the folder of config.json to the last line.
+/// Carries out the task, from the folder of config.json to the last line of the log.
 fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(), RegisterError> {
     let place = match files::find(root, &task.file) {
         Ok(place) => place,
@@ -213,6 +217,7 @@ fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(
         .map_err(|errno| RegisterError::UnopenableFolder(task.file.clone(), errno))?;
     place.clear(&folder);
     place.beside(SHIM).clear(&folder);
+
     for _ in 0..ATTEMPTS {
         if attempt(task, &place, Some(&folder), log)? {
             return Ok(());
@@ -225,8 +230,8 @@ fn report_absence(task: &Task, log: &Log) {
     log.info(format_args!("unchanged: {} does not exist", task.file.display()));
 }
 
-/// From the old file to the new one; without a `folder`, says what would change. Returns `false` if somebody else has
-/// changed the file in between.
+/// Replaces the old file by the new one. Without a `folder`, it says what would change. Returns
+/// `false` if somebody else has changed the file in between.
 fn attempt(
     task: &Task,
     place: &Place,
@@ -255,6 +260,7 @@ fn attempt(
         report_dry_run(task, &change, &shim, old, log);
         return Ok(true);
     };
+
     let made = shim.write(folder)?;
     if !change.edits.is_empty() {
         let (like, version) =
@@ -280,7 +286,7 @@ fn attempt(
 
 /// Says what was done.
 fn report(task: &Task, change: &Change, shim: &Shim, log: &Log) {
-    // Nothing of it has been done in a dry run.
+    // In a dry run, nothing of this was done.
     let would = if task.dry_run { "would say: " } else { "" };
     for note in &change.notes {
         match note.level() {

@@ -1,5 +1,6 @@
-//! Whether the tunnels of encrypted shares are started at boot: the link that `systemctl enable` would make. A tunnel
-//! makes its key when it starts, which takes half a second. A session start that finds it running need not wait for that.
+//! Decides whether the tunnels of encrypted shares start at boot, and makes or removes the link
+//! that `systemctl enable` would make. A tunnel makes its key when it starts, which takes half a
+//! second. A session start that finds it running need not wait for that.
 
 use crate::config::{Level, Settings};
 use std::fs::{self, DirBuilder};
@@ -21,9 +22,9 @@ const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 pub(super) enum Boot {
     Yes,
     No,
-    /// It is not ours to say: another config or another executable than those that the unit has.
+    /// Leave it as it is: the unit has another config or another executable.
     AsItIs,
-    /// No, since the unit reads the usual config, and sessions are to read another.
+    /// No, because the unit reads the usual config, and sessions are to read another.
     OtherConfig,
 }
 
@@ -41,12 +42,14 @@ impl Boot {
         }
     }
 
-    /// Makes or removes the link, or only says so. Returns nothing where that is done already, or the unit is not
-    /// installed. A failure is a warning only: then session starts take longer.
+    /// Makes or removes the link, or only says so. Returns `None` where that is done already, or
+    /// the unit is not installed. A failure is only a warning, because it only makes session starts
+    /// slower.
     pub(super) fn carry_out(self, root: &Path, dry_run: bool) -> Option<(Level, String)> {
         let link = below(root, WANTS).join(UNIT);
         let is_linked = fs::symlink_metadata(&link).is_ok();
         let would = if dry_run { "would be " } else { "" };
+
         let (text, changed) = match self {
             Self::Yes if !is_linked => {
                 let mut folders = INSTALLED.iter().map(Path::new);
@@ -163,7 +166,7 @@ mod tests {
         fs::write(root.join("usr/lib/systemd/system").join(UNIT), "").unwrap();
         fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
         fs::write(root.join("etc/systemd/system/multi-user.target.wants"), "").unwrap();
-        // A file in the place of the folder.
+        // There is a file in the place of the folder.
         let (level, text) = Boot::Yes.carry_out(root, false).unwrap();
         assert_eq!(level, Level::Warning);
         assert!(

@@ -41,7 +41,7 @@ pub enum RegisterError {
     )]
     UnfitPath(PathBuf),
 
-    /// The last one is what to do about it.
+    /// The last field is the cure.
     #[error("{} cannot be made: {} does not exist{cure}", file.display(), folder.display())]
     NoFolder { file: PathBuf, folder: PathBuf, cure: String },
 

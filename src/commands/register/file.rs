@@ -1,4 +1,5 @@
-//! config.json and the script beside it as files: read as they are, if root alone can change them.
+//! Reads config.json and the script beside it, if root alone can change them. What is in them is
+//! understood elsewhere, and nothing is written here.
 
 use super::error::RegisterError;
 use crate::appstream::registration::LONGEST;
@@ -32,7 +33,7 @@ pub fn hindered(file: &Path, obstacle: Obstacle) -> RegisterError {
     RegisterError::Obstacle { file: file.to_owned(), obstacle }
 }
 
-/// A path as config.json can have it.
+/// The path as text, if config.json can hold it.
 ///
 /// # Errors
 /// [`RegisterError::UnfitPath`].

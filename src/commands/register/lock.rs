@@ -20,7 +20,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Waits for the lock, and holds it until it is dropped.
 ///
 /// # Errors
-/// [`RegisterError::Locked`] if another run holds it for too long, else why it cannot be had.
+/// [`RegisterError::Locked`] if another run holds it for too long, else why it cannot be locked.
 pub fn lock(root: &Path, clock: &dyn Clock) -> Result<Flock<File>, RegisterError> {
     let mut file = open(root)?;
     let deadline = Deadline::after(clock, LOCK_TIMEOUT);

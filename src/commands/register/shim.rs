@@ -1,4 +1,5 @@
-//! The script beside config.json that starts this program: AppStream's documentation speaks of scripts alone.
+//! The script beside config.json that starts this program. It exists because AppStream's
+//! documentation speaks of scripts alone.
 
 use super::error::RegisterError;
 use super::file::read;
@@ -29,7 +30,7 @@ pub struct Shim {
 
 pub enum ShimStep {
     Keep,
-    /// The text, and what is there now.
+    /// The new text, and the version of the file that is there now.
     Write(String, Option<Version>),
     Remove,
 }
@@ -42,7 +43,7 @@ impl Shim {
     pub fn plan(wanted: Option<&str>, config: &Place) -> Result<Self, RegisterError> {
         let place = config.beside(SHIM);
         let found = match (wanted, read(&place)) {
-            // Whatever it is, it is not ours.
+            // A file that cannot be read is not ours, and stays.
             (None, Err(_)) => None,
             (_, found) => found?,
         };
@@ -68,7 +69,7 @@ impl Shim {
         matches!(self.step, ShimStep::Keep)
     }
 
-    /// Writes it, if that is to be done. Returns whether there was none before.
+    /// Writes the script, if that is the step. Returns whether there was none before.
     pub fn write(&self, folder: &File) -> Result<bool, RegisterError> {
         let ShimStep::Write(text, version) = &self.step else {
             return Ok(false);
@@ -78,7 +79,7 @@ impl Shim {
         Ok(version.is_none())
     }
 
-    /// Removes it, if that is to be done.
+    /// Removes the script, if that is the step.
     pub fn remove(&self, folder: &File) -> Result<(), RegisterError> {
         let ShimStep::Remove = self.step else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What AppStream makes of this program, for `check`. It is a fault only where a session would have no share, or would be
-//! cut off before it has it. Read [`standing`].
+//! How AppStream runs this program, for `check`. It is a fault only where a session would have no
+//! share, or would be killed before it has one. Read [`standing`]. Nothing is changed here.
 
 mod foreign;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What AppStream makes of this program. What is wrong comes with the cure.
+/// How AppStream runs this program. The second string is the cure.
 pub(in crate::commands) enum Standing {
     /// It runs us, with times that fit.
     Registered(String),
@@ -40,9 +40,9 @@ pub(in crate::commands) enum Standing {
 
 /// How a file differs from what `register` would leave with certain options.
 enum Difference {
-    /// What would change.
+    /// `register` would change something.
     Edits { standing: Standing, rank: Rank },
-    /// Another program at SessionTermination alone.
+    /// Another program is registered for SessionTermination, and only there.
     Termination(ForeignProgram),
 }
 
@@ -59,7 +59,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
         }
     }
 
-    // It was registered with the options that leave the least to change.
+    // It was presumably registered with the options that leave the least to change.
     let mut least: Option<(Standing, Rank)> = None;
     let mut at_termination = None;
     for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -80,7 +80,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
     least.map_or(Standing::NoConfig, |(standing, _)| standing)
 }
 
-/// The program of ours that is there for SessionStart, and its arguments.
+/// The program of ours that is registered for SessionStart, and its arguments.
 fn ours_at_start(root: &Path) -> Option<(String, String)> {
     let file = Path::new(CONFIG_JSON);
     let found = read(&files::find(root, file).ok()?).ok()??;
@@ -90,8 +90,8 @@ fn ours_at_start(root: &Path) -> Option<(String, String)> {
     registration::ours_at_start(file, registration::text(file, &found.bytes).ok()?, &wanted)
 }
 
-/// The config that session starts read by their arguments; the inner one is none if that is the usual one. None too
-/// where the arguments are not ours.
+/// The config that session starts read, by their arguments. The inner `None` is the usual config,
+/// and the outer one says that the arguments are not ours.
 fn config_of_sessions(root: &Path) -> Option<Option<PathBuf>> {
     let (_, arguments) = ours_at_start(root)?;
     let words: Vec<&str> = arguments.split_whitespace().collect();
@@ -106,7 +106,7 @@ fn config_of_sessions(root: &Path) -> Option<Option<PathBuf>> {
 /// Whether session starts, which read `theirs`, read what this check read.
 ///
 /// # Errors
-/// What that means, if not.
+/// What it means if they do not.
 fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Result<(), Standing> {
     let ours = ours.and_then(|path| std::path::absolute(path).ok());
     if ours.as_deref() == theirs {
@@ -120,10 +120,12 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         (None, Ok((path, _))) => path.display().to_string(),
         (None, Err(_)) => "the usual one".to_owned(),
     };
+
     let register = match &ours {
         Some(path) => format!("sudo efs-agent register --config {}", path.display()),
         None => "sudo efs-agent register".to_owned(),
     };
+
     let there = match (theirs, &usual) {
         (Some(path), Ok((usual, _))) if ours.is_none() && usual == path => return Ok(()),
         (Some(path), _) => {
@@ -154,24 +156,26 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
     Err(Standing::Different(what, format!("{check}; to have sessions read {here}: {register}")))
 }
 
-/// How it is registered, if it was with these options.
+/// How this program is registered, if that was done with these options.
 ///
 /// # Errors
-/// How it differs from that: it may have been registered with others.
+/// How the file differs from that: other options may have been used.
 fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Difference> {
     let quiet = Log::new(Box::new(std::io::sink()), Style::Plain);
     let mut settings = settings::find(root, args.config.as_deref());
-    // What is registered can be said all the same, but not whether the times fit.
+    // Even if the config cannot be used, it can be said what is registered, but not whether the
+    // times fit.
     let limits_known = !settings.as_ref().is_err_and(SettingsError::is_refused);
     if !limits_known {
         settings = Ok(settings_without_limits(args));
     }
+
     let task = match start_with(root, args, settings, &quiet) {
         Ok(task) => task,
         Err(error) if error.code() == Code::CONFIG => return Ok(Standing::NoConfig),
         Err(error) => return Ok(wrong(&error)),
     };
-    // Whatever is there now: a deadline that can never fit is one in any file.
+    // This does not depend on the file: a deadline that can never fit does not fit any.
     if let Err(never) = registration::change(&task.file, &registration::empty(), &task.wanted) {
         return Ok(wrong(&never.into()));
     }
@@ -182,10 +186,11 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
             let text = format!("nothing is registered: {} is not there", task.file.display());
             return Ok(Standing::Absent(text, "sudo efs-agent register".into()));
         }
-        // There, register could do nothing.
+        // The folder is missing, and `register` could do nothing.
         Err(error) if error.code() == Code::IO => return Ok(without_folder(root, &task)),
         Err(error) => return Ok(wrong(&error)),
     };
+
     match changes(&task, &found) {
         Ok((_, change)) if change.edits.is_empty() => Ok(as_wanted(&task, args, &place, &change)),
         Ok((false, _)) => {
@@ -206,7 +211,7 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
     }
 }
 
-/// In the place of a config that cannot be used.
+/// Settings in the place of a config that cannot be used.
 fn settings_without_limits(args: &RegisterArgs) -> (PathBuf, Settings) {
     let path = args.config.as_deref().and_then(|path| std::path::absolute(path).ok());
     let settings = Settings {
@@ -217,7 +222,7 @@ fn settings_without_limits(args: &RegisterArgs) -> (PathBuf, Settings) {
     (path.unwrap_or_default(), settings)
 }
 
-/// What `register` would stop at.
+/// The standing if `register` would stop with this error.
 fn wrong(error: &RegisterError) -> Standing {
     let cure = match error.code() {
         Code::DATA => "mend that file by hand, then: sudo efs-agent register",
@@ -253,7 +258,7 @@ fn changes(task: &Task, found: &Contents) -> Result<(bool, Change), Registration
     Ok((has_ours, registration::change(&task.file, text, &task.wanted)?))
 }
 
-/// The file is as `register` would leave it.
+/// The standing if the file is as `register` would leave it.
 fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -> Standing {
     // The script that config.json names must be there, ours, and have its run bits.
     match Shim::plan(task.shim.as_deref(), place) {
@@ -276,7 +281,7 @@ fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -
     Standing::Different(format!("{text}; but {warnings}"), format!("correct that in {file}"))
 }
 
-/// The file has us, but not as `register` would leave it.
+/// The standing if the file has this program, but not as `register` would leave it.
 fn otherwise(
     root: &Path,
     task: &Task,
@@ -292,9 +297,10 @@ fn otherwise(
         return Ok(Standing::Registered(text.to_owned()));
     }
 
-    // A start that waits for its share would be killed before it has it, or has said why not.
+    // Something is wrong if a start that waits for its share would be killed before it has it, or
+    // has said why not.
     let is_well = !change.cut_off && (!change.start_differs() || another_of_ours_runs(root));
-    // What would take a registration out is the last to be advised.
+    // Options that would take a registration out are advised last.
     let takes_out = notes.iter().any(|note| matches!(note, Note::Unregistered { .. }));
     let rank = (!is_well, if takes_out { usize::MAX } else { notes.len() });
 
@@ -325,7 +331,7 @@ fn joined(notes: &[&Note]) -> String {
     notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The options of `register` that are meant, each with a blank before it.
+/// The options of `register` that are set, each after a blank.
 fn options(args: &RegisterArgs) -> String {
     let mut options = String::new();
     if args.shim {

@@ -1,5 +1,5 @@
-//! A program of another owner in the place of this one: whether AppStream can run it, and whether it names us. It is
-//! looked at, never run.
+//! Another program in the place of this one: whether AppStream can run it, and whether it names us.
+//! It is looked at, never run.
 
 use super::Standing;
 use crate::appstream::registration::{CONFIG_JSON, FilenameSlip, ForeignProgram, ForeignPrograms};
@@ -9,10 +9,10 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// So much of the program is looked at.
+/// No more bytes of the program than this are looked at.
 const LONGEST_PROGRAM: u64 = 1 << 20;
 
-/// What to say of a program that is not ours, and names us.
+/// What to say about a program that is not ours, and names us.
 const PRESUMABLY: &str = "it names efs-agent, so it presumably starts it";
 
 /// Another program at SessionStart, and perhaps one at SessionTermination. `own` is what should be there.
@@ -103,7 +103,7 @@ fn is_file(root: &Path, filename: &str) -> bool {
 /// Whether our name is in the file. In a script, a comment does not count.
 fn file_names_efs_agent(root: &Path, filename: &str) -> bool {
     let path = root.join(filename.trim_start_matches('/'));
-    // A FIFO would be waited for.
+    // Without O_NONBLOCK, opening a FIFO would wait.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let mut text = Vec::new();
     if file.and_then(|file| file.take(LONGEST_PROGRAM).read_to_end(&mut text)).is_err() {

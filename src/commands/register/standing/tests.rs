@@ -1,10 +1,10 @@
-//! What `check` is told, on a machine in a folder.
+//! What `check` learns, on a machine in a folder.
 
 use super::*;
 use crate::commands::register::{carry_out, start};
 use crate::retry::test::VirtualClock;
 
-/// A machine whose running executable is its /usr/sbin/efs-agent, so to say.
+/// A machine that has the running executable as its /usr/sbin/efs-agent.
 fn machine() -> tempfile::TempDir {
     let dir = tempfile::tempdir_in("/run").unwrap();
     let root = dir.path();
@@ -96,7 +96,7 @@ fn check_is_told_how_bad_it_is_that_something_else_is_registered() {
         assert!(what.ends_with("it names efs-agent, so it presumably starts it"), "{what}");
         assert!(!what.contains("nothing was changed"), "{what}");
     }
-    // It is killed too early all the same.
+    // The start is killed too early all the same.
     let early = good.replacen(&own, "/opt/their.sh", 1).replacen(": 30", ": 25", 1);
     fs::write(&file, early).unwrap();
     assert_eq!(told().0, "fault");
@@ -143,7 +143,7 @@ fn only_what_leaves_sessions_without_a_share_is_a_fault_and_its_reason_is_told()
     }
     fs::write(&file, good.replacen(": 30", ": 26", 1)).unwrap();
     assert!(matches!(standing(root, None), Standing::Different(..)));
-    // What is run at the end of a session has no share to mount.
+    // A program at the end of a session has no share to mount.
     let (file, good) = registered(root, &RegisterArgs::default());
     fs::write(&file, good.replacen("unmount", "unmount --terminate", 1)).unwrap();
     assert!(matches!(standing(root, None), Standing::Different(..)));
@@ -191,13 +191,13 @@ fn the_config_that_sessions_read_is_told_where_another_was_checked() {
     assert!(matches!(standing(root, Some(other)), Standing::Registered(_)));
     fs::remove_file(root.join("etc/efs-agent/other.toml")).unwrap();
     assert!(matches!(standing(root, None), Standing::Wrong(..)));
-    // By its own path or not, it is the same file.
+    // It is the same file, whether it is named by its own path or not.
     let installed = Path::new("/etc/efs-agent/config.toml");
     registered(root, &RegisterArgs { config: Some(installed.into()), ..RegisterArgs::default() });
     assert!(matches!(standing(root, None), Standing::Registered(_)));
     registered(root, &RegisterArgs::default());
     assert!(matches!(standing(root, Some(installed)), Standing::Registered(_)));
-    // One that cannot be read says nothing of the registration.
+    // A config that cannot be read says nothing about the registration.
     fs::write(&usual, "[[share\n").unwrap();
     assert!(matches!(standing(root, None), Standing::Registered(_)));
     fs::remove_file(root.join("opt/appstream/SessionScripts/config.json")).unwrap();
