@@ -1,7 +1,9 @@
-//! A session start: every share of the config from its name to its mount, inside one deadline. Here is its story: what
-//! must be right first, the shares of all servers, and the end. One share's way is in [`share_run`], the attempts to
-//! mount it in [`attempt`], a look at what is mounted already in [`look`]. [`encrypted`] is for shares that go through
-//! a tunnel, and [`search`] finds a server. [`pace`] says how long each step may take, and [`outcome`] has the words.
+//! A session start: it brings every share of the config from its name to its mount, inside one
+//! deadline. Here is the order: what must be right first, the shares of all servers, and the end.
+//! One share's way is in [`share_run`], the attempts to mount it in [`attempt`], a look at what is
+//! mounted already in [`look`]. [`encrypted`] is for shares that go through a tunnel, and
+//! [`search`] finds a server. [`pace`] says how long each step may take, and [`outcome`] has the
+//! words.
 
 mod attempt;
 mod encrypted;
@@ -51,7 +53,7 @@ pub fn run(args: &SessionArgs, started: Instant) -> Code {
     let result = Frame::run(started, without_root, |frame| {
         let (config, report) = start(args, frame, &log)?;
 
-        // Before the last line, which is the outcome.
+        // This comes before the last line, which must be the outcome.
         if let Err(why) = status::write(frame.root, report.ended(&config, args.once, now())) {
             log.warning(why);
         }
@@ -66,7 +68,7 @@ fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// What must be right before the first share is touched.
+/// Checks what must be right before the first share is touched, and then brings up all shares.
 fn start(
     args: &SessionArgs,
     frame: &Frame<'_>,
@@ -152,8 +154,9 @@ struct AllShares<'a> {
 type ServerShares = Vec<(usize, Share)>;
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// All shares: different servers side by side, the shares of one server one after another. Mounts of one server at
-    /// the same time can fail in the kernel's trunking discovery.
+    /// Brings up all shares: different servers side by side, the shares of one server one after
+    /// another. Mounts from one server at the same time can fail in the kernel's trunking
+    /// discovery.
     pub(crate) fn all(&self, shares: Vec<Share>, remember: Remember<'_>) -> Vec<Outcome> {
         let (count, pending) = (shares.len(), AtomicUsize::new(shares.len()));
         let all = AllShares { count, pending, remember };
@@ -186,7 +189,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 let thread = std::thread::Builder::new().stack_size(STACK);
                 match thread.spawn_scoped(scope, move || self.one_server(shares, pace, all)) {
                     Ok(thread) => threads.push(thread),
-                    // There is no thread to be had: one after another is better than not at all.
+                    // No thread can be started: one after another is better than not at all.
                     Err(_) => outcomes.extend(self.one_server(again, pace, all)),
                 }
             }
@@ -203,7 +206,7 @@ impl<M: Machine> SessionRun<'_, M> {
         pace: Pace,
         all: &AllShares<'_>,
     ) -> Vec<(usize, Outcome)> {
-        // They have one name: where the last one's server was, the next one's is.
+        // These shares have one name, so the next one's server is where the last one's was.
         let mut search = Search::default();
         let mut outcomes = Vec::new();
         for (place, share) in shares {

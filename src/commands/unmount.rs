@@ -1,5 +1,6 @@
-//! `unmount`: what was written goes to the server, then the shares go. Here is the order: the shares, tunnels that no
-//! share has, the mount points. One share's way is in [`share`], that of its tunnel in [`tunnel`].
+//! `unmount`: sends what was written to the server, and then takes the shares down. Here is the
+//! order: the shares, the tunnels that no share has, the mount points. How one share goes is in
+//! [`share`], and how its tunnel goes in [`tunnel`].
 
 mod mount_points;
 mod share;
@@ -41,6 +42,7 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Comma
             "{why}; what efs-agent has mounted since this machine was booted is unmounted all the same"
         ));
     }
+
     let apart = namespace(&root.join("proc")) == Namespace::Private;
     if apart {
         log.warning(
@@ -65,12 +67,13 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Comma
     };
 
     let mut code = Code::OK;
-    // They may be on top of the others.
+    // These go first, because they may be on top of the others.
     for share in &others {
         log.info(format_args!("{share} is not in the config, and was mounted by efs-agent"));
         code = code.worse(run.all(std::slice::from_ref(share)));
     }
     code = code.worse(run.all(&settings.shares));
+
     for share in tunnels.without_share(&settings.shares) {
         run.end_tunnel_without_share(&share);
     }
@@ -79,6 +82,7 @@ fn start(args: &UnmountArgs, frame: &Frame<'_>, log: &Log) -> Result<Code, Comma
         let shares: Vec<_> = settings.shares.iter().chain(&others).collect();
         mount_points::remove(&machine, &shares, &before, run.deadline, log);
     }
+
     Ok(match frame.stopped() {
         Some(stopped) if code != Code::OK => stopped.code,
         _ => code,

@@ -1,5 +1,6 @@
-//! Attempts to mount one share: one after another, with pauses between them, until one succeeds, fails for good, or
-//! time is up. Only the class of a failure decides here; its words are made for the log.
+//! Makes attempts to mount one share, one after another, with pauses between them. They end when
+//! one succeeds, fails for good, or time is up. Only the class of a failure decides here; its words
+//! are made for the log.
 
 use super::SessionRun;
 use super::pace::{LOCATE_TIMEOUT, Pace};
@@ -21,7 +22,7 @@ pub(super) struct ShareRun<'r, M> {
 }
 
 impl<M: Machine> ShareRun<'_, M> {
-    /// Attempts with pauses between them, until one succeeds, fails for good, or time is up.
+    /// Makes attempts with pauses between them, until one succeeds, fails for good, or time is up.
     pub(super) fn until_mounted(&mut self, point: &mut M::Point) -> Result<Mounted, Failure> {
         let mut backoff: Option<Backoff> = None;
         let mut before: Option<Failure> = None;
@@ -29,11 +30,13 @@ impl<M: Machine> ShareRun<'_, M> {
             if self.run.deadline.passed(self.run.clock) {
                 return Err(before.unwrap_or(Failure::NoTime));
             }
+
             self.attempts = self.attempts.saturating_add(1);
             let failure = match self.attempt(point) {
                 Ok(mounted) => return Ok(mounted),
                 Err(failure) => failure,
             };
+
             self.pace.adapt_to(&failure);
             if let Failure::Stopped(_) = failure {
                 return Err(Failure::Stopped(before.map(Box::new)));
@@ -68,7 +71,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 before
             }
 
-            // So does one that there was no time to ask the server about.
+            // An attempt also says less if there was no time to ask the server about it.
             Some(before)
                 if failure.wants_null_call()
                     && before.was_probed()
@@ -80,14 +83,14 @@ impl<M: Machine> ShareRun<'_, M> {
         }
     }
 
-    /// Whether no attempt follows one that failed so.
+    /// Whether no attempt may follow this failure.
     fn is_final(&self, failure: &Failure) -> bool {
         self.run.once
             || self.run.deadline.passed(self.run.clock)
             || class_of(failure, self.share) != Class::Temporary
     }
 
-    /// The line of an attempt that failed and that another one follows.
+    /// Logs a failed attempt that another one follows.
     fn log_attempt(&self, failure: &Failure) {
         let run = self.run;
         let at = self.share.mount_point.display();
@@ -97,7 +100,7 @@ impl<M: Machine> ShareRun<'_, M> {
         run.log.warning(format_args!("{at}: attempt {attempts}: {sentence}; {left} left"));
     }
 
-    /// The pause after a look at a mount that is there and fails, if another look follows.
+    /// Pauses after a look at an existing mount that fails, if another look follows.
     pub(super) fn wait_after_look(
         &mut self,
         failure: Failure,
@@ -108,18 +111,20 @@ impl<M: Machine> ShareRun<'_, M> {
             return Err(failure);
         }
         self.log_attempt(&failure);
+
         let run = self.run;
         let pause = backoff.get_or_insert_with(|| Backoff::new(sys::random())).pause();
         let paused = run.clock.wait(pause.min(run.deadline.left(run.clock)));
         paused.map_err(|_| Failure::Stopped(Some(Box::new(failure))))
     }
 
-    /// One try: name, address that answers, mount(2).
+    /// Makes one attempt: name, address that answers, mount(2).
     fn attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
         if self.share.encryption.is_some() {
             return self.encrypted_attempt(point);
         }
         let (run, share) = (self.run, self.share);
+
         let address = match self.search.seen.take() {
             Some(address) => address,
             None => run.locate(share, LOCATE_TIMEOUT, self.search)?,

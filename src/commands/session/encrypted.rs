@@ -1,6 +1,6 @@
-//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then mount(2). A handshake that
-//! fails says why within seconds. The kernel, which sees no more than a local port, would wait for minutes and then say
-//! EIO.
+//! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then
+//! mount(2). A handshake that fails says why within seconds. The kernel, which sees no more than a
+//! local port, would wait for minutes and then say EIO. What a tunnel does is in `crate::tunnel`.
 
 use super::SessionRun;
 use super::attempt::ShareRun;
@@ -22,11 +22,11 @@ const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<M: Machine> ShareRun<'_, M> {
-    /// One try: tunnel, name, address that answers, handshake, mount(2).
+    /// Makes one attempt: tunnel, name, address that answers, handshake, mount(2).
     pub(super) fn encrypted_attempt(&mut self, point: &M::Point) -> Result<Mounted, Failure> {
         let (run, share) = (self.run, self.share);
 
-        // First, because it makes its key while we wait for the network.
+        // The tunnel comes first, because it makes its key while we wait for the network.
         let until = run.deadline.within(run.clock, TUNNEL_START_TIMEOUT);
         let port = run.tunnels.start(share, None, until)?;
 
@@ -76,7 +76,8 @@ impl<M: Machine> ShareRun<'_, M> {
         let soon = || run.deadline.within(run.clock, ANSWER_TIMEOUT);
         let peer = match run.tunnels.status(share, soon()) {
             Ok(status) => status.peer,
-            // It is there, and busy: whether it still carries the share is seen by that.
+            // The tunnel is there, but busy. The questions below show whether it still carries the
+            // share.
             Err(TunnelError::NoTunnel(Errno::ETIMEDOUT) | TunnelError::MakingKey) => None,
             Err(TunnelError::NoTunnel(_)) => {
                 run.restart_tunnel(share, mounted.port, "its tunnel was not running")?;
@@ -87,7 +88,7 @@ impl<M: Machine> ShareRun<'_, M> {
 
         let elsewhere = run.tunnels.port(share).filter(|port| *port != mounted.port);
 
-        // Before anything is asked through the old port: anybody may listen there now.
+        // This comes before anything is asked through the old port, where anybody may listen now.
         if let Some(port) = elsewhere.filter(|_| !run.tunnels.is_guarded(mounted.port)) {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
         }
@@ -107,7 +108,7 @@ impl<M: Machine> ShareRun<'_, M> {
             ServerAnswer::Silence => None,
         };
 
-        // The kernel knows nothing of a tunnel that was made anew since.
+        // The kernel does not know that the tunnel was started anew elsewhere.
         if let Some(port) = elsewhere {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
         }
@@ -152,8 +153,8 @@ impl<M: Machine> SessionRun<'_, M> {
     }
 }
 
-/// Whether a tunnel has failed by what it read when it began: once a person has corrected that, it must not be met with
-/// again.
+/// Whether a tunnel failed by something that it read when it started. It must start anew, to see
+/// what a person has corrected since.
 fn was_read_at_start(error: &TunnelError) -> bool {
     use TunnelError as E;
     matches!(

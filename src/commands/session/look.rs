@@ -1,5 +1,6 @@
-//! A look at a mount that is there already: whether it can be used, and if not, whether another mount is better. How
-//! that looks through a tunnel is [`super::encrypted`]'s.
+//! Looks at a mount that is there already: whether it can be used, and if not, whether another
+//! mount is better. The look through a tunnel is in [`super::encrypted`]. Nothing is mounted or
+//! taken away here.
 
 use super::attempt::ShareRun;
 use super::pace::ANSWER_TIMEOUT;
@@ -11,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What a look at a mount that is there already has shown.
 pub(super) enum Look {
-    /// It can be used; its tunnel leads there.
+    /// It can be used. The peer is where its tunnel leads.
     Alive(Option<Peer>),
     /// Only another mount helps.
     Useless(ReplaceReason),
@@ -51,9 +52,10 @@ impl ReplaceReason {
 }
 
 impl<M: Machine> ShareRun<'_, M> {
-    /// Whether a mount that goes to its server directly can be used. If its server does not answer, but another of the
-    /// share's addresses does, the dead mount is of an earlier network. If the server answers with an error (the folder
-    /// was made anew there, say), only a new mount helps.
+    /// Whether a mount that goes to its server directly can be used. If its server does not answer,
+    /// but another of the share's addresses does, the dead mount belongs to an earlier network. If
+    /// the server answers with an error (because the folder was made anew there, say), only a new
+    /// mount helps.
     pub(super) fn look(&mut self, mounted: &Mounted) -> Result<Look, Failure> {
         let run = self.run;
         let until = run.deadline.within(run.clock, ANSWER_TIMEOUT);

@@ -10,7 +10,7 @@ use crate::text::VERSION;
 use std::fmt;
 use std::path::Path;
 
-/// The first line: what is run, by which config.
+/// Logs the first line: what is run, by which config.
 pub(super) fn log_start(path: &Path, settings: &Settings, session: impl fmt::Display, log: &Log) {
     let shares = match settings.shares.len() {
         1 => "1 share".to_owned(),
@@ -45,7 +45,7 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
     }
 }
 
-/// The last lines; gives the exit code.
+/// Logs the last lines, and returns the exit code.
 pub(crate) fn log_end(report: &Report, once: bool, log: &Log) -> Code {
     let code = report.code();
 
@@ -60,12 +60,13 @@ pub(crate) fn log_end(report: &Report, once: bool, log: &Log) -> Code {
     code
 }
 
-/// The outcome of one of several shares.
+/// Logs the outcome of one of several shares.
 pub(super) fn log_one_of_several(outcome: &Outcome, once: bool, log: &Log) {
     log_outcome(&outcome.text(None), outcome.share.required, once, None, log);
 }
 
-/// A line for the session log, or several for a person; `code` is there if it is the last.
+/// Logs a line for the session log, or several for a person (`once`). `code` is given if these
+/// lines are the last.
 fn log_outcome(text: &OutcomeText, required: bool, once: bool, code: Option<Code>, log: &Log) {
     let OutcomeText { line, cure } = text;
     let exit = code.map(|code| format!(" (exit {})", code.0)).unwrap_or_default();

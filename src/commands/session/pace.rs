@@ -6,14 +6,14 @@ use std::time::Duration;
 
 /// How long the server of a share that is mounted already gets to answer one question.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
-/// What a handshake gets at first, with credentials to be found and a key to be made; twice as much
-/// after each that took longer.
+/// How long the first handshake may take, in which credentials are found and a key is made. This
+/// doubles after each handshake that took longer.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// One attempt gives the name this long, and then the connection as long again.
 pub(super) const LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
-/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer for this long. The
-/// next time it gets twice as long, and so on. The kernel makes itself known to one new server at a time, so that one
-/// which is silent holds up the mounts of all others.
+/// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer
+/// for this long. The next time it gets twice as long, and so on. The kernel makes itself known to
+/// one new server at a time. So one that is silent holds up the mounts of all others.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Each server's mount(2) is cut off this much before the last one's. If one hangs in spite of an answer, another is
 /// waiting in the kernel when it is cut off, and comes first.

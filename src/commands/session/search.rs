@@ -1,6 +1,6 @@
-//! Where a share's server is: what a run remembers of that from one attempt and one share to the next. Here is when it
-//! asks a name server, and when it only tries to connect. Which addresses are tried in what order is `share::locate`'s;
-//! mounting is the parent's.
+//! Finds where a share's server is, and remembers that from one attempt and one share to the next.
+//! Here is decided when a name server is asked, and when only a connection is tried. Which
+//! addresses are tried in what order is decided in `share::locate`; mounting is in the parent.
 
 use super::SessionRun;
 use super::pace::ANSWER_TIMEOUT;
@@ -14,34 +14,34 @@ use crate::share::{Failure, Machine, Mounted};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// While an attempt is not due, a port is looked at this long …
+/// How long one look at a port takes while an attempt is not due.
 const PORT_LOOK_TIMEOUT: Duration = Duration::from_millis(120);
-/// … with about this much between two looks, so that what has come good is seen in 0.3 s.
+/// About how long the pause between two such looks is, so that what has come good is seen in 0.3 s.
 const PORT_LOOK_PAUSE: Duration = Duration::from_millis(40);
 /// For this long, a name whose address does not answer is not asked for again.
 const ADDRESS_MAX_AGE: Duration = Duration::from_secs(2);
 
-/// By what a share's address is found and tried, besides its name: to a share with other means, the same address may be
-/// of no use.
+/// By what a share's address is found and tried, besides its name. The same address may be of no
+/// use to a share with other means.
 #[derive(Default, PartialEq)]
 struct SearchMeans {
     port: u16,
     proto: Option<String>,
     listed: Vec<IpAddr>,
-    /// Whether AWS may be asked; nothing where there is no tunnel.
+    /// Whether AWS may be asked; `None` where there is no tunnel.
     discover: Option<bool>,
 }
 
-/// What is known of where a share's server is.
+/// What is known about where a share's server is.
 #[derive(Default)]
 pub(super) struct Search {
     /// The means of the share that it is about.
     means: SearchMeans,
-    /// What its name has led to, and when that was found out.
+    /// Where its name has led, and when that was found out.
     known: Option<(Found, Duration)>,
     /// Addresses that took a connection and did not mount: tried last from then on.
     pub(super) failed: Vec<IpAddr>,
-    /// The address that a look between two attempts found: no need to knock twice.
+    /// The address that a look between two attempts found, which need not be tried again.
     pub(super) seen: Option<IpAddr>,
 }
 
@@ -57,7 +57,7 @@ impl Search {
         }
     }
 
-    /// What is known, those that failed last.
+    /// The known addresses, with those that failed at the end.
     fn found(&self) -> Option<Found> {
         let (mut found, _) = self.known.clone()?;
         let place = |a: &IpAddr| self.failed.iter().position(|f| f == a);
@@ -65,7 +65,8 @@ impl Search {
         Some(found)
     }
 
-    /// Whether what is known need not be asked for anew. To look at a file costs nobody anything.
+    /// Whether the name need not be asked for again. An answer from /etc/hosts is never fresh: to
+    /// look at a file costs nobody anything.
     fn is_fresh(&self, now: Duration) -> bool {
         let is_young = |at: &Duration| now.saturating_sub(*at) < ADDRESS_MAX_AGE;
         self.known.as_ref().is_some_and(|(found, at)| found.by != By::Hosts && is_young(at))
@@ -105,8 +106,9 @@ impl<M: Machine> SessionRun<'_, M> {
         });
         let completed = found.completed().is_some();
         search.known = search.known.take().map(|(_, at)| (found, at));
+
         match told {
-            // Who meant another machine must be able to see it.
+            // A person who meant another machine must be able to see it.
             Some(text) if self.once || completed => self.log.info(text),
             Some(text) => self.log.debug(text),
             None => {}
@@ -149,9 +151,11 @@ impl<M: Machine> SessionRun<'_, M> {
                 search.known = None;
                 break;
             }
+
             if !failure.can_be_watched() {
                 continue;
             }
+
             let seen = match search.found() {
                 Some(found) => {
                     let until = self.deadline.within(self.clock, PORT_LOOK_TIMEOUT);
@@ -198,7 +202,7 @@ impl<M: Machine> SessionRun<'_, M> {
             return mounted.doubt.clone();
         }
 
-        // For any other mount, nobody knows any more by which name it was mounted.
+        // Otherwise nobody knows any more by which name it was mounted.
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }

@@ -1,5 +1,5 @@
-//! One share, from whatever is there to its mount: what is mounted already is kept or replaced, and else it is mounted.
-//! How one attempt goes is [`super::attempt`]'s.
+//! Brings up one share: what is mounted already is kept or replaced, and otherwise the share is
+//! mounted. How one attempt goes is in [`super::attempt`].
 
 use super::attempt::ShareRun;
 use super::look::{Look, ReplaceReason};
@@ -13,7 +13,7 @@ use crate::retry::Backoff;
 use crate::share::{Failure, Machine, Mounted, plan};
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// One share, from whatever is there to its mount.
+    /// Brings up one share, whatever is there at first.
     pub(super) fn bring_up(
         &self,
         share: Share,
@@ -34,8 +34,8 @@ impl<M: Machine> SessionRun<'_, M> {
         let mut outcome = Outcome { share, result, attempts, took };
         if let Ok(mounted) = &outcome.result {
             if !mounted.already && mounted.led_to(&outcome.share).is_some() {
-                // The mount table does not show whose it is. If this run is killed, the next one can only know it from
-                // this note.
+                // The mount table does not show whose it is. If this run is killed, only this note
+                // lets the next one know it.
                 remember(&outcome);
             }
 
@@ -56,8 +56,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// What is left to do once a share is mounted. A new mount that is of no use is taken away again: nobody would have
-    /// their files by it.
+    /// Does what is left to do once a share is mounted. A new mount that is of no use is taken away
+    /// again: its users could not reach their files.
     fn settle_or_detach(&self, share: &Share, mounted: &Mounted) -> Result<(), Failure> {
         self.log_oddities(share, mounted);
         let settled = self.settle(share, mounted);
@@ -89,7 +89,7 @@ impl<M: Machine> SessionRun<'_, M> {
         Ok(())
     }
 
-    /// Says what is not as a person would expect of the mount.
+    /// Logs what a person would not expect of the mount.
     fn log_oddities(&self, share: &Share, mounted: &Mounted) {
         let at = share.mount_point.display();
         if let Some(source) = mounted.led_to(share) {
@@ -120,8 +120,8 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// The share, if somebody else has mounted it there by a path that the server leads elsewhere. It may have been a
-    /// run that was killed before it could say so.
+    /// The share, if somebody else has mounted it there and the server has led its path elsewhere.
+    /// That may have been a run that was killed before it could note it.
     fn recognized(&self, share: &Share) -> Option<Mounted> {
         let until = || self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let call = match share.encryption {
@@ -157,8 +157,9 @@ impl<M: Machine> ShareRun<'_, M> {
         }
     }
 
-    /// A share that is mounted already stays, if it can be used, and is replaced if only that helps. Else the mount is
-    /// left alone: the kernel, or its tunnel, takes it up again once the server is back.
+    /// Keeps a share that is mounted already if it can be used, and replaces it if only that helps.
+    /// Else the mount is left alone: the kernel, or its tunnel, takes it up again once the server
+    /// is back.
     fn keep_or_replace(&mut self, mounted: Mounted) -> Result<Mounted, Failure> {
         let mut backoff: Option<Backoff> = None;
         loop {

@@ -135,7 +135,7 @@ fn where_a_new_mount_is_no_better_nothing_is_left_to_write_into() {
         assert_eq!(report.code(), code, "{text}");
         assert_eq!((machine.times("detach").len(), machine.times("abandon").len()), (1, 1));
     }
-    // What turns out to be of no use at the last look is no success either.
+    // A mount that turns out to be of no use at the last look is no success either.
     let unsettled = Some(Failure::Unusable("10.0.0.1".into(), Errno::EIO));
     let machine = FakeMachine { unsettled, ..Default::default() };
     let (report, text) = start_on(&machine, ONE, false);
@@ -197,7 +197,7 @@ fn a_port_that_comes_good_is_seen_within_300_ms_and_a_name_within_a_second_at_an
             let took = machine.times("mount")[0].saturating_sub(at);
             assert!(took <= seconds_of(most), "good at {at:?}, seen {took:?} later");
         }
-        // What is written into hosts or resolv.conf is seen as soon as a port.
+        // A change of hosts or resolv.conf is seen as soon as an open port.
         let (name_from, files_change) = (at, Some(at));
         let machine = FakeMachine { name_from, files_change, ..Default::default() };
         start_on(&machine, ONE, false);
@@ -226,7 +226,7 @@ fn shares_of_one_name_share_a_look_up() {
     let (report, _) = start_on(&machine, &config, false);
     assert_eq!(report.code(), Code::OK);
     assert_eq!((machine.times("resolve").len(), machine.times("mount").len()), (1, 16));
-    // But not where they are found or tried by other means.
+    // This does not hold if they are found or tried by other means.
     let others =
         ["options = \"port=2050\"", "addresses = [\"10.0.0.8\"]", "options = \"proto=tcp\""];
     for lines in others {
@@ -261,7 +261,7 @@ fn ipv6_addresses_are_tried_in_the_same_attempt_where_no_ipv4_one_takes_connecti
     let machine = FakeMachine { further: vec![ipv6], answers: Some(ipv6), ..Default::default() };
     start_on(&machine, &format!("{ONE}options = \"proto=tcp\"\n"), false);
     assert!(machine.times("further").is_empty() && machine.times("mount").is_empty());
-    // Nor in a look between two attempts.
+    // Nothing is asked in a look between two attempts either.
     let machine = FakeMachine { more: vec![ipv6], answers: Some(ipv6), ..Default::default() };
     start_on(&machine, &format!("{ONE}options = \"proto=tcp\"\n"), false);
     assert!(machine.times("mount").is_empty() && machine.times("reach").len() > 20);
@@ -297,7 +297,7 @@ fn where_an_address_came_from_is_told_where_it_fails() {
         ),
         "{text}"
     );
-    // It says the same: the line is not what is wrong.
+    // The name server says the same, so the line is not what is wrong.
     let hosts = Some("10.0.0.1".parse().unwrap());
     let machine = FakeMachine { port_from: never, hosts, ..Default::default() };
     let text = last(&machine, ONE);
@@ -305,7 +305,7 @@ fn where_an_address_came_from_is_told_where_it_fails() {
         text.contains("/etc/hosts, and the name server says 10.0.0.1the file system's"),
         "{text}"
     );
-    // Also of one that takes connections and refuses the mount.
+    // The same is said of a server that takes connections and refuses the mount.
     let mounts = || Mutex::new(vec![Failure::Mount("10.0.0.1".parse().unwrap(), Errno::EACCES)]);
     let hosts = Some("10.0.0.9".parse().unwrap());
     let text = last(&FakeMachine { mounts: mounts(), hosts, ..Default::default() }, ONE);
@@ -345,7 +345,7 @@ fn the_mode_of_a_root_is_not_set_where_it_may_be_another_machines() {
          \"fs-1.example.lab.example.\"\n"
     ), "{text}");
     assert_eq!(*machine.modes.lock().unwrap(), [None, None]);
-    // Mounted earlier: by which name, nobody knows.
+    // It was mounted earlier, and nobody knows by which name.
     let machine = FakeMachine { completed: completed(), already: true, ..Default::default() };
     let (_, text) = start_on(&machine, &config, false);
     assert!(text.contains("root_mode 1777 of /mnt/efs_share is not set: "), "{text}");
@@ -496,7 +496,7 @@ fn of_several_servers_a_silent_one_is_cut_off_early_and_none_at_the_same_time_as
     let seconds = |span, silence| (Some(seconds_of(silence)), seconds_of(span));
     assert_eq!(paces[..2], [seconds(9.5, 1.0), seconds(10.0, 1.0)], "the first of each");
     assert!(paces[2..].iter().all(|(silence, _)| *silence >= Some(seconds_of(2.0))), "{paces:?}");
-    // One server has nobody to hold up.
+    // A single server holds up nobody.
     let machine = FakeMachine { mounts: script(), ..Default::default() };
     start_on(&machine, ONE, false);
     assert_eq!(machine.paces.lock().unwrap()[..2], [(None, seconds_of(10.0)); 2]);
@@ -551,7 +551,7 @@ fn a_share_that_is_up_is_remembered_while_others_are_awaited() {
     assert_eq!(remembered(&FakeMachine::default(), ONE), 0, "the end of the run is near");
     let already = FakeMachine { already: true, ..Default::default() };
     assert_eq!(remembered(&already, &config), 0, "an earlier run has it");
-    // Of these the mount table does not show whose they are.
+    // The mount table does not show whose mounts these are.
     let led_to = || Some("fs-1.example:/releases/1".to_owned());
     let led = || FakeMachine { led_to: led_to(), ..Default::default() };
     assert_eq!((remembered(&led(), &config), remembered(&led(), ONE)), (2, 1));

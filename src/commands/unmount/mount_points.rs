@@ -1,5 +1,5 @@
-//! The mount points that were made for shares which are gone, and those that a run made which was killed. Removes them
-//! if they are empty; never unmounts.
+//! Removes the mount points that were made for shares which are gone, and those that killed runs
+//! made. They go only if they are empty. Nothing is unmounted here.
 
 use crate::config::Share;
 use crate::kernel::mount_table;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// What was known before anything was unmounted.
 pub struct KnownBefore {
     pub status: Status,
-    /// The mount points that were made by runs which were killed.
+    /// The mount points that killed runs made.
     pub orphans: Vec<MadePoint>,
 }
 
@@ -42,24 +42,26 @@ pub fn remove<C: Clock + Sync>(
         if !matches!(machine.found(share, until), Ok(None)) {
             continue;
         }
+
         let is_orphan = orphans.iter().any(|one| one.path == share.mount_point);
         if before.made(share) && !is_orphan {
             if living.is_some() {
-                // It may be about to mount the share there.
+                // That run may be about to mount the share there.
                 continue;
             }
-            // Not empty: files were in it before the share was, and stay.
+            // A folder that is not empty stays: files were in it before the share was mounted.
             if mount_point::remove(machine.root, &share.mount_point).is_err() {
                 warn_if_not_empty(machine.root, &share.mount_point, log);
             }
         }
         status::forget(machine.root, share, before);
     }
+
     clear(machine, orphans, living, log);
 }
 
-/// Removes the mount points that were made by runs which were killed, if nothing is mounted on them; not empty ones stay.
-/// None goes while a run goes on (`living`): it may be about to mount its share there.
+/// Removes the mount points that killed runs made, if they are empty and nothing is mounted on
+/// them. None goes while a run goes on (`living`): it may be about to mount its share there.
 pub fn clear<C: Clock + Sync>(
     machine: &Linux<'_, C>,
     orphans: &[MadePoint],
@@ -69,6 +71,7 @@ pub fn clear<C: Clock + Sync>(
     if orphans.is_empty() {
         return;
     }
+
     if let Some(pid) = living {
         for point in orphans {
             log.info(format_args!(
@@ -81,15 +84,16 @@ pub fn clear<C: Clock + Sync>(
 
     let bytes = machine.table().unwrap_or_default();
     let table = mount_table::parse(&bytes);
-    // On the way to it may be a mount whose server is dead.
+    // A mount on the way to it may have a dead server, so the folder is not touched then.
     let is_free = |one: &&MadePoint| {
         let point = &one.path;
         mount_table::top_at(&table, point).is_none()
             && mount_table::remote_above(&table, point).is_none()
     };
+
     let mut cleared = Vec::new();
     for point in orphans.iter().filter(is_free).filter(|_| !table.is_empty()) {
-        // One that was changed since, or is not empty, has become somebody else's.
+        // A folder that was changed since, or is not empty, belongs to somebody else by now.
         if point.is_there(machine.root) && mount_point::remove(machine.root, &point.path).is_ok() {
             log.info(format_args!(
                 "{}: removed: a run that was killed had made it",
@@ -100,6 +104,7 @@ pub fn clear<C: Clock + Sync>(
         }
         cleared.push(point.clone());
     }
+
     status::cleared(machine.root, &cleared);
 }
 

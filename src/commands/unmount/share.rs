@@ -1,4 +1,6 @@
-//! One share taken down: written out, taken away, and if that cannot be, detached. Read [`UnmountRun::one`] for its way.
+//! Takes one share down: sends what was written, takes the mount away, and detaches it if that
+//! fails. Read [`UnmountRun::one`] for the order. Its tunnel is in [`super::tunnel`], and its mount
+//! point in [`super::mount_points`].
 
 use crate::config::Share;
 use crate::kernel::holders::{Holder, list};
@@ -16,15 +18,15 @@ use std::time::Duration;
 
 /// How long one umount2(2), a NULL call or a question to a tunnel may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is left of the time when writing ends at the latest, for taking the mount away.
+/// How much time writing leaves, at the least, for taking the mount away.
 const UNMOUNT_RESERVE: Duration = Duration::from_secs(3);
-/// How long processes get that were asked to end, before the mount is detached under them.
+/// How long processes that were asked to end get, before the mount is detached under them.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause between two attempts to unmount meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long detaching may take, even if no time is left.
 const DETACH_TIMEOUT: Duration = Duration::from_millis(300);
-/// So many mounts on one mount point are taken away.
+/// At most this many mounts on one mount point are taken away.
 const MOST_STACKED: usize = 8;
 
 /// What all shares of a run have in common.
@@ -34,7 +36,7 @@ pub struct UnmountRun<'a, R> {
     pub clock: &'a dyn Clock,
     pub log: &'a Log,
     pub deadline: Deadline,
-    /// The whole time that there was.
+    /// How much time the run has in all.
     pub span: Duration,
     /// Whether processes that hold a share are asked to end.
     pub terminate: bool,
@@ -42,7 +44,7 @@ pub struct UnmountRun<'a, R> {
     pub apart: bool,
     /// The running kernel's release, for messages.
     pub kernel: String,
-    /// The mount points that were made by runs which were killed.
+    /// The mount points that killed runs made.
     pub orphans: Vec<&'a Path>,
 }
 
@@ -68,7 +70,7 @@ impl WrittenData {
         self.loss.get_or_insert(loss);
     }
 
-    /// For the end of a line.
+    /// The end of a log line about it.
     fn text(&self) -> &'static str {
         match self.is_whole {
             true => "; all that was written is on the server",
@@ -78,13 +80,14 @@ impl WrittenData {
 }
 
 impl<R: Release> UnmountRun<'_, R> {
-    /// All shares, the last of the config first; the worst of their codes.
+    /// Takes all shares down, the last one of the config first. Returns the worst of their codes.
     pub fn all(&self, shares: &[Share]) -> Code {
         let mut worst = Code::OK;
         for (n, share) in shares.iter().enumerate().rev() {
             let result = self.one(share, n as u32);
             let tunnel_ended =
                 share.encryption.is_some() && result.is_ok() && self.end_tunnel(share);
+
             match result {
                 Ok(UnmountDone::Unmounted) => {}
                 Ok(UnmountDone::Nothing) => self.log_nothing_done(share, tunnel_ended),
@@ -100,7 +103,7 @@ impl<R: Release> UnmountRun<'_, R> {
     fn log_nothing_done(&self, share: &Share, tunnel_ended: bool) {
         let done = match tunnel_ended {
             true => "; its tunnel was ended",
-            // What becomes of that has a line of its own.
+            // What becomes of the mount point has a line of its own.
             false if self.orphans.contains(&share.mount_point.as_path()) => "",
             false => "; nothing was done",
         };
@@ -136,8 +139,8 @@ impl<R: Release> UnmountRun<'_, R> {
         }
     }
 
-    /// One share, and what is stacked on the same mount point. `after` shares wait for their turn, and each gets its part
-    /// of the time.
+    /// Takes one share down, and what is stacked on the same mount point. `after` shares still wait
+    /// for their turn, and each gets its part of the time.
     fn one(&self, share: &Share, after: u32) -> Result<UnmountDone, Failure> {
         let started = self.clock.now();
         let mut refused = None;
@@ -154,9 +157,11 @@ impl<R: Release> UnmountRun<'_, R> {
                 }
                 Err(failure) => return Err(failure),
             };
+
             if turn == MOST_STACKED {
                 break;
             }
+
             if turn == 0 && is_tunnelled(share, &mounted) && !self.has_tunnel(share, &mounted)? {
                 return Err(self.drop_unwritten(share, &mounted)?);
             }
@@ -171,20 +176,22 @@ impl<R: Release> UnmountRun<'_, R> {
                     return Err(self.tear_away(share, &mounted, took)?);
                 }
             }
+
             let is_whole = flushed == FlushResult::Done && refused.is_none();
             self.take_away(share, &mounted, started, is_whole)?;
         }
         Err(Failure::Stays)
     }
 
-    /// The end of the time to write, where `after` shares wait for their turn.
+    /// When writing must end, if `after` shares still wait for their turn.
     fn write_until(&self, after: u32) -> Deadline {
         let reserve = UNMOUNT_RESERVE.min(self.span.part(3));
         let left = self.deadline.left(self.clock).saturating_sub(reserve);
         self.deadline.within(self.clock, left.part(after as usize + 1))
     }
 
-    /// Takes away a mount whose tunnel is gone and whose port anybody may have: nothing may be written through that.
+    /// Takes away a mount whose tunnel is gone and whose port anybody may take. Nothing may be
+    /// written through that port.
     fn drop_unwritten(&self, share: &Share, mounted: &Mounted) -> Result<Failure, Failure> {
         if self.unmount(share, mounted, UnmountMode::Force)? != UnmountResult::Gone {
             self.unmount(share, mounted, UnmountMode::Detach)?;
@@ -192,7 +199,7 @@ impl<R: Release> UnmountRun<'_, R> {
         Ok(Failure::PortLost(mounted.port))
     }
 
-    /// Takes away a mount whose server has what was written, as far as it takes it.
+    /// Takes away a mount whose server has what was written, as far as it accepts it.
     fn take_away(
         &self,
         share: &Share,
@@ -224,10 +231,12 @@ impl<R: Release> UnmountRun<'_, R> {
                 written.text()
             ));
         }
+
         written.loss.map_or(Ok(()), Err)
     }
 
-    /// Asks the holders of a share to end, and unmounts it once they have; whether that came about in time.
+    /// Asks the holders of a share to end, and unmounts it once they have. Returns whether that
+    /// succeeded in time.
     fn terminate_holders(
         &self,
         share: &Share,
@@ -275,7 +284,8 @@ impl<R: Release> UnmountRun<'_, R> {
         Ok(())
     }
 
-    /// Takes away a mount whose server did not take all that was written, for which it had `span`; gives what that means.
+    /// Takes away a mount whose server did not take all that was written within `span`. Returns the
+    /// failure that this is.
     fn tear_away(
         &self,
         share: &Share,
@@ -284,15 +294,17 @@ impl<R: Release> UnmountRun<'_, R> {
     ) -> Result<Failure, Failure> {
         let address = mounted.address.clone();
         let left = self.deadline.left(self.clock).saturating_sub(DETACH_TIMEOUT).min(CALL_TIMEOUT);
+
         // A server that had no time to answer is not called dead: force would throw away what can be saved.
         let is_dead = left >= CALL_TIMEOUT.part(2)
             && !self.machine.answers(mounted, self.deadline.within(self.clock, left));
         let (failure, gone) = if is_dead {
-            // Ends what waits for the server, so that nothing of it stays in the kernel.
+            // Force ends what waits for the server, so that nothing of it stays in the kernel.
             (Failure::Lost(address), self.unmount(share, mounted, UnmountMode::Force)?)
         } else {
             (Failure::NotWritten(address, span), UnmountResult::Stays)
         };
+
         // Once it is gone, what is seen there now must not be taken away.
         if gone == UnmountResult::Gone
             || self.unmount(share, mounted, UnmountMode::Detach)? == UnmountResult::Gone
@@ -316,7 +328,7 @@ impl<R: Release> UnmountRun<'_, R> {
     }
 }
 
-/// The end of a share that is gone, of whose data the server may have refused some.
+/// The result for a share that is gone, if the server may have refused some of its data.
 fn unmounted(refused: Option<Errno>) -> Result<UnmountDone, Failure> {
     refused.map_or(Ok(UnmountDone::Unmounted), |errno| Err(Failure::Refused(errno)))
 }

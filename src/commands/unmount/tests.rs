@@ -1,4 +1,4 @@
-//! A share taken down on a scripted machine, under a virtual clock.
+//! Shares are taken down on a scripted machine, under a virtual clock.
 
 use super::mount_points::clear;
 use super::share::UnmountRun;
@@ -25,7 +25,7 @@ use std::time::Duration;
 /// A tunnel that runs, or not, until it is started or ended.
 struct FakeTunnels {
     runs: AtomicBool,
-    /// It has no time to answer.
+    /// Whether it is too busy to answer.
     busy: bool,
     connections: u64,
     seen: Mutex<Vec<String>>,
@@ -81,7 +81,7 @@ impl Tunnels for FakeTunnels {
     }
 }
 
-/// A machine with so many mounts of the share on top of each other.
+/// A machine with a number of mounts of the share on top of each other.
 struct ScriptedMounts {
     clock: VirtualClock,
     stacked: Cell<usize>,
@@ -89,7 +89,7 @@ struct ScriptedMounts {
     /// Somebody else's mount is below all of them.
     below: bool,
     flush: FlushResult,
-    /// What comes of the second time and later.
+    /// The results of the second flush and later ones.
     flush_again: FlushResult,
     flushed: Cell<u32>,
     answers: bool,
@@ -274,7 +274,7 @@ fn what_lies_below_a_share_that_was_taken_away_is_no_error() {
         text.ends_with("in 0.000 s\n/mnt/efs_share: mine (tmpfs) is mounted there, below the share: left as it is\n"),
         "{text}"
     );
-    // By itself it is in the way, as ever.
+    // If it is the only mount, it is in the way.
     assert_eq!(unmount(&fake, false).0, Code::REFUSED);
     let fake =
         ScriptedMounts { below: true, flush: FlushResult::Refused(Errno::EDQUOT), ..machine() };
@@ -357,12 +357,12 @@ fn a_tunnel_ends_after_its_share_and_one_that_is_missing_is_started_to_write_thr
         assert_eq!(*tunnels.seen.lock().unwrap(), steps);
         assert_eq!(text.contains("its tunnel was not running, and was started"), !runs, "{text}");
     }
-    // One that does not answer in time is there all the same.
+    // A tunnel that does not answer in time is there all the same.
     let tunnels = FakeTunnels { busy: true, ..FakeTunnels::new(true, 0) };
     let (code, text) = unmount_with(&machine(), &tunnels, ENCRYPTED, false);
     assert_eq!((code, text.contains("was not running")), (Code::OK, false), "{text}");
     assert_eq!(*tunnels.seen.lock().unwrap(), ["stop"]);
-    // What is not mounted has no use for one.
+    // A share that is not mounted has no use for a tunnel.
     let tunnels = FakeTunnels::new(true, 0);
     let absent = ScriptedMounts { stacked: Cell::new(0), ..machine() };
     for done in ["its tunnel was ended", "nothing was done"] {
@@ -380,7 +380,7 @@ fn a_tunnel_that_the_kernel_still_uses_goes_on() {
     assert_eq!(code, Code::OK);
     assert!(text.ends_with("its tunnel goes on: the kernel still uses it, or a session start has just begun with it\n"), "{text}");
     assert!(tunnels.seen.lock().unwrap().is_empty());
-    // Nor does one end through which data is still to be written.
+    // A tunnel through which data is still to be written does not end either.
     let tunnels = FakeTunnels::new(true, 0);
     let slow = ScriptedMounts { flush: FlushResult::Late, ..machine() };
     assert_eq!(unmount_with(&slow, &tunnels, ENCRYPTED, false).0, Code::DEADLINE);

@@ -1,5 +1,6 @@
-//! The tunnel of a share that is taken down: it must be there while something is still to be written, and is ended once
-//! nobody uses it.
+//! The tunnel of a share that is taken down: it must be there while something is still to be
+//! written, and is ended once nobody uses it. How a tunnel is started and ended is in
+//! `crate::tunnel`.
 
 use super::share::{CALL_TIMEOUT, UnmountRun};
 use crate::config::Share;
@@ -16,10 +17,11 @@ use std::time::Duration;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<R: Release> UnmountRun<'_, R> {
-    /// Whether what was written can be sent through the tunnel; one that has gone is started again for that.
+    /// Whether what was written can be sent through the tunnel. A tunnel that has gone is started
+    /// again for that.
     pub fn has_tunnel(&self, share: &Share, mounted: &Mounted) -> Result<bool, Failure> {
         match self.tunnels.status(share, self.soon()) {
-            // One that is there, but busy, carries what is written too.
+            // A tunnel that is there, but busy, carries what is written too.
             Err(TunnelError::NoTunnel(errno)) if errno != Errno::ETIMEDOUT => {}
             Err(TunnelError::Stopped(stopped)) => return Err(stopped.into()),
             _ => {
@@ -27,9 +29,10 @@ impl<R: Release> UnmountRun<'_, R> {
                 return Ok(port.is_none_or(|port| self.is_there(port, mounted)));
             }
         }
+
         match self.tunnels.start(share, Some(mounted.port), self.soon()) {
             Err(TunnelsError::Stopped(stopped)) => Err(stopped.into()),
-            // It is taken down all the same; that it does not answer will be told.
+            // The share is taken down all the same. That it does not answer will be reported.
             Err(failure) => {
                 let why = explain(&failure.into(), share, &self.kernel).sentence;
                 self.log.warning(format_args!("{share}: {why}"));
@@ -49,8 +52,8 @@ impl<R: Release> UnmountRun<'_, R> {
         self.deadline.within(self.clock, CALL_TIMEOUT)
     }
 
-    /// Whether nobody but root can be at the port that the mount leads to: the tunnel is there (at `port`), or the port
-    /// is guarded.
+    /// Whether root alone can be at the port that the mount leads to: the tunnel is there (at
+    /// `port`), or the port is guarded.
     fn is_there(&self, port: u16, mounted: &Mounted) -> bool {
         port == mounted.port || self.tunnels.is_guarded(mounted.port)
     }
@@ -65,8 +68,9 @@ impl<R: Release> UnmountRun<'_, R> {
         }
     }
 
-    /// Ends the tunnel of a share that is gone, unless the kernel still uses it: for somebody who has a file of a
-    /// detached share open, for another share, or for a session start that has just begun. Whether one has ended.
+    /// Ends the tunnel of a share that is gone, unless the kernel still uses it. It may do so for
+    /// somebody who has a file of a detached share open, for another share, or for a session start
+    /// that has just begun. Returns whether a tunnel has ended.
     pub fn end_tunnel(&self, share: &Share) -> bool {
         if self.apart {
             return false;

@@ -219,7 +219,8 @@ fn a_tunnel_that_has_read_wrong_files_is_ended_so_that_mended_ones_count() {
         (TunnelError::Trust("no file".into()), 1),
         (TunnelError::Key("no room".into()), 1),
         (TunnelError::Changeable { what: "a".into(), mend: "b".into() }, 1),
-        // The roots, too, which a person adds to the file or to the system's.
+        // The trusted roots are read at the start too: a person adds to the file or to the
+        // system's.
         (TunnelError::UnknownIssuer, 1),
         (tls(Trouble::Tls), 1),
         (tls(Trouble::Denied), 0),
@@ -269,7 +270,7 @@ fn a_key_that_is_being_made_is_waited_for_and_counts_as_no_attempt() {
         assert_eq!(text.matches("RSA").count(), 1, "{text}");
         assert!(text.contains("attempt 1, in 0.000 s"), "{text}");
     }
-    // Until there is no more time, in which the machine is too slow for it.
+    // It is waited for until no time is left: here the machine is too slow to make the key.
     let handshakes = Mutex::new(vec![TunnelError::MakingKey; 100]);
     let machine = FakeMachine { handshakes, slow_answers: true, ..Default::default() };
     let (report, text) = start_on(&machine, ONE, false);
@@ -348,7 +349,7 @@ fn a_mount_that_does_not_answer_is_waited_for_and_never_taken_away() {
     assert!(last.contains("is mounted already, but its server 10.0.0.7 does not answer"), "{last}");
     assert!(machine.times("detach").is_empty());
 
-    // The way to it is what is wrong.
+    // The way to the tunnel is what is wrong.
     let handshakes = Mutex::new(vec![TunnelError::UnknownIssuer]);
     let machine = FakeMachine { alive_from: Duration::MAX / 2, handshakes, ..mounted() };
     let (report, text) = start_on(&machine, ONE, false);
