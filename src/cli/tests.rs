@@ -147,7 +147,7 @@ fn own(text: &str) -> BTreeSet<&str> {
     flags.map(|flag| flag.trim_end_matches(',')).collect()
 }
 
-/// All options that `text` speaks of, but for systemctl's.
+/// All options that `text` mentions, except systemctl's.
 fn named(text: &str) -> BTreeSet<&str> {
     let lines = text.lines().filter(|line| !line.contains("systemctl "));
     let words = lines.flat_map(|l| l.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'));

@@ -1,4 +1,5 @@
-//! `tunnel --all`: starts the tunnels of all encrypted shares, at boot. How one is started is `tunnel::units`'.
+//! `tunnel --all`: starts the tunnels of all encrypted shares, at boot. How one tunnel is started
+//! is in `tunnel::units`.
 
 use super::error::CommandError;
 use super::frame::{self, Frame};
@@ -24,6 +25,7 @@ pub fn start_all(config: Option<&Path>, started: Instant) -> Code {
 fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, CommandError> {
     let (clock, stop) = (&frame.clock, frame.stop);
     let (path, settings) = frame.settings(config, false, log)?;
+
     let tunnels = Units::new(frame.root, clock, stop, &path);
     let until = Deadline::after(clock, ALL);
     let mut code = Code::OK;
@@ -59,5 +61,6 @@ fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Comm
             }
         }
     }
+
     Ok(code)
 }

@@ -1,4 +1,4 @@
-//! What ends a command that cannot do its work. The reasons are found elsewhere; here they are a code and a sentence.
+//! The error that ends a command: an exit code and a sentence. The reasons are found elsewhere.
 
 use crate::report::Code;
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// What every command works with.
 pub struct Frame<'a> {
-    /// `/`: tests of the steps below have a folder in its place.
+    /// `/`; tests of the steps below use a folder in its place.
     pub root: &'a Path,
     /// Counts from the start of the process.
     pub clock: SystemClock<'a>,
@@ -27,17 +27,18 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Does `work` with the signals collected. `without_root` is the complaint if the command needs root's rights and
-    /// does not have them.
+    /// Runs `work` while signals are collected. `without_root` is the complaint if the command
+    /// needs root's rights and does not have them.
     ///
     /// # Errors
-    /// Those of `work`, and that it could not begin.
+    /// The errors of `work`, or why it could not begin.
     pub fn run<T>(
         started: Instant,
         without_root: Option<&str>,
         work: impl FnOnce(&Frame<'_>) -> Result<T, CommandError>,
     ) -> Result<T, CommandError> {
-        // Before anything is written: this blocks SIGPIPE, too. The descriptor ends with the process.
+        // This comes before anything is written, because it blocks SIGPIPE too. The descriptor
+        // stays open until the process ends.
         let stop = ManuallyDrop::new(signals()?);
         if let Some(complaint) = without_root {
             need_root(complaint)?;
@@ -73,7 +74,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The signals, collected from now on.
+/// Starts to collect the signals that end a command.
 ///
 /// # Errors
 /// The errno of the signal calls, as the end of a command.
@@ -82,7 +83,7 @@ pub fn signals() -> Result<Stop, CommandError> {
 }
 
 /// # Errors
-/// `complaint`, where this process is not root's.
+/// `complaint`, if this process does not run as root.
 pub fn need_root(complaint: &str) -> Result<(), CommandError> {
     match sys::is_root() {
         true => Ok(()),

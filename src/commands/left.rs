@@ -1,5 +1,6 @@
-//! What this boot has mounted and the config does not have, because it was changed since, or is gone. A command that
-//! takes shares down or reports them must not overlook these. Changes nothing.
+//! Finds the shares that were mounted in this boot and are not in the config, because it was
+//! changed since, or is gone. A command that takes shares down or reports them must not overlook
+//! these. Nothing is changed here.
 
 use super::error::CommandError;
 use super::settings::{self, SettingsError};
@@ -22,7 +23,7 @@ pub struct KnownShares {
     pub refused: Option<CommandError>,
 }
 
-/// What the config has and what the machine remembers.
+/// The shares of the config, and those that the runs of this boot have noted.
 ///
 /// # Errors
 /// The config cannot be used, and nothing else is known either.
@@ -52,7 +53,7 @@ pub fn left(machine: &Linux<'_, SystemClock<'_>>, shares: &[Share]) -> Vec<Share
     let others = status.mounts().filter(|one| !shares.iter().any(|share| one.is_share(share)));
     let others: Vec<_> = others.collect();
 
-    // There is mostly none: the table is read only where there is a reason to.
+    // Mostly there are none, so the table is read only where there is a reason to.
     let bytes = match others.is_empty() {
         true => Vec::new(),
         false => machine.table().unwrap_or_default(),

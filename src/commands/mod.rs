@@ -38,10 +38,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     std::panic::set_hook(Box::new(report_panic));
     let command = cli::parse(args);
 
-    // A service manager hands a tunnel its listeners.
+    // A service manager hands a tunnel its listeners, which must stay open.
     let kept = if matches!(command, Ok(Command::Tunnel(_))) { listeners::handed_over() } else { 0 };
     sys::close_inherited(kept);
-    // A session start blocks it with the other signals.
+    // A session start blocks SIGPIPE with the other signals.
     if !matches!(command, Ok(Command::Session(_))) {
         sys::block_pipe();
     }
@@ -94,14 +94,15 @@ fn print_json(value: &impl Serialize) {
     print(&(json::written(value) + "\n"));
 }
 
-/// The log before the config is known: both sinks.
+/// The log as it is before the config is known: with both sinks.
 fn log(stamped: bool) -> Log {
     let log = Log::to_stdout(if stamped { Style::Stamped } else { Style::Plain });
     log.add_syslog(Path::new(DEV_LOG), Facility::Daemon);
     log
 }
 
-/// Has `log` write what the config asks for; all of it for a person who tries a config (`once`).
+/// Makes `log` write what the config asks for. A person who tries a config (`once`) sees at least
+/// the level info.
 fn apply(settings: &LogSettings, once: bool, log: &Log) {
     log.set_level(if once { settings.level.max(Level::Info) } else { settings.level });
     if !settings.syslog {
@@ -124,7 +125,7 @@ mod tests {
             let number: Option<u8> = "none".parse().ok();
             number.expect("a number");
         }
-        // In a process of its own: this same test.
+        // This same test runs again, in a process of its own.
         let name = "commands::tests::a_fault_of_its_own_is_told_on_standard_output";
         let mut this = Command::new(std::env::current_exe().unwrap());
         let ended = this.args(["--exact", name, "--nocapture"]).env(MEETS, "1").output().unwrap();

@@ -1,5 +1,6 @@
-//! The settings that a session start would use; and if there are none, what is wrong, what helps, and the exit code, as
-//! values. What a key of the config means is the business of [`crate::config`].
+//! Finds the settings that a session start would use. If there are none, it says what is wrong,
+//! what helps, and the exit code, as values. What a key of the config means is the business of
+//! [`crate::config`].
 
 use super::error::CommandError;
 use crate::config::file::{self, FileError};
@@ -82,7 +83,7 @@ impl From<SettingsError> for CommandError {
     }
 }
 
-/// What is wrong with a line of the config, and the cure that its text ends with, if it does.
+/// Splits the text of a config error into what is wrong and the cure at its end, if it has one.
 fn own_cure(text: &str) -> Option<(String, String)> {
     if let Some((what, word)) = text.rsplit_once("; did you mean ") {
         let word = word.strip_suffix('?')?.trim_matches('"');

@@ -64,7 +64,7 @@ struct StatusJson<'a> {
     problem: Option<&'a str>,
 }
 
-/// What it prints where nothing is known.
+/// What `--json` prints where nothing is known.
 #[derive(Serialize)]
 struct ErrorJson<'a> {
     error: &'a str,
@@ -84,6 +84,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
     let machine = frame.machine();
     let KnownShares { config, settings, left, refused } =
         left::known(&machine, args.config.as_deref())?;
+
     let tunnels = Units::new(root, &frame.clock, frame.stop, &config);
     let stats = fs::read(root.join("proc/self/mountstats")).unwrap_or_default();
     let stats = String::from_utf8_lossy(&stats);
@@ -91,7 +92,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
     let look = StatusLook { machine: &machine, tunnels: &tunnels, stats: &stats };
     let in_config = settings.shares.iter().map(|share| (share, true));
     let found = look.at_all(in_config.chain(left.iter().map(|share| (share, false))).collect());
-    // What was looked at when we were stopped says nothing.
+    // A look that a signal has cut short says nothing.
     if let Some(stopped) = frame.stopped() {
         return Err(stopped);
     }
@@ -102,7 +103,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
         super::print_json(&StatusJson {
             shares: found.iter().map(|one| one.state.json(one.share, one.in_config)).collect(),
             client: record::client(&client),
-            // What cannot be read would make the whole unreadable.
+            // Text that is no JSON would make the whole output unreadable.
             last_start: last.as_deref().and_then(|text| json::read(text.as_bytes()).ok()),
             problem: refused.as_ref().map(|why| why.text.as_str()),
         });
@@ -149,7 +150,7 @@ pub(super) fn elsewhere(mounted: u16, tunnel: Option<u16>) -> String {
     }
 }
 
-/// A look at the shares of this machine.
+/// Looks at the shares of this machine.
 struct StatusLook<'a> {
     machine: &'a Linux<'a, SystemClock<'a>>,
     tunnels: &'a (dyn Tunnels + Sync),
@@ -158,7 +159,7 @@ struct StatusLook<'a> {
 }
 
 impl StatusLook<'_> {
-    /// All shares at once: of several dead servers, each costs its time, and none costs the others theirs.
+    /// Looks at all shares at once, so that a dead server costs the others no time.
     fn at_all<'s>(&self, shares: Vec<(&'s Share, bool)>) -> Vec<FoundShare<'s>> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = shares
@@ -166,7 +167,7 @@ impl StatusLook<'_> {
                 .map(|(share, in_config)| {
                     let thread = std::thread::Builder::new();
                     let thread = thread.spawn_scoped(scope, move || self.at(share));
-                    // If there is no thread for it, one after another is better than not at all.
+                    // If no thread can be started, one after another is better than not at all.
                     (share, in_config, thread.map_err(|_| self.at(share)))
                 })
                 .collect();
@@ -223,7 +224,8 @@ impl StatusLook<'_> {
         MountState { address, source, options, age, space, tunnel }
     }
 
-    /// The tunnel that a mount goes through, if it is to; or what is wrong with that.
+    /// The tunnel that a mount goes through, or what is wrong with that. `None` if it neither does
+    /// nor should.
     fn tunnel(
         &self,
         share: &Share,
@@ -238,6 +240,7 @@ impl StatusLook<'_> {
             }
             (true, true) => {}
         }
+
         let way = self.machine.connected_to(entry.device);
         if way != Some(SocketAddr::new(TUNNEL, entry.port())) {
             return Some(Err(past(way)));

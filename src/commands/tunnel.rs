@@ -28,13 +28,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A tunnel that cannot begin lasts at least this long: systemd starts it again at once.
+/// A tunnel that cannot begin waits this long before it ends, because systemd starts it again at
+/// once.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a tunnel needs, with root's rights given up.
+/// What a tunnel needs once root's rights are given up.
 struct Prepared {
     share: Share,
-    /// Why it cannot speak to the file system is told to those who ask.
+    /// What it takes to speak to the file system. An error here is the answer to those who ask the
+    /// tunnel.
     means: Result<Means, TunnelError>,
     /// Closed when the process that hands out credentials has ended.
     lifeline: Option<UnixStream>,
@@ -49,7 +51,7 @@ pub fn run(args: &TunnelArgs, count: u8, started: Instant) -> Code {
     frame::concluded(ended, log)
 }
 
-/// The tunnel from its config to its end. This process must have one thread alone.
+/// Runs the tunnel from its config to its end. This process must have only one thread.
 fn carry(
     args: &TunnelArgs,
     listeners: Listeners,
@@ -77,14 +79,15 @@ fn carry(
     match tunnel.serve(listeners, lifeline) {
         ServeError::Stopped(_) => Ok(code_of_signal(&tunnel.stop)),
         error => {
-            // One that has served for a while is started again at once.
+            // A tunnel that has served for a while is started again at once.
             let pause = RESTART_PAUSE.saturating_sub(began.elapsed());
             end_later(CommandError::new(Code::FAULT, error.to_string()), pause, &tunnel.stop)
         }
     }
 }
 
-/// Without the pause, what fails each time would be repeated ten times a second.
+/// Ends the command after `pause`. Without it, what fails each time would be repeated ten times a
+/// second.
 fn end_later(refusal: CommandError, pause: Duration, stop: &Stop) -> Result<Code, CommandError> {
     match SystemClock::new(Instant::now(), stop).wait(pause) {
         Ok(()) => Err(refusal),
@@ -107,6 +110,7 @@ fn prepare(
     let root = Path::new("/");
     frame::need_root("a tunnel is started as root")?;
     let (share, encryption) = configured(root, args, log)?;
+
     let point = &args.mount_point;
     if !peer::sees_real_users(root) {
         log.warning("this is a user namespace: its root is let in to the local port too");
@@ -121,6 +125,7 @@ fn prepare(
         let process = process.map_err(no_process)?;
         broker = Some(process);
     }
+
     let lifeline = broker.as_ref().and_then(|broker| broker.lifeline().ok());
     let means = roots.and_then(|roots| means(root, &share, &encryption, (roots, broker), log));
     if let Err(failure) = &means {
@@ -144,10 +149,12 @@ fn configured(
     let (path, settings) = settings::find(root, args.config.as_deref())?;
     super::apply(&settings.log, false, log);
     let point = &args.mount_point;
+
     let missing = |what: &str| {
         let text = format!("{}: no [[share]] is {what} {}", path.display(), point.display());
         CommandError::new(Code::CONFIG, text)
     };
+
     let share = settings.shares.into_iter().find(|share| share.mount_point == *point);
     let share = share.ok_or_else(|| missing("mounted on"))?;
     let encryption = share.encryption.clone().ok_or_else(|| missing("encrypted on"))?;
@@ -163,7 +170,7 @@ fn means(
     log: &Log,
 ) -> Result<Means, TunnelError> {
     let aws_access = match broker {
-        // It is given credentials, and looks for none itself.
+        // The tunnel is given credentials, and looks for none itself.
         Some(broker) => {
             let aws = Aws::new(root, Environment::nothing()).map_err(TunnelError::Trust)?;
             Some(AwsAccess { broker, aws })
@@ -171,14 +178,16 @@ fn means(
         None => None,
     };
 
-    // Usually made by the socket unit.
+    // The socket unit has usually made this folder already.
     let _ = run_files::make_folder(root);
     let path = Instance::of(&share.mount_point).key();
     let (key, kept) = key::get(root, &path).map_err(|e| TunnelError::Key(e.to_string()))?;
+
     if let KeyOrigin::Lost(why) = kept {
         let path = path.display();
         log.warning(format_args!("the RSA key is made anew each time: {path} {why}"));
     }
+
     let client = TlsClient::new(roots, &encryption.tls_name, &key)?;
     Ok(Means { client, identity: Identity::new(root, key, encryption.clone(), aws_access) })
 }

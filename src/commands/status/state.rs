@@ -1,4 +1,5 @@
-//! How one share is, as words for people and as JSON for programs. Looks at nothing itself.
+//! Turns the state of one share into words for people and JSON for programs. Looks at nothing
+//! itself.
 
 use crate::config::Share;
 use crate::kernel::mount_table;
@@ -7,7 +8,7 @@ use crate::tunnel::protocol::{Peer, TunnelStatus};
 use serde::Serialize;
 use std::time::Duration;
 
-/// How one share is.
+/// The state of one share.
 pub enum ShareState {
     /// It is mounted.
     Up(Box<MountState>),
@@ -29,18 +30,19 @@ pub struct MountState {
     pub options: String,
     /// Seconds since it was mounted, where the kernel tells.
     pub age: Option<u64>,
-    /// What is there and free; or why it cannot be used.
+    /// Its size and free space, or why it cannot be used.
     pub space: Result<ShareSpace, MountProblem>,
-    /// The tunnel that it goes through, if it is to; or what is wrong with that.
+    /// The tunnel that it goes through, or what is wrong with that. `None` if it neither does nor
+    /// should.
     pub tunnel: Option<Result<TunnelState, String>>,
 }
 
 /// How large a share is.
 #[derive(Debug, Clone, Copy)]
 pub struct ShareSpace {
-    /// In all.
+    /// The whole size.
     pub bytes: u64,
-    /// Of these, what users can still fill.
+    /// How much of that users can still fill.
     pub free: u64,
 }
 
@@ -49,15 +51,15 @@ pub struct ShareSpace {
 pub enum MountProblem {
     /// Its server does not answer.
     Silence(String),
-    /// Its server answers with this error; and what helps.
+    /// Its server answers with this error. The second string is the cure.
     Fault(String, &'static str),
 }
 
-/// A tunnel that could be asked.
+/// A tunnel that has answered.
 pub struct TunnelState {
     /// The local port that it listens at.
     pub port: u16,
-    /// What it has answered.
+    /// Its answer.
     pub status: TunnelStatus,
 }
 
@@ -77,7 +79,7 @@ pub struct ShareJson<'a> {
     tunnel: Option<TunnelJson<'a>>,
 }
 
-/// What it has besides if it is mounted.
+/// What a share has besides if it is mounted.
 #[derive(Serialize)]
 struct MountJson<'a> {
     address: &'a str,
@@ -115,6 +117,7 @@ impl<'a> From<&'a Result<TunnelState, String>> for TunnelJson<'a> {
             Ok(tunnel) => tunnel,
             Err(problem) => return Self::Wrong { problem },
         };
+
         let peer = status.peer.as_ref();
         Self::Well {
             port: *port,
@@ -141,7 +144,7 @@ impl ShareState {
         }
     }
 
-    /// In lines for people.
+    /// The state, in lines for people.
     pub fn text(&self, share: &Share, in_config: bool) -> String {
         let text = match self {
             Self::Up(mount) => mount.text(share),
@@ -154,6 +157,7 @@ impl ShareState {
             }
             Self::Unusable(why) => format!("{share}: NOT USABLE: {why}\n"),
         };
+
         match in_config {
             true => text,
             false => {
@@ -162,7 +166,7 @@ impl ShareState {
         }
     }
 
-    /// For programs.
+    /// The state, for programs.
     pub fn json<'a>(&'a self, share: &'a Share, in_config: bool) -> ShareJson<'a> {
         let json = ShareJson {
             endpoint: share.endpoint.to_string(),
@@ -176,6 +180,7 @@ impl ShareState {
             mount: None,
             tunnel: None,
         };
+
         match self {
             Self::Up(mount) => ShareJson {
                 mounted: true,
@@ -200,10 +205,12 @@ impl MountState {
         let since = age.map_or(String::new(), |age| {
             format!(" for {}", humantime::format_duration(Duration::from_secs(age)))
         });
+
         let space = match space {
             Ok(space) => space.text(),
             Err(problem) => problem.text(),
         };
+
         let led = match mount_table::has_path(source, share) {
             true => String::new(),
             false => format!(
@@ -268,6 +275,7 @@ impl TunnelState {
             None => "no handshake yet".to_owned(),
         };
         let failure = last_failure.as_ref().map(|f| format!("; last failure: {f}"));
+
         let (sent, received, port) = (size(*sent), size(*received), self.port);
         plain(&format!(
             "port {port}, {peer}; connections: {connections}; {sent} sent, {received} received; \
