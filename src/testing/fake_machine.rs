@@ -1,5 +1,5 @@
-//! A machine for unit tests of a session start: it answers by a script, under a virtual clock, and notes what it was
-//! asked for.
+//! A machine for unit tests of a session start: it answers by a script, under a virtual clock, and
+//! notes what it was asked for. It touches nothing of the real machine, and asserts nothing.
 
 use crate::commands::session::{SessionRun, log_end};
 use crate::config::{Level, Settings, Share};
@@ -30,7 +30,7 @@ pub fn seconds_of(n: f64) -> Duration {
     Duration::from_secs_f64(n)
 }
 
-/// A machine on which things come good at given times.
+/// A machine on which things begin to work at given times.
 #[derive(Default)]
 pub struct FakeMachine {
     pub clock: VirtualClock,
@@ -43,17 +43,18 @@ pub struct FakeMachine {
     pub old_port: u16,
     /// When the server of what is mounted already answers.
     pub alive_from: Duration,
-    /// When a tunnel can be started, and its port; 40001 where that is 0.
+    /// From when on a tunnel can be started.
     pub no_tunnel_until: Duration,
-    /// The config has changed since it was started.
+    /// Whether the config has changed since the tunnel was started.
     pub changed: bool,
     pub tunnel_port: AtomicU16,
-    /// The ports that a tunnel was asked to have.
+    /// The ports at which a tunnel was asked to listen.
     pub asked_at: Mutex<Vec<Option<u16>>>,
-    /// What comes of handshakes, in turn, and of asking the tunnel; then all is well.
+    /// How handshakes fail, in turn; then they succeed. Questions to the tunnel fail as `statuses`
+    /// says.
     pub handshakes: Mutex<Vec<TunnelError>>,
     pub statuses: Mutex<Vec<TunnelError>>,
-    /// Handshakes take all the time that they are given.
+    /// Whether failed handshakes take all the time that they are given.
     pub slow_answers: bool,
     /// How long each handshake was given.
     pub spans: Mutex<Vec<Duration>>,
@@ -61,42 +62,43 @@ pub struct FakeMachine {
     pub calls: Mutex<Vec<MountCall>>,
     /// The address that it is mounted from.
     pub old_address: Option<String>,
-    /// More addresses than the one.
+    /// Further addresses of the name.
     pub more: Vec<IpAddr>,
-    /// The address of each mount(2), and the time it was given.
+    /// The address of each mount(2); `paces` has the silence and the time that it was given.
     pub mounted_from: Mutex<Vec<IpAddr>>,
     pub paces: Mutex<Vec<(Option<Duration>, Duration)>>,
-    /// Where the first attempts meet: without it, one server's pause, which moves the one
-    /// clock, may come between another's deadline and its first attempt.
+    /// Where the first attempts of two servers meet. Without it, one server's pause, which moves
+    /// the only clock, may come between another's deadline and its first attempt.
     pub first_attempts: Option<Barrier>,
     pub prepare: Option<PointError>,
-    /// Where a mount that is there leads, if not to its tunnel.
+    /// Where an existing mount leads, if not to its tunnel.
     pub astray: Option<SocketAddr>,
-    /// Times of the steps, for looking at.
+    /// Each step with its time, for tests to look at.
     pub seen: Mutex<Vec<(&'static str, Duration)>>,
     pub notes: Vec<(Level, String)>,
-    /// What is mounted already has an answer, but it is this.
+    /// The error with which the server of an existing mount answers.
     pub fault: Option<Errno>,
     pub holders: Vec<i32>,
-    /// It makes the mount point.
+    /// Whether it makes the mount point.
     pub makes: bool,
-    /// What the last look at a mount comes to, if not to the notes.
+    /// How the last look at a mount fails, if it does not give the notes.
     pub unsettled: Option<Failure>,
-    /// Something is mounted there that does not show whose it is: the share, if that is led somewhere.
+    /// Whether something is mounted there that does not show whose it is. It is the share if
+    /// `led_to` is set.
     pub taken: bool,
     /// What the mount table shows instead of the share's own source.
     pub led_to: Option<String>,
     /// What a search domain makes of the name.
     pub completed: Option<String>,
-    /// The addresses of the other family, which a question of their own finds.
+    /// The addresses of the other family, which only a second question finds.
     pub further: Vec<IpAddr>,
     /// How long that question takes.
     pub slow_further: Duration,
-    /// When the files change that names are looked up by.
+    /// When hosts or resolv.conf change.
     pub files_change: Option<Duration>,
-    /// The address is from the hosts file, and the name servers say this.
+    /// The address that the name servers give, if the hosts file has the name too.
     pub hosts: Option<IpAddr>,
-    /// Whether each mount(2) and each look at the root was to set its mode.
+    /// The mode that each mount(2) and each look at the root was to set.
     pub modes: Mutex<Vec<Option<u32>>>,
     /// Only this address takes connections.
     pub answers: Option<IpAddr>,
@@ -376,7 +378,7 @@ pub(crate) fn run_on<'a>(
     }
 }
 
-/// Starts the shares of `config`; gives what came of them, and the log.
+/// Starts the shares of `config`. Returns the report and the log.
 pub fn start_on(machine: &FakeMachine, config: &str, once: bool) -> (Report, String) {
     let (log, lines) = Lines::log();
     let settings = Settings::parse(Path::new("c"), config).unwrap();

@@ -1,6 +1,5 @@
-//! What the readers of text that others write promise, whatever that text is:
-//! one function a reader, which panics where a promise is broken. So does the relay, against a
-//! hostile peer.
+//! What the readers of foreign text promise, whatever that text is. There is one function for each
+//! reader, which panics where a promise is broken. The relay has one too, against a hostile peer.
 //!
 //! libFuzzer feeds them (`make fuzz`, tests/fuzz), and the tests run its corpus and mutations of it through them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -34,7 +33,7 @@ use std::time::Duration;
 const NAME: &str = "fs-1.efs.example";
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 8, 7));
 
-/// What a person can take in of one error, in characters; the log cuts none of it.
+/// The longest error that a person can take in, in characters. The log cuts none of it.
 const LONGEST_COMPLAINT: usize = 1000;
 
 fn is_one_plain_line(text: &str) -> bool {
@@ -107,8 +106,9 @@ fn can_be_used(settings: &Settings) {
                 |other: &Share| other.encryption.as_ref().is_some_and(|e| e.tunnel_port == port);
             assert!(port.is_none() || !shares[..n].iter().any(same), "{port:?} twice");
         }
+
         let call = mount_call(share, ADDRESS, NfsClient::fake());
-        // An empty one is what a NUL would have made of it.
+        // A NUL in a string would have made it empty.
         assert!(call.source.as_bytes().ends_with(path.as_bytes()));
         assert_eq!(call.data.to_str().unwrap(), share.options.data(ADDRESS));
     }
@@ -126,12 +126,14 @@ fn can_be_encrypted(encryption: &Encryption) {
     if let Some(id) = access_point {
         hex(id, "fsap-", &[17]);
     }
-    // Both stand in what is signed and in names that are asked for.
+
+    // Both become part of what is signed and of names that are asked for.
     assert!(region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
     assert!((5..=32).contains(&region.len()), "{region}");
     assert!(query(1, tls_name, TYPE::A).is_some(), "{tls_name}");
     assert!(!tls_name.bytes().any(|b| b.is_ascii_uppercase()) && !tls_name.ends_with('.'));
     assert!(tls_name.parse::<IpAddr>().is_err(), "{tls_name}");
+
     let aws_environment = &encryption.aws_environment;
     assert!(!aws_environment || *iam || *discover, "it is for credentials");
     if let Some(profile) = aws_profile {
@@ -144,7 +146,7 @@ fn can_be_encrypted(encryption: &Encryption) {
     assert!(tunnel_port.is_none_or(|port| port != 0));
 }
 
-/// The settings as a config file that says every word of them.
+/// The settings as a config file that spells all of them out.
 fn written_out(settings: &Settings) -> String {
     let quoted = |text: &str| {
         let text: String = text
@@ -222,7 +224,7 @@ fn written_out(settings: &Settings) -> String {
 pub fn options(data: &[u8]) {
     let text = &String::from_utf8_lossy(data);
     match MountOptions::over_defaults(text) {
-        // What is too long of it is cut by what puts the place before it.
+        // What is too long is cut where the place is put before it.
         Err(complaint) => {
             assert!(complaint.starts_with("is not possible: "), "{complaint}");
             assert!(!complaint.contains(char::is_control), "{complaint:?}");
@@ -254,7 +256,7 @@ fn can_be_mounted(options: &MountOptions) {
     assert!(["4.0", "4.1", "4.2"].contains(&options.version()), "{data}");
     assert_ne!(options.port, 0);
     assert_eq!(data.contains(&format!("port={},", options.port)), options.port != 2049, "{data}");
-    // They are told of in the log.
+    // The log mentions them.
     assert!(options.ignored.iter().all(|word| !word.contains(char::is_control)), "{options:?}");
 }
 
@@ -305,13 +307,13 @@ pub fn mountinfo(data: &[u8]) {
     // In a real table a mount is younger than what it is on, in most cases; no cycle is possible then.
     let sane = entries.windows(2).all(|pair| pair[0].id < pair[1].id)
         && entries.iter().all(|entry| entry.parent <= entry.id);
-    // A share's mount point is no longer than that.
+    // A share's mount point is never longer than that.
     let paths = entries.iter().map(|entry| &*entry.mount_point);
     let paths = paths.filter(|path| path.as_os_str().len() <= 1000).take(8);
     for path in paths.chain([share.mount_point.as_path()]) {
         if let Some(top) = mount_table::top_at(&entries, path) {
             assert_eq!(top.mount_point, path);
-            // The kernel's form has one way to write a path.
+            // In the kernel's form, a path can be written in only one way.
             let same = |e: &Entry| e.mount_point.as_os_str() == path.as_os_str();
             let on_it = |e: &Entry| e.parent == top.id && e.id != top.id && same(e);
             assert!(!sane || !entries.iter().any(on_it), "{top:?} is hidden");
@@ -360,7 +362,7 @@ fn as_the_kernel_writes(entry: &Entry) -> Vec<u8> {
     line
 }
 
-/// The other way round from the kernel's seq_path(9).
+/// Undoes the kernel's seq_path(9).
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -425,6 +427,7 @@ pub fn hosts(data: &[u8]) {
         .filter_map(|line| line.split_whitespace().next()?.split('#').next()?.parse().ok())
         .collect();
     assert!(found.len() <= first_words.len());
+
     assert!(found.iter().all(|address| first_words.contains(address)));
 
     // A line of our own is read, whatever came before it, and a comment is not.
@@ -437,7 +440,7 @@ pub fn hosts(data: &[u8]) {
     }
 }
 
-/// Addresses of a name, on their way to being connected to.
+/// Checks the addresses of a name before something connects to them.
 fn serves(found: Found, from_dns: bool) {
     let count = found.addresses.len();
     match usable(found, from_dns) {
@@ -456,9 +459,10 @@ fn serves(found: Found, from_dns: bool) {
 pub fn passwd(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (passwd, group) = text.split_once('\0').unwrap_or((&text, ""));
-    // So that a line of our own does not change the last one.
+    // A line break at the end, so that a line of our own does not change the last one.
     let (passwd, group) = (&format!("{passwd}\n"), &format!("{group}\n"));
     let found = user(STREAMING_USER, passwd, group);
+
     let ours = format!("{passwd}{STREAMING_USER}:x:1234:5678::/home:/bin/sh\n");
     let whole = user(STREAMING_USER, &ours, group).expect("a line of our own is read");
     if let Some(found) = &found {
@@ -468,8 +472,10 @@ pub fn passwd(data: &[u8]) {
     } else {
         assert_eq!((whole.uid, whole.gid), (1234, 5678));
     }
+
     assert_eq!(whole.name, STREAMING_USER);
-    // -1 means "leave it as it is" to setresuid(2): the look as the user would be root's.
+    // To setresuid(2), -1 means "leave it as it is": what the user may do would then be tried as
+    // root.
     assert!(whole.uid != u32::MAX && whole.gid != u32::MAX, "{whole:?}");
     assert!(whole.groups.len() <= group.lines().count());
     assert!(whole.groups.iter().all(|gid| *gid != u32::MAX), "{whole:?}");
@@ -505,7 +511,7 @@ pub fn aws_profile(data: &[u8]) {
             ProfileFileKind::Credentials => "[fuzz]",
             ProfileFileKind::Config => "[profile fuzz]",
         };
-        // Whatever is above it.
+        // A line of our own counts, whatever is above it.
         let ours = Profiles::parse(&format!("{text}\n{section}\nOurs = v # c\n"), kind);
         assert_eq!(ours.profiles["fuzz"]["ours"].expose(), "v", "a line of our own is read");
         let mut written = String::new();
@@ -521,6 +527,7 @@ pub fn aws_profile(data: &[u8]) {
                     "{key:?}"
                 );
                 assert_eq!(*key, key.to_ascii_lowercase());
+
                 let value = value.expose();
                 for line in value.split('\n') {
                     assert!(line.trim() == line && text.contains(line), "{line:?}");
@@ -529,13 +536,14 @@ pub fn aws_profile(data: &[u8]) {
                 are_words(value);
             }
         }
+
         let again = Profiles::parse(&written, kind);
         assert_eq!((&again.errors[..], &again.misnamed[..]), (&[][..], &[][..]), "{written}");
         assert_eq!(again.profiles, read.profiles, "written out in full:\n{written}");
     }
 }
 
-/// A command line is split into words, which quotes make one line again.
+/// Checks that a command line is split into words, and that quotes make them one line again.
 fn are_words(line: &str) {
     let Ok(split) = words(line) else {
         return;
@@ -551,10 +559,11 @@ fn are_words(line: &str) {
     assert_eq!(words(&line).as_ref(), Ok(&split), "{line}");
 }
 
-/// A DNS message, as an answer to one of our questions ([`answer`]): the data as it is, and, so
-/// that more of it gets past the question, as the records of a message that answers it.
+/// A DNS message, as an answer to one of our questions ([`answer`]). The data is read as it is, and
+/// then as the records of a message that answers the question, so that more of it is reached.
 pub fn dns(data: &[u8]) {
     message(data);
+
     if let Some((count, records)) = data.split_first() {
         let mut whole = query(7, NAME, TYPE::A).unwrap();
         whole[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, count % 8]);

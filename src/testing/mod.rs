@@ -1,5 +1,5 @@
-//! What only tests and fuzzing use: scripted machines, simulations, long runs, made-up input. It may reach into every
-//! room, and nothing that ships may reach into it.
+//! What only tests and fuzzing use: scripted machines, simulations, long runs, made-up input. It
+//! may reach into every room, and nothing that ships may reach into it.
 
 #[cfg(test)]
 pub(crate) mod fake_machine;

@@ -1,5 +1,5 @@
-//! Name servers for tests: a script says what each does with each query, and
-//! their clock, on which no test waits.
+//! Name servers for tests. A script says what each does with each query, and they have a clock on
+//! which no test waits. No socket is opened.
 
 use crate::config::Endpoint;
 use crate::net::names::files::ResolvConf;
@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a datagram and its answer are under way.
+/// How long a datagram and its answer travel.
 pub const TRIP: Duration = Duration::from_millis(1);
 
 /// xorshift64: the same numbers for the same seed.
@@ -23,7 +23,7 @@ pub struct Random(u64);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        // Small seeds far apart, and never zero.
+        // This spreads small seeds far apart, and gives no zero.
         Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
@@ -44,15 +44,15 @@ impl Random {
 pub struct Query {
     pub at: Duration,
     pub to: IpAddr,
-    /// In small letters.
+    /// The name in lower case.
     pub name: String,
-    /// As it was asked for.
+    /// The name in the letters in which it was asked for.
     pub spelled: String,
     pub kind: TYPE,
     pub id: u16,
     pub bytes: Vec<u8>,
     pub by_tcp: bool,
-    /// How many of this name and kind this server got this way before.
+    /// How many queries for this name and kind came to this server this way before.
     pub repeats: usize,
 }
 
@@ -81,25 +81,25 @@ impl Query {
 /// What a server does with one query.
 #[derive(Debug, Clone)]
 pub enum Does {
-    /// Sends this, this much later.
+    /// Sends these bytes after this time.
     Send(Duration, Vec<u8>),
-    /// The way to it reports an error, this much later.
+    /// The way to the server reports an error after this time.
     Fail(Duration, Errno),
     /// Sends garbage from now on without end, as fast as it is read.
     Flood(Vec<u8>),
 }
 
-/// Answers after [`TRIP`].
+/// The server answers after [`TRIP`].
 pub fn says(bytes: Vec<u8>) -> Vec<Does> {
     vec![Does::Send(TRIP, bytes)]
 }
 
-/// Is lost, or falls on deaf ears.
+/// The query or its answer is lost.
 pub fn silence() -> Vec<Does> {
     Vec::new()
 }
 
-/// A closed port 53.
+/// Port 53 is closed.
 pub fn refused() -> Vec<Does> {
     vec![Does::Fail(TRIP, Errno::ECONNREFUSED)]
 }
@@ -117,10 +117,10 @@ pub struct NameServers<'a> {
 #[derive(Default)]
 struct Traffic {
     now: Duration,
-    /// By when it comes in, and in the order it was sent.
+    /// What is on its way, by its time of arrival and then in the order in which it was sent.
     coming: BTreeMap<(Duration, usize), Heard>,
     floods: Vec<Heard>,
-    /// Whether it was a flood's turn.
+    /// Whether the last turn was a flood's.
     flooded: bool,
     queries: Vec<Query>,
     /// How many datagrams and errors were sent.
@@ -130,7 +130,7 @@ struct Traffic {
 }
 
 impl<'a> NameServers<'a> {
-    /// A machine with this resolv.conf, among servers that do as `udp` says.
+    /// A machine with this resolv.conf. The servers do as `udp` says.
     pub fn new(resolv_conf: &str, udp: impl FnMut(&Query) -> Vec<Does> + 'a) -> Self {
         Self {
             conf: ResolvConf::parse(resolv_conf, |_| None),
@@ -140,7 +140,7 @@ impl<'a> NameServers<'a> {
         }
     }
 
-    /// What servers do with a query over TCP; nothing, if this is not said.
+    /// What servers do with a query over TCP. Without this, they do nothing.
     pub fn tcp(mut self, script: impl FnMut(&Query) -> Option<(Duration, Vec<u8>)> + 'a) -> Self {
         self.tcp = RefCell::new(Box::new(script));
         self
@@ -151,14 +151,14 @@ impl<'a> NameServers<'a> {
         self.traffic.borrow_mut().stopped = true;
     }
 
-    /// Looks `name` up within `window`; also how long that took, to the nanosecond.
+    /// Looks `name` up within `window`. Returns also how long that took, to the nanosecond.
     pub fn look_up(&self, name: &str, window: Duration) -> (Result<Found, NameError>, Duration) {
         self.timed(window, |until| {
             usable(self.within(until, Path::new("/"), &mut &*self).ask(&self.conf, name)?, true)
         })
     }
 
-    /// The same with the files below `root`.
+    /// Looks `name` up with the files below `root`.
     pub fn resolve(
         &self,
         root: &Path,
@@ -183,7 +183,7 @@ impl<'a> NameServers<'a> {
         (result, self.now() - started)
     }
 
-    /// The queries so far, those over TCP among them.
+    /// The queries so far, also those over TCP.
     pub fn queries(&self) -> Vec<Query> {
         self.traffic.borrow().queries.clone()
     }
@@ -231,7 +231,7 @@ impl Wire for &NameServers<'_> {
             let heard = |what| Heard { from: server, what };
             let (after, heard) = match one {
                 Does::Send(after, bytes) => (after, heard(Ok(bytes))),
-                // There and then: no route.
+                // Without a delay, sending itself fails: there is no route.
                 Does::Fail(Duration::ZERO, errno) => {
                     result = Err(errno);
                     continue;
@@ -259,7 +259,7 @@ impl Wire for &NameServers<'_> {
         }
         let due = traffic.coming.first_key_value().map(|((at, _), _)| *at);
         let heard = due.is_some_and(|at| at <= traffic.now);
-        // Fair, as the real wire is.
+        // Floods and other datagrams take turns, because the real wire is fair.
         traffic.flooded = !(traffic.floods.is_empty() || heard && traffic.flooded);
         if traffic.flooded {
             traffic.floods.rotate_left(1);

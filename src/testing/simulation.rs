@@ -1,6 +1,7 @@
-//! A fleet whose sessions start at the same instant, against a server that admits only some
-//! connections a second: the real session code under one virtual clock. Each instance is a thread,
-//! and only the one whose time has come runs, so a run is the same each time but for its jitter.
+//! Simulates a fleet whose sessions start at the same instant, against a server that admits only
+//! some connections a second. The real session code runs under one virtual clock. Each instance is
+//! a thread, and only the one whose time has come runs. So a run is the same each time except for
+//! its jitter.
 
 use crate::commands::session::SessionRun;
 use crate::config::{Level, Settings, Share};
@@ -27,33 +28,33 @@ const NAME_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 /// How long a name server takes to answer.
 const ANSWER: Duration = Duration::from_millis(1);
 
-/// Virtual time, who waits for which instant, and the server.
+/// Virtual time, the instants that instances wait for, and the server.
 struct World {
     now: Duration,
     waiting: BinaryHeap<Reverse<(Duration, usize)>>,
     /// Whose turn it is.
     turn: Option<usize>,
-    /// Connections that the server admits a second.
+    /// How many connections the server admits in a second.
     rate: f64,
-    /// Connections that it would admit now.
+    /// How many connections it would admit now.
     tokens: f64,
     filled: Duration,
     /// Connections begun in each second.
     begun: Vec<u32>,
     /// When the name server knows the name.
     name_from: Duration,
-    /// What it was asked in each second.
+    /// How often it was asked in each second.
     asked: Vec<u32>,
 }
 
 impl World {
-    /// The name server is asked; whether it knows the name.
+    /// Asks the name server. Returns whether it knows the name.
     fn ask(&mut self) -> bool {
         count(&mut self.asked, self.now);
         self.now >= self.name_from
     }
 
-    /// A connection is begun; whether the server takes it.
+    /// Begins a connection. Returns whether the server takes it.
     fn connect(&mut self) -> bool {
         count(&mut self.begun, self.now);
         let gained = (self.now - self.filled).as_secs_f64() * self.rate;
@@ -66,7 +67,7 @@ impl World {
         admitted
     }
 
-    /// Gives the turn to whoever's time comes next.
+    /// Gives the turn to the instance whose time comes next.
     fn next(&mut self) {
         self.turn = self.waiting.pop().map(|Reverse((at, who))| {
             self.now = self.now.max(at);
@@ -75,7 +76,7 @@ impl World {
     }
 }
 
-/// One more in the second that it is now.
+/// Counts one more in the current second.
 fn count(each_second: &mut Vec<u32>, now: Duration) {
     let second = now.as_secs() as usize;
     each_second.resize(each_second.len().max(second + 1), 0);
@@ -84,7 +85,7 @@ fn count(each_second: &mut Vec<u32>, now: Duration) {
 
 struct Shared {
     world: Mutex<World>,
-    /// One for each instance: no other is woken.
+    /// One for each instance, so that no other one is woken.
     turns: Vec<Condvar>,
 }
 
@@ -183,7 +184,7 @@ impl Machine for Instance {
         Stamp::default()
     }
 
-    /// A fresh connection every so often, as `net::reach` begins them.
+    /// Begins a fresh connection every so often, as `net::reach` does.
     fn reach(&self, _: &Share, _: &[IpAddr], until: Deadline) -> Result<IpAddr, Failure> {
         let began = self.now();
         loop {
@@ -201,7 +202,8 @@ impl Machine for Instance {
         }
     }
 
-    /// The kernel's own connection: a second admission, asked for after 0, 1, 3, 7 s.
+    /// The kernel's own connection needs a second admission, which it asks for after 0, 1, 3 and 7
+    /// s.
     fn mount(
         &self,
         _: &Share,
@@ -247,7 +249,8 @@ struct Ended {
     asked: Vec<u32>,
 }
 
-/// Mounts `instances` at once, against a name server that knows the name from then on.
+/// Mounts on all `instances` at once, against a name server that knows the name from `name_from`
+/// on.
 fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
     let world = World {
         now: Duration::ZERO,
@@ -273,6 +276,7 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
             }
             let config = "[[share]]\nendpoint = \"fs-1.example\"\n";
             let settings = Settings::parse(Path::new("c"), config).unwrap();
+
             let log = Log::new(Box::new(std::io::sink()), Style::Stamped);
             let run = SessionRun {
                 machine: &me,
@@ -299,6 +303,7 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
         world.next();
         shared.turns[world.turn.unwrap()].notify_one();
     }
+
     let ended: Vec<(usize, Duration)> = threads.into_iter().map(|t| t.join().unwrap()).collect();
     let up = ended.iter().map(|(up, _)| up).sum();
     let last = ended.iter().map(|(_, took)| *took).max().unwrap();
@@ -306,12 +311,14 @@ fn fleet(instances: usize, rate: f64, name_from: Duration) -> Ended {
     Ended { up, last, begun: world.begun.clone(), asked: world.asked.clone() }
 }
 
-/// The same server under instances that ask again each second, as a loop with sleep 1 does: when the last
-/// is mounted, and the most connections begun in one second. No thread: all do the same at the same time.
+/// The same server, with instances that ask again each second, as a loop with sleep 1 does. Returns
+/// when the last is mounted, and the most connections begun in one second. No threads are needed,
+/// because all do the same at the same time.
 fn fleet_with_fixed_interval(instances: usize, rate: f64) -> (f64, usize) {
     let (mut waiting, mut second, mut peak) = (instances * 2, 0.0, 0);
     while waiting > 0 {
-        // Those that wait begin a connection each, all at once; the server has its tenth of a second's worth for them.
+        // All that wait begin a connection at once. The server admits as many as a tenth of a
+        // second allows.
         let begun = waiting.min(instances);
         peak = peak.max(begun);
         waiting -= begun.min((rate / 10.0) as usize).max(1);
@@ -322,9 +329,10 @@ fn fleet_with_fixed_interval(instances: usize, rate: f64) -> (f64, usize) {
 
 #[test]
 fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_rate() {
-    // FLEET=10000 is the full number; a tenth of it takes a tenth of the time.
+    // FLEET=10000 is the full number. A tenth of it takes a tenth of the time.
     let instances: usize = std::env::var("FLEET").map_or(1000, |n| n.parse().unwrap());
-    // Two connections an instance (the look and the mount) take 14 s of this at the least.
+    // Each instance needs two connections (the look and the mount), which take at least 14 s at
+    // this rate.
     let rate = instances as f64 / 7.0;
     let Ended { up, last, begun, .. } = fleet(instances, rate, Duration::ZERO);
     let peak = begun.iter().max().copied().unwrap();
@@ -334,7 +342,7 @@ fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_
         last.as_secs_f64(),
         f64::from(peak) / instances as f64,
     );
-    // For `make bench`.
+    // `make bench` reads these lines.
     let (fixed_last, fixed_peak) = fleet_with_fixed_interval(instances, rate);
     let peak_each = f64::from(peak) / instances as f64;
     for (who, last, peak) in [
@@ -350,7 +358,7 @@ fn a_fleet_that_starts_at_one_instant_comes_up_inside_the_deadline_at_a_bounded_
     }
     assert_eq!(up, instances, "all inside the deadline");
     assert!(last <= Duration::from_secs(25), "{last:?}");
-    // A fresh connection every 150 ms, and what the kernel begins of its own.
+    // An instance begins a fresh connection every 150 ms, and the kernel begins some of its own.
     assert!(f64::from(peak) <= 8.0 * instances as f64, "{peak}");
 }
 

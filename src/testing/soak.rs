@@ -1,5 +1,6 @@
-//! An hour against servers that are not there, at compressed time: the real session and the real
-//! machine (sockets, files, mount table), under a clock whose pauses take none. Nothing may grow.
+//! Runs an hour against servers that are not there, at compressed time. The session and the machine
+//! are real (sockets, files, mount table), and only the clock's pauses take no time. Nothing may
+//! grow.
 
 use crate::commands::session::SessionRun;
 use crate::config::Settings;
@@ -16,16 +17,16 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Real time, and the pauses that were skipped. Looks at this process now and then.
+/// A clock of real time plus the pauses that were skipped. It looks at this process now and then.
 struct Compressed {
     origin: Instant,
     skipped: Mutex<Duration>,
-    /// What is looked at is compared with what was there at this time, when all is warm.
+    /// The first look that counts is at this time, when all is warm.
     warm: Duration,
     seen: Mutex<Seen>,
 }
 
-/// Of a fixed size, so that looking does not grow.
+/// What the looks have seen. Its size is fixed, so that looking does not grow.
 #[derive(Default)]
 struct Seen {
     at: Duration,
@@ -66,7 +67,7 @@ impl Clock for Compressed {
     }
 }
 
-/// Runs alone in a process of its own: other tests' memory is not counted.
+/// Must run alone in a process, so that other tests' memory is not counted.
 fn soak(span: Duration) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
@@ -93,9 +94,11 @@ fn soak(span: Duration) {
         once: false,
         kernel: || "5.10".into(),
     };
+
     let outcomes = run.all(settings.shares, &|_| {});
     let report = Report { outcomes, stopped_by: None, client: ClientIdentity::NoClient };
     assert_eq!(report.code(), Code::DEADLINE);
+
     let seen = clock.seen.into_inner().unwrap();
     let (start, end) = (seen.first.unwrap(), seen.last);
     let attempts: Vec<u32> = report.outcomes.iter().map(|outcome| outcome.attempts).collect();
@@ -110,9 +113,9 @@ fn soak(span: Duration) {
     );
     // Each of the two threads skips time for both.
     assert!(u64::from(attempts.iter().sum::<u32>()) > span.as_secs(), "{attempts:?}");
-    // Some 60,000 looks: the smallest leak in one of them would be 500 pages.
+    // There are some 60,000 looks: the smallest leak in one of them would be 500 pages.
     assert!(end.pages <= start.pages + 64, "memory grows: {start:?}, {end:?}");
-    // The two shares' sockets of the moment.
+    // Four more are the sockets that the two shares have open at that moment.
     assert!(seen.most_descriptors <= start.descriptors + 4, "{start:?}, {}", seen.most_descriptors);
 }
 

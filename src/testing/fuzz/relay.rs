@@ -1,5 +1,5 @@
-//! The relay between a server that wants it ill and a kernel that may end at any point. What the
-//! server does is made of the data, byte by byte: what its own TLS has to say, and what becomes of that
+//! Runs the relay between a hostile server and a kernel that may end at any point. What the server
+//! does is made from the data, byte by byte: what its own TLS has to say, and what becomes of that
 //! on the way.
 
 use crate::aws::certificate::{CertificateRequest, Key, mint};
@@ -21,15 +21,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 const NAME: &str = "fs-0123abcd.efs.eu-west-1.amazonaws.com";
-/// Good from 2000 to 2099, for that name; made by the stand-in of the tests (tests/common/tls.rs), which
-/// is not there where this is fuzzed.
+/// The certificates are valid from 2000 to 2099, for that name. The stand-in of the tests made them
+/// (tests/common/tls.rs), which is not there where this is fuzzed.
 const ROOT: &[u8] = include_bytes!("../../../tests/fuzz/relay/root.der");
 const LEAF: &[u8] = include_bytes!("../../../tests/fuzz/relay/leaf.der");
 const KEY: &[u8] = include_bytes!("../../../tests/fuzz/relay/key.der");
-/// More steps than anything takes that comes to an end.
+/// Nothing that comes to an end takes this many steps.
 const ENDLESS: usize = 20_000;
 
-/// What all runs have in common, since it takes half a second to make.
+/// What all runs share, because it takes half a second to make.
 struct Fixtures {
     client: TlsClient,
     shown: Vec<u8>,
@@ -65,7 +65,7 @@ static FIXTURES: LazyLock<Fixtures> = LazyLock::new(|| {
     Fixtures { client: TlsClient::new(roots, NAME, &key).unwrap(), shown, servers }
 });
 
-/// The data, used up from the front; zeros behind its end.
+/// The data, which is used up from the front. Behind its end there are zeros.
 struct Script<'a>(&'a [u8]);
 
 impl Script<'_> {
@@ -86,13 +86,13 @@ impl Script<'_> {
     }
 }
 
-/// The byte at this place of all that one side sends.
+/// The byte at position `at` of all that one side sends.
 fn byte(at: usize, side: u8) -> u8 {
     (at ^ at >> 8 ^ at >> 16) as u8 ^ side
 }
 
-/// A server of TLS that is hostile from its handshake on, or after it, and a kernel's side that reads
-/// and ends when it likes ([`crate::tunnel::relay`]).
+/// A TLS server that is hostile in its handshake or after it, and a kernel's side that reads and
+/// ends when it likes ([`crate::tunnel::relay`]).
 pub fn relay(data: &[u8]) {
     let mut script = Script(data);
     let kind = script.one();
@@ -109,7 +109,7 @@ pub fn relay(data: &[u8]) {
     Peers::new(server, kind).carry(&mut script, &mut session, &mut data);
 }
 
-/// One turn of both; whether the handshake goes on.
+/// Gives both sides one turn. Returns whether the handshake goes on.
 fn shaken(
     session: &mut TlsSession,
     server: &mut ServerConnection,
@@ -121,18 +121,20 @@ fn shaken(
     while !up.is_empty() && server.read_tls(&mut up).is_ok_and(|n| n > 0) {
         let _ = server.process_new_packets();
     }
+
     session.outgoing.consume(usize::MAX / 2);
     let mut down = Vec::new();
     while server.wants_write() {
         server.write_tls(&mut down).unwrap();
     }
+
     spoil(&mut down);
     let goes_on = state != Ok(TlsState::Open) && state.is_ok() && !down.is_empty();
     assert!(down.is_empty() || state.is_err() || session.incoming.put(&down));
     goes_on || state == Ok(TlsState::Open) && !down.is_empty()
 }
 
-/// No byte of it may come out as data, and it must come to an end.
+/// No byte of the handshake may come out as data, and it must come to an end.
 fn hostile_handshake(
     script: &mut Script<'_>,
     session: &mut TlsSession,
@@ -142,7 +144,7 @@ fn hostile_handshake(
 ) {
     let mut spoil = |down: &mut Vec<u8>| {
         if bare {
-            // Nothing of its own: what comes is all made up.
+            // Nothing of the server's own is left: what comes is all made up.
             let n = script.two() % 5000;
             *down = script.bytes(n);
         }
@@ -157,7 +159,7 @@ fn hostile_handshake(
                 _ => down.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= with as u8),
             }
         }
-        // What a stream of its size holds.
+        // The stream holds no more than this.
         down.truncate(100_000);
     };
     let mut turns = 0;
@@ -169,13 +171,13 @@ fn hostile_handshake(
 }
 
 /// Whether something wrong may follow when we have said that nothing more comes from us. With debug
-/// assertions rustls cannot bear that: it takes its close_notify for a fatal alert, and asserts that
-/// there is one of those alone. (Otherwise it sends both, and the connection ends as it should.)
+/// assertions rustls cannot bear that: it counts its close_notify as a fatal alert, and asserts
+/// that there is only one. (Otherwise it sends both, and the connection ends as it should.)
 const fn may_follow() -> bool {
     !cfg!(debug_assertions)
 }
 
-/// The header of a record of this type, and of so many bytes which are not there.
+/// The header of a record of this type, for `length` bytes that do not follow.
 fn record(of: u8, length: usize) -> [u8; 5] {
     [of, 3, 3, (length >> 8) as u8, length as u8]
 }
@@ -183,32 +185,32 @@ fn record(of: u8, length: usize) -> [u8; 5] {
 /// Both far ends, and what is on the way.
 struct Peers {
     server: ServerConnection,
-    /// Of the server's, on its way to the relay.
+    /// Bytes from the server, on their way to the relay.
     down: Vec<u8>,
-    /// Where the last record in it begins.
+    /// Where the last record in `down` begins.
     last: usize,
     /// The server's end of the connection, until it closes.
     outer: Option<UnixStream>,
-    /// The kernel's.
+    /// The kernel's end, until it closes.
     inner: Option<UnixStream>,
     /// The ends that the relay has.
     ours: Option<(TcpStream, TcpStream)>,
-    /// What came of what the server's TLS said is not all that it said, or more.
+    /// Whether the bytes on their way are not all that the server's TLS said, or more than that.
     spoilt: bool,
-    /// Each side's bytes that were sent, and that have come.
+    /// How many bytes each side has sent, and how many have come.
     down_sent: usize,
     down_heard: usize,
     up_sent: usize,
     up_heard: usize,
-    /// Key updates of the server's.
+    /// How many key updates the server has sent.
     updates: usize,
-    /// The server, and the kernel, have said that nothing more comes.
+    /// Whether the server and the kernel have said that nothing more comes.
     server_ended: bool,
     kernel_ended: bool,
 }
 
-/// Closes a connection. A process that another test has just forked has a copy of the descriptor, which must not keep it
-/// open.
+/// Closes a connection. A process that another test has just forked has a copy of the descriptor,
+/// which must not keep the connection open.
 fn hang_up(stream: &mut Option<UnixStream>) {
     if let Some(stream) = stream.take() {
         let _ = stream.shutdown(Shutdown::Both);
@@ -250,12 +252,14 @@ impl Peers {
         let Some((inner, outer)) = self.ours.take() else { return };
         let carried = Carried::default();
         let mut relay = Relay::new(session, data, &inner, &outer, &carried);
+
         let mut end = relay.turn();
         while !script.0.is_empty() && end.is_ok() {
             self.act(script);
             end = self.go_on(&mut relay, script.one() % 8);
             self.keeps_its_promises(&relay, &carried, &end);
         }
+
         // All that was sent comes, as long as both are there and nothing was done to it.
         let whole = !self.spoilt && self.outer.is_some() && self.inner.is_some();
         let mut turns = 0;
@@ -268,12 +272,14 @@ impl Peers {
             assert!(turns < ENDLESS, "{} of {} have come", self.down_heard, self.down_sent);
         }
         assert!(!whole || end.is_ok(), "it ended without cause: {end:?}");
+
         if self.spoilt && !may_follow() {
-            // What is wrong is met with first.
+            // The relay must meet what is wrong first.
             hang_up(&mut self.outer);
             end = end.and_then(|()| self.go_on(&mut relay, 50));
         }
-        // Once both have gone, it ends by itself: no step finds that there is nothing to do yet.
+        // Once both have gone, the relay ends by itself, and no step finds that there is nothing to
+        // do yet.
         hang_up(&mut self.outer);
         hang_up(&mut self.inner);
         let mut turns = 0;
@@ -286,7 +292,7 @@ impl Peers {
         }
     }
 
-    /// So many steps of the relay; where nothing is ready, they do nothing.
+    /// Makes up to `steps` steps of the relay. Where nothing is ready, they do nothing.
     fn go_on(&mut self, relay: &mut Relay<'_>, steps: usize) -> Result<(), RelayError> {
         for _ in 0..steps {
             if relay.done() {
@@ -294,7 +300,7 @@ impl Peers {
             }
             match relay.wait(PollTimeout::ZERO, PollTimeout::ZERO) {
                 Ok(ready) => relay.step(ready)?,
-                // It would wait for a while.
+                // It would only wait for a while.
                 Err(RelayError::Lingers) => break,
                 Err(other) => return Err(other),
             }
@@ -302,7 +308,7 @@ impl Peers {
         Ok(())
     }
 
-    /// One thing that the server, the way or the kernel does.
+    /// Does one thing that the server, the way or the kernel may do.
     fn act(&mut self, script: &mut Script<'_>) {
         let kernel_is_there = self.inner.is_some() && !self.kernel_ended;
         match script.one() % 20 {
@@ -313,7 +319,7 @@ impl Peers {
                 self.server_sends(n);
             }
             2 => self.server_sends(script.one() + 1),
-            // Of more than 32 without data between them rustls takes none.
+            // rustls takes no more than 32 of these without data between them.
             3 if !self.server_ended && self.updates < 30 => {
                 self.updates += 1;
                 self.says(|server| {
@@ -324,7 +330,7 @@ impl Peers {
                 self.server_ended = true;
                 self.says(|server| server.send_close_notify());
             }
-            // What is put in the middle, or behind, is no data of the server's.
+            // What is inserted or appended is not the server's data.
             5 => {
                 let (n, at) = (script.one(), script.two() % (self.down.len() + 1));
                 let bytes = script.bytes(n);
@@ -369,7 +375,7 @@ impl Peers {
             18 if script.one().is_multiple_of(4) => hang_up(&mut self.inner),
             19 if script.one().is_multiple_of(4) => hang_up(&mut self.outer),
             _ => {
-                // The end of the bytes, without a word of TLS about it.
+                // The bytes end without a word of TLS about it.
                 if script.one().is_multiple_of(4) {
                     self.spoilt = true;
                     let _ = self.outer.as_ref().map(|outer| outer.shutdown(Shutdown::Write));
@@ -390,12 +396,13 @@ impl Peers {
         if self.server_ended {
             return;
         }
+
         let bytes: Vec<u8> = (self.down_sent..self.down_sent + n).map(|at| byte(at, 0)).collect();
         self.down_sent += n;
         self.says(|server| server.writer().write_all(&bytes).unwrap());
     }
 
-    /// Lets so much of what is on the way come to the relay, as far as there is room.
+    /// Lets up to `n` bytes arrive at the relay, as far as there is room.
     fn deliver(&mut self, n: usize) {
         let n = n.min(self.down.len());
         let Some(outer) = &mut self.outer else { return };
@@ -427,13 +434,13 @@ impl Peers {
                     left -= n;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                // A reset, since not all that was sent was read.
+                // This is a reset, because not all that was sent was read.
                 Err(_) => return,
             }
         }
     }
 
-    /// What comes up is what the kernel has sent: nothing is done to that on its way.
+    /// What arrives here is what the kernel has sent, because nothing is done to that on its way.
     fn server_reads(&mut self) {
         let Some(outer) = &mut self.outer else { return };
         let mut chunk = vec![0; 65_536];
@@ -443,7 +450,7 @@ impl Peers {
                 self.server.read_tls(&mut bytes).unwrap();
                 match self.server.process_new_packets() {
                     Ok(_) => {}
-                    // An alert, for what was done to what came down.
+                    // This is an alert about what was done to the bytes that came down.
                     Err(e) => {
                         assert!(self.spoilt, "what comes up is wrong: {e}");
                         self.server_ended = true;
@@ -459,7 +466,7 @@ impl Peers {
                 assert!(self.up_heard <= self.up_sent);
             }
         }
-        // Its answer to a key update.
+        // The server may have to answer a key update.
         self.says(|_| {});
     }
 
@@ -475,7 +482,7 @@ impl Peers {
         assert!(self.down_heard <= received);
         if self.inner.is_some() && received.is_multiple_of(3) {
             self.kernel_reads(usize::MAX);
-            // What was taken has come, or is held: no more than that was ever taken.
+            // What the relay took has arrived, or it still holds it.
             if end.is_ok() {
                 assert_eq!(received, self.down_heard + relay.holds());
             }

@@ -1,9 +1,9 @@
-//! The corpus of `make fuzz`, and mutations of it, through every reader.
+//! Runs the corpus of `make fuzz`, and mutations of it, through every reader.
 
 use super::*;
 use std::fs;
 
-/// As much as a test run has time for; `make fuzz` does 10,000,000 of each.
+/// As many as a test run has time for; `make fuzz` does 10,000,000 of each.
 const MUTATIONS: usize = 2000;
 const LONGEST: usize = 4096;
 
@@ -70,7 +70,7 @@ fn replay(target: &str, keeps_its_promises: fn(&[u8])) {
                 4 => numbers.below(1 << 33).to_string().into_bytes(),
                 _ => numbers.one_of(&words).to_vec(),
             };
-            // In the place of what was there, or, more often, beside it.
+            // It replaces what was there or, more often, is inserted beside it.
             let end = if numbers.below(3) == 0 { range.end } else { range.start };
             text.splice(range.start..end, piece);
         }
