@@ -465,8 +465,8 @@ enum EndOfFile {
     EmptyRead,
 }
 
-/// Reads until the end, or until there are more than `most` bytes. This takes few calls. std begins with 32 bytes if a
-/// file does not give its size, and its reads were half of the system calls of a session start.
+/// Reads until the end, or until there are more than `most` bytes. This takes few calls. If a file does not give its
+/// size, std begins with 32 bytes; those reads were half of the system calls of a session start.
 fn read_to_end(fd: &impl AsFd, most: u64, end: EndOfFile) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];

@@ -28,8 +28,8 @@ pub fn block_pipe() {
     let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
 }
 
-/// Gives this (single-threaded, forked) process a mount namespace of its own. What it mounts there is gone when it
-/// ends, and no other process sees it.
+/// Gives this (single-threaded, forked) process its own mount namespace. What it mounts there is gone when it ends, and
+/// no other process sees it.
 ///
 /// # Errors
 /// The errno of unshare(2) or mount(2).

@@ -154,9 +154,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// would prove nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Ends the tunnel of `share` within `span`, unless it is in use. It is used by what is mounted through it, by a
-/// connection of the kernel (for example for a detached share), and by a run that is about to mount. Until `patience`,
-/// the end of that use is waited for. Says whether the tunnel has ended or was not there.
+/// Ends the tunnel of `share` within `span`, unless it is in use: something is mounted through it, or another run is
+/// about to mount. A connection of the kernel is a use, too, for example that of a detached share. Until `patience`, the
+/// end of the use is waited for. Says whether the tunnel has ended or was not there.
 ///
 /// # Errors
 /// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
