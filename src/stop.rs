@@ -81,7 +81,7 @@ impl Stop {
         Ok(Self { signals: Arc::clone(&self.signals), beside, late: OnceLock::new() })
     }
 
-    /// Once all waits have taken `span` together, each wait that goes on or begins does `job` first. A run that is done
+    /// Once all waits have taken `span` together, each wait that goes on or begins does `job` once. A run that is done
     /// before that pays nothing for it. Only the first call counts.
     pub fn when_waited_for(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
         let _ = self.late.set(Late { span, waited: AtomicU64::new(0), job });
