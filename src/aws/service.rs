@@ -27,11 +27,11 @@ pub enum Trouble {
     Unreachable,
     /// It is asked too often.
     Throttled,
-    /// An error of its own.
+    /// The service itself has an error.
     Failing,
     /// Its certificate does not show that it is this service.
     Tls,
-    /// It does not allow that to us.
+    /// It does not allow us to do that.
     Denied,
     /// It does not know the keys that sign.
     Keys,
@@ -39,7 +39,7 @@ pub enum Trouble {
     Secret,
     /// The keys that sign have expired.
     Expired,
-    /// So have these, but they are renewed without a person.
+    /// The keys that sign have expired, but they are renewed without a person.
     Stale,
     /// Our clock differs from its own by too much.
     Clock,
@@ -119,8 +119,8 @@ impl Trouble {
         Self::WORDS.iter().find(|(_, other)| *other == word).map(|(trouble, _)| *trouble)
     }
 
-    /// The kind of what one of AWS's APIs answers with a status of 400 and more. The services share most codes;
-    /// some write "Exception" behind them.
+    /// The kind of failure that an API of AWS reports with a status of 400 or more. The services share most codes; some
+    /// write "Exception" behind them.
     pub(super) fn of_code(code: &str, message: &str) -> Self {
         match code.strip_suffix("Exception").unwrap_or(code) {
             "AccessDenied" => Self::Denied,
