@@ -1495,20 +1495,35 @@ fn each_refusal_of_sts_is_told_from_the_others() {
 #[test]
 fn words_of_services_and_troubles_are_each_ones_own() {
     // These words must stay: a tunnel of an earlier version sends them, too.
-    for service in Service::all() {
-        assert_eq!(crate::json::written(&service), format!("\"{}\"", service.word()));
+    for word in ["metadata", "sts", "web-identity", "container", "efs"] {
+        let text = format!("\"{word}\"");
+        let service: Service = crate::json::read(text.as_bytes()).unwrap();
+        assert_eq!(crate::json::written(&service), text);
     }
-    for trouble in Trouble::all() {
-        assert_eq!(crate::json::written(&trouble), format!("\"{}\"", trouble.word()));
+    for word in [
+        "unreachable",
+        "throttled",
+        "failing",
+        "tls",
+        "denied",
+        "keys",
+        "secret",
+        "expired",
+        "stale",
+        "clock",
+        "region",
+        "token",
+        "provider",
+        "parameters",
+        "untrusted",
+        "missing",
+        "empty",
+        "refused",
+    ] {
+        let text = format!("\"{word}\"");
+        let trouble: Trouble = crate::json::read(text.as_bytes()).unwrap();
+        assert_eq!(crate::json::written(&trouble), text);
     }
-    assert!(Service::all().all(|service| Service::from_word(service.word()) == Some(service)));
-    assert!(Trouble::all().all(|trouble| Trouble::from_word(trouble.word()) == Some(trouble)));
-    assert!(
-        Service::all().all(|service| !service.word().is_empty() && !service.word().contains(' '))
-    );
-    assert!(
-        Trouble::all().all(|trouble| !trouble.word().is_empty() && !trouble.word().contains(' '))
-    );
 }
 
 #[test]
