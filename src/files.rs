@@ -1,5 +1,5 @@
 //! Files that root alone can change. They are found without following a symlink, read within bounds, and replaced as a
-//! whole or not at all. What is in them, and what a fault costs, does not belong here.
+//! whole or not at all. Callers decide what is in them, and what follows from a fault.
 //!
 //! Owner and mode are checked: the file's on its open descriptor, and those of each folder above it. A folder is reached
 //! by its path as long as nobody but root can change that path, else by its descriptor.
@@ -57,7 +57,7 @@ pub enum Obstacle {
     TooLarge,
 }
 
-/// A file or folder that somebody else than root can change.
+/// A file or folder that somebody other than root can change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub path: PathBuf,
@@ -68,7 +68,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The command that makes it root's alone.
+    /// The whole command that makes it root's alone.
     pub fn mend(&self) -> String {
         format!("{} {}", self.command, self.path.display())
     }
@@ -128,6 +128,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
             _ => {}
         }
     }
+
     let name = names.pop().ok_or(Obstacle::NoName)?;
     if fault.is_none()
         && let Some(folder) = safe_path(root, &names)
@@ -135,6 +136,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         let path = at.join(names.iter().collect::<PathBuf>()).join(name);
         return Ok(Place { folder: Folder::Path(folder), name: name.to_owned(), path, fault });
     }
+
     let mut above: Option<OwnedFd> = None;
     for folder_name in names {
         at.push(folder_name);
@@ -152,16 +154,18 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
         fault = fault.or(self::fault(fstat(&folder), &at));
         above = Some(folder);
     }
+
     let folder = match above {
         Some(folder) => folder,
         None => openat(AT_FDCWD, root, flags, Mode::empty())
             .map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?,
     };
+
     at.push(name);
     Ok(Place { folder: Folder::Open(Rc::new(folder)), name: name.to_owned(), path: at, fault })
 }
 
-/// Reads a file that root alone can change. `None`: there is no such file, or no folder for it.
+/// Reads a file that root alone can change. Gives `None` if there is no such file, or no folder for it.
 ///
 /// # Errors
 /// See [`Place::read`].
@@ -173,7 +177,7 @@ pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Refused> {
     }
 }
 
-/// The fault of `root` itself. The machine's is checked once: if it is root's alone, it stays so.
+/// What is wrong with `root` itself. `/` is checked once: if it is root's alone, it stays so.
 fn root_fault(root: &Path) -> Option<Fault> {
     static SOUND: AtomicBool = AtomicBool::new(false);
     let top = Path::new("/");
@@ -238,7 +242,7 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             continue;
         }
 
-        // A link has no mode of its own. In a folder that is root's alone, its owner is what counts.
+        // A link has no mode. In a folder that is root's alone, only the link's owner counts.
         if found.st_uid != ROOT {
             let why = format!("is a symlink of user {}", found.st_uid);
             return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
@@ -284,7 +288,7 @@ impl Place {
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
 
-    /// Reads the whole file, if root alone can change it and the folders above it. `None`: there is no file.
+    /// Reads the whole file, if root alone can change it and the folders above it. Gives `None` if there is no file.
     ///
     /// # Errors
     /// See [`Refused`]. Nothing is read of a file that others can change.
@@ -292,7 +296,7 @@ impl Place {
         Ok(self.read_for_change()?.map(|contents| contents.bytes))
     }
 
-    /// The same, with what [`Place::replace`] asks for.
+    /// Like [`Place::read`], with the owner, mode and version that [`Place::replace`] needs.
     ///
     /// # Errors
     /// See [`Place::read`].
@@ -300,6 +304,7 @@ impl Place {
         let Some(file) = self.open().map_err(Refused::Obstacle)? else {
             return Ok(None);
         };
+
         let stat = fstat(&file);
         if let Some(fault) = self.fault.clone().or_else(|| fault(stat, &self.path)) {
             return Err(Refused::Fault(fault));
@@ -367,7 +372,8 @@ impl Place {
         let new = Temporary::create(folder, &self.name).map_err(|e| Failed("create", e))?;
         let mut file = &new.file;
         file.write_all(bytes).map_err(|e| Failed("write", errno_of(&e)))?;
-        // The owner first, because chown clears bits of the mode.
+
+        // The owner is set first, because chown clears bits of the mode.
         fchown(file, Some(Uid::from_raw(like.uid)), Some(Gid::from_raw(like.gid)))
             .and_then(|()| fchmod(file, Mode::from_bits_truncate(like.mode)))
             .map_err(|e| Failed("set owner and mode of", e))?;
@@ -385,8 +391,8 @@ impl Place {
         folder.sync_all().map_err(|e| ReplaceError::Unsynced(errno_of(&e)))
     }
 
-    /// [`Place::replace`] for a file that is only this program's and need not outlast a power cut: nobody else may read
-    /// it, and it is not synced. Callers hold a lock on the folder.
+    /// Like [`Place::replace`], for a file that is only this program's and need not outlast a power cut. Nobody else
+    /// may read it, and it is not synced. Callers hold a lock on the folder.
     ///
     /// # Errors
     /// The errno of what failed; the file is as it was.
@@ -432,13 +438,14 @@ fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, Obstacle> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
         return Err(Obstacle::NotRegular);
     }
+
     let bytes = read_to_end(file, LARGEST, EndOfFile::ShortRead)
         .map_err(|errno| Obstacle::Unreadable(errno.into()))?;
     if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
 }
 
-/// Reads a whole file of the system, such as /etc/hosts, whoever can change it and however large it is. Tables of /proc
-/// must be below a folder called proc.
+/// Reads a whole file of the system, such as /etc/hosts. Its owner, mode and size are not checked. A table of /proc is
+/// recognized by a folder called proc in its path.
 ///
 /// # Errors
 /// The errno of openat(2) or read(2).
@@ -449,17 +456,17 @@ pub fn whole(path: &Path) -> Result<Vec<u8>, Errno> {
     read_to_end(&openat(AT_FDCWD, path, flags, Mode::empty())?, u64::MAX, end)
 }
 
-/// How the end of a file shows.
+/// How the end of a file is recognized.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EndOfFile {
-    /// A file on a disk gives all that it has.
+    /// By a read that gives less than was asked for: a file on a disk gives all that it has.
     ShortRead,
-    /// A table of /proc comes in pieces.
+    /// By a read that gives nothing: a table of /proc comes in pieces.
     EmptyRead,
 }
 
-/// Reads until the end, or until there are more than `most` bytes. This takes few calls: std begins with 32 bytes if a
-/// file does not give its size, and those were half of the system calls of a session start.
+/// Reads until the end, or until there are more than `most` bytes. This takes few calls. If a file does not give its
+/// size, std begins with 32 bytes; those reads were half of the system calls of a session start.
 fn read_to_end(fd: &impl AsFd, most: u64, end: EndOfFile) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];
@@ -484,12 +491,13 @@ pub fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Whether nothing at all is at `path` below `root`. One system call, in place of the many of [`find`].
+/// Whether nothing at all is at `path` below `root`. This takes one system call, where [`find`] takes many.
 pub fn absent(root: &Path, path: &Path) -> bool {
     let found = fstatat(AT_FDCWD, &below(root, path), AtFlags::AT_SYMLINK_NOFOLLOW);
     matches!(found, Err(Errno::ENOENT | Errno::ENOTDIR))
 }
 
+/// What is wrong with the owner or mode of `path`, so that somebody other than root can change it.
 fn fault(stat: Result<FileStat, Errno>, path: &Path) -> Option<Fault> {
     let (why, command) = match stat {
         Err(e) => (format!("cannot be examined ({})", e.desc()), "ls -ld"),
@@ -515,7 +523,8 @@ pub enum ReplaceError {
     Unsynced(Errno),
 }
 
-/// All runs use one name. Whoever holds the lock knows that a file of this name is left over from a killed run.
+/// The temporary name for a new file called `name`. All runs use the same one. So the run that holds the lock knows
+/// that such a file is left over from a killed run.
 fn temporary(name: &OsStr) -> OsString {
     let mut temporary = OsString::from(".");
     temporary.push(name);

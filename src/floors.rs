@@ -1,4 +1,4 @@
-//! Holds the picture of the floors in lib.rs against the imports of src. What a room does is not looked at here.
+//! Compares the picture of the floors in lib.rs with the imports of src. What a room does is not looked at here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,8 +55,8 @@ fn arrows_up(floors: &[Vec<String>], imports: &[Import]) -> Vec<String> {
     imports.iter().filter_map(wrong).collect()
 }
 
-/// The circles between the files that lie side by side in one room: pairs that lead to each other, however far round.
-/// A file and the files below it belong together and are no circle.
+/// The circles between the files that lie side by side in one room: pairs of files that lead to each other, directly or
+/// through others. A file and the files below it belong together and are no circle.
 fn circles(imports: &[Import]) -> BTreeSet<(String, String)> {
     let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for import in imports {
@@ -79,18 +79,20 @@ fn circles(imports: &[Import]) -> BTreeSet<(String, String)> {
             break;
         }
     }
+
     let leads = |from: &str, to: &str| reached.get(from).is_some_and(|all| all.contains(to));
     let pairs = reached.iter().flat_map(|(from, all)| all.iter().map(move |to| (from, to)));
     let round = pairs.filter(|(from, to)| from < to && leads(to, from));
     round.map(|(from, to)| (from.clone(), to.clone())).collect()
 }
 
-/// All imports in what ships of the files below `src`.
+/// All imports in the shipping code below `src`.
 fn imports(src: &Path) -> Vec<Import> {
     let mut files = BTreeMap::new();
     read_folder(src, src, &mut files);
     let shipping: BTreeMap<&PathBuf, String> =
         files.iter().map(|(file, text)| (file, without_tests(&without_text(text)))).collect();
+
     let mut only_tests = BTreeSet::new();
     for (file, text) in &files {
         for name in test_modules(&without_text(text)) {
@@ -101,6 +103,7 @@ fn imports(src: &Path) -> Vec<Import> {
             only_tests.insert(folder.join(name));
         }
     }
+
     let ships =
         |file: &Path| !only_tests.iter().any(|test| file.with_extension("").starts_with(test));
     let found = shipping.iter().filter(|(file, _)| ships(file));
@@ -136,6 +139,7 @@ fn imports_of(file: &Path, text: &str) -> Vec<Import> {
             if text[..at].ends_with(|c: char| is_name(c) || c == ':') {
                 continue;
             }
+
             let mut above = Vec::new();
             let mut rest = &text[at + start.len()..];
             if start == "super::" {
@@ -146,6 +150,7 @@ fn imports_of(file: &Path, text: &str) -> Vec<Import> {
                     rest = more;
                 }
             }
+
             let line = text[..at].matches('\n').count() + 1;
             let paths = paths(&above, rest).into_iter().filter(|path| !path.is_empty());
             found.extend(paths.map(|path| Import { file: file.to_owned(), line, path }));
@@ -159,18 +164,19 @@ fn is_name(c: char) -> bool {
 }
 
 /// The paths that `text` begins with, behind `above`: more than one where braces hold several. Each ends before the
-/// first name that is no module's or function's.
+/// first name that belongs to neither a module nor a function.
 fn paths(above: &[String], text: &str) -> Vec<Vec<String>> {
     let name = text.split(|c| !is_name(c)).next().unwrap();
     let rest = &text[name.len()..];
     if let Some(group) = text.strip_prefix('{') {
         return members(group).into_iter().flat_map(|member| paths(above, member)).collect();
     }
-    // A macro has its place by its own means.
+    // A macro belongs to no module: it is exported at the root of the crate.
     let is_small = name.starts_with(|c: char| c.is_ascii_lowercase());
     if !is_small || name == "self" || rest.starts_with('!') {
         return vec![above.to_vec()];
     }
+
     let path = [above, &[name.to_owned()]].concat();
     match rest.strip_prefix("::") {
         Some(rest) => paths(&path, rest),
@@ -178,7 +184,7 @@ fn paths(above: &[String], text: &str) -> Vec<Vec<String>> {
     }
 }
 
-/// What stands between commas in a group, up to the brace that ends it.
+/// The members of a group, up to the brace that ends it.
 fn members(group: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, c) in group.char_indices() {
@@ -249,7 +255,7 @@ fn end_of_string(text: &str) -> usize {
     text.len()
 }
 
-/// A character, or the quote of a lifetime alone.
+/// Where a character ends that `text` begins with. A lifetime begins with the same quote, and only that is passed.
 fn end_of_character(text: &str) -> usize {
     let second = text.chars().nth(1).unwrap_or(' ');
     let from = 1 + second.len_utf8();
@@ -262,7 +268,7 @@ fn end_of_character(text: &str) -> usize {
 
 const MARKS: [&str; 3] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]", "#[cfg(fuzzing)]"];
 
-/// The first item that is marked as one for tests: from its mark to its end.
+/// The first item that is marked for tests, from its mark to its end.
 fn test_item(source: &str) -> Option<std::ops::Range<usize>> {
     let start = MARKS.iter().filter_map(|mark| source.find(mark)).min()?;
     let mut depth = 0;
@@ -279,7 +285,7 @@ fn test_item(source: &str) -> Option<std::ops::Range<usize>> {
     Some(start..source.len())
 }
 
-/// `source` without the items that are marked as ones for tests; lines stay where they are.
+/// `source` without the items that are marked for tests; lines stay where they are.
 fn without_tests(source: &str) -> String {
     let mut out = source.to_owned();
     while let Some(item) = test_item(&out) {
@@ -290,7 +296,7 @@ fn without_tests(source: &str) -> String {
     out
 }
 
-/// The modules in files of their own that are marked as ones for tests.
+/// The modules in separate files that are marked for tests.
 fn test_modules(source: &str) -> Vec<String> {
     let mut rest = source;
     let mut found = Vec::new();

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What helps against most of the reasons.
+/// The cure for most of the reasons.
 pub const INSTALL: &str = "put it where root alone can write (sudo install -m 0755 efs-agent \
                        /usr/sbin/efs-agent) and run it from there";
 
@@ -20,11 +20,10 @@ pub enum UnfitProgram {
     /// It was removed, or replaced by another one.
     #[error("this executable, {}, is no longer there", .0.display())]
     Gone(PathBuf),
-    /// Others than root can change it, or a folder above it.
+    /// Users other than root can change it, or a folder above it.
     #[error("{} {}: {} is to be run as root again, so it and its folders must belong to root \
              and be writable by nobody else", .fault.path.display(), .fault.why, .program.display())]
     Changeable {
-        /// The program.
         program: PathBuf,
         /// What is wrong, and where.
         fault: Fault,
@@ -44,8 +43,8 @@ impl UnfitProgram {
     }
 }
 
-/// The path of this program, which AppStream or the service manager will start as root. Below `root` (`/` outside of
-/// tests).
+/// The path, below `root`, of this program, which AppStream or the service manager will start as root. `root` is `/`
+/// outside of tests.
 ///
 /// # Errors
 /// See [`UnfitProgram`].

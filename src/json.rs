@@ -1,6 +1,6 @@
-//! JSON (RFC 8259), read and written by serde_json: the rest of the program asks here, not there. [`read`] and
-//! [`object`] make a value of a type, [`written`] makes text of one. [`Document`] is a tree that knows where each
-//! value stands, so that an edit leaves every other byte as it is. Nothing here knows a key.
+//! Reads and writes JSON (RFC 8259) by serde_json. The rest of the program uses this file, not serde_json. [`read`] and
+//! [`object`] make a value of a type, [`written`] makes text of one. [`Document`] is a tree that knows where each value
+//! stands, so that an edit leaves every other byte as it is. Nothing here knows a key.
 
 mod document;
 mod syntax;
@@ -56,15 +56,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// `value` in one line, fit for a terminal.
+/// `value` as JSON in one line, fit for a terminal.
 pub fn written(value: &(impl Serialize + ?Sized)) -> String {
     let mut bytes = Vec::new();
-    // Memory takes all of it, and no type here has anything but text for a key.
+    // This does not fail: memory takes all of it, and every key of these types is text.
     let _ = write(&mut bytes, value);
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Writes `value` in one line. Unlike [`written`], it leaves no copies behind: for secrets.
+/// Writes `value` in one line. Unlike [`written`], it leaves no copies behind, so it may write secrets.
 ///
 /// # Errors
 /// What `output` says, for example that it is full.
@@ -77,7 +77,7 @@ pub fn quoted(text: &str) -> String {
     written(text)
 }
 
-/// Puts blanks behind commas and colons, and escapes in the place of what a terminal would act on.
+/// Puts blanks behind commas and colons, and escapes what a terminal would act on.
 struct OneLine;
 
 impl serde_json::ser::Formatter for OneLine {

@@ -12,7 +12,7 @@ pub struct Partition {
     pub has_public_roots: bool,
 }
 
-/// For every region that no other partition claims.
+/// The partition of every region that no other one claims.
 static COMMERCIAL: Partition =
     Partition { regions: "", dns_suffix: "amazonaws.com", has_public_roots: true };
 
@@ -35,7 +35,7 @@ pub fn dns_suffix(region: &str) -> &'static str {
     of_region(region).dns_suffix
 }
 
-/// A name of AWS in two: what stands in front of the suffix, and the suffix. Names of others are none.
+/// Splits a name of AWS into what stands in front of the suffix, and the suffix. Gives `None` for other names.
 pub fn split(name: &str) -> Option<(&str, &'static str)> {
     OTHERS.iter().chain([&COMMERCIAL]).find_map(|partition| {
         let front = name.strip_suffix(partition.dns_suffix)?.strip_suffix('.')?;

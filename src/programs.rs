@@ -1,6 +1,6 @@
-//! Runs another program and waits for its end: without our environment, in a process group of its own, with
-//! bounded output and before a deadline. Whatever comes, the group is killed and the program is reaped.
-//! Which program that is, and what its output or its failure means, is for the caller to say.
+//! Runs another program and waits for its end, before a deadline. The program gets none of our environment, bounded
+//! output, and a separate process group. In every case the group is killed and the program is reaped. The caller
+//! chooses the program, and decides what its output or its failure means.
 
 use crate::retry::{Deadline, Span, Stopped};
 use crate::sys::{self, errno_of};
@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// How often a program is asked whether it has ended, at least. Its output wakes us earlier.
+/// The longest pause before a program is checked for its end. Output ends the pause earlier.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a killed program is waited for: it may hang in the kernel.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -114,7 +114,7 @@ impl Drop for Group {
 }
 
 impl Group {
-    /// Until the leader is reaped nobody else can have its number, so nobody else is hit.
+    /// Kills the group. Until the leader is reaped nobody else can have its number, so nobody else is hit.
     fn kill(&self) {
         let _ = killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
     }
@@ -153,7 +153,7 @@ impl Group {
     ) -> Result<(), ProgramError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            // Asked before the pipes are read: what was printed before the end is in them by then.
+            // The end is checked before the pipes are read: what was printed before the end is in them by then.
             let ended = self.has_ended();
             for pipe in &mut pipes {
                 pipe.read();
@@ -185,7 +185,7 @@ impl Group {
 /// One output of a program, read without waiting.
 struct Pipe {
     fd: Option<OwnedFd>,
-    /// Never outgrown, so that all of it is wiped.
+    /// It is never filled beyond its capacity: growth would leave a copy that is not wiped.
     bytes: Zeroizing<Vec<u8>>,
     limit: OutputLimit,
     is_over_its_limit: bool,
@@ -200,7 +200,7 @@ impl Pipe {
         Self { fd, bytes, limit, is_over_its_limit: false }
     }
 
-    /// Takes in what is there.
+    /// Reads what is there now.
     fn read(&mut self) {
         let mut chunk = Zeroizing::new([0; CHUNK]);
         for _ in 0..CHUNKS {

@@ -1,9 +1,9 @@
-//! Time as an argument: the clock, the deadline made from it once, and the
-//! pauses between attempts. Knows nothing of mounts.
+//! Time as an argument: the clock, the deadline made from it once, and the pauses between attempts. Knows nothing of
+//! mounts.
 
 use std::time::Duration;
 
-/// The run was told to end (SIGTERM, SIGINT, SIGHUP) while it waited.
+/// A signal (SIGTERM, SIGINT, SIGHUP) asked the run to end while it waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped by a signal")]
 pub struct Stopped;
@@ -16,7 +16,7 @@ pub trait Clock {
     /// Lets `pause` go by.
     ///
     /// # Errors
-    /// [`Stopped`] as soon as the run is told to end.
+    /// [`Stopped`] as soon as a signal asks the run to end.
     fn wait(&self, pause: Duration) -> Result<(), Stopped>;
 }
 
@@ -46,13 +46,13 @@ impl Deadline {
     }
 }
 
-/// What is done with spans where the operators would end the program: they overflow, or divide by zero.
+/// Arithmetic with spans that never ends the program, as an overflow or a division by zero would.
 pub trait Span {
     /// The `n`th part; of no parts at all, the whole.
     #[must_use]
     fn part(self, n: usize) -> Self;
 
-    /// Twice as long, but for no longer than a day.
+    /// Twice as long, up to a day.
     #[must_use]
     fn doubled(self) -> Self;
 }
@@ -67,7 +67,7 @@ impl Span for Duration {
     }
 }
 
-/// Longer than anything is waited for.
+/// Longer than any wait.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A span for people: one decimal.
@@ -80,9 +80,8 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts, before jitter.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Pauses that double from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], each cut by a
-/// random share of up to a half: a fleet whose sessions start together does
-/// not come back together.
+/// Pauses that double from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], each cut by a random share of up to a half. So a fleet
+/// whose sessions start together does not come back together.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,
@@ -90,7 +89,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts anew; `seed` is what makes two instances differ.
+    /// Starts anew. Instances with different seeds differ.
     pub fn new(seed: u64) -> Self {
         Self { next: FIRST_PAUSE, random: seed | 1 }
     }
@@ -104,7 +103,7 @@ impl Backoff {
 
     /// A random span below `most`.
     pub fn jitter(&mut self, most: Duration) -> Duration {
-        // xorshift64: spread is all that is asked of it.
+        // xorshift64 is enough, since the spans need only be spread out.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

@@ -1,8 +1,8 @@
 //! The signals that end a run, and the real clock whose waits they cut short.
 //!
-//! The signals stay blocked and are read from a descriptor that every wait
-//! polls too, so no handler runs and no wait can miss one. What is done for somebody at the
-//! other end of a connection can end with that in the same way.
+//! The signals stay blocked. They are read from a descriptor that every wait also polls, so no handler runs and no wait
+//! can miss one. Work for a client can end in the same way, with the end of its connection. What a run does when it
+//! ends is not decided here.
 
 use crate::retry::{Clock, Stopped};
 use crate::sys;
@@ -25,21 +25,21 @@ const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 #[derive(Debug)]
 pub struct Stop {
     signals: Arc<SignalFd>,
-    /// The connection whose end counts as one of them.
+    /// The connection whose end counts like a signal.
     beside: Option<OwnedFd>,
-    /// What is done once waits have taken some time.
+    /// A job for waits, once they have taken some time together.
     late: OnceLock<Late>,
 }
 
 struct Late {
     span: Duration,
-    /// So long was waited so far, in microseconds.
+    /// How long waits have taken so far, in microseconds.
     waited: AtomicU64,
     job: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Late {
-    /// How long may still be waited before it is due.
+    /// How much longer waits may take before the job is due.
     fn left(&self) -> Duration {
         self.span.saturating_sub(Duration::from_micros(self.waited.load(Ordering::Relaxed)))
     }
@@ -57,8 +57,7 @@ impl fmt::Debug for Late {
 }
 
 impl Stop {
-    /// Blocks SIGTERM, SIGINT and SIGHUP in this thread (and those it makes)
-    /// and collects them from now on.
+    /// Blocks SIGTERM, SIGINT and SIGHUP in this thread (and those it makes) and collects them from now on.
     ///
     /// # Errors
     /// The errno of the signal calls.
@@ -73,8 +72,7 @@ impl Stop {
         })
     }
 
-    /// The same signals; and that the other end of `stream` sends nothing more, or is gone, ends
-    /// waits like one of them.
+    /// The same signals, and one more reason to end a wait: the other end of `stream` sends nothing more, or is gone.
     ///
     /// # Errors
     /// What dup(2) says.
@@ -83,32 +81,32 @@ impl Stop {
         Ok(Self { signals: Arc::clone(&self.signals), beside, late: OnceLock::new() })
     }
 
-    /// Has `job` done by each wait that goes on, or begins, when all waits have taken `span` together; who is done
-    /// before that pays nothing for it. The first word counts.
+    /// Once all waits have taken `span` together, each wait that goes on or begins does `job` once. A run that is done
+    /// before that pays nothing for it. Only the first call counts.
     pub fn when_waited_for(&self, span: Duration, job: Box<dyn Fn() + Send + Sync>) {
         let _ = self.late.set(Late { span, waited: AtomicU64::new(0), job });
     }
 
-    /// What our starter has told us to ignore (nohup does that with SIGHUP) stays ignored: it is
-    /// collected no more. Asked for only when a signal is there, which is seldom.
+    /// Stops collecting signals that our starter made us ignore (nohup does that with SIGHUP). This is checked only
+    /// when a signal is there, which is seldom.
     fn pass_over_ignored(&self) {
         let heeded: SigSet =
             ENDING.into_iter().filter(|signal| !sys::is_ignored(*signal)).collect();
         sys::collect(self.signals.as_fd(), &heeded);
     }
 
-    /// Waits until one of `fds` is ready or `span` has gone by (rounded up to
-    /// milliseconds); tells of each whether it is ready.
+    /// Waits until one of `fds` is ready or `span` has gone by (rounded up to milliseconds). Gives for each of them
+    /// whether it is ready.
     ///
     /// # Errors
-    /// [`Stopped`] as soon as a signal is there. It is left there, so that
-    /// every later wait, in every thread, ends at once too.
+    /// [`Stopped`] as soon as a signal is there. It is left there, so that every later wait, in every thread, ends at
+    /// once, too.
     pub fn poll(&self, fds: &[PollFd<'_>], span: Duration) -> Result<Vec<bool>, Stopped> {
         let events = self.events(fds, span)?;
         Ok(events.into_iter().map(|events| !events.is_empty()).collect())
     }
 
-    /// [`Stop::poll`] which tells what each of `fds` is ready for.
+    /// Like [`Stop::poll`], but gives what each of `fds` is ready for.
     ///
     /// # Errors
     /// [`Stopped`], as there.
@@ -134,7 +132,8 @@ impl Stop {
         all.extend(self.beside.as_ref().map(|stream| PollFd::new(stream.as_fd(), ended)));
         let ours = all.len();
         all.extend(fds.iter().cloned());
-        // Who only asks what is there already does not wait.
+
+        // A call that only asks what is there already is no wait.
         let mut late = self.late.get().filter(|_| !span.is_zero());
         loop {
             let mut left = span.saturating_sub(began.elapsed());
@@ -150,25 +149,27 @@ impl Stop {
                     false => late = None,
                 }
             }
+
             let millis = left.as_micros().div_ceil(1000);
             match poll(&mut all, PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)) {
                 Err(Errno::EINTR) => {}
-                // No memory for a poll: as if nothing had come, but never a busy loop.
+                // Without memory for a poll, nothing counts as ready. The pause avoids a busy loop.
                 Err(_) => {
                     std::thread::sleep(Duration::from_millis(10).min(left));
                     return Ok(vec![PollFlags::empty(); fds.len()]);
                 }
-                // A signal: once more, should it be one that is to be ignored.
+                // A signal is there. It is looked for once more, in case it is one to be ignored.
                 Ok(_) if !looked && all.first().is_some_and(|fd| fd.any() == Some(true)) => {
                     looked = true;
                     self.pass_over_ignored();
                 }
-                // The wait goes on.
+                // The job is due, and the wait goes on after it.
                 Ok(0) if late.is_some() => {}
                 Ok(_) => break,
             }
         }
-        // `None`: something that nix has no name for, such as POLLRDHUP.
+
+        // nix gives `None` for an event that it has no name for, such as POLLRDHUP.
         let mut events = all.iter().map(|fd| fd.revents().unwrap_or(PollFlags::all()));
         match events.by_ref().take(ours).any(|events| !events.is_empty()) {
             true => Err(Stopped),
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(done(), before + 1, "a wait that begins later");
         stop.poll(&[], Duration::ZERO).unwrap();
         assert_eq!(done(), before + 1, "a look is no wait");
-        // Of many short waits, one is the one.
+        // A descriptor that is ready ends a long wait at once.
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
         let fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
@@ -255,7 +256,7 @@ mod tests {
         let soon = Duration::from_millis(20);
         let fds = || [PollFd::new(theirs.as_fd(), PollFlags::POLLIN)];
         assert_eq!(beside.poll(&fds(), soon), Ok(vec![false]));
-        // That something comes is no end.
+        // Data from the other end does not end a wait.
         ours.write_all(b"x").unwrap();
         assert_eq!(beside.poll(&fds(), soon), Ok(vec![true]));
         assert_eq!(beside.poll(&[], soon), Ok(vec![]));

@@ -65,7 +65,7 @@ pub fn spawn(job: impl FnOnce(BorrowedFd<'_>)) -> Result<Child, Errno> {
         let _end = EndOnUnwind;
         ID.store(0, Ordering::Relaxed);
         die_with(parent);
-        // The parent's end: the child may be short of descriptors.
+        // The parent's end is closed here: the child may be short of descriptors.
         drop(reply);
         job(write.as_fd());
         // SAFETY: _exit runs no destructor and no atexit handler of the parent's.
@@ -257,7 +257,7 @@ unsafe fn prctl(option: libc::c_int, number: libc::c_ulong) -> libc::c_int {
 
 /// Ends this child when its parent, the process `parent`, ends; at once if that has gone already.
 ///
-/// The kernel forgets this if the child becomes another user, and a parent that has dropped its rights may not signal a
+/// The kernel forgets this if the child becomes another user. A parent that has dropped its rights may not signal a
 /// child that is root's. Such a child must notice by itself that its parent has gone.
 pub fn die_with(parent: Pid) {
     // SAFETY: prctl with a signal number takes no pointer; _exit ends the child.
@@ -292,8 +292,9 @@ macro_rules! entry {
     };
 }
 
-/// The part of std's start that this program needs: the three standard descriptors are open. Otherwise the first files
-/// that are opened would take their place, and the output would be written into them. SIGPIPE is blocked later.
+/// Makes sure that the three standard descriptors are open: the part of std's start that this program needs. Otherwise
+/// the first files that are opened would take their place, and the output would be written into them. SIGPIPE is
+/// blocked later.
 pub fn set_up() {
     let mut standard = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: reads and writes three structs that outlive the call.
@@ -356,7 +357,8 @@ pub fn close_inherited(kept: u8) {
     }
 }
 
-/// Those that [`close_inherited`] kept and that are open. The programs that we start do not get them.
+/// Takes over the descriptors that [`close_inherited`] kept and that are open. The programs that we start do not get
+/// them.
 pub fn handed_over(kept: u8) -> Vec<OwnedFd> {
     (FIRST..FIRST + RawFd::from(kept)).filter_map(take_over).collect()
 }
@@ -449,6 +451,7 @@ pub fn keep_capabilities(kept: u64) -> Result<(), Errno> {
             Err(errno) => bounded = Err(errno),
         }
     }
+
     let has = capabilities().unwrap_or(0) & kept;
     let (low, high) = (has as u32, (has >> 32) as u32);
     let mut header = [CAPABILITY_VERSION_3, 0];
@@ -507,6 +510,7 @@ pub fn random() -> u64 {
             return hash.finish();
         }
     }
+
     let mut bits = [0u8; 8];
     // SAFETY: writes at most 8 bytes into an array of 8.
     let got = unsafe { libc::getrandom(bits.as_mut_ptr().cast(), bits.len(), libc::GRND_NONBLOCK) };
@@ -532,7 +536,7 @@ pub struct Awaited {
     pub heard: Duration,
 }
 
-/// See [`Awaited`].
+/// What a TCP socket waits for now: see [`Awaited`].
 ///
 /// # Errors
 /// The errno of getsockopt(2).
@@ -610,7 +614,7 @@ mod tests {
     fn rights_are_given_up_also_by_who_may_not_bound_them() {
         const SETPCAP: u64 = 1 << 8;
         const NET_BIND: u64 = 1 << 10;
-        // They are a thread's own.
+        // Capabilities belong to a thread.
         let thread = std::thread::spawn(|| {
             let all = capabilities().unwrap();
             assert!(all & SETPCAP != 0, "tests run as root");

@@ -1,5 +1,5 @@
-//! Text that others have written, made fit to be shown: in a log line, on a terminal, in JSON. What is said
-//! lives elsewhere, but for words that several need.
+//! Makes text that others have written fit to be shown: in a log line, on a terminal, in JSON. Messages live elsewhere,
+//! except for words that several rooms need.
 
 use nix::errno::Errno;
 use std::fmt::{self, Write};
@@ -7,9 +7,9 @@ use std::fmt::{self, Write};
 /// The name of this program and its version, as `--version` prints it.
 pub const VERSION: &str = concat!("efs-agent ", env!("CARGO_PKG_VERSION"));
 
-/// Whether a character does something to the text around it instead of being seen: control characters (a
-/// terminal acts on them, and a line ends at some), and those that change the order in which the others
-/// are shown, so that a line reads as something else than what it is.
+/// Whether a character does something to the text around it instead of being seen. A terminal acts on control
+/// characters, and a line ends at some of them. Others change the order in which text is shown, so that a line reads as
+/// something else.
 pub fn misleads(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -31,7 +31,7 @@ pub fn unconnected(errno: Errno) -> Option<&'static str> {
     Some(match errno {
         Errno::ENETUNREACH => "there is no route to it",
         Errno::EHOSTUNREACH => "no way to it was found",
-        // It has no other use for it.
+        // connect(2) gives EINVAL for no other reason.
         Errno::EINVAL => "a blackhole route leads to it",
         Errno::EACCES => "a route or firewall rule forbids it",
         _ => return None,

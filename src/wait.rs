@@ -23,7 +23,7 @@ impl<'a> Wait<'a> {
         Self { until: Deadline::after(clock, span), clock, stop }
     }
 
-    /// The same, but for no longer than `span` from now.
+    /// The same wait, limited to `span` from now.
     #[must_use]
     pub fn within(self, span: Duration) -> Self {
         Self { until: self.until.within(self.clock, span), ..self }
@@ -53,7 +53,7 @@ impl<'a> Wait<'a> {
         self.stop.poll(fds, self.left())
     }
 
-    /// The same, and gives for each what it is ready for.
+    /// Like [`Wait::poll`], but gives what each of `fds` is ready for.
     ///
     /// # Errors
     /// [`Stopped`] as soon as a signal is there.

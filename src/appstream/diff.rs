@@ -1,10 +1,10 @@
-//! What edits change in a text, line by line, in the form of `diff -U2` without its head.
+//! Shows what edits change in a text, line by line, in the form of `diff -U2` without its head. Changes nothing itself.
 
 use super::edit::{Edit, apply};
 use crate::text::misleads;
 use std::ops::Range;
 
-/// OldText of context around a change.
+/// Lines of context around a change.
 const CONTEXT: usize = 2;
 
 /// What `edits`, which are sorted, change in `old`. Empty if that is nothing.
@@ -119,7 +119,7 @@ fn are_apart(pair: &[ChangedLines]) -> bool {
 struct Diff<'o, 't> {
     old: &'o OldText<'t>,
     out: String,
-    /// OldText of all hunks so far.
+    /// How many lines all hunks so far have removed and added.
     removed: usize,
     added: usize,
 }
@@ -156,7 +156,7 @@ impl Diff<'_, '_> {
 
     fn line(&mut self, sign: char, line: &str) {
         self.out.push(sign);
-        // Not what a terminal would act on.
+        // What a terminal would act on is not shown.
         let shown = line.trim_end_matches(['\r', '\n']).chars();
         self.out.extend(shown.map(|c| if misleads(c) && c != '\t' { ' ' } else { c }));
         self.out.push('\n');

@@ -7,7 +7,7 @@ use std::ops::Range;
 /// `text` in the place of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// The bytes that go.
+    /// The bytes that are replaced.
     pub span: Range<usize>,
     pub text: String,
 }
@@ -166,7 +166,7 @@ impl<'d> Layout<'d> {
         };
 
         let mut blank = self.blank_before(last.start);
-        // The first after a bracket that hugs it: `{"a": 1}`.
+        // The first item may follow its bracket at once, as in `{"a": 1}`. Then it does not show the blank.
         if blank.is_empty() {
             blank = self.blank();
         }

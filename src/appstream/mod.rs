@@ -1,4 +1,4 @@
-//! All that is AppStream's: the user that sessions run as, what it says about a session, and config.json, in which the
+//! All that is AppStream's: the user that sessions run as, what it says about a session, and config.json. There the
 //! programs of a session's start and end are registered. Nothing here mounts, prints or writes a file.
 
 mod diff;

@@ -1,5 +1,5 @@
-//! What it means to be registered in AppStream's config.json. Pure: the text of the file and what is wanted go in.
-//! Edits of that text and what to say about them come out, or an error. All that is not ours keeps its bytes.
+//! Registers this program in the text of AppStream's config.json. That text and what is wanted go in. Edits of the text
+//! and notes about them come out, or an error. What belongs to others keeps its bytes. No file is touched here.
 //! [`locate`] finds what is there, [`plan`] decides what is to change, and [`words`] says it.
 //!
 //! Keys are found in any letter case, as AppStream's own pages mix them. What is `null` counts as absent, as some
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 type Result<T, E = RegistrationError> = std::result::Result<T, E>;
 
-/// Where AppStream reads it.
+/// Where AppStream reads its config.
 pub const CONFIG_JSON: &str = "/opt/appstream/SessionScripts/config.json";
 /// The longest file name and the longest arguments that AppStream takes, in characters.
 pub const LONGEST: usize = 1000;
@@ -79,14 +79,14 @@ impl Limit {
     }
 }
 
-/// What config.json is to hold of ours.
+/// What config.json is to hold for this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// The running executable's path: entries that name it are ours, whatever its name.
     pub own: Option<String>,
-    /// Run at SessionStart; `None` takes what is ours out.
+    /// What runs at SessionStart; `None` takes this program out.
     pub start: Option<Call>,
-    /// Run at SessionTermination; `None` takes what is ours out.
+    /// What runs at SessionTermination; `None` takes this program out.
     pub termination: Option<Call>,
     /// Whether a system-context entry of another program makes way.
     pub replace: bool,
@@ -176,7 +176,7 @@ pub enum Note {
     },
 }
 
-/// What a key had for a value before it was set.
+/// What stood at a key before it was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     Null,
@@ -201,7 +201,7 @@ pub struct ForeignProgram {
     pub filename: String,
     /// Where that stands, and what it is.
     pub what: String,
-    /// What keeps the filename from being a path of ours, if it is meant to be one.
+    /// Why the filename is not this program's path, if it is meant to be.
     pub slip: Option<FilenameSlip>,
 }
 
@@ -223,6 +223,7 @@ impl FilenameSlip {
                 false => Self::BlankAtBeginning,
             });
         }
+
         let program = bare.split_whitespace().next()?;
         (program != bare && is_meant(program)).then_some(Self::Arguments)
     }
@@ -237,7 +238,7 @@ pub enum RegistrationError {
     /// Another program is registered.
     #[error("{0}")]
     Foreign(Box<ForeignPrograms>),
-    /// A limit of ours does not fit into any waitingTime.
+    /// A limit in our own config does not fit into any waitingTime.
     #[error("{}", words::never_fits(*event, *limit))]
     NeverFits { event: Event, limit: Limit },
     /// An edit went wrong: a fault of this program.
@@ -268,7 +269,7 @@ pub fn empty() -> String {
     format!("{{\n  \"{start}\": {event},\n  \"{termination}\": {event}\n}}\n")
 }
 
-/// The program of ours that `text`, the contents of `file`, has for SessionStart, and its arguments.
+/// The filename and the arguments that `text`, the contents of `file`, has for SessionStart, if that program is ours.
 pub fn ours_at_start(file: &Path, text: &str, wanted: &Registration) -> Option<(String, String)> {
     let document = Document::parse(text).ok()?;
     let locator = Locator { file, document: &document };
@@ -276,6 +277,7 @@ pub fn ours_at_start(file: &Path, text: &str, wanted: &Registration) -> Option<(
     let entry = event.entries.iter().find(|entry| entry.is("system"))?;
     let filename = locator.text_of(entry, "filename").ok()?.text;
     let arguments = locator.text_of(entry, "arguments").ok()?.text;
+
     wanted.is_ours(filename).then(|| (filename.to_owned(), arguments.to_owned()))
 }
 
@@ -301,7 +303,7 @@ pub fn text<'b>(file: &Path, bytes: &'b [u8]) -> Result<&'b str> {
 /// Why it is not done.
 pub fn change(file: &Path, text: &str, wanted: &Registration) -> Result<Change> {
     let change = plan_text(file, text, wanted)?;
-    // Whatever our edits are good for, what comes out must be JSON, and just what was wanted.
+    // The result is planned once more, as a check: it must be JSON, and need no further edit.
     match plan_text(file, &change.text, wanted) {
         Ok(again) if again.edits.is_empty() => Ok(change),
         Ok(_) => {

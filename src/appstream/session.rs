@@ -8,7 +8,7 @@ use std::path::Path;
 
 const USER_VARS: &str = "/etc/profile.d/appstream_user_vars.sh";
 const SYSTEM_VARS: &str = "/etc/profile.d/appstream_system_vars.sh";
-/// More characters of a value are not logged.
+/// How many characters of a value are logged.
 const LONGEST: usize = 100;
 /// The variables by which a session's log can be found, and what the log calls them.
 const VARIABLES: [(&str, &str); 4] = [

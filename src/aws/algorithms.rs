@@ -13,7 +13,7 @@ use std::sync::Arc;
 use webpki::aws_lc_rs as signed_by;
 use zeroize::Zeroizing;
 
-/// All of them with AES-GCM, and a key exchange of its own for each connection.
+/// All of them use AES-GCM, and a fresh key exchange for each connection.
 const CIPHER_SUITES: [SupportedCipherSuite; 6] = [
     suite::TLS13_AES_256_GCM_SHA384,
     suite::TLS13_AES_128_GCM_SHA256,

@@ -29,7 +29,7 @@ pub enum CertificateError {
     /// The library made none.
     #[error("no RSA key could be made")]
     NoKey,
-    /// The bytes are no key; what the library says.
+    /// The bytes are no key. The text is what the library says.
     #[error("the key is no RSA key in PKCS #8: {0}")]
     BadKey(String),
     /// The library cannot encode the key.
@@ -106,15 +106,15 @@ pub struct CertificateRequest<'a> {
     pub region: &'a str,
     /// "fsap-…".
     pub access_point: Option<&'a str>,
-    /// Sign for IAM. Without them, the connection is anonymous.
+    /// They sign for IAM. Without them, the connection is anonymous.
     pub credentials: Option<&'a Credentials>,
     /// Where this client runs, and its version.
     pub client: (&'a str, &'a str),
-    /// The time. Certificates know no less than seconds.
+    /// The time, of which a certificate keeps whole seconds.
     pub now: SystemTime,
 }
 
-/// Makes and signs a certificate for `key`: DER. The same arguments make the same bytes.
+/// Makes and signs a certificate for `key`, in DER. The same arguments make the same bytes.
 ///
 /// # Errors
 /// [`CertificateError::Unsigned`].

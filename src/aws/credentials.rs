@@ -6,8 +6,8 @@
 //! 4. a container's endpoint, and a web identity (both named by variables);
 //! 5. the instance's role, by IMDSv2.
 //!
-//! The first one that is there decides. If it fails, so does the search: to be somebody else by accident is worse than
-//! to be nobody. What each source gives is left to its own file.
+//! The first source that is there decides. If it fails, so does the search: to sign in as somebody else by accident is
+//! worse than not to sign in. What a source gives is read in its own file.
 
 mod container;
 mod environment;
@@ -35,7 +35,7 @@ const DEFAULT_PROFILE: &str = "default";
 /// While a file of profiles is being written, it is looked at this often.
 const STAMP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is looked for.
+/// Which credentials are looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The profile that the config names.
@@ -110,8 +110,8 @@ fn failed(error: AwsError, place: CredentialSource) -> CredentialsError {
     }
 }
 
-/// Looks for credentials, in the order at the head of this file, before `until`. What is wrong in root's files of
-/// profiles is believed once they have been left alone for a while.
+/// Looks for credentials, in the order at the head of this file, before `until`. An error in root's files of profiles
+/// counts once nobody has written to them for a while.
 ///
 /// # Errors
 /// See [`CredentialsError`].
@@ -130,7 +130,8 @@ pub fn find(
         };
 
         let seen = stamps(world);
-        // By the time of day or, where that has been set since, because they have been watched for so long.
+        // The files' age is measured by the time of day. If that was set meanwhile, the time for which they were
+        // watched counts.
         let span = clock.now().saturating_sub(started).saturating_add(world.settle);
         let age = newest(&seen).and_then(|at| (world.now)().duration_since(at).ok());
         if world.settle.is_zero() || age.is_some_and(|age| age >= span) || left_alone == Some(seen)
@@ -153,7 +154,7 @@ pub fn find(
     }
 }
 
-/// Looks once.
+/// Looks for credentials once. Expired ones are an error.
 fn find_now(
     query: &Wanted<'_>,
     world: &World<'_>,
@@ -161,6 +162,7 @@ fn find_now(
 ) -> Result<Credentials, CredentialsError> {
     let found = first(query, world, until)?;
     let now = (world.now)();
+
     match found.expires {
         Some(expired) if expired <= now => {
             Err(CredentialsError::Expired { place: found.source, expired, now })
@@ -198,6 +200,7 @@ fn first(
     if let Some(found) = of_variables(query.region, world, until)? {
         return Ok(found);
     }
+
     metadata::credentials(world, until).map_err(|error| match error.stopped() {
         Some(stopped) => stopped.into(),
         None => {
@@ -221,7 +224,7 @@ fn usual_profile(resolver: &ProfileResolver<'_>) -> Result<Option<Credentials>, 
         }
     }
 
-    // What could not be read may have been one of the two: then no other source is meant.
+    // A profile that could not be read may be one of the two. Then no other source may take its place.
     match files.unread() {
         Some(error) => Err(failed(error, CredentialSource::ProfileFiles)),
         None => Ok(None),
@@ -236,11 +239,13 @@ fn of_variables(
 ) -> Result<Option<Credentials>, CredentialsError> {
     use CredentialSource as Source;
     let place = container::place(world).map_err(|error| failed(error, Source::Container(None)))?;
+
     if let Some(url) = place {
         let source = Source::Container(Some(url.authority()));
         let found = container::fetch(&url, world, until);
         return found.map(Some).map_err(|error| failed(error, source));
     }
+
     web_identity::credentials(region, world, until)
         .map_err(|error| failed(error, Source::WebIdentity))
 }

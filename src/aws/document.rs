@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The last second that humantime writes, since 1970.
 const YEAR_9999: u64 = 253_402_300_799;
 
-/// What any of these documents may hold, as it is written there: so no secret is copied while it is read. A value that
-/// is not of the expected type counts as missing.
+/// What any of these documents may hold, as raw text, so that no secret is copied while it is read. A value that is not
+/// of the expected type counts as missing.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 pub struct CredentialsDocument<'a> {
@@ -38,13 +38,13 @@ impl<'a> CredentialsDocument<'a> {
         json::object(bytes).map_err(|_| AwsError::NotJson)
     }
 
-    /// Whether it says that it is of the version of `credential_process` that there is.
+    /// Whether it has the one version that `credential_process` knows.
     pub fn is_version_1(&self) -> bool {
         self.version.is_some_and(|version| version.get() == "1")
     }
 
-    /// The credentials in it, from whatever source. `sent` are the secrets that were sent to get the document; an
-    /// error does not repeat them.
+    /// The credentials in it, without their source, which the caller knows. `sent` are the secrets that were sent to
+    /// get the document; an error does not repeat them.
     ///
     /// # Errors
     /// [`AwsError::Lacks`], [`AwsError::BadTime`], or what the document says in the place of credentials.
@@ -62,6 +62,7 @@ impl<'a> CredentialsDocument<'a> {
             Some(text) => Some(time(text.expose()).ok_or(AwsError::BadTime)?),
             None => None,
         };
+
         Ok(Credentials {
             access_key_id: access_key_id.expose().to_owned(),
             secret_access_key: secret_access_key.ok_or(AwsError::Lacks("SecretAccessKey"))?,
@@ -88,6 +89,7 @@ pub fn time(text: &str) -> Option<SystemTime> {
     let place = text.rfind(['+', '-']).filter(|place| *place >= "2025-01-02T03:04".len())?;
     let (time, offset) = text.split_at(place);
     let digits: String = offset.chars().skip(1).filter(|c| *c != ':').collect();
+
     if digits.len() != 4 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -100,6 +102,7 @@ pub fn time(text: &str) -> Option<SystemTime> {
         true => time.checked_sub(offset_by),
         false => time.checked_add(offset_by),
     };
+
     // humantime panics when it writes a time before 1970 or after 9999. The nearest time that it writes has the same
     // meaning: long past, or far away.
     let latest = UNIX_EPOCH.checked_add(Duration::from_secs(YEAR_9999))?;

@@ -1,5 +1,5 @@
-//! Why AWS, or a source of its credentials, did not give what it was asked for. At the bottom of this room, so that all
-//! who ask can name these errors without knowing each other. What can be done about an error is said in `remedy`.
+//! Why AWS, or a source of its credentials, did not give what it was asked for. This file is at the bottom of the room,
+//! so that all others can name these errors. What can be done about an error is said in `remedy`.
 
 use super::http::{HttpError, HttpResponse};
 use super::profile::LineError;
@@ -66,10 +66,10 @@ impl fmt::Display for ErrorAnswer {
 /// Why a service or a source of credentials did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
-    /// It could not be asked.
+    /// The service could not be asked.
     #[error(transparent)]
     Http(HttpError),
-    /// It answered with an error.
+    /// The service answered with an error.
     #[error("it {0}")]
     Status(ErrorAnswer),
     /// The instance metadata service gave no token.
@@ -83,7 +83,7 @@ pub enum AwsError {
         /// The text beside the code.
         message: String,
     },
-    /// The document is not one.
+    /// The document is no JSON object.
     #[error("what it gave is no JSON object")]
     NotJson,
     /// The document lacks something.
@@ -102,14 +102,14 @@ pub enum AwsError {
         /// What is in the way.
         obstacle: Obstacle,
     },
-    /// Others than root can change a file.
+    /// Users other than root can change a file.
     #[error(
         "{} is not read, since others than root can change it: {} {}",
         .path.display(), .fault.path.display(), .fault.why
     )]
     Changeable {
         path: PathBuf,
-        /// What part of its path, how, and the command against that.
+        /// Which part of its path they can change, how, and the command against that.
         fault: Fault,
     },
     /// A file is not text.
@@ -149,7 +149,7 @@ pub enum AwsError {
     /// There is no such profile.
     #[error("there is no such profile in {} or {}{hint}", .files.0.display(), .files.1.display())]
     NoProfile {
-        /// The files that there could be.
+        /// The files in which it could be.
         files: (PathBuf, PathBuf),
         /// What may be meant, or nothing.
         hint: String,
@@ -197,13 +197,13 @@ pub enum AwsError {
         /// What STS, or the way to it, said.
         error: Box<AwsError>,
     },
-    /// The program of `credential_process` gave none.
+    /// The program of `credential_process` gave no credentials.
     #[error("credential_process {0}")]
     Process(#[from] ProcessError),
-    /// What that program printed are no credentials.
+    /// That program printed something else than credentials.
     #[error("credential_process {}: {error}", .path.display())]
     Printed { path: PathBuf, error: Box<AwsError> },
-    /// A service was asked, and did not give it.
+    /// A service was asked, and failed. This adds its name to the error.
     #[error("{error}")]
     Asked {
         service: Service,
@@ -243,7 +243,7 @@ impl AwsError {
         Self::Asked { service, error: Box::new(self) }
     }
 
-    /// The error that this one is about: of another profile, or of the service that was asked.
+    /// The error that this one wraps: that of another profile, or of the service that was asked.
     fn inner(&self) -> Option<&Self> {
         match self {
             Self::Source { error, .. } | Self::Role { error, .. } | Self::Asked { error, .. } => {
@@ -253,7 +253,7 @@ impl AwsError {
         }
     }
 
-    /// The service that has failed, however deep in this error that is, and in which way.
+    /// The service that has failed, and in which way, however deep in this error that is.
     pub(super) fn trouble(&self) -> Option<(Service, Trouble)> {
         match self {
             Self::Asked { service, error } => Some((*service, error.trouble_of(*service)?)),
@@ -281,7 +281,7 @@ impl AwsError {
         }
     }
 
-    /// Whose keys they are, where these are the reason.
+    /// Says whose keys have signed, if the keys are the reason.
     fn signer(&self) -> String {
         use Trouble as T;
         match (self, self.trouble()) {
@@ -324,6 +324,7 @@ impl ErrorAnswer {
         const TOO_OFTEN: [&str; 4] =
             ["Throttl", "RequestLimitExceeded", "TooManyRequests", "SlowDown"];
         let says = |word: &&str| self.code.contains(word) || self.message.contains(word);
+
         match self.status {
             _ if TOO_OFTEN.iter().any(says) => Trouble::Throttled,
             429 => Trouble::Throttled,
@@ -362,11 +363,11 @@ pub enum ProcessError {
     /// The interpreter that its first line names is not there.
     #[error("{} cannot be run: what its #! line names is not there", .0.display())]
     NoInterpreter(PathBuf),
-    /// Others than root could change what root is to run.
+    /// Users other than root could change what root is to run.
     #[error("{} is not run: others than root can change it ({why})", .path.display())]
     Changeable {
         path: PathBuf,
-        /// What part of its path, and how.
+        /// Which part of its path they could change, and how.
         why: String,
         /// The command against that.
         cure: String,

@@ -1,5 +1,5 @@
 //! A small HTTP/1.1 client for credentials and AWS's APIs: one request on one connection, in the clear or by TLS. Every
-//! wait is inside a deadline, and everything that is read inside a bound. No redirect is followed, and what is asked is
+//! wait ends at a deadline, and everything that is read is bounded. No redirect is followed. What a request means is
 //! not known here.
 
 mod response;
@@ -83,7 +83,7 @@ fn unconnected(errno: Errno) -> String {
     }
 }
 
-/// What a server does next.
+/// The next thing that a server has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Connect,
@@ -134,6 +134,7 @@ pub fn tls(roots: RootCertStore) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(algorithms::provider());
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
@@ -158,6 +159,7 @@ impl Net<'_> {
             let name = ServerName::try_from(host.clone());
             let name = name.map_err(|_| HttpError::BadName(host.clone()))?;
             let tls = |e: rustls::Error| HttpError::Tls { address, why: e.to_string() };
+
             let mut connection = ClientConnection::new(self.tls.clone(), name).map_err(tls)?;
             let mut stream = rustls::Stream::new(&mut connection, &mut socket);
             let result = talk(&mut stream, &bytes, &mut reader);
@@ -220,7 +222,7 @@ impl Net<'_> {
             Ok(None) => {}
             Ok(Some(e)) | Err(e) => return Err(failed(errno_of(&e))),
         }
-        // A small request has nothing to wait for. The option is not vital.
+        // A small request gains nothing by waiting for more data. The connection works without this option, too.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -240,6 +242,7 @@ fn talk(
 ) -> io::Result<Result<HttpResponse, ResponseError>> {
     stream.write_all(request)?;
     stream.flush()?;
+
     let mut chunk = Zeroizing::new([0; 4096]);
     loop {
         let count = match stream.read(&mut *chunk) {
@@ -250,6 +253,7 @@ fn talk(
             }
             Err(e) => return Err(e),
         };
+
         if count == 0 {
             return Ok(reader.end());
         }
@@ -278,12 +282,14 @@ fn composed(request: &HttpRequest<'_>) -> Result<Zeroizing<Vec<u8>>, HttpError> 
         request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let room = url.path.len() + host.len() + lines + request.body.len() + 200;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+
     add_line(&mut bytes, &[request.method, " ", &url.path, " HTTP/1.1"]);
     add_line(&mut bytes, &["Host: ", &host]);
     add_line(&mut bytes, &["Connection: close"]);
     if request.method != "GET" {
         add_line(&mut bytes, &["Content-Length: ", &request.body.len().to_string()]);
     }
+
     for (name, value) in request.headers {
         add_line(&mut bytes, &[name, ": ", value]);
     }
@@ -313,6 +319,7 @@ fn translated(e: &io::Error, address: SocketAddr, stage: Stage, span: Duration) 
             return HttpError::Tls { address, why: e.to_string() };
         }
     }
+
     match e.kind() {
         io::ErrorKind::TimedOut if e.raw_os_error().is_none() => {
             HttpError::Silent { address, stage, span }
@@ -330,22 +337,24 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Tries again, whenever the socket is ready for `what`, until `attempt` need not wait.
+    /// Repeats `attempt`, each time that the socket is ready for `what`, until it need not wait.
     fn wait_for<T>(
         &self,
         what: PollFlags,
         mut attempt: impl FnMut(&TcpStream) -> io::Result<T>,
     ) -> io::Result<T> {
         loop {
-            // Before the attempt: a server that sends one byte at a time gains no time by that.
+            // The deadline is checked before the attempt: a server that sends one byte at a time gains no time.
             if self.until.passed(self.net.clock) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+
             match attempt(&self.stream) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 result => return result,
             }
+
             let fd = PollFd::new(self.stream.as_fd(), what);
             let left = self.until.left(self.net.clock);
             self.net.stop.poll(&[fd], left).map_err(io::Error::other)?;

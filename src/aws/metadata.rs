@@ -10,7 +10,7 @@ use super::world::World;
 use crate::retry::Deadline;
 use std::time::Duration;
 
-/// It is on the same host: a longer silence means that it is not there.
+/// How long the service may take. It is on the same host: a longer silence means that it is not there.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest life that a token can have.
 const TOKEN_LIFE: Duration = Duration::from_secs(21_600);
@@ -42,6 +42,7 @@ fn token(world: &World<'_>, until: Deadline) -> Result<Secret, AwsError> {
             return Err(AwsError::NoToken(ErrorAnswer::without_code(&response, &[])));
         }
     };
+
     *known = Some((token.clone(), now.saturating_add(TOKEN_LIFE).saturating_sub(MARGIN)));
     Ok(token)
 }
@@ -62,6 +63,7 @@ pub(super) fn get(
         let headers = [("X-aws-ec2-metadata-token", token.expose())];
         let request = HttpRequest { method: "GET", url: &url, headers: &headers, body: b"" };
         let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
+
         match response.status {
             200 => return Ok(response),
             // The token is no longer valid, as after a restart of the instance.
@@ -93,7 +95,7 @@ fn of_role(world: &World<'_>, until: Deadline) -> Result<Credentials, AwsError> 
     };
 
     let role = roles.text().and_then(|text| text.lines().next()).map(str::trim);
-    // It becomes part of a path.
+    // The name becomes part of a path, so it must fit into one.
     let role = role.filter(|role| is_role_name(role)).ok_or(AwsError::NoRole)?;
 
     let response = get(&format!("{ROLES}{role}"), world, until)?;

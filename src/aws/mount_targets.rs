@@ -1,5 +1,5 @@
-//! The addresses of a file system's mount targets, by EFS's API: for where its name does not resolve. Those in this
-//! instance's zone come first; the instance metadata service knows it.
+//! Asks EFS's API for the addresses of a file system's mount targets, for when its name does not resolve. Those in this
+//! instance's zone come first; the instance metadata service names that zone.
 
 use super::error::{AwsError, ErrorAnswer};
 use super::http::{HttpRequest, HttpResponse};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The API answers in far less.
+/// How long the API may take. It answers in far less.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const PATH: &str = "/2015-02-01/mount-targets";
 const ZONE_ID: &str = "/latest/meta-data/placement/availability-zone-id";
@@ -35,7 +35,7 @@ pub enum DiscoveryError {
     /// The API, or the way to it, failed.
     #[error("the mount targets of {file_system_id} cannot be listed: {error}")]
     Failed { file_system_id: String, error: AwsError },
-    /// It has none that can be used.
+    /// The file system has none that can be used.
     #[error("{file_system_id} has no mount target that is available{states}")]
     NoTarget {
         file_system_id: String,
@@ -139,12 +139,14 @@ fn list(
             states.push(harmless(&state));
             continue;
         }
+
         let addresses = [listed.ip_address, listed.ipv6_address].into_iter().flatten();
         for address in addresses.filter_map(|address| address.parse().ok()) {
             let zone = listed.availability_zone_id.clone();
             targets.push(MountTarget { address, zone, near: false });
         }
     }
+
     Ok((targets, states.join(", ")))
 }
 
@@ -165,7 +167,7 @@ struct MountTargetItem {
     availability_zone_id: Option<String>,
 }
 
-/// What it answers in the place of that.
+/// What the API answers when it refuses.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ApiErrorBody {
@@ -175,14 +177,16 @@ struct ApiErrorBody {
     lowercase_message: Option<String>,
 }
 
-/// The API's answer that it does not do what it was asked for.
+/// What the API said when it refused.
 fn refusal(response: &HttpResponse) -> ErrorAnswer {
     let Ok(refusal) = json::object::<ApiErrorBody>(&response.body) else {
         return ErrorAnswer::without_code(response, &[]);
     };
+
     let code = refusal.error_code.as_deref().or(response.header("x-amzn-errortype"));
     let code = code.and_then(|code| code.split(':').next());
     let message = refusal.message.or(refusal.lowercase_message);
+
     let [code, message] =
         [code, message.as_deref()].map(|part| part.map(harmless).unwrap_or_default());
     ErrorAnswer { status: response.status, code, message }

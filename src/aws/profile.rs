@@ -83,7 +83,7 @@ pub struct Profiles {
     pub profiles: BTreeMap<String, Profile>,
     /// The names of sections that would be profiles in the other file, and are none here.
     pub misnamed: Vec<String>,
-    /// The lines that cannot be read. One makes the profile unusable that it is in, and no other.
+    /// The lines that cannot be read. Each makes only the profile unusable that it is in.
     pub errors: Vec<LineError>,
     /// The line of each key, by profile and key.
     lines: BTreeMap<(String, String), usize>,
@@ -131,11 +131,12 @@ impl Profiles {
                         (name.trim(), (!ends).then_some(LineErrorKind::BehindBracket))
                     }
                 };
+
                 let name = name.trim();
                 let wrong = wrong.or(name.contains(UNREADABLE).then_some(LineErrorKind::NotText));
                 section = match wrong {
                     None => read.begin(name, kind).map_or(Section::Other, Section::Of),
-                    // What is below it is not to become part of the profile above it.
+                    // The keys below it must not become part of the profile above it.
                     Some(what) => {
                         let profile = profile_of(name, kind).ok().map(str::to_owned);
                         read.errors.push(LineError { line: number, what, profile });
@@ -144,6 +145,7 @@ impl Profiles {
                 };
                 continue;
             }
+
             match key_and_value(content) {
                 result if matches!(section, Section::Above) => {
                     let of_shell = result == Err(LineErrorKind::Shell);
@@ -177,7 +179,7 @@ impl Profiles {
         self.errors.iter().find(|error| error.profile.is_none())
     }
 
-    /// An error in a section that is no profile matters to nobody.
+    /// Keeps an error. One in a section that is no profile matters to nobody, and is dropped.
     fn add_error(&mut self, section: &Section, line: usize, what: LineErrorKind) {
         if let Section::Of(name) = section {
             self.errors.push(LineError { line, what, profile: Some(name.clone()) });
@@ -193,6 +195,7 @@ impl Profiles {
         if lines.iter().any(|line| line.contains(UNREADABLE)) {
             return self.add_error(section, number, LineErrorKind::NotText);
         }
+
         let value = Secret::new(lines.join("\n"));
         self.lines.insert((name.clone(), key.clone()), number);
         self.profiles.entry(name.clone()).or_default().insert(key, value);

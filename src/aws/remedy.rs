@@ -11,7 +11,7 @@ use std::path::Path;
 /// Where an error lies, and so who can do something about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// Others than root can change a file: the command against that.
+    /// Users other than root can change a file. This is the command against that.
     Changeable(String),
     /// A service has failed, in this way.
     Service(Service, Trouble),
@@ -36,7 +36,7 @@ impl Remedy {
         Self { lasts: false, cure }
     }
 
-    /// For credentials that are renewed without a person.
+    /// The remedy for credentials that are renewed without a person.
     pub(super) fn renewed() -> Self {
         Self::with_time(format!(
             "{CLOCK}; else see why what renews these credentials has stopped (on AppStream its agent does so \
@@ -64,7 +64,7 @@ impl AwsError {
         self.remedy(source).map(ErrorClass::Source)
     }
 
-    /// What helps, where that is not for a service to do.
+    /// What helps, if the cause is on this machine and not at a service.
     fn remedy(&self, source: &CredentialSource) -> Option<Remedy> {
         Some(match self {
             Self::Source { name, error } => {
@@ -176,6 +176,7 @@ fn file_remedy(path: &Path, obstacle: &Obstacle) -> Remedy {
             "put a file that root can read in the place of {file}, no symlink, and in folders that are none"
         ),
     };
+
     let lasts = match obstacle {
         Obstacle::NoFolder(_) | Obstacle::Unreachable(..) | Obstacle::Unreadable(_) => false,
         // A missing file may still come.

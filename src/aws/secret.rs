@@ -1,5 +1,5 @@
 //! Secrets and the credentials made of them, and how to show text that may have secrets in it. Where credentials are
-//! found, and what is signed with them, is said elsewhere.
+//! found, and what is signed with them, does not belong here.
 
 use crate::text::misleads;
 use std::fmt;
@@ -18,7 +18,7 @@ impl Secret {
     /// Reads a string of JSON, with its quotes. `None` if it is none.
     pub fn from_json(json: &str) -> Option<Self> {
         let mut rest = json.strip_prefix('"')?.strip_suffix('"')?;
-        // Never outgrown, so that all of it is wiped.
+        // Its capacity is never exceeded: growth would leave a copy that is not wiped.
         let mut text = Zeroizing::new(String::with_capacity(rest.len()));
         while let Some((plain, escaped)) = rest.split_once('\\') {
             text.push_str(plain);
@@ -56,7 +56,7 @@ pub struct Credentials {
     pub access_key_id: String,
     /// The key.
     pub secret_access_key: Secret,
-    /// What belongs to a temporary key.
+    /// The token that belongs to a temporary key.
     pub session_token: Option<Secret>,
     /// When the key expires, where that is known.
     pub expires: Option<SystemTime>,
@@ -70,6 +70,7 @@ pub fn harmless(text: &str) -> String {
     const LONGEST: usize = 300;
     let clean = |c: char| if misleads(c) { ' ' } else { c };
     let mut told = String::new();
+
     for word in text.trim().split_inclusive(char::is_whitespace) {
         let is_a_name = word.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with("arn:");
         let word = if is_a_name { word.to_owned() } else { without_keys(word) };
@@ -81,17 +82,18 @@ pub fn harmless(text: &str) -> String {
     told
 }
 
-/// The same, and without the secrets in `sent`: a service may send back what it was sent.
+/// Like [`harmless`], and without the secrets in `sent`: a service may send back what it was sent.
 pub fn harmless_without(text: &str, sent: &[&str]) -> String {
     /// A shorter text is no secret, but may be part of other words.
     const SHORTEST: usize = 6;
     let mut text = Zeroizing::new(text.to_owned());
     let mut secrets: Vec<&str> = sent.iter().copied().filter(|s| s.len() >= SHORTEST).collect();
-    // One may be part of another.
+
+    // The longest comes first, since one may be part of another.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
         text = Zeroizing::new(text.replace(secret, "(hidden)"));
-        // Some write it like this in JSON.
+        // Some services escape the slash in JSON.
         let escaped = Zeroizing::new(secret.replace('/', "\\/"));
         text = Zeroizing::new(text.replace(&*escaped, "(hidden)"));
     }

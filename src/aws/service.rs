@@ -27,11 +27,11 @@ pub enum Trouble {
     Unreachable,
     /// It is asked too often.
     Throttled,
-    /// An error of its own.
+    /// The service itself has an error.
     Failing,
     /// Its certificate does not show that it is this service.
     Tls,
-    /// It does not allow that to us.
+    /// It does not allow us to do that.
     Denied,
     /// It does not know the keys that sign.
     Keys,
@@ -39,7 +39,7 @@ pub enum Trouble {
     Secret,
     /// The keys that sign have expired.
     Expired,
-    /// So have these, but they are renewed without a person.
+    /// The keys that sign have expired, but they are renewed without a person.
     Stale,
     /// Our clock differs from its own by too much.
     Clock,
@@ -61,66 +61,9 @@ pub enum Trouble {
     Refused,
 }
 
-impl Service {
-    const WORDS: [(Self, &str); 5] = [
-        (Self::Metadata, "metadata"),
-        (Self::Sts, "sts"),
-        (Self::WebIdentity, "web-identity"),
-        (Self::Container, "container"),
-        (Self::Efs, "efs"),
-    ];
-
-    pub fn all() -> impl Iterator<Item = Self> {
-        Self::WORDS.into_iter().map(|(service, _)| service)
-    }
-
-    /// As it is written for another process of this program.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(service, _)| *service == self).map_or("", |(_, word)| word)
-    }
-
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(service, _)| *service)
-    }
-}
-
 impl Trouble {
-    const WORDS: [(Self, &str); 18] = [
-        (Self::Unreachable, "unreachable"),
-        (Self::Throttled, "throttled"),
-        (Self::Failing, "failing"),
-        (Self::Tls, "tls"),
-        (Self::Denied, "denied"),
-        (Self::Keys, "keys"),
-        (Self::Secret, "secret"),
-        (Self::Expired, "expired"),
-        (Self::Stale, "stale"),
-        (Self::Clock, "clock"),
-        (Self::Region, "region"),
-        (Self::Token, "token"),
-        (Self::Provider, "provider"),
-        (Self::Parameters, "parameters"),
-        (Self::Untrusted, "untrusted"),
-        (Self::Missing, "missing"),
-        (Self::Empty, "empty"),
-        (Self::Refused, "refused"),
-    ];
-
-    pub fn all() -> impl Iterator<Item = Self> {
-        Self::WORDS.into_iter().map(|(trouble, _)| trouble)
-    }
-
-    /// As it is written for another process of this program.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(trouble, _)| *trouble == self).map_or("", |(_, word)| word)
-    }
-
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(_, other)| *other == word).map(|(trouble, _)| *trouble)
-    }
-
-    /// The kind of what one of AWS's APIs answers with a status of 400 and more. The services share most codes;
-    /// some write "Exception" behind them.
+    /// The kind of failure that an API of AWS reports with a status of 400 or more. The services share most codes; some
+    /// write "Exception" behind them.
     pub(super) fn of_code(code: &str, message: &str) -> Self {
         match code.strip_suffix("Exception").unwrap_or(code) {
             "AccessDenied" => Self::Denied,

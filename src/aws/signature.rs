@@ -87,7 +87,7 @@ fn connect_request(
     let mut token = Zeroizing::new(String::new());
     if let Some(secret) = &credentials.session_token {
         let secret = secret.expose();
-        // Room for all of it at once: a buffer that is outgrown would not be wiped.
+        // The room is reserved at once: a buffer that is outgrown would not be wiped.
         token.reserve("&X-Amz-Security-Token=".len() + 3 * secret.len());
         token.push_str("&X-Amz-Security-Token=");
         for (n, word) in secret.split(' ').enumerate() {
@@ -118,6 +118,7 @@ fn signature(secret: &Secret, scope: &str, text: &str) -> String {
     let mut key = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
     key.extend_from_slice(b"AWS4");
     key.extend_from_slice(secret.expose().as_bytes());
+
     for part in scope.split('/') {
         let tag = sign(&Key::new(HMAC_SHA256, &key), part.as_bytes());
         key.zeroize();
@@ -131,7 +132,7 @@ fn signature(secret: &Secret, scope: &str, text: &str) -> String {
 pub struct ApiRequest<'a> {
     /// "GET" or "POST".
     pub method: &'a str,
-    /// From the first slash on, not encoded. Without `..` and `//`, which would have to be resolved.
+    /// From the first slash on, not encoded. It must not hold `..` or `//`, which would have to be resolved.
     pub path: &'a str,
     /// Names and values, not encoded.
     pub query: &'a [(&'a str, &'a str)],
@@ -177,7 +178,8 @@ pub fn authorize(
 pub fn target(path: &str, query: &[(&str, &str)]) -> (String, String) {
     let mut target = String::new();
     encoded(path, b"/", &mut target);
-    // Parameters may be secrets: room for all of each at once, and wiped.
+
+    // Parameters may be secrets: each gets all its room at once, and is wiped.
     let mut pairs: Vec<Zeroizing<String>> = query
         .iter()
         .map(|(name, value)| {
@@ -189,7 +191,9 @@ pub fn target(path: &str, query: &[(&str, &str)]) -> (String, String) {
             pair
         })
         .collect();
-    // By name, then by value: '=' comes before all that a name can go on with but "-" and ".".
+
+    // Sorted by name, then by value. Whole pairs would be sorted wrongly, since some characters of names come before
+    // '='.
     pairs.sort_by(|a, b| a.split('=').cmp(b.split('=')));
     let pairs: Vec<&str> = pairs.iter().map(|pair| pair.as_str()).collect();
     (target, pairs.join("&"))
@@ -215,6 +219,7 @@ fn canonical(request: &ApiRequest<'_>) -> (Zeroizing<String>, String) {
 
     let room = headers.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
     let mut text = Zeroizing::new(String::with_capacity(room + path.len() + query.len() + 1024));
+
     let _ = write!(*text, "{}\n{path}\n{query}\n", request.method);
     for (name, value) in &headers {
         let _ = writeln!(*text, "{name}:{}", **value);

@@ -1,5 +1,5 @@
-//! STS, AWS's service that gives out credentials for roles: the two actions that assume one. Whose keys sign is for
-//! others to find.
+//! STS, AWS's service that gives out credentials for roles: the two actions that assume a role. The caller finds the
+//! keys that sign.
 
 use super::document;
 use super::error::{AwsError, ErrorAnswer};
@@ -12,10 +12,10 @@ use crate::retry::Deadline;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// STS answers in far less.
+/// How long STS may take. It answers in far less.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a role's session is called where nobody names it.
+/// The name of a role's session where nobody gives it one.
 pub const SESSION_NAME: &str = "efs-agent";
 
 /// A role to be assumed.
@@ -88,7 +88,8 @@ fn ask(
     until: Deadline,
 ) -> Result<Credentials, AwsError> {
     let url = Endpoints::api(world.endpoints.sts.as_ref(), "sts", region);
-    // In the body: a path may get into logs.
+
+    // The parameters go into the body, since a path may get into logs.
     let body = Zeroizing::new(target("/", parameters).1);
     let host = url.authority();
     let form = ("Content-Type", "application/x-www-form-urlencoded; charset=utf-8");
@@ -110,6 +111,7 @@ fn ask(
     let request =
         HttpRequest { method: "POST", url: &url, headers: &headers, body: body.as_bytes() };
     let response = world.net.exchange(&request, until.within(world.net.clock, TIMEOUT))?;
+
     if response.status != 200 {
         let signer = signer.iter().flat_map(|signer| {
             [Some(&signer.secret_access_key), signer.session_token.as_ref()].into_iter().flatten()
@@ -126,6 +128,7 @@ fn ask(
 
     let expiration = inside("Expiration")?;
     let expires = document::time(&expiration).ok_or(AwsError::BadTime)?;
+
     Ok(Credentials {
         access_key_id: inside("AccessKeyId")?.to_string(),
         secret_access_key: Secret::new(inside("SecretAccessKey")?.to_string()),
@@ -135,10 +138,11 @@ fn ask(
     })
 }
 
-/// What STS answered instead, without the secrets in `sent`.
+/// What STS said when it refused, without the secrets in `sent`.
 fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
     let text = response.text().unwrap_or_default();
     let part = |name| element(text, name).map(|text| harmless_without(&text, sent));
+
     match part("Code") {
         Some(code) => {
             let message = part("Message").unwrap_or_default();
@@ -148,7 +152,7 @@ fn refusal(response: &HttpResponse, sent: &[&str]) -> ErrorAnswer {
     }
 }
 
-/// The text of the first element `name` in an XML document, with its escapes resolved. That is no reader of XML: STS's
+/// The text of the first element `name` in an XML document, with its escapes resolved. This is no reader of XML: STS's
 /// answers have no attributes, namespaces or comments in these elements.
 fn element(xml: &str, name: &str) -> Option<Zeroizing<String>> {
     const ESCAPES: [(&str, char); 5] =
@@ -156,6 +160,7 @@ fn element(xml: &str, name: &str) -> Option<Zeroizing<String>> {
     let (_, after) = xml.split_once(&format!("<{name}>"))?;
     let (mut rest, _) = after.split_once(&format!("</{name}>"))?;
     let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+
     while let Some(c) = rest.chars().next() {
         let escape = ESCAPES.iter().find(|(escape, _)| rest.starts_with(escape));
         let (letter, length) = escape.map_or((c, c.len_utf8()), |(e, letter)| (*letter, e.len()));

@@ -1,5 +1,5 @@
 //! The certificate authorities that are trusted: Amazon's four roots, which the program carries, or a file of
-//! certificates. rustls checks servers by them, not this file.
+//! certificates. rustls checks servers by them; that is not done here.
 
 use crate::files::{self, Fault, Obstacle, Refused, below};
 use nix::errno::Errno;
@@ -39,7 +39,7 @@ pub enum TrustError {
         /// What is in the way.
         obstacle: Obstacle,
     },
-    /// Others than root could put certificates into a file.
+    /// Users other than root could put certificates into a file.
     #[error(
         "the certificates of {} cannot be trusted: {} {}",
         .path.display(), .fault.path.display(), .fault.why
@@ -66,7 +66,7 @@ pub enum TrustError {
 }
 
 impl TrustError {
-    /// The command that takes a file from others than root, if they can change it.
+    /// The command that makes the file root's alone, if others can change it.
     pub fn cure(&self) -> Option<String> {
         match self {
             Self::Changeable { fault, .. } => Some(fault.mend()),
@@ -107,8 +107,8 @@ pub fn roots(root: &Path, trust: Trust<'_>) -> Result<RootCertStore, TrustError>
     }
 }
 
-/// The certificates in a file. `strict`: all of them must be usable, since each was put there on purpose. Bundles hold
-/// some that are not.
+/// The certificates in a file. `strict` says that all of them must be usable, since each was put there on purpose. A
+/// system's bundle holds some that are not.
 fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, TrustError> {
     let bytes = read(root, path).map_err(|refused| match refused {
         Refused::Obstacle(obstacle) => TrustError::Unreadable { path: path.to_owned(), obstacle },
@@ -134,12 +134,14 @@ pub(super) fn real(root: &Path, path: &Path) -> Option<PathBuf> {
     Some(Path::new("/").join(inside))
 }
 
+/// Adds the certificates in `pem` to `store`. `path` is what errors name.
 fn add(store: &mut RootCertStore, path: &Path, pem: &[u8], strict: bool) -> Result<(), TrustError> {
     for (certificate, number) in CertificateDer::pem_slice_iter(pem).zip(1..) {
         let certificate = certificate.map_err(|e| {
             let why = e.to_string();
             TrustError::BadPem { path: path.to_owned(), why }
         })?;
+
         if let Err(e) = store.add(certificate)
             && strict
         {
@@ -147,6 +149,7 @@ fn add(store: &mut RootCertStore, path: &Path, pem: &[u8], strict: bool) -> Resu
             return Err(TrustError::BadRoot { path: path.to_owned(), number, why });
         }
     }
+
     if store.is_empty() { Err(TrustError::Empty(path.to_owned())) } else { Ok(()) }
 }
 

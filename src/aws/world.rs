@@ -18,8 +18,7 @@ pub struct World<'a> {
     pub now: &'a dyn Fn() -> SystemTime,
     /// The network, the run's clock, and what ends every wait.
     pub net: Net<'a>,
-    /// What is wrong in root's files of profiles is believed once they are this old: somebody may still be writing
-    /// them.
+    /// An error in root's files of profiles counts once they are this old: somebody may still be writing them.
     pub settle: Duration,
     /// Empty, unless the config says that variables count.
     pub environment: &'a Environment,
@@ -34,7 +33,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// The token, for one at a time.
+    /// The token, locked for one thread at a time.
     pub(super) fn token(&self) -> MutexGuard<'_, Option<(Secret, Duration)>> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,5 @@
-//! Settings that are possible and seldom meant: options that EFS does not support or is slowed by, by AWS's own advice,
-//! and what is unsafe on any server. Nothing is refused because of it.
+//! Names settings that are possible but seldom meant: options that EFS does not support or is slowed by, by AWS's own
+//! advice, and what is unsafe on any server. Nothing is refused here.
 
 use super::ids::is_of_efs;
 use super::options::NFS_PORT;
@@ -12,7 +12,7 @@ const NAMES: &str = "names are asked for at each step, which is slow on EFS";
 const AT_ONCE: &str = "programs wait for EFS at each write";
 const LOST: &str = "what was written can be lost when EFS is slow for a while";
 
-/// Bare words that are no good idea.
+/// Words that do EFS no good, each with the reason.
 const WORDS: &[(&str, &str)] = &[
     ("noac", ATTRIBUTES),
     ("fsc", "AWS advises against a cache on the local disk"),
@@ -50,30 +50,36 @@ pub fn on_efs(share: &Share) -> Vec<(String, &'static str)> {
     if !by_name && share.encryption.is_none() {
         return Vec::new();
     }
+
     let options = &share.options;
     let mut found: Vec<(String, &str)> = WORDS
         .iter()
         .filter(|(word, _)| options.has(word))
         .map(|(word, why)| ((*word).to_owned(), *why))
         .collect();
-    // A name may stand behind it.
+
+    // `fsc` may have a name behind it.
     found.extend(
         options
             .value("fsc")
             .map(|tag| (format!("fsc={tag}"), "AWS advises against a cache on the local disk")),
     );
+
     for (key, least, most, why) in NUMBERS {
         let number = options.value(key).and_then(|value| value.parse::<u64>().ok());
         if let Some(number) = number.filter(|number| number < least || number > most) {
             found.push((format!("{key}={number}"), why));
         }
     }
+
     for (word, bit) in [("sync", libc::MS_SYNCHRONOUS), ("dirsync", libc::MS_DIRSYNC)] {
         found.extend((options.flags & bit != 0).then(|| (word.to_owned(), AT_ONCE)));
     }
+
     if options.port != NFS_PORT {
         found.push((format!("port={}", options.port), "EFS listens on 2049 alone: take it out"));
     }
+
     // Through a tunnel, reserved ports are used anyway.
     if options.has("resvport") && share.encryption.is_none() {
         let why = "AWS recommends noresvport: a connection that broke is made anew sooner";
@@ -97,17 +103,19 @@ pub fn on_any_server(share: &Share) -> Vec<(String, String)> {
             found.push((format!("{word}: {what}"), cure));
         }
     }
+
     if share.required && options.ignored.iter().any(|word| word == "nofail") {
         let what = "nofail: it is passed over, and the run still fails if this share does";
         found.push((what.into(), "write required = false instead".into()));
     }
+
     // People give a folder mode 0 so that nobody writes below a share that is not mounted.
     let modes =
         [("mode", Some(share.mode).filter(|mode| *mode != 0)), ("root_mode", share.root_mode)];
     for (key, mode) in modes {
         if let Some(mode) = mode.filter(|mode| mode & 0o111 == 0) {
             let what = format!("{key} = \"{mode:04o}\": nobody but root could enter the folder");
-            // Those who may read may enter.
+            // Those who may read should be able to enter.
             let better = mode | (mode & 0o444) >> 2;
             let better = if better & 0o111 == 0 { 0o755 } else { better };
             found.push((what, format!("write {key} = \"{better:04o}\"")));

@@ -1,4 +1,5 @@
-//! What one value of the config says of another. What a single one may be has been checked before.
+//! Checks what one value of the config says of another. What a single value may be has been checked before, where its
+//! type is.
 
 use super::encryption::{Encryption, RESERVED, Trust, profile_from};
 use super::endpoint::Endpoint;
@@ -12,11 +13,11 @@ use crate::partitions::{self, Partition};
 use std::num::NonZeroU16;
 use std::path::Path;
 
-/// A start reads its config before its deadline counts for anything: no list is without end.
+/// A start reads its config before its deadline has any effect, so no list may be endless.
 const MOST_SHARES: usize = 64;
 const MOST_ADDRESSES: usize = 64;
 
-/// Said behind a key about credentials where nothing needs any.
+/// The complaint about a key for credentials where nothing needs any.
 const OF_NO_USE: &str = "is of no use without iam = true, nor discover = true: add the one that is \
                          meant, or take it out";
 
@@ -65,11 +66,13 @@ impl ShareTable {
             Some(text) => MountOptions::beside(text, &|key| node.get(key).is_some())
                 .map_err(|complaint| node.at("options").complaint(&complaint))?,
         };
+
         let mut addresses = node.get("addresses").into_iter().flat_map(Node::items);
         if let Some(address) = addresses.nth(MOST_ADDRESSES) {
             let complaint = format!("is one too many: allowed are {MOST_ADDRESSES}");
             return Err(address.complaint(&complaint));
         }
+
         Ok(Share {
             encryption: encryption(&self, node, &options)?,
             endpoint: self.endpoint,
@@ -84,7 +87,8 @@ impl ShareTable {
     }
 }
 
-/// Refuses a share that cannot be beside the `others`: neither two mount points nor two ports can be the same.
+/// Refuses a share that clashes with one of the `others`: no mount point may hold another, and no port may be given
+/// twice.
 fn apart(share: &Share, node: Node<'_>, others: &[(Share, Node<'_>)]) -> Result<(), ConfigError> {
     for (other, other_node) in others {
         if let Some(how) = clash(&share.mount_point, &other.mount_point) {
@@ -113,6 +117,7 @@ fn apart(share: &Share, node: Node<'_>, others: &[(Share, Node<'_>)]) -> Result<
     Ok(())
 }
 
+/// How two mount points clash, to be put behind the first one.
 fn clash(path: &Path, other: &Path) -> Option<&'static str> {
     if path == other {
         Some("is given twice, first in")
@@ -149,6 +154,7 @@ fn encryption(
         tls_name.unwrap_or_else(|| format!("{file_system_id}.efs.{region}.{dns_suffix}"));
     let usual_trust = if has_public_roots { Trust::Amazon } else { Trust::System };
     check_credentials(table, node)?;
+
     let tunnel_port = table.tunnel_port.map(NonZeroU16::get);
     if let Some(port) = tunnel_port {
         check_port(port, options).map_err(|what| node.at("tunnel_port").error(what))?;
@@ -188,6 +194,7 @@ fn check_nothing_needs_encryption(table: &ShareTable, node: Node<'_>) -> Result<
     let Some(key) = given.min_by_key(|key| node.at(key).offset()) else {
         return Ok(());
     };
+
     let what = match table.encryption_in_transit {
         Some(_) => format!("{key} is for {MAIN} = true alone, which is false here"),
         None => format!("{key} needs {MAIN} = true in the same [[share]]"),
@@ -263,6 +270,7 @@ fn check_credentials(table: &ShareTable, node: Node<'_>) -> Result<(), ConfigErr
         let checked = if asks_aws { profile_from(profile) } else { Err(OF_NO_USE.into()) };
         checked.map_err(|why| node.at("aws_profile").complaint(&why))?;
     }
+
     if table.aws_environment && !asks_aws {
         let what = format!("aws_environment = true {OF_NO_USE}");
         return Err(node.at("aws_environment").error(what));
@@ -277,7 +285,8 @@ fn check_port(port: u16, options: &MountOptions) -> Result<(), String> {
              root alone can listen, or leave it out"
         ));
     }
-    // Nothing at that port may pass for a server without a tunnel.
+
+    // A tunnel at the server's own port could be mistaken for a server that is mounted without a tunnel.
     if port == options.port {
         return Err(format!("tunnel_port {port} is the server's own port: choose another"));
     }

@@ -1,5 +1,5 @@
 //! serde's view of the config file: a [`Node`] is read into types that derive `Deserialize`, in the order of the file.
-//! What is said of an error is [`reader`]'s business.
+//! The words of an error are made in [`reader`].
 //!
 //! toml's own `Deserializer` is not used. Its errors are finished sentences without a key. It sorts the keys of a
 //! table, so that the first error is not the first in the file. And it accepts an array of the values for a table.
@@ -22,7 +22,7 @@ use toml::de::{DeString, DeValue};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be read")]
 pub enum ReadError {
-    /// The value cannot be. This is to be said behind it.
+    /// The value is not possible. This text goes behind it.
     Value(String),
     /// The value should be this.
     Type(String),
@@ -103,7 +103,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         visitor.visit_some(self)
     }
 
-    /// The name of such a type is what the value must be.
+    /// Such a type is named for what the value must be, in the words of an error.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -113,7 +113,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         visitor.visit_newtype_struct(node).map_err(|error| node.placed(error))
     }
 
-    /// The name of such a type is how people write the table. An array of the values is no table.
+    /// Such a type is named as people write the table. An array of the values is no table.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         name: &'static str,

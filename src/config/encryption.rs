@@ -1,4 +1,4 @@
-//! How a share is encrypted in transit: the types of what the config says. Which keys go together stands in `checked`.
+//! How a share is encrypted in transit: the types of what the config says. `checked` decides which keys go together.
 
 pub use super::lines::MAIN;
 

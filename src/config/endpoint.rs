@@ -1,4 +1,4 @@
-//! A server, by name or by address: what may stand for one, and what is said of a text that is neither.
+//! A server, by name or by address: what may stand for one, and the error about a text that is neither.
 //!
 //! A text that could be a name, and looks like one of EFS, is examined in [`slips`]. What people paste with more
 //! around it is taken apart in [`pasted`].
@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 /// A server, by name or by address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// A DNS name. It keeps a dot at its end if it was written with one, and is not AWS's.
+    /// A DNS name. If it was written with a dot at its end, it keeps that, unless the name is AWS's.
     Name(String),
     /// A literal address.
     Address(IpAddr),
@@ -102,12 +102,14 @@ fn not_an_endpoint(text: &str) -> String {
     if words.any(|word| word.contains('<') && !word.starts_with(['/', '~'])) {
         return PLACEHOLDER.into();
     }
+
     let known = in_text(text)
         .or_else(|| pasted::in_endpoint(text, "has more in it than a name"))
         .or_else(|| variable_in(text));
     if let Some(what) = known {
         return what;
     }
+
     if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
         return of_odd_character(odd);
     }
@@ -138,7 +140,7 @@ fn not_an_endpoint(text: &str) -> String {
     format!("is neither a DNS name nor an IP address{why}")
 }
 
-/// That a character is in no DNS name. Many of them look like one that is, or like nothing.
+/// The error that a character is in no DNS name. Many such characters look like one that is, or like nothing.
 fn of_odd_character(odd: char) -> String {
     let code = u32::from(odd);
     let hint = match odd {
@@ -148,11 +150,13 @@ fn of_odd_character(odd: char) -> String {
         odd if odd.is_alphabetic() => "write the name in its ASCII form (xn--…)",
         _ => "take it out: it may have come with pasting",
     };
+
     let shown = if odd.is_alphabetic() {
         format!("\"{odd}\" (U+{code:04X})")
     } else {
         format!("the character U+{code:04X}")
     };
+
     format!("has {shown} in it, which is none of a DNS name; {hint}")
 }
 
@@ -174,12 +178,14 @@ fn in_text(text: &str) -> Option<String> {
     let dotted = text.to_ascii_lowercase().replace([',', ';'], ".");
     let is_good_name =
         is_dns_name(&dotted) && is_of_efs(&dotted) && slips::in_name(&dotted).is_none();
+
     if text.contains([',', ';']) && (address_from(&dotted).is_some() || is_good_name) {
         return Some(format!(
             "has \"{}\" in it where a dot is meant: write endpoint = \"{dotted}\"",
             if text.contains(',') { ',' } else { ';' }
         ));
     }
+
     several_in(text)
 }
 
@@ -204,7 +210,7 @@ fn bare_address(text: &str) -> Option<IpAddr> {
     text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// That there are several names or addresses in one text.
+/// The error that there are several names or addresses in one text, if there are.
 fn several_in(text: &str) -> Option<String> {
     let file_systems = count_file_systems(text);
     if file_systems > 1 {
@@ -222,6 +228,7 @@ fn several_in(text: &str) -> Option<String> {
         && words.iter().skip(1).all(|word| {
             is_surely_host(word) || commas_between && word.contains('.') && is_dns_name(word)
         });
+
     if words.len() < 2 || !all_are_hosts {
         return None;
     }
@@ -237,6 +244,7 @@ fn several_in(text: &str) -> Option<String> {
         ([], Some((first, rest))) => (*first, rest),
         ([], None) => return None,
     };
+
     let list: Vec<String> = rest.iter().map(|address| format!("{address:?}")).collect();
     Some(format!(
         "has several addresses in it: write endpoint = \"{endpoint}\" and addresses = [{}]",
@@ -252,7 +260,7 @@ fn is_surely_host(word: &str) -> bool {
         || is_dns_name(host) && is_of_aws(host) && host.len() > 20
 }
 
-/// The first word is a server already if it is any name with a dot.
+/// Whether the first word may be a server. For that, any name with a dot is enough.
 fn may_be_first_host(word: &str) -> bool {
     let host = host_of(word);
     is_surely_host(word) || is_dns_name(host) && host.contains('.')
@@ -276,11 +284,13 @@ fn count_file_systems(text: &str) -> usize {
         let (Some(before), Some(rest)) = (text.get(..at), text.get(at..)) else { continue };
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
         let (id, behind) = rest.split_at(end);
+
         // A folder may be called like an id.
         let folder = before.ends_with('/')
             && !behind.starts_with(".efs.")
             && !["file-system/", "file-systems/", "//"].iter().any(|start| before.ends_with(start));
         let inside = before.ends_with(|c: char| c.is_ascii_alphanumeric() || "-_".contains(c));
+
         if !inside && !folder && may_be_file_system_id(id) && !ids.contains(&id) {
             ids.push(id);
         }

@@ -69,8 +69,10 @@ pub fn read(
     if let Some(path) = named {
         return text(root, path)?.ok_or_else(|| FileError::Missing(path.to_owned()));
     }
+
     let beside = exe.and_then(Path::parent).map(|folder| folder.join(BESIDE));
     let places: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
+
     for path in &places {
         if path.ends_with(BESIDE) && files::absent(root, path) {
             continue; // This is the usual case. It saves the walk to the folder.

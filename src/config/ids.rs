@@ -1,5 +1,5 @@
 //! The ids that AWS gives to file systems and access points, its regions, and the names and ARNs that they stand in.
-//! What is said of an id that is wrong in a name is [`slips`]' job.
+//! Errors about a wrong id in a name are made in [`slips`].
 //!
 //! [`slips`]: super::slips
 

@@ -1,4 +1,4 @@
-//! Lines of a `[[share]]`, as they are advised.
+//! The lines of a `[[share]]` that an error advises to write. What they mean is not known here.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ const ENCRYPTED: &[&str] = &["iam", "access_point", "aws_profile", "trust"];
 pub struct ShareLines(Vec<(&'static str, String)>);
 
 impl ShareLines {
-    /// Adds a line, in the place of one with the same key.
+    /// Adds a line, in the place of one with the same key. A key that needs encryption adds that line, too.
     pub fn put(&mut self, key: &'static str, value: String) {
         if ENCRYPTED.contains(&key) {
             self.put(MAIN, "true".into());

@@ -48,13 +48,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// For a whole run, from exec to exit. It is 5 s below AppStream's usual `waitingTime` of 30 s.
+/// How long a whole run may take, from exec to exit. It is 5 s below AppStream's usual `waitingTime` of 30 s.
 pub const DEADLINE: Duration = Duration::from_secs(25);
-/// For one mount(2) call. It is long enough for a lossy link, and short enough for a second attempt.
+/// How long one mount(2) call may take. It is long enough for a lossy link, and short enough for a second attempt.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a whole run of `unmount`. It is 10 s below AppStream's usual `waitingTime` of 30 s.
+/// How long a whole run of `unmount` may take. It is 10 s below AppStream's usual `waitingTime` of 30 s.
 pub const UNMOUNT_DEADLINE: Duration = Duration::from_secs(20);
-/// Where a share is mounted.
+/// Where a share is mounted unless the config says otherwise.
 pub const MOUNT_POINT: &str = "/mnt/efs_share";
 /// The mode of a mount point that efs-agent creates.
 pub const MODE: u32 = 0o1777;
@@ -154,7 +154,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// A share about which a mount table says all that is known: what is mounted where, and whether through a tunnel.
+    /// A share that is known only by the mount table: what is mounted where, and whether through a tunnel.
     pub fn without_config(
         endpoint: Endpoint,
         path: String,
@@ -220,7 +220,7 @@ impl Settings {
     ///
     /// # Errors
     /// The first thing that is wrong, with its place. A key that is missing, and values that contradict each other, are
-    /// reported when every single value is right.
+    /// reported only once every single value is right.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source::new(file, text, &schema::ADVICE);
         let document = source.document()?;

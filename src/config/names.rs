@@ -1,11 +1,11 @@
-//! Names and addresses of servers: what DNS allows, and which addresses a server can have.
+//! Names and addresses of servers: what DNS allows, and which addresses a server can have. Nothing is looked up.
 
 use crate::partitions::is_of_aws;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// Whether a search domain would only make another name of `name`. It has a dot at its end then, or ends like the
-/// names of AWS.
+/// Whether `name` is whole: a search domain would only make another name of it. It has a dot at its end then, or ends
+/// like the names of AWS.
 pub fn is_whole(name: &str) -> bool {
     name.ends_with('.') || name.ends_with(".aws") || is_of_aws(name)
 }
@@ -28,7 +28,7 @@ fn is_label(label: &str) -> bool {
     fits && !label.is_empty() && label.len() <= 63 && !label.starts_with('-')
 }
 
-/// Why `address` cannot be a server's.
+/// Why `address` cannot be a server's, if it cannot.
 pub fn why_no_server(address: IpAddr) -> Option<String> {
     let address = address.to_canonical();
     if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {

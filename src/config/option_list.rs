@@ -113,13 +113,13 @@ impl OptionList {
         match self.options.put(word) {
             Ok(()) if self.options.ignored.len() == ignored => self.kept.push(word.into()),
             Ok(()) => {}
-            // The same slip twice is one.
+            // The same error twice is reported once.
             Err(what) if self.wrong.contains(&what) => {}
             Err(what) => self.wrong.push(what),
         }
     }
 
-    /// Puts what the list would be in a `[[share]]` behind `lines`.
+    /// Adds to `lines` what the list would be in a `[[share]]`.
     pub fn into_lines(self, lines: &mut ShareLines) {
         if self.options.ignored.iter().any(|word| word == "nofail") {
             lines.put("required", "false".into());

@@ -1,4 +1,4 @@
-//! Mount options as people write them: a list, or what they paste for one.
+//! Mount options as people write them: a list, or what they paste for one. `option_list` and `pasted` read them.
 
 use super::option_list::OptionList;
 use super::options::MountOptions;

@@ -112,7 +112,7 @@ impl MountOptions {
         if key.contains(|c: char| c.is_ascii_uppercase()) {
             let lower = key.to_ascii_lowercase();
             let right = word.replacen(key, &lower, 1);
-            // Another spelling may be wrong only in its colon.
+            // The word may also have a colon for an equals sign, which is found only once it is in lower case.
             if is_known(&lower) || check_spelling(&right).is_err() {
                 return Err(format!("{word:?} is written in lower case: {right}"));
             }
@@ -151,7 +151,7 @@ impl MountOptions {
                 Ok(())
             }
             ("minorversion", Some(minor)) => self.set_version(&format!("4.{minor}"), word),
-            // The best that EFS speaks, as mount.nfs reads it.
+            // A bare 4 means the best version that EFS speaks, as mount.nfs reads it.
             ("nfsvers" | "vers", Some("4")) | ("v4", None) => self.set_version("4.1", word),
             ("nfsvers" | "vers", Some(version)) => self.set_version(version, word),
             (own, None) if OWN_KEYS.contains(&own) => {
@@ -181,7 +181,7 @@ impl MountOptions {
     }
 }
 
-/// The group of which only one can hold. All words without one are versions.
+/// The group of a word, of which only one word can hold. Words without a group are versions.
 fn group_of(word: &str) -> &'static str {
     let (key, _) = key_and_value(word);
     KEYS.iter().find(|(known, ..)| *known == key).map_or("nfsvers", |(_, group, _)| *group)
@@ -214,7 +214,7 @@ fn is_ignored(key: &str) -> bool {
     is_remark || IGNORED.contains(&key)
 }
 
-/// Whether something else is said of `key` than that it is unknown.
+/// Whether there is a better answer to `key` than that it is unknown.
 fn is_known(key: &str) -> bool {
     is_ignored(key)
         || REFUSED.iter().any(|(keys, _)| keys.contains(&key))
@@ -255,7 +255,7 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A context as the kernel wants it. One with a comma in it stands in quotes, which the kernel removes.
+/// A context as the kernel reads it. One with a comma in it stands in quotes, which the kernel removes.
 fn context(value: &str) -> Option<String> {
     let bare = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
     let fields: Vec<&str> = bare.splitn(4, ':').collect();

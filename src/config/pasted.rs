@@ -16,7 +16,7 @@ use crate::text::misleads;
 use command::{PastedMount, split_words};
 use source::{PastedHost, PastedSource};
 
-/// What stood among the mount options.
+/// What a pasted text has among its mount options.
 #[derive(Default)]
 struct PastedOptions {
     list: Vec<String>,
@@ -30,6 +30,7 @@ impl PastedOptions {
         let has_source = mount.source.is_some();
         let port = mount.source.as_ref().and_then(|source| source.port);
         let port = port.map(|port| format!("port={port}"));
+
         for list in mount.options.iter().map(String::as_str).chain(port.as_deref()) {
             for word in words(list).filter(|word| !word.is_empty()) {
                 match word.split_once('=') {
@@ -47,7 +48,7 @@ impl PastedOptions {
     }
 }
 
-/// What a mount would be here.
+/// What a pasted mount would be in this config.
 struct Translation {
     lines: ShareLines,
     /// What is wrong with its options.
@@ -87,7 +88,7 @@ impl Translation {
     }
 }
 
-/// What would be refused of a source if it were written as it is.
+/// What would be refused if a source were written as it is.
 fn wrong_in_source(source: &PastedSource) -> Vec<String> {
     let mut wrong = Vec::new();
     if let PastedHost::Whole(name) = &source.host
@@ -133,6 +134,7 @@ fn efs_name(id: &str, service: &str, source: &PastedSource, options: &PastedOpti
     let zone = options.zone.as_ref().map(|zone| format!("{zone}.")).unwrap_or_default();
     let suffix = dns_suffix(region.map_or("", String::as_str));
     let region = region.map_or("<region>", String::as_str);
+
     format!("{zone}{id}.{service}.{region}.{suffix}")
 }
 
@@ -144,6 +146,7 @@ pub fn in_endpoint(text: &str, otherwise: &str) -> Option<String> {
     }
     let mount = mount_in_endpoint(text)?;
     let Translation { mut lines, wrong_options, wrong } = Translation::of(&mount);
+
     // Without the access point, the whole file system would be mounted. So it counts wherever it stands.
     if let Some(id) = access_point_in(text).filter(|_| !lines.has("access_point")) {
         lines.put("access_point", quoted(id));
@@ -184,6 +187,7 @@ pub fn in_options(text: &str) -> Option<String> {
     let mount = PastedMount::in_words(&split_words(text))?;
     let Translation { lines, mut wrong_options, wrong } = Translation::of(&mount);
     wrong_options.extend(wrong);
+
     let mut what = format!("it {}", mount.what);
     if !lines.is_empty() {
         what.push_str(&format!(": write {lines}"));
@@ -208,6 +212,7 @@ fn embedded(text: &str) -> Option<PastedSource> {
         // At the start of the text, nothing is before it.
         .filter(|(at, _)| *at > 0 && !text.get(..*at).is_some_and(|text| text.ends_with(is_of_id)))
         .find_map(|(at, _)| source_of_aws(text.get(at..)?.split(ends_source).next()?))?;
+
     found.access_point = found.access_point.or_else(|| access_point_in(text).map(str::to_owned));
     Some(found)
 }
@@ -227,6 +232,7 @@ fn source_of_aws(word: &str) -> Option<PastedSource> {
         PastedHost::Whole(name) => name.contains(".efs.") || name.contains(".fsx."),
         PastedHost::Unknown => false,
     };
+
     is_of_aws.then_some(found)
 }
 
@@ -237,6 +243,7 @@ fn in_prose(text: &str, words: &[String]) -> Option<PastedMount> {
         [target] if target.starts_with('/') => Some(target.clone()),
         _ => None,
     };
+
     // A path may have blanks in it.
     let may_be_whole = first.contains(['/', '\\']) && target.is_none();
     let source = may_be_whole

@@ -54,16 +54,19 @@ pub fn path_from(text: &str) -> Result<String, String> {
 pub fn mount_point_from(text: &str) -> Result<PathBuf, String> {
     check_no_variable(text)?;
     let path = absolute(text)?;
+
     if let Some(placeholder) = placeholder_in(text) {
         return Err(format!(
             "has a placeholder in it, \"{placeholder}\": put what is meant in its place"
         ));
     }
+
     if text.contains(['$', '~']) {
         return Err(
             "has \"$\" or \"~\" in it, which is not expanded: write the path out in full".into()
         );
     }
+
     if SYSTEM_FOLDERS.iter().any(|folder| path == Path::new(folder))
         || SYSTEM_TREES.iter().any(|folder| path.starts_with(folder))
     {

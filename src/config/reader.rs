@@ -1,5 +1,5 @@
 //! A config file's text and the values in it, with their places. What is wrong is said in one line: file, line, column,
-//! the key, what it is and what it must be. This file knows no key, and [`deserializer`] how serde reads a value.
+//! the key, what it is and what it must be. This file knows no key. How serde reads a value is in [`deserializer`].
 //!
 //! [`deserializer`]: super::deserializer
 
@@ -16,7 +16,7 @@ const SPAN: &str = "a span of time in quotes";
 const TRUTH: &str = "true or false";
 const PORT: &str = "a whole number from 1 to 65535";
 
-/// What to say of keys to those who wrote them.
+/// What errors say about keys.
 pub struct KeyAdvice {
     /// Where a key belongs that was found in a wrong table.
     pub belongs: fn(&str) -> Option<&'static str>,
@@ -24,7 +24,7 @@ pub struct KeyAdvice {
     pub renamed: fn(&str) -> Option<&'static str>,
     /// Whether a key belongs to a table of which there may be several.
     pub may_repeat: fn(&str) -> bool,
-    /// What a key that must be there says.
+    /// What a required key is for.
     pub meaning: fn(&str) -> &'static str,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Source<'a> {
         ConfigError::at(self.file, self.text, place, &shortened(&what))
     }
 
-    /// Says of `key` that `table` has none of that name, but only the `known` ones.
+    /// The error that `table` has no `key`, but only the `known` ones.
     pub fn unknown_key(
         &self,
         key: &Spanned<DeString<'_>>,
@@ -76,7 +76,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The `value` at `key`. The document is at none.
+    /// The `value` at `key`. The document itself stands at an empty key.
     pub fn new(source: Source<'a>, key: &'a str, value: &'a Spanned<DeValue<'a>>) -> Self {
         Self { source, key, value, expected: None }
     }
@@ -125,17 +125,18 @@ impl<'a> Node<'a> {
         self.source.error(self.source.text.len(), what)
     }
 
-    /// Says that the table, which people call `name`, lacks a key.
+    /// The error that the table, which people call `name`, lacks a key.
     pub fn missing_key(&self, key: &str, name: &str) -> ConfigError {
         let meaning = (self.source.advice.meaning)(key);
         self.error(format!("{name} has no {key}: add {key} = \"…\", {meaning}"))
     }
 
-    /// Says that the value is not what was `expected`.
+    /// The error that the value is not what was `expected`.
     pub fn wrong_type(&self, expected: &str) -> ConfigError {
         let (key, found) = (self.key, self.value.get_ref());
         let expected = in_words(expected);
         let mut what = format!("{key} must be {expected}, not ");
+
         match found {
             DeValue::String(_) => what.push_str("a string"),
             DeValue::Integer(n) => what.push_str(&format!("the integer {n}")),
@@ -145,6 +146,7 @@ impl<'a> Node<'a> {
             DeValue::Array(_) => what.push_str("an array"),
             DeValue::Table(_) => what.push_str("a table"),
         }
+
         match (found, expected) {
             (DeValue::Integer(n), STRING | SPAN) => {
                 let digits = n.to_string();
@@ -165,6 +167,7 @@ impl<'a> Node<'a> {
             }
             _ => {}
         }
+
         self.error(what)
     }
 }
@@ -178,8 +181,8 @@ fn in_words(expected: &str) -> &str {
     }
 }
 
-/// An error of which the middle is left out if it is long. At its start is what it is about, at its end what is allowed,
-/// and between them is what the file holds.
+/// An error, without its middle if it is long. At its start is what it is about, at its end what is allowed. Between
+/// them is what the file holds.
 fn shortened(what: &str) -> String {
     // There is room for all that is wrong with a list of options.
     cut(what, 200, 1800)

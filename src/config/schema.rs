@@ -20,6 +20,7 @@ use std::time::Duration;
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(1);
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(600);
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(rename = "the top level", default, deny_unknown_fields)]
@@ -64,14 +65,14 @@ pub struct ShareTable {
     pub mode: u32,
     #[serde(default, deserialize_with = "mode")]
     pub root_mode: Option<u32>,
-    // What it may be depends on the other keys.
+    // `checked` reads this one, since it depends on the other keys.
     pub options: Option<String>,
     #[serde(default)]
     pub addresses: Addresses,
     #[serde(default = "default_required")]
     pub required: bool,
 
-    // How these go together is for `encryption::checked` to say.
+    // `checked` decides how these go together.
     pub encryption_in_transit: Option<bool>,
     #[serde(default)]
     pub iam: bool,
@@ -212,7 +213,7 @@ pub const ADVICE: KeyAdvice = KeyAdvice {
     belongs,
     renamed,
     may_repeat: |key| key == "share" || keys::<ShareTable>().contains(&key),
-    // All but the endpoint have defaults.
+    // All keys except the endpoint have defaults.
     meaning: |_| "the file system's DNS name",
 };
 

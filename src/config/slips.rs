@@ -15,7 +15,7 @@ const KINDS: &[(&str, &str)] = &[
     ("vpce-", "a VPC endpoint"),
 ];
 
-/// Labels that stand for what is to be put in.
+/// Labels that manuals use as placeholders.
 const STAND_INS: &[&str] = &[
     "efs-id",
     "efs_id",
@@ -44,7 +44,7 @@ const ID: &str = "\"fs-\" and 8 or 17 hex digits (0 to 9, a to f)";
 /// What a name of EFS looks like.
 const FORM: &str = "fs-….efs.<region>.amazonaws.com";
 
-/// What people write for the end of a name of AWS.
+/// Wrong ends that people write for a name of AWS.
 const WRONG_ENDS: &[&str] = &[
     "",
     "amazonaws",
@@ -77,7 +77,7 @@ impl NameSlip {
         Self { what: format!("{problem}: {cure}"), problem, right: right.into() }
     }
 
-    /// One that does not show which name is meant, or says so itself.
+    /// A slip that does not show which name is meant, or whose problem says that itself.
     fn without_cure(problem: impl Into<String>, right: impl Into<String>) -> Self {
         let problem = problem.into();
         Self { what: problem.clone(), problem, right: right.into() }
@@ -105,7 +105,7 @@ pub fn in_name(name: &str) -> Option<NameSlip> {
             let right = format!("{id}.efs.{region}.{}", dns_suffix(region));
             Some(NameSlip::new("does not end as names of EFS do", right))
         }
-        // AWS's own programs speak to these.
+        // These are names of AWS's API, to which its own programs speak.
         _ if is_of_aws && labels.iter().any(|label| label.starts_with("elasticfilesystem")) => {
             Some(NameSlip::new("is a name of AWS's API, and not of a file system", FORM))
         }
@@ -193,6 +193,7 @@ fn in_region(front: &str, region: &str, suffix: &str) -> Option<NameSlip> {
             format!("has a zone in it, \"{region}\", and its region is \"{region_of_zone}\"");
         return Some(NameSlip::new(problem, name(front, &region_of_zone)));
     }
+
     if region_from(region).is_ok() {
         let right = dns_suffix(region);
         let is_public = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"].contains(&suffix);
@@ -201,11 +202,13 @@ fn in_region(front: &str, region: &str, suffix: &str) -> Option<NameSlip> {
             NameSlip::without_cure(problem, name(front, region))
         });
     }
+
     let hyphened = region.replace(['_', '.'], "-");
     if region_from(&hyphened).is_ok() {
         let problem = format!("has a region in it, \"{region}\", that is written \"{hyphened}\"");
         return Some(NameSlip::new(problem, name(front, &hyphened)));
     }
+
     let problem =
         format!("has a region in it, \"{region}\", that is no region: one is like \"eu-west-1\"");
     Some(NameSlip::without_cure(problem, name(front, "<region>")))
@@ -232,6 +235,7 @@ fn in_id(id: &str) -> Option<NameSlip> {
         let problem = format!("{no_id}: it lacks \"fs-\", write \"fs-{id}\"");
         return Some(NameSlip::without_cure(problem, FORM));
     }
+
     let with_efs = id.strip_prefix("efs-").filter(|digits| is_hex(digits, &[8, 17]));
     if let Some(digits) = with_efs {
         return Some(NameSlip::with_cure(no_id, &format!("write \"fs-{digits}\""), FORM));

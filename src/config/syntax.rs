@@ -1,4 +1,5 @@
-//! From a text to TOML, and what is said of one that is none. For the slips that people make most, TOML's own message would not help them.
+//! Reads a text as TOML, and explains what is wrong with one that is none. TOML's own message does not help with the
+//! slips that people make most. Which keys there are is not known here.
 
 use super::ConfigError;
 use super::reader::Source;
@@ -42,6 +43,7 @@ impl<'a> Source<'a> {
         if let Some(slip) = self.slip_at(place) {
             return slip;
         }
+
         let message = error.message();
         let what = match message.starts_with("duplicate key") {
             true => self.given_twice(place),
@@ -50,7 +52,7 @@ impl<'a> Source<'a> {
         self.error(place, what)
     }
 
-    /// What is said of the second of two keys or tables of one name.
+    /// The error about the second of two keys or tables of one name.
     fn given_twice(&self, place: usize) -> String {
         let (before, rest) = self.text.split_at_checked(place).unwrap_or_default();
         let rest = rest.trim_start_matches(['"', '\'', '[']);
@@ -128,6 +130,7 @@ fn in_pair(line: &str) -> Option<String> {
     let word = value.split(|c| !is_of_key(c)).next().unwrap_or_default();
     let items = value.trim_start_matches(['[', ' ']);
     let end = value.trim_end().chars().next_back().unwrap_or(';');
+
     Some(if TRUTHS.contains(&word) {
         format!("{key} must be true or false, in lower case and without quotes")
     } else if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/') {

@@ -31,7 +31,7 @@ fn the_shipped_example_holds_every_key_with_its_default() {
     let example = include_str!("../../config.example.toml");
     let bare = "[[share]]\nendpoint = \"fs-0123456789abcdef0.efs.eu-west-1.amazonaws.com\"";
     assert_eq!(parse(example).unwrap(), parse(bare).unwrap());
-    // Commented-out settings: each one is valid too, and only then is every key there.
+    // The example's commented-out settings are valid, too. Only with them is every key there.
     let uncommented: String = example
         .lines()
         .map(|line| match line.strip_prefix("#") {
@@ -39,7 +39,7 @@ fn the_shipped_example_holds_every_key_with_its_default() {
             _ => format!("{line}\n"),
         })
         .collect();
-    // Those of encryption need what is off by default; and the profile, credentials' use.
+    // The keys of encryption need what is off by default, and the profile needs a use for credentials.
     assert!(parse(&uncommented).unwrap_err().contains("encryption_in_transit = true alone"));
     let on = uncommented
         .replace("encryption_in_transit = false", "encryption_in_transit = true")
@@ -306,7 +306,7 @@ fn an_endpoint_is_a_name_or_an_address_and_common_slips_are_explained() {
          \"fs-0123abcd.efs.eu-west-1.amazonaws.com\""
     );
     assert!(with("fs-0123abcd.cn-north-1.amazonaws.com.cn").is_err());
-    // NFS of other services, other clouds and one's own machines.
+    // Names of NFS servers of other services, other clouds and people's own machines.
     for name in [
         "fs-0fedcba9876543210.fsx.eu-west-1.amazonaws.com",
         "svm-0fedcba9876543210.fs-0fedcba9876543210.fsx.eu-west-1.amazonaws.com",
@@ -390,7 +390,7 @@ fn what_was_pasted_for_an_endpoint_is_told_as_all_the_lines_that_it_would_be() {
     const ID: &str = "fs-0fedcba9876543210";
     const AP: &str = "fsap-0fedcba9876543210";
     let told = |pasted: &str| {
-        // As TOML has it in single quotes.
+        // Single quotes, since TOML resolves no escapes in them.
         let e = error(&format!("[[share]]\nendpoint = '{pasted}'\n"));
         let (_, told) = e.split_once("write ").unwrap_or_else(|| panic!("{pasted}: {e}"));
         told.replace(ID, "ID").replace("fsap-0fedcba9876543210", "AP").replace("amazonaws.com", "A")

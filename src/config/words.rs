@@ -116,7 +116,7 @@ pub(super) const YOUNG: &[&str] = &[
 /// Keys that efs-agent reads itself, and does not hand on.
 pub(super) const OWN_KEYS: &[&str] = &["nfsvers", "vers", "minorversion", "port"];
 
-/// Versions as words of their own.
+/// Versions that are words by themselves.
 pub(super) const VERSIONS: &[&str] = &["v4", "v4.0", "v4.1", "v4.2"];
 
 /// Words of mount(8), mount.nfs and fstab that mean nothing here, or what is the case anyway.
@@ -157,7 +157,7 @@ pub(super) const IGNORED: &[&str] = &[
 /// Beginnings of words that are remarks for others.
 pub(super) const REMARKS: &[&str] = &["x-", "X-"];
 
-/// Whose words these are, where they are lines of their own here.
+/// The program whose words are lines of a `[[share]]` here.
 pub(super) const HELPER: &str = "amazon-efs-utils' mount helper";
 
 /// Words that must not be ignored silently, since what each of them asks for is not done.
@@ -189,7 +189,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["tls", "iam", "accesspoint", "fsap", "awsprofile", "cafile", "mounttargetip"],
-        // Not said as it stands here: see `line`.
+        // `line` gives a better answer to these words.
         "is an option of amazon-efs-utils' mount helper, and a line of the [[share]] here",
     ),
     (

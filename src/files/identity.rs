@@ -1,4 +1,5 @@
-//! What a file or a folder was when it was looked at: whose it is, and whether it is still the same.
+//! What a file or a folder was when it was looked at: its owner and mode, and whether it is still the same. Nothing is
+//! opened for its contents here.
 
 use super::{ROOT, find};
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ pub struct Like {
 }
 
 impl Like {
-    /// Those of an open file.
+    /// Owner and mode of an open file.
     ///
     /// # Errors
     /// The errno of fstat(2).
@@ -25,7 +26,7 @@ impl Like {
         fstat(file).map(|stat| Self::from(&stat))
     }
 
-    /// root owns it, with `mode`.
+    /// Owned by root, with `mode`.
     pub fn root(mode: u32) -> Self {
         Self { uid: ROOT, gid: ROOT, mode }
     }
@@ -73,7 +74,8 @@ impl Version {
     }
 }
 
-/// Which folder something is: one that was removed and made anew, or whose owner or mode was changed, is another.
+/// Identifies a folder. One that was removed and made anew counts as another, and so does one whose owner or mode was
+/// changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderId {
     device: u64,
@@ -82,7 +84,7 @@ pub struct FolderId {
 }
 
 impl FolderId {
-    /// The one with this status.
+    /// The folder with this status.
     pub fn of(stat: &FileStat) -> Self {
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
         Self { device: stat.st_dev, inode: stat.st_ino, changed }

@@ -1,4 +1,4 @@
-//! Who is trusted with a file, and what is left after a write that was interrupted.
+//! Which files are trusted, and what is left after a write that was interrupted.
 
 use super::*;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A JSON text as a tree that knows where each value stands.
+//! A JSON text as a tree that knows where each value stands. Which keys there are is not known here.
 
 use super::{SyntaxError, read};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -41,7 +41,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// "a string", ….
+    /// The kind of value in words: "a string".
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -141,12 +141,13 @@ fn span(text: &str, raw: &RawValue) -> Range<usize> {
     start..start + raw.get().len()
 }
 
-/// serde_json takes half a surrogate pair for JSON, but not for a `String`.
+/// A string, its escapes resolved. serde_json accepts half a surrogate pair in JSON, but makes no `String` of it. Then
+/// the text stays as it is written.
 fn string(raw: &RawValue) -> String {
     read(raw.get().as_bytes()).unwrap_or_else(|_| raw.get().to_owned())
 }
 
-/// The members of an object in their order, whatever is there twice.
+/// The members of an object in their order, with those that are there twice.
 struct Members<'t>(Vec<(&'t RawValue, &'t RawValue)>);
 
 impl<'de: 't, 't> Deserialize<'de> for Members<'t> {

@@ -25,7 +25,7 @@ impl SyntaxError {
     }
 }
 
-/// What serde_json says. It has no other form for that than the message.
+/// What serde_json found wrong. Only the message of its error says that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     EndInString,

@@ -1,4 +1,4 @@
-//! What the kernel says about itself and this machine's name.
+//! What the kernel says about itself and this machine's name. What follows from it is decided elsewhere.
 #![forbid(unsafe_code)]
 
 use nix::sys::utsname::uname;

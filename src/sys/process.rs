@@ -28,8 +28,8 @@ pub fn block_pipe() {
     let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&pipe), None);
 }
 
-/// Gives this (single-threaded, forked) process a mount namespace of its own. What it mounts there is gone when it
-/// ends, and no other process sees it.
+/// Gives this (single-threaded, forked) process its own mount namespace. What it mounts there is gone when it ends, and
+/// no other process sees it.
 ///
 /// # Errors
 /// The errno of unshare(2) or mount(2).
@@ -39,8 +39,7 @@ pub fn private_mounts() -> Result<(), Errno> {
     mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
 }
 
-/// Gives this (forked) process a host name of its own, in a UTS namespace of its own. Other processes keep the
-/// machine's.
+/// Gives this (forked) process its own host name, in its own UTS namespace. Other processes keep the machine's.
 ///
 /// # Errors
 /// The errno: EPERM if a filter or a unit's RestrictNamespaces= forbids it.

@@ -27,7 +27,7 @@ pub fn connect_tcp(address: SocketAddr) -> Result<TcpStream, Errno> {
     connect_tcp_by(address).map(|(stream, _)| stream)
 }
 
-/// The same, and whether it had to be such a port.
+/// Like [`connect_tcp`], and says whether it took a port that others cannot have.
 ///
 /// # Errors
 /// As [`connect_tcp`].
@@ -41,7 +41,7 @@ pub fn connect_tcp_by(address: SocketAddr) -> Result<(TcpStream, bool), Errno> {
     }
 }
 
-/// The same, from a port that root alone can have, if this is root and one is free.
+/// Like [`connect_tcp`], from a port that root alone can have, if this is root and one is free.
 ///
 /// # Errors
 /// The errno of socket(2) or connect(2); EINPROGRESS is no error.
@@ -74,10 +74,11 @@ pub fn ports_are_taken(address: SocketAddr) -> bool {
     unused == Err(Errno::EADDRINUSE)
 }
 
-/// `None`: this is not root, or no such port is free.
+/// Begins a connection from a port that root alone can have. Gives `None` if this is not root, or no such port is free.
 fn connect_from_reserved(address: SocketAddr, kind: SockType) -> Result<Option<OwnedFd>, Errno> {
     const PORTS: std::ops::Range<u16> = 600..1024;
-    /// The last connection from one port may not be forgotten yet. If that happens so often, there is another reason.
+    /// So many ports may be refused because the last connection from them is not forgotten yet. After more refusals,
+    /// there is another reason.
     const REFUSED: u32 = 8;
 
     let first = random() as usize % PORTS.len();

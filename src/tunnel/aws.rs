@@ -19,10 +19,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How long a file of profiles that is just being written may take. A writer needs far less.
+/// How long a file of profiles is waited for that somebody is just writing. A writer needs far less.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How AWS is asked from here. It lives as long as the process, since it remembers what was learned.
+/// The way to AWS. It lives as long as the process, since it remembers endpoints and metadata.
 pub struct Aws {
     tls: Arc<rustls::ClientConfig>,
     environment: Environment,
@@ -40,6 +40,7 @@ impl Aws {
         let roots = trust::roots(root, trust::Trust::System);
         let roots = roots.or_else(|_| trust::roots(root, trust::Trust::Amazon));
         let tls = http::tls(roots.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+
         Ok(Self {
             tls,
             environment,
@@ -61,6 +62,7 @@ impl Aws {
     ) -> Result<Credentials, TunnelError> {
         let profile = encryption.aws_profile.as_deref();
         let query = Wanted { profile, region: &encryption.region };
+
         self.with_world(root, wait, |world| {
             credentials::find(&query, world, wait.until).map_err(failure)
         })
@@ -79,6 +81,7 @@ impl Aws {
     ) -> Result<Vec<IpAddr>, TunnelError> {
         let id = encryption.file_system_arn.as_ref().unwrap_or(&encryption.file_system_id);
         let region = &encryption.region;
+
         self.with_world(root, wait, |world| {
             let found = mount_targets::find(id, region, credentials, world, wait.until);
             let found = found.map_err(|e| match (&e, e.trouble()) {
@@ -103,7 +106,9 @@ impl Aws {
             let found = Resolver { root, clock, stop }.resolve(&endpoint, until);
             found.map(|found| found.addresses).map_err(|e| e.to_string())
         };
+
         let net = Net { clock, stop, resolve: &resolve, tls: Arc::clone(&self.tls) };
+
         f(&World {
             root,
             now: &SystemTime::now,

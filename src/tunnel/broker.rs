@@ -1,10 +1,10 @@
-//! Credentials, handed from a process that may read them to one that may not. The tunnel speaks with the file system and
+//! Hands credentials from a process that may read them to one that may not. The tunnel speaks with the file system and
 //! with clients at the local port, and has no rights. The broker reads root's files, runs the programs of profiles and
-//! asks AWS, as root with few rights, and speaks with the tunnel alone. How its process is started is in
+//! asks AWS, as root with few rights. It speaks with the tunnel alone. How its process is started is in
 //! `broker_process`.
 //!
-//! A question is a number and the time that there is. An answer is the number, and credentials or an error. Both ends are
-//! the same program, so the form may change.
+//! A question is a number and the time that is left. An answer is the same number, and credentials or an error. Both
+//! ends are the same program, so the form may change.
 
 use super::error::TunnelError;
 use crate::aws::credentials::{Credentials, Secret};
@@ -22,18 +22,18 @@ use std::sync::{Mutex, TryLockError};
 use std::time::{Duration, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// More than any credentials have; a session token has some thousand bytes.
+/// Longer than any credentials: a session token has some thousand bytes.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// A question: its number, and milliseconds.
+/// The length of a question: its number and the milliseconds that are left, eight bytes each.
 const QUESTION_BYTES: usize = 16;
 /// How often a thread looks whether another one has finished asking.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// In front of an answer: the question's number, and how many bytes follow.
+/// The head of an answer: the question's number, and how many bytes follow.
 const HEAD_BYTES: usize = 12;
-/// A reason that is longer is cut, in characters: each may take six bytes.
+/// A longer reason is cut to so many characters. Each of them may take six bytes in JSON.
 const LONGEST_REASON: usize = LONGEST_ANSWER / 8;
 
-/// The tunnel's end.
+/// The tunnel's end of the connection to the process that reads credentials.
 pub struct Broker(Mutex<Connection>);
 
 struct Connection {
@@ -42,7 +42,7 @@ struct Connection {
 }
 
 impl Broker {
-    /// Over a stream whose other end [`serve`] has.
+    /// The broker that answers at the other end of `stream`, by [`serve`].
     ///
     /// # Errors
     /// The errno of fcntl(2).
@@ -65,7 +65,7 @@ impl Broker {
     /// # Errors
     /// The other end's error, [`TunnelError::Source`] if it does not answer, or [`TunnelError::Stopped`].
     pub fn ask(&self, wait: Wait<'_>) -> Result<Credentials, TunnelError> {
-        // One thread at a time: the answers carry no other address than the number of the last question.
+        // One thread asks at a time: an answer names its question by number, but not the thread that waits for it.
         let left = wait.left();
         let mut line = loop {
             match self.0.try_lock() {
@@ -75,19 +75,23 @@ impl Broker {
                 Err(TryLockError::WouldBlock) => wait.pause(POLL_INTERVAL)?,
             }
         };
+
         line.asked += 1;
         let number = line.asked;
+
         let mut question = Vec::with_capacity(QUESTION_BYTES);
         question.extend(number.to_le_bytes());
         question.extend((wait.left().as_millis() as u64).to_le_bytes());
-        // So little is always written whole, unless the stream is full of questions that nobody reads.
+        // A question is so short that it is written whole, unless the stream is full of questions that nobody reads.
         line.stream.write_all(&question).map_err(|_| gone())?;
+
         loop {
             let mut head = Zeroizing::new(vec![0; HEAD_BYTES]);
             line.read(&mut head, wait, left)?;
             let (of, length) = numbers(&head).ok_or_else(gone)?;
             let mut body = Zeroizing::new(vec![0; length.min(LONGEST_ANSWER)]);
             line.read(&mut body, wait, left)?;
+
             // An answer to an earlier question, which was given up, is skipped.
             if of == number {
                 return decode(&body).ok_or_else(gone)?;
@@ -97,8 +101,8 @@ impl Broker {
 }
 
 impl Connection {
-    /// Fills `bytes`. An answer that has begun is read to its end, however late it is: the rest would be mistaken for the
-    /// next answer. That holds for a thread that is told to end, too, since others may go on asking.
+    /// Fills `bytes`. An answer that has begun is read to its end, however late it is: the rest would be mistaken for
+    /// the next answer. A thread that must stop reads it to the end, too, since others may go on asking.
     fn read(
         &mut self,
         bytes: &mut [u8],
@@ -112,11 +116,12 @@ impl Connection {
                 Ok(n) => filled += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    // The rest of an answer follows at once.
+                    // The rest of an answer follows at once, so it is read even after the time is up.
                     let begun = filled > 0 || bytes.len() != HEAD_BYTES;
                     if wait.passed() && !begun {
                         return Err(late(span));
                     }
+
                     let fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
                     match wait.stop.poll(&fds, wait.left().max(POLL_INTERVAL)) {
                         Err(_) if begun => std::thread::sleep(POLL_INTERVAL),
@@ -156,7 +161,8 @@ fn numbers(head: &[u8]) -> Option<(u64, usize)> {
     Some((u64::from_le_bytes(*number), u32::from_le_bytes(*length) as usize))
 }
 
-/// The other end: answers with what `find` gives until the tunnel has gone. `find` gets the time that it may take.
+/// Answers the tunnel's questions with what `find` gives, until the tunnel has gone. `find` gets the time that it may
+/// take.
 pub fn serve(
     mut stream: UnixStream,
     find: &mut dyn FnMut(Duration) -> Result<Credentials, TunnelError>,
@@ -166,6 +172,7 @@ pub fn serve(
         let Some((number, millis)) = question.split_first_chunk::<8>() else { return };
         let millis = millis.first_chunk::<8>().map_or(0, |millis| u64::from_le_bytes(*millis));
         let body = encode(&find(Duration::from_millis(millis)));
+
         let mut answer = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + body.len()));
         answer.extend_from_slice(number);
         answer.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -188,7 +195,7 @@ struct CredentialsRead<'a> {
     source: String,
 }
 
-/// The same, to be written.
+/// The same fields as they are written, borrowed from [`Credentials`].
 #[derive(Serialize)]
 struct CredentialsWritten<'a> {
     access_key_id: &'a str,
@@ -208,6 +215,7 @@ fn encode(found: &Result<Credentials, TunnelError>) -> Zeroizing<Vec<u8>> {
             .and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())),
         source: &credentials.source,
     });
+
     // Large enough from the start: a buffer that grows leaves a copy behind that is not wiped.
     let mut bytes = Zeroizing::new(vec![0; LONGEST_ANSWER]);
     let mut room = bytes.as_mut_slice();
@@ -230,10 +238,12 @@ fn decode(bytes: &[u8]) -> Option<Result<Credentials, TunnelError>> {
         Ok(Object(read)) => read,
         Err(Object(failure)) => return Some(Err(failure)),
     };
+
     let session_token = match read.session_token {
         Some(token) => Some(Secret::from_json(token.get())?),
         None => None,
     };
+
     Some(Ok(Credentials {
         access_key_id: read.access_key_id,
         secret_access_key: Secret::from_json(read.secret_access_key.get())?,

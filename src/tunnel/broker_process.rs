@@ -23,8 +23,8 @@ const CAP_SETUID: u32 = 7;
 /// The rights that it keeps, as in its unit: to read root's files, and to give root's rights up.
 const CAPABILITIES: u64 = 1 << CAP_SETUID | 1 << CAP_SETGID | 1 << CAP_DAC_READ_SEARCH;
 
-/// Starts the process, which reads credentials for this one. In it, `listeners` are closed. This process must have one
-/// thread alone.
+/// Starts the process that reads credentials for this one, and closes `listeners` in it. This process must have one
+/// thread alone, since it forks.
 ///
 /// # Errors
 /// The errno of the system call that failed.
@@ -43,10 +43,10 @@ pub fn start(
 
     sys::die_with(parent);
     drop(ours);
-    // It waits for nothing but the tunnel, so a signal may end it at once.
+    // This process waits for nothing except the tunnel, so a signal may end it at once.
     let ending = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
     let _ = ending.into_iter().collect::<SigSet>().thread_unblock();
-    // They must be free the moment that the tunnel ends: this process may be busy asking for credentials then.
+    // The listeners must be free as soon as the tunnel ends, even if this process is busy asking for credentials.
     drop(listeners.take());
     give_up_rights();
 
@@ -57,7 +57,7 @@ pub fn start(
 fn give_up_rights() {
     // Nobody else may read its memory: no core dump, no debugger.
     let _ = prctl::set_dumpable(false);
-    // Without the right to give rights up it has no more than these already.
+    // If the right to give up rights is missing, the process has no more than these already.
     let _ = sys::keep_capabilities(CAPABILITIES);
     let _ = prctl::set_no_new_privs();
 }

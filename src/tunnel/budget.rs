@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The time in which lines are counted.
 const SPAN: Duration = Duration::from_secs(30);
-/// The most lines in that time. Of each kind there is one.
+/// The most lines in that time, with at most one of each kind.
 const MOST: usize = 5;
 
 /// The lines of the last [`SPAN`]: their kinds, and when they were written.
@@ -24,9 +24,11 @@ impl<K: PartialEq> Budget<K> {
     /// Whether a line of this kind may be written now. If so, it counts as written. `now` never goes back.
     pub fn allows(&mut self, kind: K, now: Duration) -> bool {
         self.written.retain(|(_, at)| now.saturating_sub(*at) < SPAN);
+
         let kind = Some(kind);
         let may =
             self.written.len() < MOST && !self.written.iter().any(|(other, _)| *other == kind);
+
         if may {
             self.written.push((kind, now));
         }

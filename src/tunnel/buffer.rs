@@ -1,7 +1,7 @@
 //! A byte queue of fixed size, allocated once: filled at the back, consumed at the front. What the bytes mean is not
 //! known here.
 
-/// Up to so many bytes are moved to the front. An incomplete record is never longer.
+/// Content up to this length is moved to the front to make room. An incomplete record is never longer.
 const LITTLE: usize = 20 << 10;
 
 /// The room, and which part of it is filled.
@@ -12,12 +12,11 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// An empty one for `size` bytes. Memory is taken as it is filled.
+    /// An empty buffer for `size` bytes. The system gives it memory only as it is filled.
     pub fn new(size: usize) -> Self {
         Self { bytes: vec![0; size].into_boxed_slice(), start: 0, end: 0 }
     }
 
-    /// What is in it.
     pub fn filled(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
@@ -28,12 +27,10 @@ impl Buffer {
         self.bytes.get_mut(self.start..end).unwrap_or_default()
     }
 
-    /// How many bytes are in it.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -47,7 +44,7 @@ impl Buffer {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Makes room at the back, whatever it costs. Says whether there is any.
+    /// Moves the content to the front, however long it is. Says whether there is room behind it now.
     pub fn make_room(&mut self) -> bool {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -64,12 +61,12 @@ impl Buffer {
         if self.moves() { self.bytes.len() - self.len() } else { self.bytes.len() - self.end }
     }
 
-    /// `n` bytes were written into the room.
+    /// Counts `n` bytes that were written into the room as content.
     pub fn add(&mut self, n: usize) {
         self.end = self.bytes.len().min(self.end + n);
     }
 
-    /// The first `n` bytes are used up.
+    /// Removes the first `n` bytes.
     pub fn consume(&mut self, n: usize) {
         self.start = self.end.min(self.start + n);
         if self.start == self.end {

@@ -8,17 +8,17 @@ use crate::tunnel::protocol::{Peer, TunnelError, TunnelStatus};
 use nix::errno::Errno;
 use std::time::Duration;
 
-/// What helps where there is no systemd.
+/// The cure for [`TunnelsError::NoSystemd`].
 pub const USE_SYSTEMD: &str = "run it where systemd is PID 1, as on every AppStream image; or set \
                            encryption_in_transit = false";
 
 /// Why a tunnel is not started, or not ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelsError {
-    /// systemd does not do it, for this reason.
+    /// systemd does not start or end the tunnel, for this reason.
     #[error("{0}")]
     NotHeld(String),
-    /// Others than root could change the program that the tunnel would run as root.
+    /// Users other than root could change the program that the tunnel would run as root.
     #[error("{what}; {cure}")]
     Program { what: String, cure: String },
     /// Only systemd can hold a tunnel; [`USE_SYSTEMD`] is the cure.
@@ -29,15 +29,15 @@ pub enum TunnelsError {
     /// Another program has the local port that the config names.
     #[error("port {0} of 127.0.0.1 is held by another program")]
     PortTaken(u16),
-    /// The tunnel would have nothing to work with.
+    /// The tunnel could not work: for example, the certificates that it is to trust cannot be read.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// The tunnels of this machine: one for each share that is encrypted. The real ones are held by
-/// systemd; unit tests script others.
+/// The tunnels of this machine: one for each share that is encrypted. systemd holds the real ones; unit tests script
+/// others.
 pub trait Tunnels: Sync {
     /// Makes sure that the share's tunnel runs, before `until`, and gives its port on 127.0.0.1. From then on the tunnel
     /// counts as used by this run, until the run ends.
@@ -120,9 +120,9 @@ impl Tunnels for Option<std::convert::Infallible> {
     }
 }
 
-/// One handshake with the file system, which gets `span`. A tunnel that does not answer yet, since it is starting, makes
-/// its key or is busy, is waited for until `until`; `notice` is given the reason, once. Each further question gets twice
-/// as much time.
+/// Has the tunnel make one handshake with the file system. The first attempt gets `span`, each further one twice as
+/// much. A tunnel that is still starting, making its key or busy is waited for until `until`. `notice` is given the
+/// reason for that wait, once.
 ///
 /// # Errors
 /// See [`TunnelError`].
@@ -150,12 +150,13 @@ pub fn handshake_when_ready(
 /// How often a tunnel that is to end is checked for others that use it.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the tunnel gets to answer that. It does not depend on the time left: no answer would prove nothing then.
+/// How long the tunnel gets to say whether it is in use. It gets this even if less time is left: a shorter silence
+/// would prove nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Ends the tunnel of `share` within `span`, unless it is in use: something is mounted through it, the kernel has a
-/// connection (for example for a share that is detached), or another run is about to mount. The end of that is waited
-/// for until `patience`. Says whether the tunnel has ended or was not there.
+/// Ends the tunnel of `share` within `span`, unless it is in use: something is mounted through it, or another run is
+/// about to mount. A connection of the kernel is a use, too, for example that of a detached share. Until `patience`, the
+/// end of the use is waited for. Says whether the tunnel has ended or was not there.
 ///
 /// # Errors
 /// [`TunnelsError::NotHeld`], [`TunnelsError::Stopped`].
@@ -168,7 +169,7 @@ pub fn end_unused(
 ) -> Result<bool, TunnelsError> {
     let mut used = false;
     loop {
-        // First, so that nothing changes between the look and the end.
+        // The claim comes first, so that nobody begins to use the tunnel between the question and its end.
         if tunnels.claim(share) {
             let ended = match tunnels.status(share, Deadline::after(clock, ANSWER_TIMEOUT)) {
                 Err(TunnelError::Stopped(stopped)) => Err(stopped.into()),

@@ -1,8 +1,8 @@
-//! Why there is no encrypted connection to the file system: in words for people, and as it is said over the control
-//! socket and by the broker. What follows from an error is decided in `share::causes`.
+//! Why there is no encrypted connection to the file system: in words for people, and in the form that the control
+//! socket and the broker send. What follows from an error is decided in `share::causes`.
 //!
-//! The form is that of version 0.1.0, since a tunnel may live longer than the program that has started it: an object
-//! with a `kind`, and what belongs to it beside.
+//! The form is that of version 0.1.0, since a tunnel may live longer than the program that has started it. It is an
+//! object with a `kind`, and beside it the fields that belong to that kind.
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::json::Object;
@@ -15,12 +15,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum TunnelError {
-    /// The tunnel itself cannot be asked: it does not run, or does not answer (ETIMEDOUT), or ends the conversation
+    /// The tunnel itself cannot be asked. It does not run, does not answer (ETIMEDOUT), ends the conversation
     /// (ECONNRESET), or says what no tunnel says (EPROTO).
     #[error("{}", not_asked(*.0))]
     #[serde(rename = "no tunnel")]
     NoTunnel(#[serde(with = "errno")] Errno),
-    /// It does not answer yet, since it has no key yet.
+    /// The tunnel does not answer yet, since it is still making its key.
     #[error("the tunnel is still making its RSA key")]
     #[serde(rename = "making key")]
     MakingKey,
@@ -33,7 +33,7 @@ pub enum TunnelError {
     /// There are no credentials for IAM.
     #[error("{0}")]
     Credentials(#[serde(with = "text")] String),
-    /// There are none, for a service that gives them is in trouble.
+    /// A service of AWS is in trouble, so there are no credentials or no mount targets.
     #[error("{what}")]
     Service {
         #[serde(rename = "text")]
@@ -41,8 +41,8 @@ pub enum TunnelError {
         service: Service,
         trouble: Trouble,
     },
-    /// There are none, and what helps is known where they are looked for: in the files of profiles, for example.
-    /// `mend` is what to do; `lasts`: waiting does not help.
+    /// There are no credentials, and the place where they are looked for knows what helps. That can be a file of
+    /// profiles. `mend` is what to do; `lasts` says that waiting does not help.
     #[error("{what}")]
     Source {
         #[serde(rename = "text")]
@@ -50,7 +50,7 @@ pub enum TunnelError {
         mend: String,
         lasts: bool,
     },
-    /// The endpoint has no address, and AWS, which was asked for the mount targets, was of no help.
+    /// The endpoint has no address, and AWS did not give the mount targets either.
     #[error("{what}; {why}")]
     Undiscovered {
         #[serde(rename = "text")]
@@ -58,8 +58,8 @@ pub enum TunnelError {
         #[serde(deserialize_with = "object")]
         why: Box<TunnelError>,
     },
-    /// A file is not read (credentials, or trusted certificates), since others than root can change it; `mend` is the
-    /// command that helps.
+    /// A file (of credentials, or of trusted certificates) is not read, since users other than root can change it.
+    /// `mend` is the command that helps.
     #[error("{what}; run: {mend}")]
     Changeable {
         #[serde(rename = "text")]
@@ -116,11 +116,11 @@ pub enum TunnelError {
     /// The server fell silent in mid-handshake.
     #[error("the server did not finish the TLS handshake within {}", retry::seconds(*.0))]
     Silent(#[serde(with = "milliseconds")] Duration),
-    /// The handshake was finished, but what is behind it closed the connection, where an NFS server
-    /// answers a NULL call: it does not accept the client's certificate, or is not there.
+    /// The handshake was finished, but the connection was closed where an NFS server answers a NULL call. The server
+    /// does not accept the client's certificate, or no NFS server is behind it.
     #[error("the server closed the connection right after the TLS handshake")]
     Dropped,
-    /// The handshake was finished, but what is behind it does not answer an NFS NULL call.
+    /// The handshake was finished, but nothing behind it answers an NFS NULL call.
     #[error("the server finished the TLS handshake, but did not answer as an NFS server within {}",
         retry::seconds(*.0))]
     Mute(#[serde(with = "milliseconds")] Duration),
@@ -134,7 +134,7 @@ pub enum TunnelError {
     #[error("no connection can be made here: {}", named(*.0))]
     #[serde(rename = "no means")]
     NoMeans(#[serde(with = "errno")] Errno),
-    /// The run was told to end.
+    /// A signal has asked the run to end.
     #[error(transparent)]
     Stopped(
         #[from]
@@ -187,7 +187,7 @@ pub(super) fn named(errno: Errno) -> String {
     format!("{} ({errno:?})", errno.desc().to_lowercase())
 }
 
-/// A time for people; what a certificate says may lie beyond any calendar.
+/// A time for people. A certificate may name one beyond any calendar.
 fn stamp(at: &SystemTime) -> String {
     // humantime writes up to the year 9999.
     let year_9999 = UNIX_EPOCH.checked_add(Duration::from_secs(253_402_300_799));
@@ -195,21 +195,21 @@ fn stamp(at: &SystemTime) -> String {
     humantime::format_rfc3339_seconds((*at).clamp(UNIX_EPOCH, year_9999)).to_string()
 }
 
-/// Reads what is written as an object alone: a derived type would read an array, too.
+/// Reads an object and nothing else. A derived type alone would accept an array, too.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<T, D::Error> {
     Object::deserialize(from).map(|Object(value)| value)
 }
 
-/// The same, where there may be none.
+/// Like [`object`], for a field that may be `null`.
 pub(super) fn optional_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(from)?.map(|Object(value)| value))
 }
 
-/// Has a value stand beside `kind` under a name of its own.
+/// Writes a value beside `kind`, in a field with this name, and reads it from there.
 macro_rules! beside_kind {
     ($name:ident, $value:ty, $written:ty, $write:expr, $read:expr) => {
         mod $name {
@@ -244,7 +244,7 @@ fn whole_milliseconds(span: &Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A time as whole seconds since 1970; what lies before that counts as that.
+/// Writes a time as whole seconds since 1970. An earlier time counts as 1970.
 mod seconds {
     use super::*;
 
@@ -259,7 +259,7 @@ mod seconds {
     }
 }
 
-/// Has nothing stand beside `kind`.
+/// Writes nothing beside `kind`.
 mod nothing {
     use super::*;
 

@@ -1,5 +1,5 @@
-//! Who we are to the file system: a certificate for each connection, made in memory with the current credentials, so
-//! that none expires in use. What goes into a certificate is in `crate::aws::certificate`.
+//! Who we are to the file system: a certificate for each connection. It is made in memory with the current credentials,
+//! so that none expires in use. What goes into a certificate is in `crate::aws::certificate`.
 
 use super::aws::Aws;
 use super::broker::Broker;
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 /// The client's name and version, as the file system gets them.
 const CLIENT: (&str, &str) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
 
-/// Makes certificates.
+/// Makes the client's certificates, and finds the mount targets with the same credentials.
 pub struct Identity {
     key: Key,
     encryption: Encryption,
@@ -39,7 +39,7 @@ pub struct ClientCertificate {
 }
 
 impl Identity {
-    /// Certificates for `key`; `aws_access` is there if the share wants credentials.
+    /// Makes certificates for `key`. `aws_access` is needed for IAM and for the search for mount targets.
     pub fn new(
         root: &Path,
         key: Key,
@@ -56,7 +56,7 @@ impl Identity {
         self.encryption.discover && self.aws_access.is_some()
     }
 
-    /// The addresses of the mount targets, asked of AWS.
+    /// The addresses of the mount targets, as AWS lists them.
     ///
     /// # Errors
     /// Why there are none.
@@ -77,6 +77,7 @@ impl Identity {
             Some(aws_access) if self.encryption.iam => Some(aws_access.broker.ask(wait)?),
             _ => None,
         };
+
         let request = CertificateRequest {
             common_name: &self.host,
             file_system_id: &self.encryption.file_system_id,

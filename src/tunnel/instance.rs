@@ -1,5 +1,5 @@
-//! What belongs to one tunnel is named after its mount point: its units, as systemd names a mount unit, and its files
-//! below /run. Only names: nothing here touches a file.
+//! Names what belongs to one tunnel after its mount point: its units, as systemd names a mount unit, and its files
+//! below /run. Nothing here opens or writes one of those files.
 
 use crate::files;
 use crate::text::hex;
@@ -58,7 +58,7 @@ impl Instance {
         self.file("port")
     }
 
-    /// What the tunnel was started for: see `units`.
+    /// The note about what the tunnel was started for. `units` writes and reads it.
     pub fn note(&self) -> PathBuf {
         self.file("for")
     }
@@ -118,6 +118,7 @@ fn unescaped(name: &str) -> PathBuf {
                 .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
             _ => None,
         };
+
         rest = if code.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
         path.push(code.unwrap_or(if *first == b'-' { b'/' } else { *first }));
     }

@@ -1,5 +1,5 @@
-//! The RSA key of the client's certificates. It is made once a boot, since that takes half a second, and kept below /run,
-//! where nobody else can read it and from where it gets into no image.
+//! The RSA key of the client's certificates. It is made once a boot, since that takes half a second. Below /run, nobody
+//! else can read it, and it gets into no image. What is signed with it is made in `crate::aws::certificate`.
 
 use super::run_files;
 use crate::aws::certificate::{CertificateError, Key};
@@ -15,11 +15,11 @@ pub enum KeyOrigin {
     Found,
     /// It is new, and kept.
     Made,
-    /// It is new, and why it cannot be kept.
+    /// It is new and cannot be kept, for this reason.
     Lost(String),
 }
 
-/// The key in the file `path` below `root`, whose folder is there, or a new one, which is kept there.
+/// The key in the file `path` below `root`. If there is none, a new one is made and kept there; the folder must exist.
 ///
 /// # Errors
 /// The library's error.
@@ -27,17 +27,20 @@ pub fn get(root: &Path, path: &Path) -> Result<(Key, KeyOrigin), CertificateErro
     if let Some(key) = read(root, path) {
         return Ok((key, KeyOrigin::Found));
     }
+
     let key = Key::generate()?;
     let kept = match keep(root, path, &key) {
         Ok(()) => KeyOrigin::Made,
         Err(why) => KeyOrigin::Lost(why),
     };
+
     Ok((key, kept))
 }
 
-/// `None` whatever is wrong with the file: a new key serves as well.
+/// Gives `None` whatever is wrong with the file, since a new key serves as well.
 fn read(root: &Path, path: &Path) -> Option<Key> {
     let file = files::find(root, path).ok()?.read_for_change().ok()??;
+
     let bytes = Zeroizing::new(file.bytes);
     let others_read = file.like.mode & 0o077 != 0;
     if others_read { None } else { Key::from_pkcs8(&bytes).ok() }
@@ -48,6 +51,7 @@ fn keep(root: &Path, path: &Path, key: &Key) -> Result<(), String> {
     let folder = place.folder().map_err(|e| e.desc().to_owned())?;
     let folder =
         Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| e.desc().to_owned())?;
+
     let file = place.open().map_err(|e| e.to_string())?;
     place.trust(None).map_err(|fault| format!("{} {}", fault.path.display(), fault.why))?;
     let version = file.as_ref().and_then(|file| Version::read(file).ok());
@@ -61,7 +65,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    /// Whether we are root is what decides if folders can be trusted.
+    /// Folders can be trusted only if root owns them, so these tests run as root.
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir_in("/run").unwrap();
         fs::create_dir(dir.path().join("k")).unwrap();

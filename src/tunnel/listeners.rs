@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 const LISTENERS: usize = 2;
-/// The most descriptors that are taken from a service manager, to say that they are too many.
+/// The most descriptors that are taken over. More than [`LISTENERS`] are counted so that the error can name the number.
 const MOST_DESCRIPTORS: u8 = 8;
 
 /// Where a tunnel listens.
@@ -42,7 +42,7 @@ fn number_in(variable: &str) -> Option<u32> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Takes the listeners from the first descriptors, of which `count` were handed over.
+/// Takes the listeners from the `count` descriptors that were handed over.
 ///
 /// # Errors
 /// They are not what a tunnel needs.
@@ -57,7 +57,7 @@ pub fn take(count: u8) -> Result<Listeners, ListenersError> {
         return Err(wrong(format!("there are {}", handed.len())));
     }
 
-    // Told apart by what they are: systemd gives them no names before version 227.
+    // The listeners are distinguished by their kind: systemd gives them no names before version 227.
     let (mut nfs, mut control) = (None, None);
     for fd in handed {
         match family_of(&fd)? {
@@ -83,6 +83,7 @@ fn family_of(fd: &OwnedFd) -> Result<AddressFamily, ListenersError> {
     {
         return Err(wrong("a descriptor is no listener"));
     }
+
     let address = getsockname::<SockaddrStorage>(fd.as_raw_fd());
     Ok(address.ok().and_then(|address| address.family()).unwrap_or(AddressFamily::Unspec))
 }

@@ -15,14 +15,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// A lock that somebody else has is tried this often.
+/// How often a lock is tried again that another run has.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Shows that a tunnel is used, for as long as it is kept. Many can have one.
+/// Shows other runs that a tunnel is used, until it is dropped. Many runs can have one at the same time.
 pub struct UseLock(Flock<File>);
 
 impl UseLock {
-    /// Waits for a run that is about to end the tunnel. There is none at the end of `wait`, or if no lock can be made.
+    /// Takes the lock. Waits for a run that is about to end the tunnel. Gives `None` when `wait` is over, or if no lock
+    /// can be made.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -30,6 +31,7 @@ impl UseLock {
         let Some(mut file) = open(root, mount_point, "lock") else {
             return Ok(None);
         };
+
         loop {
             match Flock::lock(file, FlockArg::LockSharedNonblock) {
                 Ok(lock) => return Ok(Some(Self(lock))),
@@ -40,15 +42,15 @@ impl UseLock {
         }
     }
 
-    /// Tries to make this the only lock. If that succeeds, nobody gets another one as long as it is kept. If not, this
-    /// one may no longer hold either, and must be dropped.
+    /// Tries to make this the only lock. On success, nobody gets another one while this one is kept. On failure, this
+    /// one may have been lost, too, and must be dropped.
     pub fn make_exclusive(&self) -> bool {
         self.0.relock(FlockArg::LockExclusiveNonblock).is_ok()
     }
 }
 
-/// Makes this run the only one that starts the tunnel, until the file is closed. Waits for another one. There is no
-/// lock at the end of `wait`, or if none can be made.
+/// Makes this run the only one that starts the tunnel, until the file is closed. Waits for another run that starts it.
+/// Gives `None` when `wait` is over, or if no lock can be made.
 ///
 /// # Errors
 /// [`Stopped`].
@@ -60,6 +62,7 @@ pub fn start_lock(
     let Some(file) = open(root, mount_point, "starting") else {
         return Ok(None);
     };
+
     while sys::lock_now(&file).is_err() {
         if wait.passed() {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Encryption in transit: a local port from which a tunnel carries the kernel's NFS client to the file system over TLS,
-//! and how a run starts, asks and ends tunnels. Nothing is mounted here.
+//! Encryption in transit: a tunnel carries the kernel's NFS client from a local port to the file system, over TLS. This
+//! room also starts, asks and ends tunnels. Nothing is mounted here.
 //!
 //! - What others see: `contract` (what a share asks), `error`, and `units`, which answers on a real machine.
 //! - Starting and ending: `unit` (systemd), `instance` (names), `port`, `run_files`, `locks`.

@@ -41,7 +41,7 @@ pub struct Dialer<'a> {
 pub struct ServerSide {
     pub stream: TcpStream,
     pub session: TlsSession,
-    /// Data that has arrived already.
+    /// Data that arrived with the end of the handshake.
     pub plain: Buffer,
     pub peer: Peer,
 }
@@ -55,12 +55,14 @@ impl Dialer<'_> {
         let found = self.addresses(wait)?;
         let mut left = found.addresses.clone();
         let mut may_ask = found.ipv4_alone;
-        // The error of the IPv4 addresses, once only others are left.
+        // The error of the IPv4 addresses, once only IPv6 addresses are left to try.
         let mut before: Option<TunnelError> = None;
+
         loop {
             let port = self.share.options.port;
-            // If there may be IPv6 addresses too, the IPv4 ones get only a moment alone.
+            // If there may be IPv6 addresses, too, the IPv4 ones are tried alone only for a moment.
             let window = if may_ask { wait.within(IPV4_ALONE) } else { wait };
+
             let failure = match reach::first_that_answers(&left, port, window) {
                 Ok((address, _)) => {
                     left.retain(|other| *other != address);
@@ -80,6 +82,7 @@ impl Dialer<'_> {
                     TunnelError::Reach(other.to_string())
                 }
             };
+
             if may_ask && (left.is_empty() || matches!(failure, TunnelError::Reach(_))) {
                 may_ask = false;
                 if left.is_empty() {
@@ -90,6 +93,7 @@ impl Dialer<'_> {
                 let further = resolver.further(&self.share.endpoint, &found, question.until)?;
                 left.extend(further.unwrap_or_default());
             }
+
             if left.is_empty() || wait.passed() {
                 return Err(joined(before, failure));
             }
@@ -104,6 +108,7 @@ impl Dialer<'_> {
         let discovers = self.identity.discovers();
         let patience = if discovers { wait.within(NAME_WITH_FALLBACK) } else { wait };
         let (name, listed) = (&self.share.endpoint, &self.share.addresses);
+
         match self.resolver(wait).resolve_or_listed(name, listed, patience.until) {
             Ok(found) => Ok(found),
             Err(NameError::Stopped(stopped)) => Err(stopped.into()),
@@ -112,6 +117,7 @@ impl Dialer<'_> {
                 if !discovers {
                     return Err(TunnelError::Name(what));
                 }
+
                 let found =
                     self.identity.mount_targets(self.root, wait).map_err(|why| match why {
                         TunnelError::Stopped(stopped) => stopped.into(),
@@ -126,9 +132,11 @@ impl Dialer<'_> {
         let port = self.share.options.port;
         let stream = sys::connect_tcp(SocketAddr::new(address, port))
             .map_err(|errno| unreached(address, port, errno))?;
+
         // The certificate is made while the server's answer is on its way.
         let minted = self.identity.mint(wait)?;
         let mut session = self.client.begin(minted.certificate)?;
+
         let fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
         if wait.poll(&fds)? != [true] {
             return Err(unreached(address, port, Errno::ETIMEDOUT));
@@ -137,6 +145,7 @@ impl Dialer<'_> {
             let errno = sys::errno_of(&e);
             return Err(unreached(address, port, errno));
         }
+
         // The connection works without these, too.
         let _ = stream.set_nodelay(true);
         let _ = setsockopt(&stream, sockopt::KeepAlive, &true);
@@ -144,8 +153,10 @@ impl Dialer<'_> {
         let _ =
             setsockopt(&stream, sockopt::TcpKeepInterval, &(KEEPALIVE_INTERVAL.as_secs() as u32));
         let _ = setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES);
+
         let mut plain = relay::plain();
         relay::handshake(&mut session, &mut plain, &stream, wait)?;
+
         let peer = session.peer(address, minted.identity);
         Ok(ServerSide { stream, session, plain, peer })
     }
@@ -162,7 +173,7 @@ impl Dialer<'_> {
     }
 }
 
-/// What is said if neither the IPv4 addresses (`before`) nor others lead to a connection.
+/// The error that is reported if neither the IPv4 addresses (`before`) nor the others lead to a connection.
 fn joined(before: Option<TunnelError>, failure: TunnelError) -> TunnelError {
     match (before, failure) {
         (Some(TunnelError::Reach(first)), TunnelError::Reach(last)) if first != last => {
@@ -174,7 +185,7 @@ fn joined(before: Option<TunnelError>, failure: TunnelError) -> TunnelError {
     }
 }
 
-/// An address that answered a moment ago cannot be connected to now.
+/// The error for an address that answered a moment ago and cannot be connected to now.
 fn unreached(address: IpAddr, port: u16, errno: Errno) -> TunnelError {
     let problem = reach::Problem::Errno(errno);
     let failure = ReachError::NoneAnswers { port, tried: vec![(address, problem)] };

@@ -1,6 +1,6 @@
-//! Who is at the other end of a local connection: the kernel's NFS client, or anybody else? The kernel is asked before a
-//! byte is read: by sock_diag(7), which looks up that one socket, or without it by the table of TCP sockets. Users can
-//! make that table long. What follows from the answer is decided in `serve`.
+//! Finds out who is at the other end of a local connection: the kernel's NFS client, or anybody else. The kernel is
+//! asked before a byte is read. sock_diag(7) looks up that one socket. Without it, the table of TCP sockets is
+//! searched, which users can make long. What follows from the answer is decided in `serve`.
 //!
 //! Any user can connect to the local port. The kernel's own socket is shown as root's, established and with an inode. A
 //! user's socket that was closed right after sending is shown as root's, too, but without an inode. Processes of root
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const TABLE: &str = "proc/net/tcp";
 /// How much of the table is read at a time. No more of it is in memory, however long it is.
 const PIECE: usize = 16 << 10;
-/// A row can be missed while others come and go, so it is looked for so often.
+/// How often the table is searched: a row can be missed while others come and go.
 const LOOKS: u32 = 3;
 /// TCP_ESTABLISHED.
 const ESTABLISHED: u8 = 1;
@@ -34,7 +34,7 @@ pub enum AdmissionError {
     /// Its socket is an ordinary user's.
     #[error("a process of user {0}")]
     User(u32),
-    /// It was closed already, so its owner is not known.
+    /// Its socket was closed already, so its owner is not known.
     #[error("a process that has closed it already")]
     Closed,
     /// There is no such socket on this machine.
@@ -43,7 +43,7 @@ pub enum AdmissionError {
     /// The table cannot be read.
     #[error("unknown, since /proc/net/tcp cannot be read: {}", .0.desc().to_lowercase())]
     NoTable(Errno),
-    /// The kernel comes from a port that only root can have, and this is another.
+    /// Its port is one that users can take, while the kernel connects from one below 1024.
     #[error("a process at port {0}, where the kernel comes from one below 1024")]
     Port(u16),
     /// It is no established TCP connection over IPv4.
@@ -57,13 +57,15 @@ pub enum AdmissionError {
 /// # Errors
 /// Who it is instead.
 pub fn admit(root: &Path, stream: &TcpStream, reserved: bool) -> Result<(), AdmissionError> {
-    // Seen from the other end.
+    // Both addresses as the other end's socket has them.
     let (local, remote) = (ipv4(stream.peer_addr())?, ipv4(stream.local_addr())?);
-    // First, since it costs nothing. Users can make the table long.
+
+    // The port is checked first: that costs nothing, while users can make the table long.
     let port = local.port();
     if reserved && port >= RESERVED {
         return Err(AdmissionError::Port(port));
     }
+
     let row = match asked(root, local, remote) {
         Some(row) => row.ok_or(AdmissionError::Unknown)?,
         None => searched(&root.join(TABLE), local, remote)?,
@@ -78,19 +80,23 @@ fn ipv4(address: io::Result<SocketAddr>) -> Result<SocketAddrV4, AdmissionError>
     }
 }
 
-/// What the kernel says of the socket at `local`, if it can be asked.
+/// What the kernel says about the socket at `local`. The outer `None` means that the kernel cannot be asked; the inner
+/// one, that there is no such socket.
 fn asked(root: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Option<Option<Row>> {
-    /// Whether it has answered before. Without its module, the kernel says "no such socket", too.
+    /// Whether sock_diag has answered before. Without its module, the kernel says "no such socket", too.
     static ANSWERS: AtomicBool = AtomicBool::new(false);
+
     // A test's machine has only the table.
     if root != Path::new("/") {
         return None;
     }
+
     if !ANSWERS.load(Ordering::Relaxed) {
         // Our own end certainly exists.
         diagnosed(remote, local).ok()?;
         ANSWERS.store(true, Ordering::Relaxed);
     }
+
     match diagnosed(local, remote) {
         Ok(row) => Some(Some(row)),
         Err(Errno::ENOENT) => Some(None),
@@ -106,10 +112,12 @@ fn diagnosed(local: SocketAddrV4, remote: SocketAddrV4) -> Result<Row, Errno> {
     const NLMSG_ERROR: u16 = 2;
     const NLM_F_REQUEST: u16 = 1;
     const ASKED: usize = HEAD + 8 + 48;
+
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let kernel = NetlinkAddr::new(0, 0);
     let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkSockDiag);
     let socket = socket(family, SockType::Datagram, flags, protocol)?;
+
     let mut question = Vec::with_capacity(ASKED);
     question.extend((ASKED as u32).to_ne_bytes());
     question.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -121,17 +129,20 @@ fn diagnosed(local: SocketAddrV4, remote: SocketAddrV4) -> Result<Row, Errno> {
     question.extend(id);
     question.extend([0; 4]); // interface
     question.extend([0xff; 8]); // no cookie
+
     sendto(socket.as_raw_fd(), &question, &kernel, MsgFlags::empty())?;
     let mut answer = [0; 1024];
     let (n, from) = recvfrom::<NetlinkAddr>(socket.as_raw_fd(), &mut answer)?;
     if from.is_none_or(|from| from.pid() != 0) {
         return Err(Errno::EPROTO);
     }
+
     let answer = answer.get(..n).unwrap_or_default();
     let number = |at: usize| {
         let bytes = answer.get(at..)?.first_chunk::<4>()?;
         Some(u32::from_ne_bytes(*bytes))
     };
+
     let kind = answer.get(4..).and_then(|rest| rest.first_chunk::<2>());
     match kind.map(|kind| u16::from_ne_bytes(*kind)).ok_or(Errno::EPROTO)? {
         NLMSG_ERROR => {
@@ -139,7 +150,7 @@ fn diagnosed(local: SocketAddrV4, remote: SocketAddrV4) -> Result<Row, Errno> {
             Err(Errno::from_raw(errno.wrapping_neg()))
         }
         SOCK_DIAG_BY_FAMILY => {
-            // A listener at that port is found where there is no connection.
+            // Where there is no connection, the kernel finds a listener at that port.
             if answer.get(HEAD + 4..HEAD + 8) != id.get(..4) {
                 return Err(Errno::ENOENT);
             }
@@ -159,6 +170,7 @@ fn id(local: SocketAddrV4, remote: SocketAddrV4) -> [u8; 36] {
     let mut id = [0; 36];
     let ports = [local.port().to_be_bytes(), remote.port().to_be_bytes()].concat();
     let bytes = [ports, padded(*local.ip()), padded(*remote.ip())].concat();
+
     for (to, from) in id.iter_mut().zip(bytes) {
         *to = from;
     }
@@ -170,7 +182,7 @@ fn padded(ip: Ipv4Addr) -> Vec<u8> {
     [ip.octets().to_vec(), vec![0; 12]].concat()
 }
 
-/// What the table says of the socket at `local`.
+/// The row of the socket at `local`, searched for in the table up to [`LOOKS`] times.
 fn searched(
     table: &Path,
     local: SocketAddrV4,
@@ -192,6 +204,7 @@ fn look(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Optio
     let mut file = File::open(table).map_err(|e| sys::errno_of(&e))?;
     let mut bytes = vec![0; PIECE];
     let mut filled = 0;
+
     loop {
         let n = match file.read(bytes.get_mut(filled..).unwrap_or_default()) {
             Ok(n) => n,
@@ -203,11 +216,13 @@ fn look(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Optio
         if n == 0 {
             return Ok(find(piece, local, remote));
         }
-        // Whole lines; what is left of one goes in front of the next piece.
+
+        // Only whole lines are searched; the rest goes in front of the next piece.
         let end = piece.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         if let Some(row) = find(piece.get(..end).unwrap_or_default(), local, remote) {
             return Ok(Some(row));
         }
+
         bytes.copy_within(end..filled, 0);
         filled -= end;
         if filled == bytes.len() {
@@ -217,7 +232,7 @@ fn look(table: &Path, local: SocketAddrV4, remote: SocketAddrV4) -> Result<Optio
     }
 }
 
-/// What the table says of a socket.
+/// What the kernel says about a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     state: u8,
@@ -241,12 +256,14 @@ pub fn find(table: &[u8], local: SocketAddrV4, remote: SocketAddrV4) -> Option<R
     table.split(|byte| *byte == b'\n').find_map(|line| {
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         let slot = words.next()?;
+
         if slot.last() != Some(&b':')
             || address(words.next()?)? != local
             || address(words.next()?)? != remote
         {
             return None;
         }
+
         let state = u8::from_str_radix(text(words.next()?)?, 16).ok()?;
         // tx_queue:rx_queue, tr:tm->when, retrnsmt
         let uid = text(words.nth(3)?)?.parse().ok()?;
@@ -268,11 +285,11 @@ fn address(word: &[u8]) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(Ipv4Addr::from(ip.to_ne_bytes()), port))
 }
 
-/// Whether the numbers of users here are those of the machine. In a user namespace, root of the table may be anybody.
+/// Whether the numbers of users here are those of the machine. In a user namespace, the table's root may be anybody.
 pub fn sees_real_users(root: &Path) -> bool {
     let map = crate::files::whole(&root.join("proc/self/uid_map")).unwrap_or_default();
     let map = String::from_utf8_lossy(&map);
-    // No such file: a kernel without user namespaces.
+    // Without user namespaces, the kernel has no such file.
     map.is_empty() || map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
@@ -284,9 +301,9 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    /// As kernels 5.10 and 6.12 wrote it: a listener at 2050, the kernel's NFS client from 0x3a1 (665
-    /// and above, without noresvport) and from 0xd2f4, a user's client, one that has sent and closed,
-    /// and both ends of each of them.
+    /// As kernels 5.10 and 6.12 wrote it. There is a listener at 2050. The kernel's NFS client comes from 0x3a1 (665
+    /// and above, without noresvport) and from 0xd2f4. Then come a user's client, one that has sent and closed, and
+    /// both ends of each of them.
     const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     
    0: 0100007F:0802 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2107 1 00000000b3c8a0e5 100 0 0 10 0                       
    1: 0100007F:03A1 0100007F:0802 01 00000000:00000000 02:00000A3B 00000000     0        0 2204 2 0000000017d2f3f5 20 4 30 10 -1                    
@@ -377,7 +394,7 @@ mod tests {
             assert_eq!(admit(Path::new("/"), &accepted, true), Err(AdmissionError::Port(port)));
         }
         drop(client);
-        // Without an inode, whoever it was.
+        // Without an inode, the socket counts as closed, even if it was root's.
         let verdict = admit(Path::new("/"), &accepted, false);
         assert!(matches!(verdict, Err(AdmissionError::Closed)), "{verdict:?}");
         let empty = tempfile::tempdir().unwrap();
@@ -398,14 +415,14 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         let (local, remote) = (v4(client.local_addr()), v4(client.peer_addr()));
         let row = match diagnosed(remote, local) {
-            // Not on this kernel.
+            // This kernel has no sock_diag.
             Err(Errno::ENOENT | Errno::EPROTONOSUPPORT) => return,
             row => row.unwrap(),
         };
         let table = Path::new("/proc/net/tcp");
         assert_eq!(searched(table, remote, local), Ok(row));
         assert_eq!(searched(table, local, remote), Ok(diagnosed(local, remote).unwrap()));
-        // A listener is no connection, nor is what is not there.
+        // Neither a listener nor a port without a socket is a connection.
         assert_eq!(
             diagnosed(remote, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1)),
             Err(Errno::ENOENT)

@@ -1,5 +1,5 @@
-//! The local port of a tunnel: one below 1024, where root alone can listen. So no user can take it before the tunnel
-//! has it, or when the tunnel has gone. Only chooses a port; others listen there.
+//! Chooses the local port of a tunnel: one below 1024, where root alone can listen. So no user can take it before the
+//! tunnel listens or after it has ended. Nothing here listens.
 
 use super::peer::LOCAL;
 use crate::config::encryption::RESERVED;
@@ -23,7 +23,7 @@ const UNPRIVILEGED: &str = "proc/sys/net/ipv4/ip_unprivileged_port_start";
 /// Ports that an administrator keeps for other services: numbers and ranges, as "665-700,1010".
 const KEPT: &str = "proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// Whether root alone can listen at `port`, as far as the kernel tells. `root` is `/` outside of tests.
+/// Whether root alone can listen at `port`, as far as the kernel says. `root` is `/` outside of tests.
 pub fn is_roots(root: &Path, port: u16) -> bool {
     let text = files::whole(&root.join(UNPRIVILEGED)).unwrap_or_default();
     let first = String::from_utf8_lossy(&text).trim().parse().unwrap_or(RESERVED);
@@ -37,12 +37,15 @@ pub fn is_roots(root: &Path, port: u16) -> bool {
 pub fn free(root: &Path) -> Result<u16, Errno> {
     let services = files::whole(&root.join("etc/services")).unwrap_or_default();
     let services = services_of(&String::from_utf8_lossy(&services));
+
     let kept = files::whole(&root.join(KEPT)).unwrap_or_default();
     let kept = ranges_of(&String::from_utf8_lossy(&kept));
     let is_kept = |port: &u16| kept.iter().any(|range| range.contains(port));
+
     let fit: Vec<u16> = PORTS
         .filter(|port| !KNOWN.contains(port) && !services.contains(port) && !is_kept(port))
         .collect();
+
     let first = (sys::random() as usize).checked_rem(fit.len()).unwrap_or(0);
     for port in fit.iter().cycle().skip(first).take(fit.len()) {
         match TcpListener::bind((LOCAL, *port)) {

@@ -1,6 +1,6 @@
-//! What a tunnel is asked over its control socket, and how it answers: a line in, a line of JSON out. Both ends are here,
-//! so that they cannot differ. The words are those of version 0.1.0, since a tunnel may live longer than the program that
-//! has started it. What the answer is, is decided in `serve`.
+//! What a tunnel is asked over its control socket, and how it answers: a line in, a line of JSON out. Both ends are
+//! here, so that they cannot differ. The form is that of version 0.1.0, since a tunnel may live longer than the program
+//! that has started it. The content of an answer is made in `serve`.
 
 pub use super::error::TunnelError;
 use super::error::{object, optional_object};
@@ -24,13 +24,13 @@ const LONGEST_ANSWER: usize = 64 << 10;
 pub const LONGEST_REQUEST: usize = 64;
 /// How much of the time for a handshake is kept for the answer to arrive.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
-/// The pause before a tunnel is asked again whose queue is full, since it is just being started.
+/// The pause before a tunnel is asked again whose queue is full because it is just starting.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file system's end of a TLS connection that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Of the mount target.
+    /// The mount target's address.
     pub address: IpAddr,
     /// "TLS 1.3" or "TLS 1.2".
     pub version: String,
@@ -40,7 +40,7 @@ pub struct Peer {
     pub identity: Option<String>,
 }
 
-/// How a tunnel is.
+/// A tunnel's report about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TunnelStatus {
     /// The last handshake that was finished.
@@ -68,7 +68,7 @@ pub fn handshake(socket: &Path, wait: Wait<'_>) -> Result<Peer, TunnelError> {
     read_handshake(&answer)
 }
 
-/// The answer needs a moment, too: otherwise "nobody answers" would always arrive too late.
+/// Leaves a moment for the answer: otherwise "nobody answers" would always arrive too late.
 fn handshake_within(left: Duration) -> ControlRequest {
     ControlRequest::Handshake(left.saturating_sub(ON_THE_WAY.min(left.part(4))))
 }
@@ -121,11 +121,12 @@ fn ask(
     let stream = loop {
         match sys::connect_unix(socket) {
             Ok(stream) => break stream,
-            // Its queue is full: it is being started, and asked by others too.
+            // The tunnel's queue is full: it is just starting, and others ask it, too.
             Err(Errno::EAGAIN) if !wait.passed() => wait.pause(RETRY_PAUSE)?,
             Err(errno) => return Err(TunnelError::NoTunnel(errno)),
         }
     };
+
     let request = wanted(wait.left()).line();
     // A new socket's buffer takes a line whole.
     sys::send_now(stream.as_fd(), request.as_bytes()).map_err(TunnelError::NoTunnel)?;
@@ -152,6 +153,7 @@ fn answer(mut stream: UnixStream, wait: Wait<'_>) -> Result<Vec<u8>, TunnelError
                 return Err(TunnelError::NoTunnel(errno));
             }
         }
+
         if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             bytes.truncate(end);
             return Ok(bytes);
@@ -164,13 +166,14 @@ fn answer(mut stream: UnixStream, wait: Wait<'_>) -> Result<Vec<u8>, TunnelError
 
 /// The line that answers [`ControlRequest::Handshake`].
 pub fn handshake_line(result: &Result<Peer, TunnelError>) -> String {
-    // Two types, since what is read is owned.
+    // This type borrows what it writes; the one in [`read_handshake`] owns what it reads.
     #[derive(Serialize)]
     #[serde(rename_all = "lowercase")]
     enum Answer<'a> {
         Peer(&'a Peer),
         Failure(&'a TunnelError),
     }
+
     let answer = match result {
         Ok(peer) => Answer::Peer(peer),
         Err(failure) => Answer::Failure(failure),
@@ -190,6 +193,7 @@ fn read_handshake(line: &[u8]) -> Result<Peer, TunnelError> {
         Peer(#[serde(deserialize_with = "object")] Peer),
         Failure(#[serde(deserialize_with = "object")] TunnelError),
     }
+
     match json::object(line) {
         Ok(Answer::Peer(peer)) => Ok(peer),
         Ok(Answer::Failure(failure)) => Err(failure),

@@ -13,7 +13,7 @@ use rustls::{
 };
 use std::sync::LazyLock;
 
-/// The suite itself, with another way to open its records if it is one of TLS 1.3 with AES.
+/// Gives the same suite. If it is one of TLS 1.3 with AES, its records are opened in place.
 pub fn quick(suite: SupportedCipherSuite) -> SupportedCipherSuite {
     match suite.suite() {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => {
@@ -72,7 +72,7 @@ impl Tls13AeadAlgorithm for InPlace {
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
         match UnboundKey::new(self.algorithm, key.as_ref()) {
             Ok(unbound) => Box::new(Opener { key: LessSafeKey::new(unbound), iv }),
-            // Of another length than the suite's, which rustls does not do.
+            // The key has another length than the suite's, which does not happen with rustls.
             Err(_) => self.its.decrypter(key, iv),
         }
     }
@@ -105,12 +105,14 @@ impl MessageDecrypter for Opener {
         // RFC 8446, 5.2: what is authenticated with a record is its header.
         let header = Aad::from(make_tls13_aad(payload.len()));
         let nonce = aws_lc_rs::aead::Nonce::assume_unique_for_key(Nonce::new(&self.iv, number).0);
+
         let length =
             payload.len().checked_sub(self.key.algorithm().tag_len()).ok_or(Error::DecryptError)?;
         let (sealed, tag) = payload.split_at_mut(length);
         self.key
             .open_in_place_separate_tag(nonce, header, tag, sealed)
             .map_err(|_| Error::DecryptError)?;
+
         message.payload.truncate(length);
         message.into_tls13_unpadded_message()
     }

@@ -1,6 +1,6 @@
-//! Carries the data of one connection: from the kernel's NFS client, encrypted, to the server, and back. Memory is bounded,
-//! since neither side is read while the other accepts nothing. It ends when both sides have ended or one is lost. Who
-//! dials, and what happens after the end, is decided elsewhere.
+//! Carries the data of one connection: from the kernel's NFS client, encrypted, to the server, and back. Memory is
+//! bounded, since neither side is read while the other accepts nothing. A relay ends when both sides have ended or one
+//! is lost. Others dial, and decide what happens after the end.
 //!
 //! Nothing is allocated while data flows. Nothing wakes up while none flows, except shortly after the last data, to see
 //! that it has arrived.
@@ -24,11 +24,12 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the server is checked while something that was sent has not arrived.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// A server that was silent at so many checks in a row is lost. The kernel's NFS client notices the end of its connection
-/// and is served by another server. A server that only accepts no data answers the window probes of the kernel.
+/// A server that was silent at so many checks in a row is lost. The kernel's NFS client notices the end of its
+/// connection and is served by another server. A server that merely accepts no data still answers the kernel's window
+/// probes.
 const SILENT_LOOKS: u32 = 5;
-/// There is an exception: Linux before 6.6, short of memory for a connection, drops data in silence although it had made
-/// room for it. So a server that still accepts new connections is given up only after so many checks.
+/// There is an exception. When Linux before 6.6 is short of memory for a connection, it silently drops data for which
+/// it has announced room. So a server that still accepts new connections is given up only after so many checks.
 const SILENT_LOOKS_IF_REACHABLE: u32 = 15;
 
 /// Bytes that were carried.
@@ -78,12 +79,14 @@ pub fn handshake(
         let flushed = flush(&mut session.outgoing, outer);
         let state = state?;
         flushed.map_err(|_| TunnelError::Closed)?;
+
         if state == TlsState::Open && session.outgoing.is_empty() {
             return Ok(());
         }
         if session.ended() {
             return Err(TunnelError::Closed);
         }
+
         match wait_for_server(session, outer, wait)? {
             Waited::Ready => {}
             Waited::Ended => return Err(TunnelError::Closed),
@@ -111,6 +114,7 @@ pub fn confirm(
         if !plain.is_empty() {
             return Ok(());
         }
+
         // The alert with the reason may have arrived although nothing can be sent any more.
         let flushed = flush(&mut session.outgoing, outer);
         match wait_for_server(session, outer, wait)? {
@@ -120,6 +124,7 @@ pub fn confirm(
                 return Err(TunnelError::Mute(wait.clock.now().saturating_sub(started)));
             }
         }
+
         session.turn(plain)?;
         if session.ended() || flushed.is_err() {
             return Err(TunnelError::Dropped);
@@ -134,7 +139,7 @@ pub fn hang_up(session: &mut TlsSession, outer: &TcpStream) {
     }
 }
 
-/// What a wait for the server ended with.
+/// How a wait for the server ended.
 enum Waited {
     /// Bytes came in, or some went out.
     Ready,
@@ -174,6 +179,7 @@ pub fn relay(
     let mut relay = Relay::new(session, &mut plain, inner, outer, carried);
     let linger = PollTimeout::try_from(LINGER_TIMEOUT).unwrap_or(PollTimeout::MAX);
     let look = PollTimeout::try_from(LOOK_INTERVAL).unwrap_or(PollTimeout::MAX);
+
     relay.turn()?;
     while !relay.done() {
         let idle = if relay.looks.is_some() { look } else { PollTimeout::NONE };
@@ -198,14 +204,14 @@ pub(crate) struct Relay<'a> {
     outer_ended: bool,
     /// The server knows that the kernel has ended.
     told_outer: bool,
-    /// The kernel knows that the server has.
+    /// The kernel knows that the server has ended.
     told_inner: bool,
-    /// While something that was sent may not have arrived: the number of checks in a row at which the server was silent,
-    /// and the time of the last one.
+    /// Set while something that was sent may not have arrived. Counts the checks in a row at which the server was
+    /// silent, and keeps the time of the last one.
     looks: Option<(u32, Instant)>,
-    /// A connection that was begun at the last check, to see whether the server accepts any; and whether it accepted the
-    /// one before.
+    /// A connection that was begun at the last check, to see whether the server accepts any.
     knock: Option<TcpStream>,
+    /// Whether the server accepted the connection of the check before.
     was_there: bool,
 }
 
@@ -217,7 +223,6 @@ pub(crate) struct Ready {
 }
 
 impl<'a> Relay<'a> {
-    /// One that has done nothing yet.
     pub(crate) fn new(
         session: &'a mut TlsSession,
         to_inner: &'a mut Buffer,
@@ -242,7 +247,7 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// How many bytes of the server's are held, to be sent on to the kernel.
+    /// How many bytes from the server wait to be sent on to the kernel.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn holds(&self) -> usize {
         self.to_inner.len()
@@ -257,7 +262,7 @@ impl<'a> Relay<'a> {
         !self.inner_ended && self.session.outgoing.is_empty()
     }
 
-    /// Not while there are records that the kernel's side has no room for.
+    /// The server is not read while there are records for which the kernel's side has no room.
     fn reads_outer(&self) -> bool {
         !self.outer_ended && self.session.is_hungry()
     }
@@ -266,14 +271,17 @@ impl<'a> Relay<'a> {
     pub(crate) fn wait(&self, idle: PollTimeout, linger: PollTimeout) -> Result<Ready, RelayError> {
         let inner_flags = poll_flags(self.reads_inner(), !self.to_inner.is_empty());
         let outer_flags = poll_flags(self.reads_outer(), !self.session.outgoing.is_empty());
+
         // A stream that is polled for nothing wakes us without end once it is closed. The kernel's is polled all the
-        // same: if it gives up while the server accepts nothing, so do we. When both sides have said that nothing more
-        // comes it is left out, since that looks the same and the server may still accept data.
+        // same: if it gives up while the server accepts nothing, the relay ends. It is left out once one side has said
+        // that nothing more comes. A close then looks the same as a failure, and the server may still accept data.
         let watches_inner = !inner_flags.is_empty() || !(self.inner_ended || self.told_inner);
         let inner = watches_inner.then(|| PollFd::new(self.inner.as_fd(), inner_flags));
         let outer = (!outer_flags.is_empty()).then(|| PollFd::new(self.outer.as_fd(), outer_flags));
+
         let ending = self.inner_ended || self.outer_ended;
         let span = if ending { linger } else { idle };
+
         let inner_events;
         let outer_events;
         let ready = match (inner, outer) {
@@ -300,14 +308,17 @@ impl<'a> Relay<'a> {
             }
             (None, None) => return Err(RelayError::Lingers),
         };
+
         if !ready && ending {
             return Err(RelayError::Lingers);
         }
+
         let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
         if inner_flags.is_empty() && inner_events.intersects(gone) {
             return Err(RelayError::Inner(Errno::ECONNRESET));
         }
-        // An error is read off the stream, or met when it is written to.
+
+        // An error counts as readable: the next read or write reports it.
         let readable = PollFlags::POLLIN | gone;
         Ok(Ready {
             inner: self.reads_inner() && inner_events.intersects(readable),
@@ -315,7 +326,7 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Whether the server is still there, if it is time to look.
+    /// Checks whether the server is still there, if it is time to. Fails when the server counts as lost.
     fn look(&mut self, ready: Ready) -> Result<(), RelayError> {
         let Some((silent, looked)) = self.looks else { return Ok(()) };
         if ready.outer {
@@ -328,7 +339,8 @@ impl<'a> Relay<'a> {
             } else {
                 0
             };
-            // One connection attempt may get lost.
+
+            // One connection attempt may get lost, so the one before counts, too.
             let taken = self.knock.take().is_some_and(|knock| is_taken(&knock));
             let there = std::mem::replace(&mut self.was_there, taken) || taken;
             if silent >= if there { SILENT_LOOKS_IF_REACHABLE } else { SILENT_LOOKS } {
@@ -338,6 +350,7 @@ impl<'a> Relay<'a> {
                 let server = self.outer.peer_addr().ok();
                 self.knock = server.and_then(|server| sys::connect_tcp(server).ok());
             }
+
             let arrived = !awaited.acknowledgement && !awaited.room;
             self.looks = if arrived { None } else { Some((silent, Instant::now())) };
         }
@@ -351,6 +364,7 @@ impl<'a> Relay<'a> {
         {
             self.outer_ended = true;
         }
+
         if ready.inner {
             match fill(&mut self.from_inner, self.inner).map_err(RelayError::Inner)? {
                 Some(0) => self.inner_ended = true,
@@ -373,14 +387,16 @@ impl<'a> Relay<'a> {
             let turned = self.session.turn(self.to_inner);
             let came = self.to_inner.len() - before;
             self.carried.received.fetch_add(came as u64, Ordering::Relaxed);
+
             // Data from before an error is good, and the alert that follows from it is still sent.
             let sent = flush(self.to_inner, self.inner);
             let flushed = flush(&mut self.session.outgoing, self.outer);
             turned?;
             sent.map_err(RelayError::Inner)?;
             flushed.map_err(RelayError::Outer)?;
+
             self.outer_ended |= self.session.ended();
-            // There may be records left that had no room before.
+            // Records may be left for which there was no room before.
             if !self.session.can_turn(self.to_inner) {
                 break;
             }
@@ -388,15 +404,16 @@ impl<'a> Relay<'a> {
         self.tell()
     }
 
-    /// Hands on that a side has ended, once all that it sent has gone.
+    /// Passes the end of one side on to the other, once all that was sent has gone.
     fn tell(&mut self) -> Result<(), RelayError> {
         if self.inner_ended && !self.told_outer && self.session.outgoing.is_empty() {
             self.session.close()?;
             flush(&mut self.session.outgoing, self.outer).map_err(RelayError::Outer)?;
             self.told_outer = true;
         }
+
         if self.outer_ended && !self.told_inner && self.to_inner.is_empty() {
-            // If it is closed already, all is well.
+            // This fails only if the kernel has closed it already.
             let _ = self.inner.shutdown(Shutdown::Write);
             self.told_inner = true;
         }
@@ -426,7 +443,7 @@ fn events(fd: &PollFd<'_>) -> PollFlags {
     fd.revents().unwrap_or(PollFlags::empty())
 }
 
-/// Reads once; `None`: nothing is there, `Some(0)`: the end.
+/// Reads once. `None` means that nothing is there; `Some(0)`, that the stream has ended.
 fn fill(buffer: &mut Buffer, mut from: &TcpStream) -> Result<Option<usize>, Errno> {
     let room = buffer.room();
     if room.is_empty() {
@@ -441,7 +458,7 @@ fn fill(buffer: &mut Buffer, mut from: &TcpStream) -> Result<Option<usize>, Errn
     }
 }
 
-/// Sends what the stream takes.
+/// Sends as much as the stream accepts now.
 fn flush(buffer: &mut Buffer, mut to: &TcpStream) -> Result<(), Errno> {
     while !buffer.is_empty() {
         match to.write(buffer.filled()) {
@@ -459,7 +476,7 @@ fn is_taken(stream: &TcpStream) -> bool {
         && matches!(stream.take_error(), Ok(None))
 }
 
-/// Whether an error only says that it is not the time.
+/// Passes over an error that only says that the stream is not ready.
 fn later(error: &io::Error) -> Result<(), Errno> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),

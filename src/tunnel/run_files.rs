@@ -1,5 +1,5 @@
 //! The tunnels' files below /run: made and replaced so that root alone can change them, and believed only if that is
-//! so. What is in them is for others to say.
+//! so. Others decide what is in them.
 
 use super::error::named;
 use super::instance::{FOLDER, Instance};
@@ -40,7 +40,7 @@ pub fn read(root: &Path, path: &Path) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Writes a file that root alone may change, as a whole. Nothing is done if it is there with this text.
+/// Writes a file as a whole, so that root alone may change it. Does nothing if it has this text already.
 ///
 /// # Errors
 /// What is in the way.
@@ -63,6 +63,7 @@ fn replace(root: &Path, path: &Path, text: &str, mode: u32) -> Result<(), String
     {
         return Ok(());
     }
+
     let version = file.as_ref().and_then(|file| Version::read(file).ok());
     let replaced = place.replace(&folder, text.as_bytes(), &Like::root(mode), version);
     replaced.map_err(not_replaced)

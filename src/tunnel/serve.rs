@@ -47,13 +47,11 @@ const UNLIMITED: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// What it takes to speak to the file system.
 pub struct Means {
-    /// How TLS is spoken.
     pub client: TlsClient,
-    /// Who we are.
     pub identity: Identity,
 }
 
-/// A tunnel; lives as long as its process.
+/// A tunnel. It lives as long as its process.
 pub struct Tunnel {
     /// `/` outside of tests.
     pub root: PathBuf,
@@ -106,7 +104,7 @@ impl Tunnel {
     /// Serves until something ends it. `lifeline` is closed when the process that reads the credentials has gone.
     pub fn serve(&'static self, listeners: Listeners, lifeline: Option<UnixStream>) -> ServeError {
         let Listeners { nfs, control } = listeners;
-        // A connection may be gone again when its turn comes: accept must not wait for the next.
+        // A client may have gone again when its turn comes. Then accept must not wait for the next one.
         let _ = nfs.set_nonblocking(true);
         let _ = control.set_nonblocking(true);
         // A tunnel at a higher port was started by an earlier version, and what is mounted through it may be as old.
@@ -147,9 +145,9 @@ impl Tunnel {
         SystemClock::new(self.started, &self.stop)
     }
 
-    /// After an accept that failed.
+    /// Pauses after an accept that failed for lack of descriptors or memory.
     fn rest(&self, error: &std::io::Error) {
-        // The connection has gone again, or descriptors or memory are missing.
+        // These errors need no pause: the connection has gone again, or a signal came.
         let passing = [ErrorKind::WouldBlock, ErrorKind::ConnectionAborted, ErrorKind::Interrupted];
         if !passing.contains(&error.kind()) {
             let _ = self.clock().wait(ACCEPT_PAUSE);
@@ -169,10 +167,12 @@ impl Tunnel {
             }
             return;
         }
+
         let Some(slot) = Slot::take(&self.counters.connections, MOST_CONNECTIONS) else {
             self.failed(&TunnelError::NoMeans(Errno::EUSERS));
             return;
         };
+
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
             let _slot = slot;
             self.carry(&stream);
@@ -197,6 +197,7 @@ impl Tunnel {
             return;
         }
         let _ = inner.set_nodelay(true);
+
         let mut backoff = Backoff::new(sys::random());
         let mut outer = loop {
             match dialer.dial(Wait::of(DIAL_TIMEOUT, &clock, &stop)) {
@@ -208,10 +209,12 @@ impl Tunnel {
                 return;
             }
         };
+
         drop(stop);
         self.reached(&outer.peer);
         let ServerSide { stream, session, plain, .. } = &mut outer;
         let plain = std::mem::replace(plain, super::buffer::Buffer::new(0));
+
         match relay::relay(session, plain, inner, stream, &self.counters.carried) {
             Ok(()) | Err(RelayError::Inner(_) | RelayError::Lingers) => {}
             Err(RelayError::Tls(failure)) => self.failed(&failure),
@@ -230,7 +233,7 @@ impl Tunnel {
         Dialer { root, share, client, identity }
     }
 
-    /// Answers a question in a thread of its own.
+    /// Answers a question in a separate thread.
     fn question(&'static self, stream: UnixStream) {
         let Some(slot) = Slot::take(&self.counters.questions, MOST_QUESTIONS) else { return };
         let thread = thread::Builder::new().stack_size(STACK).spawn(move || {
@@ -246,6 +249,7 @@ impl Tunnel {
         // Only root can connect here, so a client that sends nothing costs a slot for a moment.
         let _ = stream.set_read_timeout(Some(QUESTION_TIMEOUT));
         let _ = stream.set_write_timeout(Some(QUESTION_TIMEOUT));
+
         let answer = match question(&mut stream) {
             None => return,
             Some(ControlRequest::Status) => protocol::status_line(&self.status()),
@@ -254,6 +258,7 @@ impl Tunnel {
                 protocol::handshake_line(&self.handshake(wait))
             }
         };
+
         let _ = stream.write_all(answer.as_bytes());
     }
 
@@ -262,6 +267,7 @@ impl Tunnel {
             Err(failure) => Err(failure.clone()),
             Ok(means) => self.dialer(means).try_out(wait),
         };
+
         match &result {
             Ok(peer) => self.reached(peer),
             Err(failure) => self.last(|last| last.failure = Some(failure.clone())),
@@ -297,9 +303,11 @@ impl Tunnel {
             last.logged.well_again();
             last.peer.replace(peer.clone())
         });
+
         // A peer that changes back and forth is not news each time.
         let news = before.as_ref() != Some(peer) && self.may_log(LogTopic::Encrypted);
         let level = if news { Level::Info } else { Level::Debug };
+
         let identity = peer.identity.as_ref().map(|i| format!(", as {i}")).unwrap_or_default();
         self.log.line(
             level,
@@ -334,6 +342,7 @@ fn question(stream: &mut UnixStream) -> Option<ControlRequest> {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(_) => return None,
         }
+
         let so_far = line.get(..filled)?;
         if let Some(end) = so_far.iter().position(|byte| *byte == b'\n') {
             return ControlRequest::parse(so_far.get(..end)?);
@@ -346,7 +355,7 @@ struct Slot(&'static AtomicU64);
 
 impl Slot {
     fn take(count: &'static AtomicU64, most: u64) -> Option<Self> {
-        // Only the main thread takes them.
+        // Only the main thread takes slots, so none is taken between the check and the addition.
         if count.load(Ordering::Relaxed) >= most {
             return None;
         }

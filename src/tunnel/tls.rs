@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The most that a TLS record carries.
+/// The most bytes of data that a TLS record carries.
 pub const RECORD: usize = 1 << 14;
 /// Room for an answer of the protocol itself, or for what goes around a record.
 const SLACK: usize = 4 << 10;
@@ -52,16 +52,20 @@ impl TlsClient {
         for suite in &mut provider.cipher_suites {
             *suite = records::quick(*suite);
         }
+
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| TunnelError::Trust(e.to_string()))?;
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
+
         // In a resumed session, the server would not look at our certificate again.
         config.resumption = Resumption::disabled();
+
         let pkcs8 = key.pkcs8().map_err(|e| TunnelError::Key(e.to_string()))?;
         let der = PrivatePkcs8KeyDer::from(pkcs8.as_slice());
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der.into())
             .map_err(|e| TunnelError::Key(format!("the RSA key cannot be used: {e}")))?;
+
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| TunnelError::Trust(format!("{name} is no name for a certificate")))?;
         Ok(Self { config, name, key })
@@ -76,8 +80,10 @@ impl TlsClient {
         let mut config = self.config.clone();
         let shown = CertifiedKey::new(chain, Arc::clone(&self.key));
         config.client_auth_cert_resolver = Arc::new(OneCertificate(Arc::new(shown)));
+
         let connection = UnbufferedClientConnection::new(Arc::new(config), self.name.clone())
             .map_err(|e| failure(&e, false))?;
+
         Ok(TlsSession {
             connection,
             incoming: Buffer::new(CHUNK),
@@ -124,9 +130,10 @@ pub struct TlsSession {
     pub incoming: Buffer,
     /// What is to go to the network.
     pub outgoing: Buffer,
-    /// rustls has seen so many bytes at the front of `incoming` and waits for the rest of their message. It must be shown
-    /// them again each time.
+    /// How many bytes at the front of `incoming` rustls has seen while it waits for the rest of their message. It must
+    /// be shown them again each time.
     retained: usize,
+    /// Whether anything that is TLS has come from the server.
     heard: bool,
     ended: bool,
     /// The first error. After one, rustls must not be called again: it would panic.
@@ -154,6 +161,7 @@ impl TlsSession {
             Some(ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
             other => format!("{other:?}"),
         };
+
         let suite = self.connection.negotiated_cipher_suite().map(|suite| suite.suite());
         let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or("unknown");
         Peer { address, version, cipher: cipher.replace("TLS13_", "TLS_"), identity }
@@ -184,15 +192,17 @@ impl TlsSession {
     fn turn_on(&mut self, plain: &mut Buffer) -> Result<TlsState, TunnelError> {
         loop {
             if self.ended {
-                // Nothing behind the end counts.
+                // Bytes behind the end do not count.
                 self.incoming.consume(usize::MAX / 2);
                 self.retained = 0;
                 return Ok(self.state());
             }
+
             if !self.has_room(plain) {
                 return Ok(self.state());
             }
-            // One record at a time: the result of one fits into the free room.
+
+            // rustls is shown one record at a time, since only the result of one is sure to fit into the free room.
             let whole = self.next_record().unwrap_or(self.incoming.len());
             match self.step(whole, plain) {
                 Ok(Step::Again) => {}
@@ -239,7 +249,7 @@ impl TlsSession {
         }
     }
 
-    /// Has rustls look at the first `shown` bytes.
+    /// Shows rustls the first `shown` bytes, and does what it asks for.
     fn step(&mut self, shown: usize, plain: &mut Buffer) -> Result<Step, rustls::Error> {
         let UnbufferedStatus { mut discard, state, .. } =
             self.connection.process_tls_records(self.incoming.first(shown));
@@ -281,7 +291,8 @@ impl TlsSession {
             Ok(other) => Err(rustls::Error::General(format!("unexpected state {other:?}"))),
             Err(e) => Err(e),
         };
-        // If it needs more bytes, it has seen all bytes of whole records.
+
+        // If rustls needs more bytes, it has seen all the bytes of whole records.
         let seen = match again || self.next_record().is_none_or(|end| end > shown) {
             true => self.retained,
             false => shown,
@@ -289,6 +300,7 @@ impl TlsSession {
         self.retained = seen.saturating_sub(discard);
         self.heard |= discard > 0;
         self.incoming.consume(discard);
+
         result?;
         Ok(if again || discard > 0 { Step::Again } else { Step::Idle(self.state()) })
     }
@@ -301,7 +313,7 @@ impl TlsSession {
         self.unless_failed(|s| s.write(|traffic, room| traffic.encrypt(data, room)))
     }
 
-    /// Tells the server that nothing more will come.
+    /// Announces to the server that nothing more will come.
     ///
     /// # Errors
     /// As [`TlsSession::encrypt`].
@@ -317,7 +329,7 @@ impl TlsSession {
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), TunnelError> {
         loop {
-            // Only bytes that it has seen before, so no data can come out.
+            // rustls is shown only bytes that it has seen before, so no data can come out.
             let status = self.connection.process_tls_records(self.incoming.first(self.retained));
             let discard = status.discard;
             let done = match status.state {
@@ -349,6 +361,7 @@ impl TlsSession {
                 }
                 Err(e) => return Err(failure(&e, true)),
             };
+
             self.retained = self.retained.saturating_sub(discard);
             self.incoming.consume(discard);
             if done {
@@ -381,7 +394,7 @@ fn encoded(
     Ok(())
 }
 
-/// What an error of rustls means. `heard`: something that is TLS has come before.
+/// What an error of rustls means. `heard` says that something that is TLS has come before.
 fn failure(error: &rustls::Error, heard: bool) -> TunnelError {
     use rustls::Error as E;
     match error {
@@ -426,7 +439,7 @@ fn certificate_failure(error: &CertificateError) -> TunnelError {
     }
 }
 
-/// `DnsName("a.b")`, as webpki tells of a name, as `a.b`.
+/// The bare name `a.b`, which webpki writes as `DnsName("a.b")`.
 fn bare_name(name: &str) -> String {
     let quoted = name.split_once("(\"").and_then(|(_, rest)| rest.strip_suffix("\")"));
     quoted.unwrap_or(name).to_owned()
@@ -445,7 +458,7 @@ fn words(name: &str) -> String {
     joined(name, ' ')
 }
 
-/// Takes a name apart where its words begin.
+/// Splits a name where its words begin, and joins them with `with`.
 fn joined(name: &str, with: char) -> String {
     let mut text = String::new();
     let mut before = '\0';

@@ -104,17 +104,18 @@ impl Systemd<'_> {
             return Ok(port);
         }
 
-        // An earlier version could write down a port that users can take.
+        // An earlier version could write down a port that users can take. Such a port is not used again.
         let mut written =
             run_files::written_port(self.root, &instance).filter(|port| *port < RESERVED);
         for attempt in 1..=PORT_ATTEMPTS {
             self.make_way(&instance, wait)?;
-            // A start that was given up may still be carried out. If so, then with the port of that time.
+            // A start that an earlier run gave up may still be carried out, with the port of that run. So that port is
+            // used.
             let port = match tunnel.port.or(written.take()) {
                 Some(port) => port,
                 None => port::free(self.root).map_err(UnitError::NoPort)?,
             };
-            // Written first: whenever this run is ended, a tunnel that comes to be is found by it.
+            // The port is written first: if this run ends now, a tunnel that still comes up is found by it.
             run_files::write_port(self.root, tunnel.mount_point, port)?;
 
             let started = self.start_units(&instance, tunnel, port, wait);
@@ -127,7 +128,8 @@ impl Systemd<'_> {
                 let _ = self.take_down(&instance, wait);
                 return started.map(|()| port);
             }
-            // systemd only says that it has failed.
+
+            // systemd says only that the start has failed, so the port is checked here.
             match tunnel.port {
                 Some(_) if is_taken(port) => return Err(UnitError::PortTaken(port)),
                 None if attempt < PORT_ATTEMPTS => {}
@@ -137,7 +139,7 @@ impl Systemd<'_> {
         Err(UnitError::NoPort(Errno::EADDRINUSE))
     }
 
-    /// Ends a tunnel whose port is not known: to start it again would not change its port.
+    /// Ends a tunnel whose port is not known, since another start would not change its port.
     fn make_way(&self, instance: &Instance, wait: Wait<'_>) -> Result<(), UnitError> {
         if !self.is_held(instance) {
             return Ok(());
@@ -179,11 +181,11 @@ impl Systemd<'_> {
             if !self.is_there() {
                 return Err(UnitError::NoSystemd);
             }
-            // Not waited for: while efs-agent.service itself is stopped, systemd stops these after it.
+            // The end is not waited for: while efs-agent.service itself is stopped, systemd stops these units after it.
             self.systemctl(&["stop", "--no-block", &socket, &service], wait)?;
             self.see_it_go(instance, wait.within(STOP_TIMEOUT))?;
             for unit in [&socket, &service] {
-                // A drop-in that stays is written anew by the next start.
+                // If a drop-in stays, the next start writes it anew.
                 let _ = fs::remove_dir_all(self.drop_in(unit));
             }
         } else {
@@ -228,7 +230,7 @@ impl Systemd<'_> {
         run_files::make_folder(self.root)?;
 
         self.systemctl(&["daemon-reload"], wait)?;
-        // Both, since a socket unit alone would leave a service that has failed as it is.
+        // Both are started, since a socket unit alone would leave a failed service as it is.
         self.systemctl(&["start", &socket, &service], wait)
     }
 
@@ -258,6 +260,7 @@ fn run(command: Command, wait: Wait<'_>) -> Result<(), UnitError> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
     let words = words.join(" ");
+
     let limit = OutputLimit::Drop(LONGEST_MESSAGE);
     match programs::run(command, limit, wait) {
         Ok(ended) if ended.status.success() => Ok(()),

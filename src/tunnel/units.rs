@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A question whose connection is cut off is asked so many times.
+/// How often a question is asked if its connection is cut off.
 const ATTEMPTS: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The line of a tunnel's note that names its config, counted from 0.
@@ -40,7 +40,7 @@ pub struct Units<'a, C> {
     clock: &'a C,
     stop: &'a Stop,
     config: &'a Path,
-    /// By mount point: the tunnels that this run uses.
+    /// The locks on the tunnels that this run uses, by mount point.
     locks: Mutex<BTreeMap<PathBuf, UseLock>>,
 }
 
@@ -50,9 +50,9 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         Self { root, clock, stop, config, locks: Mutex::default() }
     }
 
-    /// For each tunnel without an encrypted share in `shares`: what is known of its share. `shares` are those of the
-    /// config, which was changed since that tunnel was started. A tunnel that was started for another config is left
-    /// out as long as that config is there.
+    /// The tunnels for which `shares` has no encrypted share, each as what is known about its share. `shares` come from
+    /// the config, which was changed since those tunnels were started. A tunnel that was started for another config is
+    /// left out as long as that config exists.
     pub fn without_share(&self, shares: &[Share]) -> Vec<Share> {
         instance::mount_points(self.root)
             .into_iter()
@@ -89,14 +89,14 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         if self.locks().contains_key(&share.mount_point) {
             return Ok(());
         }
-        // Not while the list is locked: other shares have tunnels of their own.
+
+        // The list is not locked during this wait, since other shares have other tunnels.
         let lock = UseLock::take(self.root, &share.mount_point, self.wait(until))?;
         self.locks().extend(lock.map(|lock| (share.mount_point.clone(), lock)));
         Ok(())
     }
 
-    /// The port of a tunnel that was started for an earlier config and must stay, since somebody uses it. Another one
-    /// is ended.
+    /// Ends a tunnel that was started for an earlier config. If somebody uses it, it must stay, and its port is given.
     fn outdated(
         &self,
         share: &Share,
@@ -108,8 +108,9 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
             Ok(status) if status.connections > 0 => return Ok(Some(port)),
             _ => {}
         }
+
         if !self.claim(share) {
-            // Another run has begun with it, or the connection of something mounted is just being made anew.
+            // Another run has begun to use it, or the kernel is just renewing the connection of a mount.
             self.lock(share, until)?;
             return Ok(Some(port));
         }
@@ -117,7 +118,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         Ok(None)
     }
 
-    /// Has systemd start the tunnel at the port `at`, or else at the one of the config, or else at any.
+    /// Has systemd start the tunnel at the port `at`, or else at the config's port, or else at any free one.
     fn start_unit(
         &self,
         share: &Share,
@@ -137,7 +138,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         };
 
         match self.systemd().start(&unit, self.wait(until)) {
-            // Somebody else has taken the port meanwhile.
+            // Another program has taken the port `at` meanwhile, so the config's port is tried.
             Err(UnitError::Failed { .. } | UnitError::PortTaken(_))
                 if at.is_some() && at != configured =>
             {
@@ -148,7 +149,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         }
     }
 
-    /// All that a tunnel reads when it begins, as text: files by what changes when they do.
+    /// All that a tunnel reads when it begins, as text. A file appears by its path and by values that change with it.
     fn made_for(&self, share: &Share) -> String {
         let trust = match share.encryption.as_ref().map(|encryption| &encryption.trust) {
             Some(Trust::File(path)) => version_of(&files::below(self.root, path)),
@@ -156,6 +157,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         };
         let program =
             std::env::current_exe().map(|program| version_of(&program)).unwrap_or_default();
+
         let (endpoint, addresses) = (&share.endpoint, &share.addresses);
         let (options, encryption) = (&share.options, &share.encryption);
         format!(
@@ -178,8 +180,8 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
         files::below(self.root, &Instance::of(&share.mount_point).socket())
     }
 
-    /// The answer to a question. It is asked again if the connection was cut off: the tunnel is being started again,
-    /// or has too many questions at once.
+    /// Asks a question, and asks again if the connection is cut off. That happens while the tunnel is started again, or
+    /// has too many questions at once.
     fn asked<T>(
         &self,
         share: &Share,
@@ -194,8 +196,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
                 {
                     wait.pause(RETRY_PAUSE)?;
                 }
-                // A tunnel that has no key yet makes one, and nothing else that takes long comes before its first
-                // answer.
+                // A tunnel without a key makes one, and nothing else that takes long comes before its first answer.
                 Err(TunnelError::NoTunnel(Errno::ETIMEDOUT)) if !self.has_key(share) => {
                     return Err(TunnelError::MakingKey);
                 }
@@ -210,11 +211,12 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
 
     /// Whether the kernel uses a tunnel at this port.
     fn is_used(&self, port: u16) -> bool {
-        // What is detached is in no mount table, but the kernel knows its server as long as it is used.
+        // A detached mount is in no mount table, but the kernel lists its server as long as it is used.
         let servers = files::whole(&self.root.join(connections::SERVERS)).unwrap_or_default();
         if connections::has_server(&servers, SocketAddr::new(LOCAL, port)) {
             return true;
         }
+
         let table = files::whole(&self.root.join("proc/self/mountinfo"));
         table.map_or(true, |table| mount_table::leads_through(&mount_table::parse(&table), port))
     }
@@ -226,7 +228,7 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
             return Err(TunnelsError::NoSystemd);
         }
         trusted(self.root, share)?;
-        // Of two runs that start a tunnel, each would take the other's port away.
+        // Two runs that start a tunnel at once would take each other's port away.
         let _alone = start_lock(self.root, &share.mount_point, self.wait(until))?;
         self.lock(share, until)?;
 
@@ -241,7 +243,7 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
         let port = self.start_unit(share, at, until)?;
         self.write_note(share);
 
-        // Shared with other runs again, if it had to be this run's alone.
+        // If this run took the lock for itself alone, to end an older tunnel, other runs may share it again.
         self.release(share);
         self.lock(share, until)?;
         Ok(port)
@@ -277,8 +279,9 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
             Some(lock) => Some(lock),
             None => UseLock::take(self.root, point, now).ok().flatten(),
         };
+
         let Some(lock) = lock else {
-            // Somebody else ends it; or there is no place for a lock, nor for a tunnel.
+            // Another run ends the tunnel; or no lock can be made here, and so no tunnel can be started either.
             return self.port(share).is_none();
         };
         if !lock.make_exclusive() {
@@ -301,15 +304,15 @@ impl<C: Clock + Sync> Tunnels for Units<'_, C> {
     }
 }
 
-/// A file's path, and what changes when the file does.
+/// A file's path, and values that change when the file does.
 fn version_of(path: &Path) -> String {
     let found = fs::metadata(path).ok();
     let version = found.map(|m| (m.ino(), m.size(), m.mtime(), m.mtime_nsec()));
     format!("{} {version:?}", path.display())
 }
 
-/// Whether the certificates that the share's server is measured by can be read. A tunnel would say that they cannot
-/// only when it is asked for a handshake, and the server has been looked for by then.
+/// Checks that the certificates can be read by which the share's server is judged. A tunnel would report a failure only
+/// when it is asked for a handshake, and the server has been looked for by then.
 ///
 /// # Errors
 /// [`TunnelsError::Tunnel`].

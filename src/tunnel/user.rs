@@ -1,5 +1,5 @@
-//! The user that a tunnel becomes before it speaks to the network: one for each tunnel, whom nobody else is. Names are
-//! not looked up.
+//! The user that a tunnel becomes before it speaks to the network. Each tunnel has its own, and no account has its
+//! number. Names are not looked up.
 
 use crate::files;
 use crate::sys;
@@ -9,10 +9,10 @@ use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Numbers that neither Debian, RHEL nor systemd (its UIDS-GIDS.md) give to anybody. Not nobody, whose processes may
-/// send each other signals.
+/// Numbers that neither Debian, RHEL nor systemd (its UIDS-GIDS.md) give to anybody. The user "nobody" does not serve,
+/// since its processes may send each other signals.
 const USERS: RangeInclusive<u32> = 70_000..=99_999;
-/// The same for a container whose users end at 65535.
+/// The same for a container, whose users end at 65535.
 const SMALL_USERS: RangeInclusive<u32> = 61_184..=65_519;
 
 /// Makes this process the user of the tunnel for what is mounted on `mount_point`, without any rights.
@@ -31,7 +31,7 @@ fn become_one_of(users: RangeInclusive<u32>, root: &Path, mount_point: &Path) ->
     sys::drop_privileges(user, user)
 }
 
-/// The same user each time, another one for another mount point, and nobody who has an account here.
+/// A user that is the same each time, differs between mount points, and has no account here.
 fn user_of(root: &Path, mount_point: &Path, users: RangeInclusive<u32>) -> u32 {
     let accounts = files::whole(&root.join("etc/passwd")).unwrap_or_default();
     let accounts = String::from_utf8_lossy(&accounts);

@@ -44,7 +44,7 @@ pub struct TextNode<'d> {
 }
 
 impl<'d> Locator<'d> {
-    /// What the file has in the place of `node`.
+    /// The text of `node`, as the file has it.
     pub fn slice(&self, node: &Node) -> &'d str {
         self.document.slice(node.span.clone())
     }

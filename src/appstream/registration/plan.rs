@@ -11,7 +11,7 @@ use crate::appstream::edit::{Edit, Layout, NewValue, apply};
 use crate::json::{Node, Value, quoted};
 use std::time::Duration;
 
-/// What we leave behind a run where we set waitingTime ourselves.
+/// How much longer than a run's limit waitingTime is, if it is set here.
 const COMFORT: Duration = Duration::from_secs(5);
 /// As many executables as an event may have: one for each context.
 const MOST_EXECUTABLES: usize = 2;
@@ -37,6 +37,7 @@ pub fn plan(locator: &Locator<'_>, wanted: &Registration) -> Result<Change> {
 
     let events: Vec<EventNode<'_>> =
         Event::ALL.into_iter().map(|event| locator.event(event)).collect::<Result<_, _>>()?;
+
     let mut missing = Vec::new();
     for event in &events {
         plan.warn_of_user_context(event);
@@ -84,7 +85,7 @@ impl<'d> Plan<'_, 'd> {
         }
     }
 
-    /// A user-context entry is never touched, but one of ours in it cannot work.
+    /// Warns of a user-context entry that names this program, since that cannot work. Such an entry is never changed.
     fn warn_of_user_context(&mut self, event: &EventNode<'d>) {
         let mut user_entries = event.entries.iter().filter(|entry| entry.is("user"));
         let names_us = user_entries.any(|entry| {
@@ -186,11 +187,13 @@ impl<'d> Plan<'_, 'd> {
             Some(slip) => format!(": {slip}"),
             None => ", which is not efs-agent".to_owned(),
         };
+
         let what = format!(
             "the system-context {} executable is {}{why}",
             event.name(),
             command_line(filename, arguments)
         );
+
         let what = self.locator.error_at(place, &what).to_string();
         ForeignProgram { filename: filename.to_owned(), what, slip }
     }
@@ -220,7 +223,8 @@ impl<'d> Plan<'_, 'd> {
                     Before::Nothing
                 }
             };
-            // Where the program changes, a note of its own says so.
+
+            // If the program changes, [`Note::Registered`] says so.
             if !differs {
                 self.notes.push(Note::KeySet { event, key, value, before });
             }
@@ -229,7 +233,7 @@ impl<'d> Plan<'_, 'd> {
     }
 
     /// Has the output of an entry logged, unless somebody has decided against it. Returns the key, if the entry does
-    /// not have it yet. Where the entry was not ours, that it is now says it all.
+    /// not have it yet. If the entry was not ours, the note that it is now is enough.
     fn set_logged(
         &mut self,
         event: Event,
@@ -238,6 +242,7 @@ impl<'d> Plan<'_, 'd> {
     ) -> Option<NewMember> {
         let key = "s3LogEnabled";
         let value = String::from("true");
+
         let before = match logged.map(|node| (node, &node.value)) {
             None => Before::Nothing,
             Some((node, Value::Null)) => {
@@ -251,6 +256,7 @@ impl<'d> Plan<'_, 'd> {
                 return None;
             }
         };
+
         if was_ours {
             self.notes.push(Note::KeySet { event, key, value: value.clone(), before });
         }
@@ -275,6 +281,7 @@ impl<'d> Plan<'_, 'd> {
         if limit.least_wait() > Duration::from_secs(LONGEST_WAIT) {
             return Err(RegistrationError::NeverFits { event, limit });
         }
+
         let good = limit.span.saturating_add(COMFORT);
         let seconds = (good.as_secs() + u64::from(good.subsec_nanos() > 0)).min(LONGEST_WAIT);
 
@@ -319,6 +326,7 @@ impl<'d> Plan<'_, 'd> {
             if let Some(node) = arguments.node.filter(|_| !arguments.text.is_empty()) {
                 self.set(node, quoted(""));
             }
+
             let program = command_line(filename.text, arguments.text);
             let file = self.locator.file.to_owned();
             self.notes.push(Note::Unregistered { event: event.event, program, file });

@@ -7,7 +7,7 @@ use crate::config::Level;
 
 const FILE: &str = "/s/config.json";
 
-/// Ours for `event`, with the default limits.
+/// Our call at `event`, with the default limits.
 pub fn call(event: &str, filename: &str) -> Option<Call> {
     let (arguments, limit, key) = match event {
         "SessionStart" => ("", 25, "deadline"),
@@ -20,7 +20,7 @@ pub fn call(event: &str, filename: &str) -> Option<Call> {
     })
 }
 
-/// Registered at both events.
+/// This program is registered at both events.
 pub fn both() -> Registration {
     let own = "/usr/sbin/efs-agent";
     Registration {
@@ -35,7 +35,7 @@ fn start() -> Registration {
     Registration { termination: None, ..both() }
 }
 
-/// Registered at none.
+/// This program is registered at neither event.
 pub fn none() -> Registration {
     Registration { start: None, termination: None, ..both() }
 }
@@ -81,7 +81,7 @@ fn null_is_absent_wherever_that_may_be_and_what_is_put_in_takes_its_place() {
     assert_eq!((notes[0].as_str(), notes[2].as_str()), (START, END));
     let (again, notes) = changed(&text, &both());
     assert_eq!((again.as_str(), notes.len()), (text.as_str(), 0));
-    // Nothing of ours in it: every byte stays.
+    // Nothing in it is ours, so every byte stays.
     assert_eq!(changed(go, &none()), (go.to_owned(), Vec::new()));
     let entry = "{\"context\": \"system\", \"filename\": \"/usr/sbin/efs-agent\", \"arguments\": \"\", \
                  \"s3LogEnabled\": true}";
@@ -156,7 +156,7 @@ fn what_is_added_is_laid_out_like_the_document() {
             "{\n \"SESSIONSTART\": {\n  \"Executables\": [\n   { \"Context\":\"user\", \"FileName\":\"/u\" }\n  ]\n }\n}\n",
             "{\n \"SESSIONSTART\": {\n  \"Executables\": [\n   { \"Context\":\"user\", \"FileName\":\"/u\" },\n   {\n    \"context\": \"system\",\n    \"filename\": \"/usr/sbin/efs-agent\",\n    \"arguments\": \"\",\n    \"s3LogEnabled\": true\n   }\n  ],\n  \"waitingTime\": 30\n }\n}\n",
         ),
-        // What the README once told people to write.
+        // This is what an earlier README advised.
         (
             "{\n  \"SessionTermination\": { \"executables\": [{\"context\": \"user\"}], \"waitingTime\": 30 },\n  \"SessionStart\": { \"executables\": [], \"waitingTime\": 30 }\n}\n",
             "{\n  \"SessionTermination\": { \"executables\": [{\"context\": \"user\"}], \"waitingTime\": 30 },\n  \"SessionStart\": { \"executables\": [{ \"context\": \"system\", \"filename\": \"/usr/sbin/efs-agent\", \"arguments\": \"\", \"s3LogEnabled\": true }], \"waitingTime\": 30 }\n}\n",
@@ -242,7 +242,7 @@ fn somebody_elses_entry_is_named_and_makes_way_only_if_told() {
          not efs-agent; nothing was changed (--replace puts efs-agent in its place, or have \
          that script start /usr/sbin/efs-agent)"
     );
-    // One that is meant to be ours is no script of theirs.
+    // A filename that is meant to be ours is no script of somebody else.
     for (filename, why) in [
         ("/usr/sbin/efs-agent --once", "arguments belong into `arguments`"),
         ("/usr/sbin/efs-agent ", "its filename has a blank at its end"),

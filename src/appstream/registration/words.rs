@@ -134,6 +134,7 @@ impl ForeignPrograms {
             Some(_) => ", --no-termination leaves SessionTermination alone",
             None => "",
         };
+
         format!("--replace puts efs-agent in its place{start}{termination}")
     }
 }

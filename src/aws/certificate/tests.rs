@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder that the certificates to be equal to are in.
+/// The folder of the expected certificates.
 fn vectors() -> PathBuf {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
     std::env::var_os("EFS_AGENT_VECTORS").map_or_else(|| here.into(), PathBuf::from)
@@ -30,7 +30,7 @@ fn credentials_of(vector: &Value) -> Option<Credentials> {
     })
 }
 
-/// Checks all that one vector holds of what comes out.
+/// Checks all that one vector says about the result.
 fn check(key: &Key, vector: &Value) {
     let name = vector["name"].as_str().unwrap();
     let text = |name: &str| vector[name].as_str();
@@ -66,7 +66,7 @@ fn check(key: &Key, vector: &Value) {
                 let minted = mint(key, &request).unwrap();
                 assert_eq!(hex(&minted), value.unwrap(), "{name}");
             }
-            // What goes in, and what the whole certificate proves by itself.
+            // The other keys are the input, or what the whole certificate proves by itself.
             _ => {}
         }
     }
@@ -80,7 +80,7 @@ fn certificates_are_byte_for_byte_those_of_efs_utils() {
     let mut checked = 0;
     for file in files {
         let path = file.unwrap().path();
-        // Other facts lie beside them.
+        // Other files lie beside the vectors.
         if path.extension().is_none_or(|end| end != "json") {
             continue;
         }
@@ -112,7 +112,7 @@ fn a_key_is_the_same_after_it_was_written_out_and_shows_nothing_of_itself() {
     assert!(matches!(Key::from_pkcs8(b""), Err(CertificateError::BadKey(_))));
 }
 
-/// Made-up input; the same seed makes the same.
+/// Random input; the same seed makes the same input.
 struct Dice(u64);
 
 impl Dice {
@@ -141,7 +141,7 @@ fn openssl(arguments: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What openssl's parser shows of the certificate, against what it was made from.
+/// Compares what openssl's parser shows of the certificate with what it was made from.
 fn is_read_back(key: &Key, request: &CertificateRequest<'_>, folder: &Path) {
     let file = folder.join("certificate");
     fs::write(&file, mint(key, request).unwrap()).unwrap();
@@ -162,7 +162,7 @@ fn is_read_back(key: &Key, request: &CertificateRequest<'_>, folder: &Path) {
         ],
         &file,
     );
-    // Its own signature is right, by its own key. The text has the certificate as PEM too.
+    // Its own key verifies its signature. The text holds the certificate as PEM, too.
     fs::write(&file, &shown).unwrap();
     let itself = file.to_str().unwrap();
     let verified =
@@ -260,7 +260,7 @@ fn what_openssl_reads_is_what_a_certificate_was_made_from() {
             source: "dice".into(),
         });
         let (source, version) = (dice.text(NAMES, 1, 30), dice.text("0123456789.", 1, 10));
-        // From 1970, a quarter of an hour in, to 2049, when UTCTime ends.
+        // Times from a quarter of an hour after 1970 began to 2049, when UTCTime ends.
         let now = SystemTime::UNIX_EPOCH + BEFORE;
         let now = now + Duration::from_secs(dice.below(2_524_600_000 - 12_000) as u64);
         let request = CertificateRequest {

@@ -1,4 +1,4 @@
-//! Credentials of a container: an endpoint on the machine, named by variables.
+//! Credentials of a container: an endpoint on the machine, named by variables. No other file knows these variables.
 
 use super::files;
 use crate::aws::document::CredentialsDocument;
@@ -16,13 +16,13 @@ const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const TOKEN: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
 const TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
-/// It is on the same host.
+/// How long the endpoint may take. It is on the same host.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the endpoint is, if the environment says so.
 ///
 /// # Errors
-/// [`AwsError::BadVariable`] where no token may be sent to.
+/// [`AwsError::BadVariable`] if a token must not be sent there.
 pub fn place(world: &World<'_>) -> Result<Option<Url>, AwsError> {
     if let Some(path) = world.environment.get(RELATIVE) {
         let path = path.expose();
@@ -36,7 +36,7 @@ pub fn place(world: &World<'_>) -> Result<Option<Url>, AwsError> {
     };
 
     let url = Url::parse(full.expose()).ok_or(AwsError::BadVariable(FULL, "is no http URL"))?;
-    // A token is sent there, and what comes back is believed.
+    // A token is sent there, and the answer is believed, so it must be the right place.
     if !url.tls && !url.address().is_some_and(is_on_this_host) {
         let why = "is neither https nor an address of this machine, of ECS or of EKS";
         return Err(AwsError::BadVariable(FULL, why));

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 pub const KEY_ID: &str = "aws_access_key_id";
 pub const SECRET_KEY: &str = "aws_secret_access_key";
-/// What a person signs in for.
+/// The keys of a profile that needs a person who signs in.
 const SIGN_IN: [&str; 3] = ["sso_session", "sso_start_url", "login_session"];
 /// A profile without any of these gives no credentials.
 const SOURCES: [&str; 7] =
@@ -36,12 +36,12 @@ pub struct ProfileFiles {
 pub struct ProfileFile {
     pub path: PathBuf,
     profiles: Profiles,
-    /// Why nothing in it could be read. Taken by the first for whom that matters.
+    /// Why nothing in it could be read. The first caller for whom that matters takes the error.
     unread: Cell<Option<AwsError>>,
 }
 
 impl ProfileFiles {
-    /// Reads both; one that is not there is empty.
+    /// Reads both files. A missing one counts as empty.
     ///
     /// # Errors
     /// [`AwsError::Changeable`].
@@ -58,8 +58,8 @@ impl ProfileFiles {
         [&self.credentials, &self.config]
     }
 
-    /// A profile as both files have it, if one of them has it and can be read there. A line that cannot be read in one
-    /// file does not hide what the other has, unless it is a part of that.
+    /// A profile as both files have it, if one of them has it and it can be read there. A line that cannot be read in
+    /// one file is passed over if the other file alone gives credentials, and this part does not.
     ///
     /// # Errors
     /// [`AwsError::Line`].
@@ -81,7 +81,7 @@ impl ProfileFiles {
         Ok(is_there.then(|| MergedProfile { name: name.to_owned(), parts: merged, files: self }))
     }
 
-    /// What could not be read, and may belong to any profile.
+    /// The error of a file or a line that could not be read, and that may concern any profile.
     pub fn unread(&self) -> Option<AwsError> {
         self.both().into_iter().find_map(|file| {
             let error = file.unread.take();
@@ -133,7 +133,7 @@ impl ProfileFiles {
 }
 
 impl ProfileFile {
-    /// Reads one. What is in the way of reading it is kept: the other file may have all that is needed.
+    /// Reads one file. An error is kept for later, since the other file may have all that is needed.
     ///
     /// # Errors
     /// [`AwsError::Changeable`].
@@ -258,19 +258,19 @@ fn profiles(root: &Path, path: &Path, kind: ProfileFileKind) -> Result<Profiles,
         Err(refused) => return Err(unreadable(path, refused)),
     };
 
-    // UTF-16 has one beside each letter of a key.
+    // In UTF-16, each letter of a key has a zero byte beside it.
     if bytes.contains(&0) {
         return Err(AwsError::NotText(path.to_owned()));
     }
     match String::from_utf8_lossy(&bytes) {
         Cow::Borrowed(text) => Ok(Profiles::parse(text, kind)),
-        // It may matter to no profile, as in a comment.
+        // What is no UTF-8 may matter to no profile, as in a comment.
         Cow::Owned(text) => Ok(Profiles::parse(&Zeroizing::new(text), kind)),
     }
 }
 
-/// The token in a file. Symlinks of root's may lead to it, as Kubernetes makes them. A user's must not: they could
-/// have any file of root's sent away.
+/// The token in a file. Root's own symlinks may lead to it, as Kubernetes makes them. Those of a user must not: they
+/// could have any file of root's sent away.
 ///
 /// # Errors
 /// [`AwsError::File`], [`AwsError::NotText`], [`AwsError::Changeable`].
@@ -284,8 +284,8 @@ pub fn token(path: &Path, world: &World<'_>) -> Result<Secret, AwsError> {
     Ok(Secret::new(text.trim().to_owned()))
 }
 
-/// What is in a file, if it is there. If others than root could change it, they could have root run a program, or send
-/// another file away.
+/// The contents of a file, if it is there. Root alone may be able to change it: others could have root run a program,
+/// or send another file away.
 fn trusted_bytes(root: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
     Ok(files::read(root, path)?.map(Zeroizing::new))
 }

@@ -13,9 +13,10 @@ use crate::aws::{document, metadata};
 use crate::retry::Deadline;
 use std::path::Path;
 
-/// The second is its former name.
+/// The keys of a session token; the second is the former name of the first.
 const TOKENS: [&str; 2] = ["aws_session_token", "aws_security_token"];
-/// Written by tools that get keys for a person: saml2aws and many after it, and aws-azure-login.
+/// The keys for the end of a session. They are written by tools that get keys for a person: saml2aws and many after it,
+/// and aws-azure-login.
 const EXPIRES: [&str; 2] = ["x_security_token_expires", "aws_expiration"];
 
 /// What is needed to follow profiles to their credentials.
@@ -36,7 +37,8 @@ impl ProfileResolver<'_> {
         self.follow(name, &mut Vec::new())
     }
 
-    /// `dependants` are the profiles that need this one, which must not be among them.
+    /// The credentials that the profile `name` leads to. `dependants` are the profiles that need it. It must not be
+    /// among them, unless its own keys come first.
     fn follow(&self, name: &str, dependants: &mut Vec<String>) -> Result<Credentials, AwsError> {
         let Some(profile) = self.files.profile(name)? else {
             return Err(self.files.unread().unwrap_or_else(|| self.files.missing(name)));
@@ -87,6 +89,7 @@ impl ProfileResolver<'_> {
                 return Err(AwsError::OldKeys { path: file.path.clone(), key, expired, now });
             }
         }
+
         Ok(Credentials {
             access_key_id: id.to_owned(),
             secret_access_key: Secret::new(secret.to_owned()),
@@ -108,12 +111,14 @@ impl ProfileResolver<'_> {
         if profile.get("mfa_serial").is_some() {
             return Err(AwsError::Unsupported("mfa_serial", "needs a person who types a code"));
         }
+
         let role = Role {
             arn,
             session: profile.get("role_session_name").unwrap_or(SESSION_NAME),
             external_id: profile.get("external_id"),
             duration: profile.get("duration_seconds"),
         };
+
         if let Some(file) = profile.get("web_identity_token_file") {
             return web_identity::assume(
                 &role,
@@ -129,6 +134,7 @@ impl ProfileResolver<'_> {
         if let Some(expired) = signer.expires.filter(|expires| *expires <= now) {
             return Err(AwsError::Expired { by, expired });
         }
+
         match sts::assume(&role, &signer, self.region, self.world, self.until) {
             Ok(credentials) => {
                 Ok(Credentials { source: format!("role {arn} by {by}"), ..credentials })
@@ -156,10 +162,12 @@ impl ProfileResolver<'_> {
             })?;
             return Ok((signer, format!("source profile {name:?}")));
         }
+
         let Some(source) = profile.get("credential_source") else {
             let lacks = "source_profile or credential_source";
             return Err(AwsError::MissingKey("role_arn", lacks));
         };
+
         Ok((self.named_source(source)?, format!("credential_source {source}")))
     }
 

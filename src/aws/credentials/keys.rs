@@ -12,12 +12,13 @@ pub fn identity_of(credentials: &Credentials) -> String {
     format!("{}{odd}", with_access_key(&credentials.source, &credentials.access_key_id))
 }
 
-/// `owner` and the access key. The secret key may be in the place of that by mistake: a log must not show it.
+/// Names `owner` and the id of the access key. The secret key may be in its place by mistake, and a log must not show
+/// it.
 pub(super) fn with_access_key(owner: &str, access_key_id: &str) -> String {
     format!("{owner}{ACCESS_KEY}{}", harmless(access_key_id))
 }
 
-/// The profile in an identity made by [`identity_of`], if it is one's of this machine.
+/// The profile in an identity made by [`identity_of`], if the credentials came from a profile of this machine.
 pub fn profile_in(identity: &str) -> Option<&str> {
     let (name, _) = identity.strip_prefix("profile \"")?.split_once("\" of ")?;
     Some(name)

@@ -42,7 +42,7 @@ pub fn run(
 
     let mut command = programs::bare(file);
     command
-        // Some are one file with many names, and look at which they were called by.
+        // Some programs are one file with many names, and look at the name by which they were called.
         .arg0(&path)
         .args(arguments)
         .env("PATH", PATH)
@@ -61,6 +61,7 @@ pub fn run(
     if !document.is_version_1() {
         return Err(ProcessError::Version(path).into());
     }
+
     let mut credentials = document.credentials(&[]).map_err(printed)?;
     credentials.source = format!("credential_process {}", path.display());
     Ok(credentials)
@@ -108,7 +109,7 @@ fn checked(path: &Path, root: &Path) -> Result<PathBuf, ProcessError> {
 fn not_ended(error: ProgramError, path: &Path) -> AwsError {
     let path = path.to_owned();
     let error = match error {
-        // The program itself was there a moment ago.
+        // The program itself was there a moment ago, so its interpreter is missing.
         ProgramError::NotStarted(Errno::ENOENT) => ProcessError::NoInterpreter(path),
         ProgramError::NotStarted(errno) => ProcessError::Unrunnable(path, errno),
         ProgramError::NoStatus => ProcessError::Unrunnable(path, Errno::ECHILD),
@@ -127,6 +128,7 @@ fn failed(path: PathBuf, ended: &Finished) -> ProcessError {
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "did not end".to_owned(),
     };
+
     let errors = String::from_utf8_lossy(&ended.errors);
     let last_line = errors.lines().rev().map(harmless).find(|line| !line.is_empty());
     ProcessError::Failed { path, status, how, said: last_line.unwrap_or_default() }

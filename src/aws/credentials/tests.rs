@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 
 const NOW: &str = "2025-01-02T03:04:05Z";
 
-/// A machine of its own: files, and a server that stands for all of AWS.
+/// A separate machine: files, and a server that stands for all of AWS.
 struct Machine {
     root: tempfile::TempDir,
     variables: Vec<(String, String)>,
     server: Server,
     now: SystemTime,
-    /// None, for the files are made a moment before.
+    /// Usually zero, since the tests make their files only a moment before.
     settle: Duration,
 }
 
-/// What was asked, head and body, and answers by method and path.
+/// The requests that came, head and body, and the answers by method and path.
 #[derive(Default)]
 struct Server {
     port: u16,
@@ -138,7 +138,7 @@ impl Machine {
         self.with(|world, until| find(&wanted, world, until))
     }
 
-    /// Key id and source of what is found, in words; or the error, with names for what varies.
+    /// Key id and source of the credentials that are found, or the error. What varies has a fixed name.
     fn told(&self, profile: Option<&str>) -> String {
         let told = match self.find(profile) {
             Ok(found) => format!("{} from {}", found.access_key_id, found.source),
@@ -310,7 +310,7 @@ fn a_profile_that_is_there_decides_and_its_fault_is_told() {
 
 const MADE: &str = r#"{"Version":1,"AccessKeyId":"P","SecretAccessKey":"S","SessionToken":"T","Expiration":"2025-01-02T04:00:00Z"}"#;
 
-/// What becomes of a profile whose `credential_process` is `line`.
+/// The result for a profile whose `credential_process` is `line`.
 fn process(machine: &Machine, line: &str) -> String {
     machine.file("/root/.aws/config", &format!("[profile p]\ncredential_process = {line}\n"));
     let told = machine.told(Some("p"));
@@ -332,10 +332,10 @@ fn a_credential_process_is_run_without_a_shell_and_without_our_environment() {
     let told = fs::read_to_string(machine.root.path().join("opt/my tool.told")).unwrap();
     let mut told: Vec<&str> = told.lines().collect();
     assert_eq!(told[..3], ["<a>", "<b c>", "<$HOME>"]);
-    // A semicolon behind white space begins a comment, as AWS's own tools have it.
+    // A semicolon behind white space begins a comment, as for AWS's own tools.
     let mut variables = told.split_off(3);
     assert_eq!(variables.pop(), Some("/"));
-    // What the shell of the script adds by itself.
+    // The shell of the script adds these by itself.
     variables.retain(|line| {
         !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|own| line.starts_with(own))
     });
@@ -392,7 +392,7 @@ fn a_program_is_called_by_the_name_that_the_line_has() {
     machine.file("/opt/shell", "");
     fs::copy("/bin/sh", root.join("opt/shell")).unwrap();
     symlink("shell", root.join("opt/other")).unwrap();
-    // As one file that is many programs: which one, it sees by this.
+    // Such a program is one file with many names, and learns its name in this way.
     let told = root.join("told");
     machine.file("/opt/s", &format!("echo $0 >{}\necho '{MADE}'\n", told.display()));
     let line = format!("/opt/other -c '. {}'", root.join("opt/s").display());
@@ -428,7 +428,7 @@ fn a_credential_process_that_hangs_forks_or_floods_is_killed_and_leaves_nothing(
     assert_eq!(told, words);
     assert!(took < Duration::from_millis(1500), "{took:?}");
     assert!(!runs("sleep\u{0}31337"));
-    // It ends, but what it leaves behind keeps its outputs open.
+    // The program ends, but what it leaves behind keeps its outputs open.
     machine.script(
         "/opt/forks",
         &format!("sleep 31338 &\n(sleep 31338 & sleep 31338) &\necho '{MADE}'"),
@@ -436,7 +436,7 @@ fn a_credential_process_that_hangs_forks_or_floods_is_killed_and_leaves_nothing(
     let (told, took) = timed("/opt/forks", 5000);
     assert_eq!(told, "P");
     assert!(took < Duration::from_millis(1500), "{took:?}");
-    // SIGKILL was sent; what has gone by then has gone.
+    // SIGKILL was sent, but takes a moment.
     let gone = (0..100).any(|_| {
         thread::sleep(Duration::from_millis(10));
         !runs("sleep\u{0}31338")
@@ -547,7 +547,7 @@ fn the_instances_role_is_asked_for_by_version_two_with_one_token() {
         assert!(tokens[0].contains("X-aws-ec2-metadata-token-ttl-seconds: 21600\r\n"));
         let rest = asked.iter().skip(1);
         rest.for_each(|asked| assert!(asked.contains("X-aws-ec2-metadata-token: the-token\r\n")));
-        // It forgets its tokens: one more is asked for, and no more than that.
+        // The service forgets its tokens. One more is asked for, and only one.
         machine.server.answer(ROLES, 401, "");
         let told = find(&wanted, world, until).unwrap_err().to_string();
         assert!(told.ends_with("the instance's role (IMDSv2): it answered 401"), "{told}");
@@ -570,7 +570,7 @@ fn the_instances_role_is_asked_for_by_version_two_with_one_token() {
             .told(None)
             .ends_with("(IMDSv2): the metadata service (169.254.169.254) answered 403")
     );
-    // Version 1 is what a request without a token would be.
+    // A request without a token would be version 1.
     assert_eq!(machine.server.asked().len(), 1);
 }
 
@@ -592,7 +592,7 @@ fn a_containers_endpoint_counts_where_variables_do() {
         "no credentials from the container's endpoint SERVER: it answered 500: \
          {\"message\":\"broken\"}"
     );
-    // The very token that it was sent, in whatever it answers.
+    // The answer repeats the token that was sent.
     machine.server.answer("GET /v2/creds?id=1", 403, "not 'bearer'");
     assert!(machine.told(None).ends_with("it answered 403: not '(hidden)'"));
     let refusal = r#"{"Code": "Denied", "Message": "bearer is old"}"#;
@@ -707,7 +707,7 @@ fn a_signal_ends_the_search_at_once() {
     let wanted = Wanted { profile: Some("p"), region: "r" };
     let started = Instant::now();
     let result = machine.with(|world, until| {
-        // To this thread alone, which has it blocked: the descriptor shows it.
+        // The signal goes to this thread alone, which blocks it: only the descriptor shows it.
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
         let result = find(&wanted, world, until);
         world.net.stop.signal();
@@ -755,7 +755,7 @@ fn mount_targets_are_listed_those_of_our_zone_first() {
         "{}",
         asked[0]
     );
-    // Without a zone of our own, in their order.
+    // If our own zone is not known, the order stays.
     machine.server.answer(zone, 404, "");
     assert_eq!(found().unwrap(), ["10.0.1.5 false", "10.0.2.5 false"]);
     let none = format!(r#"{{"MountTargets":[{}]}}"#, all[2]);
@@ -801,7 +801,7 @@ fn what_was_mistyped_is_told_from_what_may_come_yet() {
     for profile in ["half", "lost", "empty"] {
         assert!(mistyped(Some(profile)), "{profile}");
     }
-    // It has been left alone for long enough: whoever writes it has done.
+    // The file has been left alone for long enough, so nobody is writing it any more.
     assert!(mistyped(None) && mistyped(Some(APPSTREAM_PROFILE)));
     let path = machine.root.path().join("root/.aws/credentials");
     std::os::unix::fs::chown(path, Some(65534), None).unwrap();
@@ -853,7 +853,7 @@ fn a_service_in_trouble_is_told_from_a_profile_that_is_wrong() {
     assert_eq!(trouble(&machine, None), Some((Service::Container, Trouble::Unreachable)));
 }
 
-/// What is told of a search for `profile`, whether that lasts, and what helps.
+/// The error of a search for `profile`, whether it lasts, and what helps.
 fn remedied(machine: &Machine, profile: Option<&str>) -> (String, bool, String) {
     let error = machine.find(profile).unwrap_err();
     let Remedy { lasts, cure: mend } = remedy(&error).unwrap_or_else(|| panic!("{error}"));
@@ -870,7 +870,7 @@ fn a_slip_costs_the_profile_that_it_is_in_and_hides_no_other() {
     };
     let good = format!("[profile {APPSTREAM_PROFILE}]\n{KEYS}");
     let found = format!("K from profile \"{APPSTREAM_PROFILE}\" of /root/.aws/config");
-    // Whatever is wrong in the one file, the other has it.
+    // An error in one file does not matter if the other file has the profile.
     for text in [
         "[default]\nno separator\n",
         "export AWS_ACCESS_KEY_ID=x\n",
@@ -888,7 +888,7 @@ fn a_slip_costs_the_profile_that_it_is_in_and_hides_no_other() {
         let is_ours = text.contains(APPSTREAM_PROFILE);
         assert_eq!(machine.told(None) == expected, !is_ours, "{text}: {}", machine.told(None));
     }
-    // Nor does it in the same file, nor a byte that is no text in a comment.
+    // The same holds within one file, and for a byte that is no text in a comment.
     let bytes = [b"# \xe4\n[other]\nno separator\n[good] # \xe4\n", KEYS.as_bytes()].concat();
     fs::write(machine.root.path().join("root/.aws/credentials"), bytes).unwrap();
     assert_eq!(machine.told(Some("good")), "K from profile \"good\" of /root/.aws/credentials");
@@ -902,15 +902,15 @@ fn a_slip_costs_the_profile_that_it_is_in_and_hides_no_other() {
             "correct line 3 of /root/.aws/credentials".to_owned()
         )
     );
-    // But a half of the one is not completed by the other: that would be somebody else.
+    // Half a profile in one file is not completed by the other file: that would be somebody else.
     file("credentials", "[x]\naws_access_key_id = A\naws_secret_access_key hush\n");
     file("config", &format!("[profile x]\n{KEYS}"));
     let (told, lasts, _) = remedied(&machine, Some("x"));
     assert!(lasts && told.contains("/root/.aws/credentials, line 3: neither"), "{told}");
-    // With a colon, as the AWS CLI takes it.
+    // A colon separates key and value, too, as for the AWS CLI.
     file("credentials", "[x]\naws_access_key_id: C\naws_secret_access_key:abc/def+ghi=\n");
     assert_eq!(machine.told(Some("x")), "C from profile \"x\" of /root/.aws/credentials");
-    // Where nothing else is there, what could not be read may have been meant.
+    // If nothing else is there, the profile that could not be read may have been meant.
     fs::remove_file(machine.root.path().join("root/.aws/config")).unwrap();
     file("credentials", "AWS_ACCESS_KEY_ID=x\n");
     assert_eq!(
@@ -935,7 +935,7 @@ fn a_slip_costs_the_profile_that_it_is_in_and_hides_no_other() {
 fn a_file_that_is_being_written_is_read_again_and_a_slip_that_stays_is_believed() {
     let mut machine = Machine::new();
     machine.settle = Duration::from_millis(400);
-    // The time of day says nothing here: it is long before the file's.
+    // The time of day proves nothing here: it is long before the file's.
     machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
     let started = Instant::now();
     let (_, lasts, mend) = remedied(&machine, Some("x"));
@@ -949,13 +949,13 @@ fn a_file_that_is_being_written_is_read_again_and_a_slip_that_stays_is_believed(
     machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
     assert_eq!(machine.told(Some("x")), "K from profile \"x\" of /root/.aws/credentials");
     writer.join().unwrap();
-    // It has been like that for long.
+    // The file has been like that for a long time.
     machine.file("/root/.aws/credentials", "[x]\naws_access_key_id\n");
     machine.now = SystemTime::now() + Duration::from_secs(60);
     let started = Instant::now();
     assert!(remedied(&machine, Some("x")).1);
     assert!(started.elapsed() < Duration::from_millis(300), "{:?}", started.elapsed());
-    // With less time than that, it is not said to be there to stay.
+    // With less time than that, the error is not reported as one that lasts.
     machine.now = SystemTime::now();
     machine.settle = Duration::from_secs(60);
     let wanted = Wanted { profile: Some("x"), region: "r" };
@@ -1154,7 +1154,7 @@ fn a_program_without_its_path_is_looked_for_in_folders_that_are_always_the_same(
         process(&machine, "other"),
         "/usr/local/sbin/other cannot be run: Permission denied"
     );
-    // That which is found counts, also where others can change it.
+    // The first program that is found counts, even if others can change it.
     let path = machine.root.path().join("usr/local/aws-cli/v2/dist/aws");
     machine.script("/usr/bin/aws", &format!("echo '{MADE}'"));
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
@@ -1282,7 +1282,7 @@ fn what_keeps_a_program_from_giving_credentials_has_its_own_cure_and_class() {
         assert_eq!(found.1, lasts, "{line}");
         assert!(found.2.starts_with(mend), "{}", found.2);
     }
-    // And helps, where that can be tried here.
+    // The advice helps, where that can be tried here.
     file("/opt/plain", &format!("#!/bin/sh\necho '{MADE}'\n"), 0o755);
     assert!(process(&machine, "/opt/plain").starts_with("P from"));
     file("/opt/crlf", &format!("#!/bin/sh\necho '{MADE}'\n"), 0o755);
@@ -1394,7 +1394,7 @@ fn a_profile_that_is_wrong_has_the_cure_of_what_is_wrong_with_it() {
         mend.starts_with("put a file that root can read in the place of /root/.aws/credentials"),
         "{mend}"
     );
-    // As much as they are in the way: the other file has this one.
+    // These errors do not matter either: the other file has this profile.
     machine.file("/root/.aws/config", &format!("[default]\n{KEYS}"));
     assert_eq!(machine.told(None), "K from profile \"default\" of /root/.aws/config");
 }
@@ -1460,7 +1460,7 @@ fn each_refusal_of_sts_is_told_from_the_others() {
         let words = format!("role arn:x cannot be assumed: it answered 403: {code}: {message}{by}");
         assert!(error.to_string().ends_with(&words), "{error}");
     }
-    // Who is renewed without a person may be good again in a moment.
+    // Credentials that are renewed without a person may be good again in a moment.
     refuse(403, "ExpiredToken", "x");
     let error = machine.find(Some("ec2")).unwrap_err();
     assert_eq!(trouble(&error), Some((Service::Sts, T::Stale)));
@@ -1494,21 +1494,36 @@ fn each_refusal_of_sts_is_told_from_the_others() {
 
 #[test]
 fn words_of_services_and_troubles_are_each_ones_own() {
-    // A tunnel of an earlier version is understood by these words, whoever reads them.
-    for service in Service::all() {
-        assert_eq!(crate::json::written(&service), format!("\"{}\"", service.word()));
+    // These words must stay: a tunnel of an earlier version sends them, too.
+    for word in ["metadata", "sts", "web-identity", "container", "efs"] {
+        let text = format!("\"{word}\"");
+        let service: Service = crate::json::read(text.as_bytes()).unwrap();
+        assert_eq!(crate::json::written(&service), text);
     }
-    for trouble in Trouble::all() {
-        assert_eq!(crate::json::written(&trouble), format!("\"{}\"", trouble.word()));
+    for word in [
+        "unreachable",
+        "throttled",
+        "failing",
+        "tls",
+        "denied",
+        "keys",
+        "secret",
+        "expired",
+        "stale",
+        "clock",
+        "region",
+        "token",
+        "provider",
+        "parameters",
+        "untrusted",
+        "missing",
+        "empty",
+        "refused",
+    ] {
+        let text = format!("\"{word}\"");
+        let trouble: Trouble = crate::json::read(text.as_bytes()).unwrap();
+        assert_eq!(crate::json::written(&trouble), text);
     }
-    assert!(Service::all().all(|service| Service::from_word(service.word()) == Some(service)));
-    assert!(Trouble::all().all(|trouble| Trouble::from_word(trouble.word()) == Some(trouble)));
-    assert!(
-        Service::all().all(|service| !service.word().is_empty() && !service.word().contains(' '))
-    );
-    assert!(
-        Trouble::all().all(|trouble| !trouble.word().is_empty() && !trouble.word().contains(' '))
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 answer, read as its bytes come (RFC 9112), within bounds.
+//! An HTTP/1.1 answer, read as its bytes come (RFC 9112), within bounds. No socket is known here.
 
 use zeroize::Zeroizing;
 
@@ -15,16 +15,16 @@ pub enum ResponseError {
     /// It does not begin with `HTTP/1.` and a status.
     #[error("it does not begin as one")]
     NotHttp,
-    /// Something that should be a header.
+    /// A line that should be a header has no colon.
     #[error("a header without a colon")]
     Header,
-    /// The head does not end.
+    /// The head is too long.
     #[error("its headers are over 16 KiB")]
     LargeHead,
-    /// Too much of it.
+    /// The body is too long.
     #[error("its body is over 64 KiB")]
     LargeBody,
-    /// `Content-Length` is no number, or two.
+    /// `Content-Length` is no number, or there are two that differ.
     #[error("its length is no number, or two")]
     Length,
     /// An unknown `Transfer-Encoding`.
@@ -86,7 +86,7 @@ pub struct ResponseReader {
     state: ReadState,
     /// What has come and is not used up.
     raw: Zeroizing<Vec<u8>>,
-    /// How many of these bytes are known not to be the end that is looked for.
+    /// How many bytes at the front of these are known not to hold the end that is looked for.
     searched: usize,
     response: HttpResponse,
 }
@@ -163,7 +163,8 @@ impl ResponseReader {
                     self.move_on(usize::MAX)?;
                 }
             }
-            // Each turn uses bytes up, until none are left.
+
+            // Each turn must use up bytes. If it did not, or none are left, more have to come.
             if self.raw.len() == before
                 || self.raw.is_empty() && !matches!(self.state, ReadState::Body(0))
             {
@@ -172,7 +173,7 @@ impl ResponseReader {
         }
     }
 
-    /// The answer, if the end of the connection is the end of it too.
+    /// The answer, if the end of the connection is also the end of the answer.
     ///
     /// # Errors
     /// [`ResponseError::CutOff`].
@@ -208,7 +209,8 @@ impl ResponseReader {
         self.searched = 0;
     }
 
-    /// What comes before `end`, once that is there. It must be within `most` bytes; `otherwise` is the error.
+    /// Takes what comes before `end`, once `end` is there. It must come within `most` bytes, or the error is
+    /// `otherwise`.
     fn cut(
         &mut self,
         end: &[u8],
@@ -216,6 +218,7 @@ impl ResponseReader {
         otherwise: ResponseError,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ResponseError> {
         let mut windows = self.raw.windows(end.len()).take(most + 1).skip(self.searched);
+
         match windows.position(|window| window == end) {
             Some(place) => {
                 let place = self.searched + place;
@@ -249,8 +252,9 @@ impl ResponseReader {
             let (name, value) = line.split_once(':').ok_or(ResponseError::Header)?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
+
         if (100..200).contains(&status) {
-            // Interim: the answer itself is still to come.
+            // The answer is interim: the real one is still to come.
             return Ok(ReadState::Head);
         }
 
@@ -283,7 +287,8 @@ fn what_follows(status: u16, headers: &[(String, String)]) -> Result<ReadState, 
     if !is_number || lengths.any(|other| other != length) {
         return Err(ResponseError::Length);
     }
-    // More digits than a number can have are too large a body all the same.
+
+    // A number with too many digits also means a body that is too large.
     match length.parse() {
         Ok(length) if length <= LARGEST_BODY => Ok(ReadState::Body(length)),
         _ => Err(ResponseError::LargeBody),
@@ -297,6 +302,7 @@ fn chunk_size(line: &[u8]) -> Result<usize, ResponseError> {
     if size.len() > 8 || !size.iter().all(u8::is_ascii_hexdigit) {
         return Err(ResponseError::Chunk);
     }
+
     let size = std::str::from_utf8(size).ok();
     size.and_then(|size| usize::from_str_radix(size, 16).ok()).ok_or(ResponseError::Chunk)
 }

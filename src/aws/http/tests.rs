@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-/// What the reader makes of `bytes`, given in pieces of `piece` bytes, and then the end.
+/// The result of reading `bytes`, which come in pieces of `piece` bytes, and then the end.
 fn read(bytes: &[u8], piece: usize) -> Result<HttpResponse, ResponseError> {
     let mut reader = ResponseReader::default();
     for chunk in bytes.chunks(piece) {
@@ -132,7 +132,7 @@ fn a_url_is_taken_apart_or_refused() {
     assert_eq!(url.at("/x").to_string(), "http://[::1]:8080/x");
 }
 
-/// What is asked of a listener that does `serve` with each connection; how long that took.
+/// The result of a request to a listener that does `serve` with each connection, and how long it took.
 fn ask(
     url: impl Fn(u16) -> Url,
     body: &[u8],
@@ -168,7 +168,7 @@ fn secret(port: u16) -> Url {
     Url { tls: true, host: "api.example".into(), port, path: "/".into() }
 }
 
-/// Reads the request's head, and gives it.
+/// Reads the head of a request.
 fn head(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut byte = [0];
@@ -189,7 +189,7 @@ fn a_request_is_sent_whole_and_its_answer_read() {
         }
         let length = told.len();
         write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{told}").unwrap();
-        // Kept open: the length says that it is over.
+        // The connection is kept open: the length shows the end of the answer.
         thread::sleep(Duration::from_secs(2));
     };
     let (got, took) = ask(plain, b"", 1500, echo);

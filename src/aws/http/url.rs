@@ -1,4 +1,4 @@
-//! URLs of http and https, as far as this program meets them.
+//! URLs of http and https, as far as this program meets them. Nothing is fetched here.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Where a server is, and what is asked of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// https.
+    /// Whether the scheme is https.
     pub tls: bool,
     /// A name, or an address without brackets.
     pub host: String,
@@ -69,7 +69,7 @@ impl Url {
         if self.port == usual_port(self.tls) { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The address, where the host is one; localhost is one too.
+    /// The address, if the host is one. localhost counts as one.
     pub fn address(&self) -> Option<IpAddr> {
         if self.host == "localhost" {
             return Some(Ipv4Addr::LOCALHOST.into());

@@ -70,7 +70,7 @@ fn a_bad_line_is_told_of_by_its_number_and_nothing_of_it_is_shown() {
         ("\n[a\nk=v\n", 2, "a section without its closing bracket"),
         ("[a] b\n", 1, "more text behind a section's closing bracket"),
         ("[a]\nhush\n", 2, "neither a section, nor a key with an equals sign and a value"),
-        // Further in than the line before it: the rest of its value.
+        // A line with a deeper indentation continues the value of the line before it.
         ("[a]\nk=v\n\n = hush\n[b]\n", 5, ""),
         ("[a]\n= hush\n", 2, "no key before the equals sign"),
         ("[a]\n: hush\n", 2, "no key before the equals sign"),
@@ -94,7 +94,7 @@ fn a_bad_line_costs_the_profile_that_it_is_in_and_no_other() {
     let lines = ["good", "bad", "other", "last", "none"].map(line);
     assert_eq!(lines, [None, Some(4), Some(6), Some(8), None]);
     assert_eq!(read.error_anywhere(), None);
-    // What is below a section that cannot be read is not the profile's above it.
+    // The keys below a section that cannot be read do not belong to the profile above it.
     assert_eq!(read.profiles["good"]["k"].expose(), "v");
     assert_eq!(read.profiles["bad"]["k"].expose(), "a=b");
     assert_eq!((read.line_of("bad", "k"), read.line_of("bad", "j")), (Some(5), None));

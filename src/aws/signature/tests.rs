@@ -22,13 +22,13 @@ fn document(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
-/// A query string as names and values; those of the documents are not encoded.
+/// A query string as names and values; in the documents these are not encoded.
 fn pairs(query: &str) -> Vec<(&str, &str)> {
     let parts = query.split('&').filter(|part| !part.is_empty());
     parts.map(|part| part.split_once('=').unwrap_or((part, ""))).collect()
 }
 
-/// The headers of a test of the document, but those that signing adds.
+/// The headers of a test in the document, without those that signing adds.
 fn headers(request: &Value) -> Vec<(&str, &str)> {
     let added = ["x-amz-date", "x-amz-security-token"];
     let headers = request["headers"].as_array().unwrap().iter();
@@ -38,7 +38,7 @@ fn headers(request: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Checks each step of signing against what the document has of it; the number of tests in it.
+/// Compares each step of signing with the document. Gives the number of tests in it.
 fn agrees_with(document: &Value) -> usize {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let tests = document["tests"].as_array().unwrap();
@@ -49,7 +49,7 @@ fn agrees_with(document: &Value) -> usize {
         let (service, region) = (text(of("service")), text(of("region")));
         let (id, secret) = (text(of("access_key_id")), text(of("secret_access_key")));
         let token = text(&document["session_token"]);
-        // Only where the document signs it too.
+        // The token is signed only where the document signs it, too.
         let token = text(&test["creq"]).contains("x-amz-security-token").then_some(&*token);
         let (method, path) = (text(&request["method"]), text(&request["path"]));
         let (query, body) = (text(&request["query"]), text(&request["body"]));

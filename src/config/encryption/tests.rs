@@ -66,7 +66,7 @@ fn id_and_region_are_read_off_the_names_of_every_partition() {
             (encryption.region.as_str(), &encryption.trust, encryption.tls_name.as_str()),
             (region, &trust, name.as_str())
         );
-        // An address does not say it; the keys do, and the name in the certificate follows.
+        // An address does not name the file system. The keys do, and the certificate's name follows from them.
         let keys = format!("file_system_id = \"fs-0123abcd\"\nregion = \"{region}\"\n");
         assert_eq!(encrypted("10.0.1.12", &keys), encryption);
     }

@@ -169,7 +169,7 @@ fn all_words_of_a_list_that_are_wrong_are_told_at_once() {
     );
 }
 
-/// The names of the tools' own lists.
+/// The names in the tools' own lists.
 const NAMES: &str = include_str!("../../../tests/vectors/mount-options.txt");
 
 #[test]
@@ -192,7 +192,7 @@ fn no_word_of_mount_of_the_kernel_or_of_efs_utils_is_unknown() {
                 );
             }
         }
-        // Of one that is passed over in every form, nothing reaches the kernel.
+        // A word that is ignored in every form never reaches the kernel.
         if IGNORED.contains(&name) {
             assert_eq!(data(name), data(""), "{name}");
         }

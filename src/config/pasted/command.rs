@@ -33,11 +33,13 @@ impl PastedMount {
         if words.first()?.starts_with('-') {
             return Self::in_arguments(words, "begins with what belongs to the command mount(8)");
         }
+
         let numbers = words.iter().rev().take_while(|word| is_digit(word)).take(2).count();
         Self::in_fields(words.get(..words.len().saturating_sub(numbers))?, numbers > 0)
     }
 
-    /// Reads the fields of a line of fstab. Behind them stood the numbers at its end, if it is `numbered`.
+    /// Reads the fields of a line of fstab. `numbered` says that the numbers at the end of such a line stood behind
+    /// them.
     fn in_fields(fields: &[String], numbered: bool) -> Option<Self> {
         match fields {
             [source, target, kind, rest @ ..]
@@ -56,7 +58,7 @@ impl PastedMount {
                 options: vec![options.clone()],
                 ..Self::default()
             }),
-            // A command from behind its -o.
+            // This is the part of a command that stands behind its -o.
             [options, place, rest @ ..]
                 if options.contains(['=', ','])
                     && !options.contains(['/', ':'])
@@ -109,6 +111,7 @@ fn options_in_flag(flag: &str) -> Option<String> {
     }
     let list = flag.strip_prefix("-o").or(flag.strip_prefix("--options="));
     let list = list.or(flag.strip_prefix('-').filter(|rest| rest.contains(['=', ','])))?;
+
     let kept: Vec<&str> = words(list).filter(|word| !word.starts_with("fstype=")).collect();
     Some(kept.join(","))
 }
@@ -136,6 +139,7 @@ pub fn split_words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;
+
     for c in text.chars() {
         match quote {
             None if c.is_whitespace() => words.push(std::mem::take(&mut word)),
@@ -152,6 +156,7 @@ pub fn split_words(text: &str) -> Vec<String> {
             _ => word.push(c),
         }
     }
+
     words.push(word);
     words.retain(|word| !word.is_empty());
     words

@@ -1,5 +1,5 @@
 //! A file system in one word, in the forms that people copy: a name with a path or a port behind it, a URL, an ARN, a
-//! page of AWS's console, a handle of the CSI driver.
+//! page of AWS's console, a handle of the CSI driver. What it means for a share is not known here.
 
 use crate::config::ids::{access_point_in, is_access_point_id, may_be_file_system_id, region_from};
 use crate::config::names::is_dns_name;
@@ -20,7 +20,7 @@ pub struct PastedSource {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum PastedHost {
-    /// It stands nowhere.
+    /// The text names no host.
     #[default]
     Unknown,
     /// A DNS name or an address.
@@ -50,13 +50,15 @@ impl PastedSource {
             let is_url = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
             return Self::in_url(rest).filter(|_| is_url);
         }
-        // A path of Windows.
+
+        // This is a path as Windows writes it.
         if let Some(rest) = word.strip_prefix("\\\\").or(word.strip_prefix("//")) {
             let rest = rest.replace('\\', "/");
             let (host, path) = rest.split_once('/').unwrap_or((&rest, ""));
             let host = PastedHost::from_text(host)?;
             return Some(Self { host, path: path.into(), ..Self::default() });
         }
+
         if is_access_point_id(&word.to_ascii_lowercase()) {
             let access_point = Some(word.to_ascii_lowercase());
             return Some(Self { access_point, ..Self::default() });
@@ -83,6 +85,7 @@ impl PastedSource {
             found.netmask = Some(rest.to_owned());
             return Some(found);
         }
+
         let rest = rest.strip_prefix(':').unwrap_or(rest);
         let (number, path) = rest.split_at(rest.find([':', '/']).unwrap_or(rest.len()));
         match number.parse() {
@@ -144,12 +147,13 @@ impl PastedSource {
             let region = words.find_map(|word| region_from(word).ok());
             return Self::of_service(id, service, access_point_in(rest), region);
         }
+
         // A user and a password may stand before the name.
         let host = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
         Self::in_handle(rest.get(host..)?)
     }
 
-    /// What the `id` of a file system says, or that of an access point.
+    /// The source that the `id` of a file system names, or the `access_point`. There is none without either.
     fn of_service(
         id: Option<&str>,
         service: &'static str,
@@ -174,6 +178,7 @@ fn host_and_rest(word: &str) -> Option<(PastedHost, &str)> {
     if let Some((v6, rest)) = bare_v6(word) {
         return Some((PastedHost::Whole(v6.to_string()), rest));
     }
+
     let (host, rest) = word.split_at(word.find([':', '/']).unwrap_or(word.len()));
     // The id of an access point may stand in the place of the file system's.
     match is_access_point_id(host) {

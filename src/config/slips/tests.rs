@@ -3,7 +3,7 @@ use std::path::Path;
 
 const ID: &str = "fs-0123456789abcdef0";
 
-/// What is said of an endpoint; nothing if it is taken.
+/// The error about an endpoint; empty if it is accepted.
 fn told(endpoint: &str) -> String {
     let text = format!("[[share]]\nendpoint = '{endpoint}'\n");
     let told = Settings::parse(Path::new("c"), &text).map(|_| String::new());
@@ -46,7 +46,7 @@ fn a_name_of_efs_with_a_slip_in_its_region_is_told_with_the_right_one() {
     for fine in ["eusc-de-east-1.amazonaws.eu", "us-iso-east-1.c2s.ic.gov"] {
         assert_eq!(told(&format!("{ID}.efs.{fine}")), "");
     }
-    // Pasted with more behind it, the name's own fault is told too.
+    // If more was pasted behind the name, the error still names what is wrong with the name.
     let with = told(&format!("{ID}.efs.eu-west-1a.amazonaws.com:/data"));
     assert!(
         with.contains(&format!(

@@ -1,4 +1,4 @@
-//! Holds the manual page against the code: keys, defaults, options and quoted errors.
+//! Compares the manual page with the code: keys, defaults, options and quoted errors.
 
 use super::{error, parse};
 use crate::config::LogSettings;
@@ -8,7 +8,7 @@ use crate::config::options::MountOptions;
 use crate::config::schema::{FileTable, ShareTable};
 use std::collections::BTreeSet;
 
-/// Whether it is for shares that are encrypted.
+/// Whether `key` is for shares that are encrypted.
 fn of_encryption(key: &str) -> bool {
     let keys = keys::<ShareTable>().iter().skip_while(|key| **key != encryption::MAIN);
     keys.copied().any(|other| other == key)
@@ -16,7 +16,7 @@ fn of_encryption(key: &str) -> bool {
 
 const PAGE: &str = include_str!("../../../packaging/man/efs-agent.toml.5.md");
 
-/// The part of the manual page below a heading, which ends at the next of the same level.
+/// The part of the manual page below a heading, up to the next one of the same level.
 fn section(heading: &str) -> &'static str {
     let (_, rest) = PAGE.split_once(&format!("\n{heading}\n")).unwrap();
     let marks = heading.split(' ').next().unwrap();
@@ -24,7 +24,7 @@ fn section(heading: &str) -> &'static str {
     &rest[..if marks == "##" { end("#").min(end("##")) } else { end("#") }]
 }
 
-/// The definitions in it: a line with terms, and what is indented below it.
+/// The definitions in a section: a line with terms, and the indented text below it.
 fn definitions(section: &'static str) -> Vec<(&'static str, String)> {
     let paragraphs: Vec<&str> = section.split("\n\n").map(|p| p.trim_matches('\n')).collect();
     let is_text = |p: &&&str| p.starts_with(":   ") || p.starts_with("    ");
@@ -44,7 +44,7 @@ fn spans(text: &str) -> Vec<&str> {
 }
 
 const ENCRYPTED: &str = "[[share]]\nendpoint = \"fs-0123abcd.efs.eu-west-1.amazonaws.com\"\n{}\n";
-/// TOML takes no key twice: what an example says is left out of the rest.
+/// TOML allows no key twice, so a key that an example sets is left out of the rest.
 const ALL_ENCRYPTED: &str = "[[share]]\nendpoint = \"a\"\nencryption_in_transit = true\n{}\n\
     file_system_id = \"fs-0123abcd\"\nregion = \"eu-west-1\"\niam = true\n";
 
@@ -102,7 +102,7 @@ fn the_manual_page_has_every_key_with_its_default_and_a_good_example() {
 
 #[test]
 fn the_manual_page_has_every_nfs_option_under_the_right_head_and_with_its_range() {
-    // The lists themselves are options' own: here is what stands first in each of their lines.
+    // The lists are private, so their source is read. An option stands first in its line.
     let source = include_str!("../words.rs");
     let list = |name: &str| {
         let (_, rest) = source.split_once(&format!("\npub(super) const {name}: ")).unwrap();
@@ -136,7 +136,7 @@ fn the_manual_page_has_every_nfs_option_under_the_right_head_and_with_its_range(
                         assert_eq!(with("=1").unwrap().ignored, [format!("{option}=1")]);
                     }
                     _ => {
-                        // What the option takes, the page says in the same words.
+                        // The page says in the same words what the option takes.
                         let Err(e) = with("=?") else { panic!("{option}=? is taken") };
                         assert!(!e.contains("unknown"), "{e}");
                         let (_, takes) = e.split_once(" takes ").unwrap_or_default();
@@ -176,7 +176,7 @@ fn the_manual_page_quotes_errors_as_they_are_and_its_configs_are_good() {
     for ((term, _), text) in quoted.iter().zip(&wrong) {
         assert_eq!(term.trim_matches('`'), error(text).trim_start_matches('/'));
     }
-    // A config is what is indented; whatever is not ends it.
+    // A config is what is indented; any other line ends it.
     let blocks: String = section("# EXAMPLES")
         .lines()
         .map(|line| match line.strip_prefix("    ") {

@@ -14,7 +14,7 @@ fn credentials(token: Option<&str>) -> Credentials {
     }
 }
 
-/// What comes of each of `spans` (milliseconds) to find them in, by a broker that does `find`.
+/// The results of asking with each of `spans` (milliseconds), if the broker answers with `find`.
 fn asked(
     spans: &[u64],
     mut find: impl FnMut(Duration) -> Result<Credentials, TunnelError> + Send + 'static,
@@ -124,8 +124,8 @@ fn who_is_told_to_end_in_the_middle_of_an_answer_does_not_leave_its_rest_to_othe
         go_on.wait();
         (first.join().unwrap(), ask(&stop))
     });
-    // On a busy machine, the first may not have begun to read: then it leaves all of it to be passed
-    // over. What it has begun with, it has read to its end.
+    // On a busy machine, the first thread may not have begun to read. Then it leaves the whole answer to be skipped.
+    // Once it has begun, it reads to the end.
     let stopped = Err(TunnelError::Stopped(crate::retry::Stopped));
     assert!([Ok(expected.clone()), stopped].contains(&both.0), "{:?}", both.0);
     assert_eq!(both.1, Ok(expected));

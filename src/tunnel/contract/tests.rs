@@ -4,13 +4,12 @@ use crate::retry::test::VirtualClock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A tunnel that a share which was detached still has a connection through; it tells so where it is
-/// given the time, `answers` times.
+/// A tunnel that still has a connection for a detached share. It says so `answers` times, if it is given the time.
 struct AtWork<'a> {
     clock: &'a VirtualClock,
     answers: AtomicU64,
     stopped: AtomicBool,
-    /// What comes of handshakes, in turn, each of which takes its time.
+    /// The results of handshakes, in turn. Each of them takes all its time.
     handshakes: Mutex<Vec<TunnelError>>,
 }
 
@@ -58,7 +57,7 @@ impl Tunnels for AtWork<'_> {
 fn a_tunnel_that_was_seen_at_work_is_not_ended_for_want_of_a_later_answer() {
     let clock = VirtualClock::default();
     let span = Duration::from_secs(5);
-    // Of any number of answers; and one that never gives any hangs.
+    // However often it answers, it is not ended. One that never answers hangs, and is.
     for (answers, ends) in [(u64::MAX, false), (3, false), (1, false), (0, true)] {
         let (answers, stopped) = (AtomicU64::new(answers), AtomicBool::new(false));
         let tunnels = AtWork { clock: &clock, answers, stopped, handshakes: Mutex::default() };
@@ -87,7 +86,7 @@ fn a_tunnel_that_does_not_answer_yet_is_waited_for_with_ever_more_patience() {
     };
     let busy = [TunnelError::MakingKey, late.clone()];
     let noticed = vec![TunnelError::MakingKey];
-    // 5, 10 and 20 s.
+    // The attempts take 5, 10 and 20 s.
     assert_eq!(wait_for(&busy, 60), (TunnelError::NotTls, noticed.clone(), 35));
     assert_eq!(wait_for(&busy, 12), (late, noticed, 12));
     assert_eq!(wait_for(std::slice::from_ref(&gone), 60), (gone, vec![], 5));

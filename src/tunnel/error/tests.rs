@@ -5,7 +5,7 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// Of each kind, and how version 0.1.0 writes it (as at commit 3e9e9b6).
+/// One error of each kind, and how version 0.1.0 writes it (as at commit 3e9e9b6).
 pub(crate) fn errors() -> Vec<(TunnelError, &'static str)> {
     use TunnelError as E;
     vec![
@@ -93,7 +93,7 @@ fn each_kind_is_written_and_read_as_by_version_0_1_0() {
         assert_eq!(json::written(&error), text);
         assert_eq!(json::object::<TunnelError>(text.as_bytes()).unwrap(), error);
     }
-    // What a later version may say besides is passed over.
+    // Fields that a later version may add are ignored.
     let more = r#"{"more": [1], "kind": "name", "text": "x", "kinder": {}}"#;
     assert_eq!(
         json::object::<TunnelError>(more.as_bytes()).unwrap(),
@@ -138,7 +138,7 @@ fn errors_say_what_is_wrong_in_words() {
     for words in words {
         assert!(all.iter().any(|text| text == words), "{words}");
     }
-    // Nobody is helped by an errno of a question that was not answered yet.
+    // The errno of a question that was not answered yet would help nobody.
     assert_eq!(
         TunnelError::NoTunnel(Errno::ETIMEDOUT).to_string(),
         "the tunnel is there, but has not answered yet: it is still starting, or busy"

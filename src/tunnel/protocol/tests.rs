@@ -15,7 +15,7 @@ fn peer() -> Peer {
     }
 }
 
-/// Answers one question with what `answer` makes of it, byte by byte where `slow`.
+/// Answers one question with what `answer` makes of it, byte by byte if `slow`.
 fn tunnel(socket: &Path, slow: bool, answer: fn(&str) -> String) -> JoinHandle<String> {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
@@ -25,7 +25,7 @@ fn tunnel(socket: &Path, slow: bool, answer: fn(&str) -> String) -> JoinHandle<S
         let answer = answer(&line);
         let chunks = answer.as_bytes().chunks(if slow { 1 } else { usize::MAX });
         for chunk in chunks {
-            // The asker may have heard enough.
+            // The other end may have gone already.
             let _ = (&stream).write_all(chunk);
         }
         line
@@ -54,7 +54,7 @@ fn a_handshake_is_asked_for_with_the_time_there_is_and_told_of() {
     assert!(left > Duration::from_secs(3) && left <= Duration::from_secs(5), "{left:?}");
 }
 
-/// As version 0.1.0 writes it (as at commit 3e9e9b6).
+/// A peer as version 0.1.0 writes it (as at commit 3e9e9b6).
 const OLD_PEER: &str = r#"{"address": "10.0.0.1", "version": "TLS 1.3", "cipher": "TLS13_AES_128_GCM_SHA256", "identity": "profile \"a\\b\"\u007f, AKIDEXAMPLE"}"#;
 
 #[test]
@@ -64,7 +64,7 @@ fn each_error_comes_through_as_version_0_1_0_says_it() {
         assert_eq!(line, format!("{{\"failure\": {text}}}\n"));
         assert_eq!(read_handshake(line.trim_end().as_bytes()), Err(error));
     }
-    // One of them all the way.
+    // One of them goes the whole way, through a socket.
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("t.sock");
     let _tunnel = tunnel(&socket, false, |_| handshake_line(&Err(TunnelError::NotTls)));
@@ -152,7 +152,7 @@ fn a_request_is_read_as_it_was_written_and_nothing_else_is() {
         assert!(line.len() <= LONGEST_REQUEST);
         assert_eq!(ControlRequest::parse(line.trim_end().as_bytes()), Some(request));
     }
-    // As version 0.1.0 asks, word for word, and what it would read.
+    // Version 0.1.0 asks in these words, and reads these answers.
     for (request, line) in [
         (ControlRequest::Handshake(span), "handshake 1234\n"),
         (ControlRequest::Status, "status\n"),
@@ -162,7 +162,7 @@ fn a_request_is_read_as_it_was_written_and_nothing_else_is() {
             (line, Some(request))
         );
     }
-    // Nobody asks for the end any more: systemd is asked.
+    // Nobody asks a tunnel to end any more: systemd is asked for that.
     assert_eq!(ControlRequest::parse(b"end"), None);
     for line in ["", "statu", "status ", "handshake", "handshake -1", "handshake 1.5", "x 1"] {
         assert_eq!(ControlRequest::parse(line.as_bytes()), None, "{line:?}");

@@ -19,8 +19,8 @@ fn listener() -> TcpListener {
 type AtWork =
     (TcpStream, StreamOwned<ServerConnection, TcpStream>, JoinHandle<Result<(), RelayError>>);
 
-/// The kernel's end of a relay that is at work, the server's, and what becomes of it. The server takes
-/// no more connections.
+/// The kernel's end of a relay at work, the server's end, and the relay's result. The server accepts no more
+/// connections.
 fn at_work() -> AtWork {
     at_work_with(&listener())
 }
@@ -54,7 +54,7 @@ fn at_work_with(to: &TcpListener) -> AtWork {
 #[test]
 fn a_server_to_which_the_way_is_cut_is_given_up_after_ten_seconds() {
     let (mut kernel, server, relaying) = at_work();
-    // Long enough idle to be looked at for the last time.
+    // The relay is idle for so long that it has checked the server for the last time.
     thread::sleep(Duration::from_secs(5));
     sys::deafen(server.sock.as_fd());
     let cut = Instant::now();
@@ -86,7 +86,7 @@ fn a_server_whose_machine_takes_connections_is_given_up_after_thirty_seconds() {
     for waiting in [&relaying, &carrying] {
         assert!(!waiting.is_finished(), "it was given up");
     }
-    // One has memory again: nothing is lost.
+    // The server has memory again, and nothing is lost.
     sys::undeafen(pausing.sock.as_fd());
     let mut bytes = [0; 4];
     pausing.read_exact(&mut bytes).unwrap();
@@ -123,7 +123,7 @@ fn a_server_that_takes_nothing_for_a_long_time_is_waited_for() {
     kernel.shutdown(Shutdown::Write).unwrap();
     assert_eq!(server.read(&mut bytes).unwrap(), 0);
     drop(server);
-    // Its end is not told as TLS wants it, but then nothing is on the way.
+    // The end is not announced as TLS asks for, but nothing is on the way then.
     let _ = relaying.join().unwrap();
 }
 

@@ -44,9 +44,9 @@ struct Wire {
     client: TlsSession,
     plain: Buffer,
     server: ServerConnection,
-    /// On the way to the client.
+    /// Bytes on the way to the client.
     down: Vec<u8>,
-    /// What the server was told.
+    /// The data that the server has received.
     heard: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ impl Wire {
         Self { client, plain: Buffer::new(CHUNK), server, down: Vec::new(), heard: Vec::new() }
     }
 
-    /// Moves what there is, downwards in pieces of `piece` bytes.
+    /// Moves all bytes that are there; those to the client in pieces of `piece` bytes.
     fn exchange(&mut self, piece: usize) -> Result<TlsState, TunnelError> {
         let mut state = self.client.turn(&mut self.plain);
         loop {
@@ -77,7 +77,7 @@ impl Wire {
     fn up(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.server.read_tls(&mut bytes).unwrap();
-            // Its alert is on its way down.
+            // If this fails, the server's alert is on its way to the client.
             let _ = self.server.process_new_packets();
             let _ = self.server.reader().read_to_end(&mut self.heard);
         }
@@ -169,7 +169,7 @@ fn an_end_in_one_direction_leaves_the_other_open() {
         wire.client.close().unwrap();
         wire.exchange(3).unwrap();
         assert_eq!(wire.heard(), b"more");
-        // What comes behind the end is nothing, however much it is.
+        // Bytes behind the end do not count, however many there are.
         for _ in 0..10 {
             assert!(wire.client.incoming.put(&[0x17; 100_000]));
             assert_eq!(wire.client.turn(&mut wire.plain), Ok(TlsState::Open));
@@ -190,7 +190,7 @@ fn nothing_is_taken_in_that_there_is_no_room_for() {
     let mut got = Vec::new();
     wire.exchange(usize::MAX).unwrap();
     while !wire.plain.is_empty() {
-        // While it is full, data still goes the other way.
+        // While the buffer is full, data still goes the other way.
         assert!(wire.plain.space() < 2 * RECORD);
         wire.client.encrypt(b"up").unwrap();
         wire.exchange(usize::MAX).unwrap();
@@ -208,7 +208,7 @@ fn failed(shown: &Shown, authority: &Authority) -> TunnelError {
         let (config, _) = server(shown, versions, &[]);
         let mut wire = Wire::new(session(authority), &config);
         let mut failure = wire.exchange(usize::MAX).unwrap_err();
-        // Of which only the seconds differ.
+        // Only the seconds of these errors differ.
         if let TunnelError::Expired { now, .. } | TunnelError::NotYetValid { now, .. } =
             &mut failure
         {
@@ -287,7 +287,7 @@ fn what_is_no_tls_is_told_from_what_breaks_its_rules() {
     let forged = wire.client.turn(&mut wire.plain);
     let text = "cannot decrypt peer's message";
     assert_eq!(forged, Err(TunnelError::Incompatible(text.into())));
-    // And the server is told: bad_record_mac, encrypted.
+    // The server gets an alert for that: bad_record_mac, encrypted.
     assert!(!wire.client.outgoing.is_empty());
 }
 
@@ -310,7 +310,7 @@ fn names_of_errors_become_words() {
     assert_eq!(bare_name("odd"), "odd");
 }
 
-/// xorshift, so that a failure can be had again.
+/// xorshift with a seed, so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {
@@ -322,8 +322,8 @@ impl Random {
     }
 }
 
-/// Whatever a server sends, a session ends in an error or waits for more, and neither panics nor turns
-/// round and round. FUZZ_ROUNDS sets how often this is tried.
+/// Whatever a server sends, a session ends in an error or waits for more. It neither panics nor loops without end.
+/// FUZZ_ROUNDS sets how often this is tried.
 #[test]
 fn a_hostile_server_does_no_harm() {
     let rounds = std::env::var("FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
@@ -345,7 +345,7 @@ fn a_hostile_server_does_no_harm() {
                 assert_eq!(turned.as_ref(), Err(failure), "an error stays");
             }
             failed = turned.err();
-            // Of what comes through, every byte is one that the server has sent.
+            // Every byte that comes through is one that the server has sent.
             assert!(wire.plain.filled().iter().all(|byte| *byte == 7), "round {round}");
             let up = wire.client.outgoing.filled().to_vec();
             wire.client.outgoing.consume(up.len());
@@ -377,11 +377,11 @@ fn a_hostile_server_does_no_harm() {
         opened += u32::from(!wire.client.connection.is_handshaking());
         failures += u32::from(failed.is_some());
     }
-    // It gets everywhere.
+    // The rounds have reached every outcome.
     assert!(opened > 0 && failures > 0 && u64::from(opened.min(failures)) < rounds);
 }
 
-/// What a session says from now on.
+/// The error that a session gives from now on.
 fn told(wire: &mut Wire) -> TunnelError {
     wire.client.turn(&mut wire.plain).unwrap_err()
 }
@@ -391,7 +391,7 @@ fn keys_that_have_done_their_work_are_replaced_by_ourselves() {
     let authority = Authority::new();
     let (config, _) = server(&authority.good(), &[&TLS13], &[]);
     let mut client = client(&authority);
-    // So few records that it happens here; in the field it is after 256 GiB.
+    // The limit is so low that it is reached here. In the field that takes 256 GiB.
     let mut provider = (**client.config.crypto_provider()).clone();
     for suite in &mut provider.cipher_suites {
         if let Some(its) = suite.tls13() {

@@ -34,7 +34,7 @@ impl Machine {
         Self(dir)
     }
 
-    /// A command of systemctl's is `$3`, since two options stand before it.
+    /// In the script, systemctl's command is `$3`, since two options stand before it.
     fn systemctl(&self, script: &str) -> PathBuf {
         let program = self.0.path().join("usr/bin/systemctl");
         fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -96,7 +96,7 @@ fn what_a_program_prints_is_told_when_it_fails() {
 #[test]
 fn units_are_written_where_none_is_installed_and_drop_ins_always() {
     let machine = Machine::new(true);
-    // There is no systemctl, so it ends behind what is written.
+    // There is no systemctl, so the start ends once the files are written.
     assert_eq!(machine.start(Some(2050)), Err(UnitError::NoSystemctl));
     let units = machine.path("run/systemd/system");
     let read = |name: &str| fs::read_to_string(units.join(name)).unwrap();
@@ -133,7 +133,7 @@ fn without_systemd_nothing_is_started_and_what_nobody_listens_at_is_cleared_away
     assert_eq!(machine.start(None), Err(UnitError::NoSystemd));
     assert_eq!(machine.end(), Ok(()));
     assert!(!machine.path("run/efs-agent/tunnel/mnt-a.port").exists());
-    // Something of an earlier version holds a tunnel: that is not called ended.
+    // An earlier version holds a tunnel in another way. It must not be reported as ended.
     let socket = machine.path("run/efs-agent/tunnel/mnt-a.sock");
     let _listener = UnixListener::bind(socket).unwrap();
     assert_eq!(machine.end(), Err(UnitError::NoSystemd));
@@ -153,11 +153,11 @@ fn whenever_a_start_is_given_up_the_port_that_it_may_still_get_is_written_down()
     script("exec sleep 60");
     assert!(matches!(start(5000), Err(UnitError::Late(_))));
     let given_up = asked(0);
-    // It comes to be after all, or the next start asks for the same.
+    // The start is carried out after all, or the next one asks for the same port.
     script("exit 0");
     assert_eq!(start(60_000).unwrap().to_string(), given_up);
     assert_eq!(asked(1), given_up);
-    // Somebody else has it by now.
+    // Another program has taken that port meanwhile.
     script("test \"$(wc -l < $0.n 2> /dev/null)\" && exit 0; echo > $0.n; exit 1");
     let port = start(60_000).unwrap().to_string();
     assert_ne!(port, given_up);
@@ -171,7 +171,7 @@ fn whenever_a_start_is_given_up_the_port_that_it_may_still_get_is_written_down()
 fn what_fails_although_it_has_its_port_is_told_at_once_and_tried_at_no_other() {
     let machine = Machine::new(true);
     let socket = machine.path("run/efs-agent/tunnel/mnt-a.sock");
-    // systemd has the listeners, and cannot start what is to answer there.
+    // systemd has the listeners, but cannot start the tunnel behind them.
     let program = machine.systemctl(
         "[ $3 = start ] || exit 0\necho >> $0.runs\n\
          while [ ! -e $0.held ]; do sleep 0.01; done\necho no environment; exit 1",
@@ -229,7 +229,7 @@ fn a_tunnel_is_ended_by_its_units_and_what_has_none_is_not_called_ended() {
     assert!(!machine.path("run/efs-agent/tunnel/mnt-a.port").exists());
     drop(listener);
 
-    // Not by units: systemd knows nothing of it.
+    // This tunnel is not held by units, so systemd does not know it.
     let _listener = UnixListener::bind(&socket).unwrap();
     machine.systemctl("echo not loaded; exit 5");
     let ended = machine.end();

@@ -36,7 +36,7 @@ fn a_tunnel_that_another_run_has_begun_with_is_not_ours_to_end() {
     assert!(!check.claim(&share), "the start may mount any moment");
     drop(start);
     assert!(check.claim(&share));
-    // Who comes now waits until it is let go.
+    // A run that comes now waits until the tunnel is released.
     let late = run();
     let (began, until) = (clock.now(), Deadline::after(&clock, Duration::from_secs(20)));
     std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ fn a_tunnel_that_another_run_has_begun_with_is_not_ours_to_end() {
     assert!(!check.claim(&share), "it has begun");
     drop(late);
     assert!(check.claim(&share));
-    // But for ever it does not wait: a start is not to fail for that.
+    // It does not wait for ever: a start must not fail because of that.
     let other = run();
     other.lock(&share, soon()).unwrap();
     assert!(other.locks().is_empty() && !other.claim(&share));
@@ -106,7 +106,7 @@ fn a_tunnel_that_does_not_answer_and_has_no_key_yet_is_making_it() {
     fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let gone = TunnelError::NoTunnel(Errno::ENOENT);
     assert_eq!(units.status(&share, soon()), Err(gone));
-    // It listens, and does not answer.
+    // Something listens, but does not answer.
     let _listener = UnixListener::bind(&socket).unwrap();
     assert_eq!(units.status(&share, soon()), Err(TunnelError::MakingKey));
     let failure = TunnelError::MakingKey;

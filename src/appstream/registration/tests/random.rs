@@ -17,7 +17,7 @@ fn documents(usual: u64) -> u64 {
     std::env::var("DOCUMENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
-/// `old` as `diff` says it is to be, line by line, after a look at every line that the diff shows.
+/// What `diff` makes of `old`, line by line. Each line that the diff shows is compared with `old`.
 fn patched(old: &str, diff: &str) -> Vec<String> {
     let old = lines(old);
     let (mut new, mut at) = (Vec::new(), 0);
@@ -78,7 +78,7 @@ fn system_entry<'v>(document: &'v Tree, event: &str) -> Option<&'v Tree> {
     at(at(document, event)?, "executables")?.array()?.iter().find(|entry| is_system(entry))
 }
 
-/// The same document with absent in the place of `null`, wherever that is the same.
+/// The same document without the members that are `null`, where that means the same.
 fn without_null(mut document: Tree) -> Tree {
     let keep = |object: &mut Tree| {
         if let Some(object) = object.object_mut() {
@@ -109,7 +109,7 @@ fn without_null(mut document: Tree) -> Tree {
     document
 }
 
-/// Whether somebody else's program is where ours should be.
+/// Whether a program of somebody else is where ours should be.
 fn foreign(document: &Tree) -> bool {
     ["SessionStart", "SessionTermination"].iter().any(|event| {
         let filename = system_entry(document, event).map_or("", |entry| text_at(entry, "filename"));
@@ -118,7 +118,7 @@ fn foreign(document: &Tree) -> bool {
     })
 }
 
-/// The document without what is ours: in it, all must be as it was, and in the same order.
+/// The document without what is ours. The rest must stay as it was, in the same order.
 fn rest(document: Tree) -> Tree {
     let mut document = without_null(document);
     for (key, event) in document.object_mut().unwrap() {
@@ -174,7 +174,7 @@ fn only_our_entries_differ_whatever_the_document() {
             Ok(change) => change,
         };
         assert!(replace || !foreign(&old), "seed {seed}: {old_text}");
-        // No change without a word.
+        // Each change has a note.
         let told = change.notes.iter().any(|note| note.level() == Level::Info);
         assert_eq!(told, !change.edits.is_empty(), "seed {seed}: {old_text}");
         let new = parsed(&change.text);
@@ -196,7 +196,7 @@ fn only_our_entries_differ_whatever_the_document() {
                 assert_eq!(time(&new), Some(before), "{}", context());
             }
         }
-        // The bytes: no edit reaches beyond a value of ours or the blanks of an empty container.
+        // No edit reaches beyond one of our values or the blanks of an empty container.
         for edit in &change.edits {
             let gone = &old_text[edit.span.clone()];
             let value = serde_json::from_str(gone);
@@ -286,7 +286,7 @@ fn no_text_makes_it_panic_and_serde_json_agrees_on_what_is_json() {
         match (Document::parse(&text), serde_json::from_str::<Tree>(bare)) {
             (Ok(_), Ok(_)) => good += 1,
             (Err(_), Err(_)) => {}
-            // Half a surrogate pair is within the grammar, but no string of Rust's.
+            // Half a surrogate pair is allowed by the grammar, but no string of Rust can hold it.
             (Ok(_), Err(e))
                 if e.to_string().contains("surrogate") || e.to_string().contains("hex escape") => {}
             (ours, theirs) => panic!("{ours:?}\n{theirs:?}\n{text}"),

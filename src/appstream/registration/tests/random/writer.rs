@@ -86,7 +86,7 @@ impl Writer {
         self.out += brackets[1];
     }
 
-    /// A string, some of its characters escaped though they need not be.
+    /// A string in which some characters are escaped though they need not be.
     fn string(&mut self, text: &str) {
         self.out += "\"";
         for c in text.chars() {
@@ -126,7 +126,7 @@ impl Writer {
         self.blank();
     }
 
-    /// Anything that is not ours to read.
+    /// Any value that this program does not read.
     fn anything(&mut self, deep: usize) {
         let texts =
             ["", "x", "ä\u{1f600}\"\\/\n\u{7f}", "SessionStart", "/usr/sbin/efs-agent", "system"];
