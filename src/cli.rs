@@ -330,7 +330,7 @@ fn error(of: &'static str, what: String) -> UsageError {
     UsageError { what: what.replace('\n', " "), of }
 }
 
-/// What users of similar programs may type, and the word for it here.
+/// Words that users of similar programs may type, and the word for the same thing here.
 const MEANT: &[(&str, &str)] =
     &[("mount", "--once"), ("start", "--once"), ("umount", "unmount"), ("stop", "unmount")];
 

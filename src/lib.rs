@@ -18,9 +18,9 @@
 //! retry, sys, text
 //! ```
 //!
-//! `sys` is the only place with `unsafe` code. What a step needs from the outside world (clock, machine, root
-//! directory, log) is an argument, so the same pipeline runs under a virtual clock in unit tests and on a real kernel.
-//! What only tests use is in `testing`, which may reach into every room.
+//! `sys` is the only place with `unsafe` code. The outside world (clock, machine, root directory,
+//! log) reaches a step as arguments. So the same pipeline runs under a virtual clock in unit tests
+//! and on a real kernel. Code that only tests use is in `testing`, which may reach into every room.
 
 #![deny(unsafe_code)]
 // A sum of times that overflows ends the program, so it must be checked or saturating. clippy.toml

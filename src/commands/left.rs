@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct KnownShares {
     /// The config file; the usual one, where none can be used.
     pub config: PathBuf,
-    /// What is in it; no share, where none can be used.
+    /// Its settings; those of no share, where none can be used.
     pub settings: Settings,
     /// The shares that are mounted, and are not in it, the latest first.
     pub left: Vec<Share>,

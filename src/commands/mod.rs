@@ -1,5 +1,6 @@
-//! One file for each thing that efs-agent can be asked to do, and the way from the command line to it. What all of them
-//! begin and end with is in [`frame`]; what a command does is in its own file.
+//! One file for each thing that efs-agent can be asked to do, and the way from the command line to
+//! it. [`frame`] has what all commands begin and end with. The work of a command belongs in its own
+//! file.
 
 mod all_tunnels;
 pub mod check;

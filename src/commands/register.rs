@@ -1,6 +1,6 @@
 //! `register` and `unregister`: they put this program into AppStream's config.json, or take it out.
 //! Read [`start`] for what is wanted, [`carry_out`] for the order, and [`attempt`] for the way from
-//! the old file to the new one. What an edit of the file looks like is decided in [`registration`].
+//! the old file to the new one. [`registration`] decides what an edit of the file looks like.
 
 mod boot;
 mod error;
@@ -88,7 +88,8 @@ fn run(
 struct Task {
     file: PathBuf,
     dry_run: bool,
-    /// The text of the script that is to be there; `None` removes a script of ours.
+    /// The text of the script that is to be there; `None` removes the script, if this program made
+    /// it.
     shim: Option<String>,
     wanted: Registration,
     boot: Boot,

@@ -1,5 +1,5 @@
 //! Finds the settings that a session start would use. If there are none, it says what is wrong,
-//! what helps, and the exit code, as values. What a key of the config means is the business of
+//! what helps, and the exit code, as values. The meaning of a key is the business of
 //! [`crate::config`].
 
 use super::error::CommandError;
@@ -28,7 +28,7 @@ pub enum SettingsError {
     /// The working directory, below which the path lies, is not known.
     #[error("--config cannot be used: {0}")]
     Path(io::Error),
-    /// What is in the file is no config.
+    /// The text of the file is no config.
     #[error("{0}")]
     Text(ConfigError),
 }

@@ -33,8 +33,9 @@ pub fn of_device(volumes: &[u8], device: &str) -> Option<SocketAddr> {
     })
 }
 
-/// Whether two file systems of this machine are one file system of one server: they have the same connection, and the
-/// server gives them the same number. `volumes` is the contents of [`VOLUMES`].
+/// Whether two file systems of this machine are one file system of one server. They are if they
+/// have the same connection, and the server gives them the same number. `volumes` is the contents
+/// of [`VOLUMES`].
 pub fn is_one(volumes: &[u8], devices: (&str, &str)) -> bool {
     let text = String::from_utf8_lossy(volumes);
     let one = file_system(&text, devices.0);

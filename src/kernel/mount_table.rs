@@ -18,8 +18,8 @@ use std::path::Path;
 /// there.
 pub const AUTOFS: &str = "autofs";
 
-/// One line of mountinfo (proc_pid_mountinfo(5)). It borrows what it can from the file's bytes, because a session start
-/// reads the table of a whole machine to find one mount or none.
+/// One line of mountinfo (proc_pid_mountinfo(5)). It borrows what it can from the file's bytes. A
+/// session start reads the table of a whole machine to find one mount or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<'t> {
     /// Mount id, unique on the machine.

@@ -1,5 +1,6 @@
-//! Finds out which of some addresses answers on its TCP port, before mount(2) connects to it: the kernel's own attempts
-//! pause for seconds, and cannot be ended early. Nothing is sent on the connection.
+//! Finds out which of some addresses answers on its TCP port, before mount(2) connects to it. The
+//! kernel's own attempts pause for seconds, and cannot be ended early. Nothing is sent on the
+//! connection.
 
 use crate::retry::{Span, Stopped, seconds};
 use crate::sys;
@@ -88,9 +89,8 @@ pub fn describe(port: u16, address: IpAddr, problem: &Problem) -> String {
     }
 }
 
-/// The first of `addresses` that takes a TCP connection on `port` in time. The flag says whether
-/// the connection had to come from a port that root alone can use, because users have taken all
-/// others.
+/// The first of `addresses` that takes a TCP connection on `port` in time. The flag says whether it
+/// took a port that root alone can use, because users have taken all others.
 ///
 /// Returns early if every address has rejected its connection.
 ///

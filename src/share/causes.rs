@@ -452,7 +452,7 @@ fn look_there(errno: Errno) -> &'static str {
     }
 }
 
-/// The words for a run that a signal ended. What it was waiting for is what matters.
+/// The words for a run that a signal ended. They say above all what it was waiting for.
 fn stopped(before: Option<&Failure>, share: &Share, facts: &MachineFacts) -> Words {
     let by = facts.stopped_by.map_or("a signal", Signal::as_str);
     let Words { sentence, cure } = match before.map(|before| words_for(before, share, facts)) {

@@ -1,8 +1,8 @@
 //! Who this machine is to its NFS servers. A server knows an NFSv4 client by its "client owner".
-//! Linux makes that from two things: an identity, if the kernel's NFS client was given one, and the
-//! host name of the process that calls mount(2). Two clients with one owner are one machine to the
-//! server, which then ends the opens and locks of the first. And if one machine mounts twice under
-//! one owner, the kernel puts both mounts onto one connection.
+//! Linux makes that from two things: the identity of the kernel's NFS client, if it has one, and
+//! the host name of the process that calls mount(2). Two clients with one owner are one machine to
+//! the server, which then ends the opens and locks of the first. And if one machine mounts twice
+//! under one owner, the kernel puts both mounts onto one connection.
 //!
 //! So the kernel gets an identity once a boot, which no other machine has. Each mount(2) is made
 //! under a host name that stands for its way to the server. That name belongs to the calling
@@ -41,7 +41,8 @@ const NETWORK: &str = "/proc/self/ns/net";
 /// Half of SHA-256, in hexadecimal digits: with what is before it, shorter than the longest host name (64).
 const DIGITS: usize = 32;
 
-/// How the bytes of a mount get to its server. What goes different ways must not share a connection.
+/// How the bytes of a mount get to its server. Mounts that go different ways must not share a
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Directly and unencrypted, to this port of the server. Another server may be at another port.

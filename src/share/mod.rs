@@ -150,7 +150,8 @@ pub trait Machine: Sync {
         limit: MountLimit,
     ) -> Result<Mounted, Failure>;
 
-    /// What is left to do once it is mounted, before `until`; gives what a person should know.
+    /// Does what is left to do once it is mounted, before `until`. Returns what a person should
+    /// know.
     ///
     /// # Errors
     /// [`Failure::Unusable`].
@@ -227,8 +228,8 @@ impl Mounted {
         self.peer.as_ref().map_or_else(|| self.address.clone(), |peer| peer.address.to_string())
     }
 
-    /// What the mount table (df, findmnt) shows instead of the share's path, if the server has led that elsewhere, by a
-    /// link or by a referral.
+    /// What the mount table (df, findmnt) shows instead of the share's path, if a link or a
+    /// referral on the server has led that elsewhere.
     pub fn led_to(&self, share: &Share) -> Option<&str> {
         (!mount_table::has_path(&self.source, share)).then_some(self.source.as_str())
     }

@@ -168,7 +168,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
 /// Opens `path`, made with `mode` (and its parents with 0755) where it is not there.
 ///
 /// # Errors
-/// What is in the way; nothing that was made on the way is left behind.
+/// What is in the way. Folders that were made on the way are removed again.
 pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, PointError> {
     let mut made = Vec::new();
     let result = walk(root, path, Some(&mut made)).and_then(|(parent, _)| {

@@ -16,8 +16,8 @@ pub enum FlushResult {
     Refused(Errno),
     /// Time was up before the server received all of it.
     Late,
-    /// It was sent, but what became of it is not known: the kernel is too old to report that, or the root of the share
-    /// cannot be opened.
+    /// It was sent, but what became of it is not known. The kernel is too old to report that, or
+    /// the root of the share cannot be opened.
     Unknown,
 }
 

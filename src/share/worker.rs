@@ -94,8 +94,8 @@ fn is_of_rights(errno: Errno) -> bool {
 pub struct RootWishes<'a> {
     /// The mode that it is given if it has another.
     pub mode: Option<u32>,
-    /// Who must be able to write, if there is such an account: asked for only where the mode does not
-    /// let everybody write.
+    /// The account that must be able to write, if there is one. It is asked for only where the mode
+    /// does not let everybody write.
     pub user: &'a dyn Fn() -> Option<User>,
 }
 
@@ -170,7 +170,7 @@ fn is_as(mode: u32, wanted: Option<u32>) -> bool {
     wanted.is_none_or(|wanted| wanted == mode)
 }
 
-/// Whether `mode` lets everybody write in a folder, whoever owns it.
+/// Whether `mode` lets everybody write in a folder, no matter who owns it.
 fn lets_all_write(mode: u32) -> bool {
     mode & 0o333 == 0o333
 }

@@ -1,7 +1,7 @@
 //! Reads, locks and replaces /run/efs-agent/status.json. The file says how the last session start
 //! ended, for people and for `status`. It also lists what the runs of this boot mounted, which
 //! mount points they made, and which runs have not ended. So a mount stays known even if the config
-//! changes or goes. What the file consists of is in [`record`]. Nothing here mounts or unmounts.
+//! changes or goes. [`record`] has the contents of the file. Nothing here mounts or unmounts.
 
 mod begun;
 pub mod record;
@@ -66,8 +66,8 @@ pub struct ShareResult {
 
 impl ShareResult {
     /// The record for the file, which held `before` until now. If this run did not make the mount
-    /// point, another one may have: an earlier run, or a run at the same time that made the folder
-    /// and was slower to mount.
+    /// point, another one may have. That may be an earlier run, or a run at the same time that was
+    /// slower to mount.
     fn recorded(self, before: &Status, orphans: &[MadePoint]) -> ShareRecord {
         let Self { mut record, is_old, over } = self;
         let Some(mount) = &record.mount else {

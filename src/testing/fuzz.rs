@@ -224,7 +224,7 @@ fn written_out(settings: &Settings) -> String {
 pub fn options(data: &[u8]) {
     let text = &String::from_utf8_lossy(data);
     match MountOptions::over_defaults(text) {
-        // What is too long is cut where the place is put before it.
+        // Its length does not matter: it is cut where the place is put before it.
         Err(complaint) => {
             assert!(complaint.starts_with("is not possible: "), "{complaint}");
             assert!(!complaint.contains(char::is_control), "{complaint:?}");
@@ -559,8 +559,8 @@ fn are_words(line: &str) {
     assert_eq!(words(&line).as_ref(), Ok(&split), "{line}");
 }
 
-/// A DNS message, as an answer to one of our questions ([`answer`]). The data is read as it is, and
-/// then as the records of a message that answers the question, so that more of it is reached.
+/// A DNS message, as an answer to one of our questions ([`answer`]). The data is read as it is. To
+/// reach more of the reader, it is then read as the records of a message that answers the question.
 pub fn dns(data: &[u8]) {
     message(data);
 

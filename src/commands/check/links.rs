@@ -1,5 +1,5 @@
-//! The links of the chain as they were found, for people while they come, or for programs at the end. What a link looks
-//! at is the business of the files beside.
+//! The links of the chain as they were found, for people while they come, or for programs at the
+//! end. The looks themselves are in the files beside.
 
 use crate::config::Share;
 use crate::share::Failure;

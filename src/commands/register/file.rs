@@ -1,4 +1,4 @@
-//! Reads config.json and the script beside it, if root alone can change them. What is in them is
+//! Reads config.json and the script beside it, if root alone can change them. Their contents are
 //! understood elsewhere, and nothing is written here.
 
 use super::error::RegisterError;

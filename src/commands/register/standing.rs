@@ -80,7 +80,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
     least.map_or(Standing::NoConfig, |(standing, _)| standing)
 }
 
-/// The program of ours that is registered for SessionStart, and its arguments.
+/// The efs-agent that is registered for SessionStart, and its arguments.
 fn ours_at_start(root: &Path) -> Option<(String, String)> {
     let file = Path::new(CONFIG_JSON);
     let found = read(&files::find(root, file).ok()?).ok()??;
@@ -250,7 +250,7 @@ fn without_folder(root: &Path, task: &Task) -> Standing {
     Standing::Absent(text, cure)
 }
 
-/// Whether there is something of ours in the file, and what would change.
+/// Whether efs-agent is in the file, and what would change.
 fn changes(task: &Task, found: &Contents) -> Result<(bool, Change), RegistrationError> {
     let text = registration::text(&task.file, &found.bytes)?;
     let taken_out = Registration { start: None, termination: None, ..task.wanted.clone() };
@@ -317,7 +317,8 @@ fn otherwise(
     Err(Difference::Edits { standing, rank })
 }
 
-/// Whether a program of ours in another place is there for SessionStart: it mounts the shares too.
+/// Whether an efs-agent in another place is registered for SessionStart, and can run: it mounts the
+/// shares too.
 fn another_of_ours_runs(root: &Path) -> bool {
     let Some((filename, _)) = ours_at_start(root).filter(|_| config_of_sessions(root).is_some())
     else {

@@ -1,6 +1,6 @@
 //! The way of a share that is encrypted: its tunnel, one whole TLS handshake, and only then
 //! mount(2). A handshake that fails says why within seconds. The kernel, which sees no more than a
-//! local port, would wait for minutes and then say EIO. What a tunnel does is in `crate::tunnel`.
+//! local port, would wait for minutes and then say EIO. The tunnel itself is in `crate::tunnel`.
 
 use super::SessionRun;
 use super::attempt::ShareRun;
@@ -30,8 +30,8 @@ impl<M: Machine> ShareRun<'_, M> {
         let until = run.deadline.within(run.clock, TUNNEL_START_TIMEOUT);
         let port = run.tunnels.start(share, None, until)?;
 
-        // The tunnel looks for an address itself. This look finds out what is wrong if none answers, and sees within
-        // 0.3 s that one does, by the same means as for every share.
+        // The tunnel looks for an address itself. This look finds out what is wrong if none
+        // answers. It sees within 0.3 s that one does, by the same means as for every share.
         if self.search.seen.take().is_none() {
             match run.locate(share, LOCATE_TIMEOUT, self.search) {
                 // The tunnel can ask AWS, too.

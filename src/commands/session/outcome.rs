@@ -27,7 +27,7 @@ pub(super) fn log_start(path: &Path, settings: &Settings, session: impl fmt::Dis
 pub(super) fn log_client(client: &NfsClient, log: &Log) {
     let level = match client.identity {
         ClientIdentity::Unset { .. } => Level::Warning,
-        // What that means for a share is said when it is mounted.
+        // The line about a share's mount says what that means.
         ClientIdentity::NoClient => return,
         ClientIdentity::Set { .. } => Level::Debug,
     };

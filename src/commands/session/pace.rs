@@ -50,7 +50,7 @@ impl Pace {
         MountLimit { until: deadline.within(clock, self.span), silence: self.silence }
     }
 
-    /// What took longer than it may gets twice as much the next time.
+    /// Doubles the time for what took longer than it may.
     pub(super) fn adapt_to(&mut self, failure: &Failure) {
         match failure.unprobed() {
             Failure::CutOff(..) => self.silence = self.silence.map(Span::doubled),

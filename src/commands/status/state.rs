@@ -28,7 +28,7 @@ pub struct MountState {
     /// What the kernel shows as its source, as df and findmnt print it.
     pub source: String,
     pub options: String,
-    /// Seconds since it was mounted, where the kernel tells.
+    /// Seconds since it was mounted, where the kernel shows that.
     pub age: Option<u64>,
     /// Its size and free space, or why it cannot be used.
     pub space: Result<ShareSpace, MountProblem>,

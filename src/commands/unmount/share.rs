@@ -295,7 +295,8 @@ impl<R: Release> UnmountRun<'_, R> {
         let address = mounted.address.clone();
         let left = self.deadline.left(self.clock).saturating_sub(DETACH_TIMEOUT).min(CALL_TIMEOUT);
 
-        // A server that had no time to answer is not called dead: force would throw away what can be saved.
+        // A server is not called dead if there was no time for its answer: force would throw away
+        // what can be saved.
         let is_dead = left >= CALL_TIMEOUT.part(2)
             && !self.machine.answers(mounted, self.deadline.within(self.clock, left));
         let (failure, gone) = if is_dead {

@@ -1,5 +1,5 @@
-//! The tunnel of a share that is taken down: it must be there while something is still to be
-//! written, and is ended once nobody uses it. How a tunnel is started and ended is in
+//! The tunnel of a share that is taken down. It must be there while something is still to be
+//! written, and is ended once nobody uses it. Starting and ending a tunnel is done in
 //! `crate::tunnel`.
 
 use super::share::{CALL_TIMEOUT, UnmountRun};
@@ -68,9 +68,9 @@ impl<R: Release> UnmountRun<'_, R> {
         }
     }
 
-    /// Ends the tunnel of a share that is gone, unless the kernel still uses it. It may do so for
-    /// somebody who has a file of a detached share open, for another share, or for a session start
-    /// that has just begun. Returns whether a tunnel has ended.
+    /// Ends the tunnel of a share that is gone, unless the kernel still uses it. The reason may be
+    /// a file of a detached share that somebody has open, another share, or a session start that
+    /// has just begun. Returns whether a tunnel has ended.
     pub fn end_tunnel(&self, share: &Share) -> bool {
         if self.apart {
             return false;

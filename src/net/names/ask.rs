@@ -134,8 +134,8 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Asks one question, until a server answers it. What a server says about the name is final, as
-    /// it is to libc, even if another might know better. What it says about itself (SERVFAIL,
+    /// Asks one question, until a server answers it. A server's word about the name is final, as it
+    /// is to libc, even if another might know better. A server's word about itself (SERVFAIL,
     /// REFUSED) makes it the next server's turn. So does an error that the way to it reports.
     ///
     /// Sends one datagram each [`TURN`], and one more for each server that left its turn to the
@@ -157,7 +157,8 @@ impl<'a> Asker<'a> {
         let mut last: Option<Deadline> = None;
 
         while question.is_new() || !until.passed(self.clock) {
-            // Only misspelled answers have come, and the servers have had one more turn to be heard beside a forger.
+            // Only misspelled answers have come, and each server got one more turn to be heard
+            // beside a forger.
             if last.is_some_and(|last| last.passed(self.clock)) {
                 break;
             }

@@ -1,5 +1,5 @@
 //! Turns a question into a DNS message, and a DNS message into what it answers. Nothing is sent
-//! here. What follows from an answer is decided in [`super::ask`].
+//! here. [`super::ask`] decides what follows from an answer.
 
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};

@@ -1,6 +1,6 @@
-//! Decides what waiting does to a failure: it may pass, or it stays until a person acts, or the
-//! fault is this program's or the machine's. The loop of attempts needs no more than this, so no
-//! words are made here.
+//! Decides what waiting does to a failure: it may pass, it stays until a person acts, or it is a
+//! fault of this program or machine. The loop of attempts needs no more than this, so no words are
+//! made here.
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::config::Share;
@@ -20,7 +20,8 @@ pub enum Class {
     Fault,
 }
 
-/// The class of `failure`, which happened to `share`. What is not known to stay may pass.
+/// The class of `failure`, which happened to `share`. A failure may pass unless it is known to
+/// stay.
 pub fn class_of(failure: &Failure, share: &Share) -> Class {
     match failure {
         Failure::Led(failure, _) | Failure::Encrypted(failure, _) | Failure::Probed(failure, _) => {
@@ -56,8 +57,9 @@ pub fn class_of(failure: &Failure, share: &Share) -> Class {
     }
 }
 
-/// mount.nfs gives up at once on several errors that a session start must wait out, because the network interface is
-/// attached while it runs. What is not known to stay may pass: shortages, or a server in its grace period.
+/// mount.nfs gives up at once on several errors that a session start must wait out, because the
+/// network interface is attached while it runs. An error may pass unless it is known to stay: it
+/// may be a shortage, or a server in its grace period.
 fn mount(errno: Errno) -> Class {
     match errno {
         Errno::EACCES

@@ -256,9 +256,9 @@ impl<C: Clock + Sync> Linux<'_, C> {
 }
 
 impl<C: Clock + Sync> Mounting<'_, C> {
-    /// Calls mount(2), and returns what that left in the mount table. What the server answers to an
-    /// NFS NULL call meanwhile is put into `heard`. A server that is silent for `silence` ends the
-    /// call.
+    /// Calls mount(2), and returns what that left in the mount table. Meanwhile the server is sent
+    /// an NFS NULL call, whose answer is put into `heard`. A server that is silent for `silence`
+    /// ends the call.
     fn mount(
         &self,
         point: &PreparedPoint,

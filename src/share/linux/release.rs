@@ -1,5 +1,6 @@
-//! How this machine takes a share down: it sends what was written to the server, takes the mount away, and finds who
-//! uses it. What may block is done in a child or a thread.
+//! How this machine takes a share down: it sends what was written to the server, takes the mount
+//! away, and finds who uses it. A child or a thread does all that may block. The order of the steps
+//! is in `commands::unmount`.
 
 use super::Linux;
 use crate::config::Share;

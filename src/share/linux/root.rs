@@ -1,5 +1,5 @@
-//! The root of a mounted share: whether it can be used, and what is done to it and said about it. What may block is
-//! done in a child.
+//! The root of a mounted share: whether it can be used, and what is done to it and said about it. A
+//! child does all that may block.
 
 use super::{Linux, SHORTEST_ANSWER};
 use crate::config::{Level, Share};

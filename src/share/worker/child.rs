@@ -1,5 +1,6 @@
-//! What a child does: the system calls that may block without end. It has a copy of its parent's memory and one socket
-//! to it; it allocates nothing, and says what it saw in messages.
+//! What a child does: the system calls that may block without end. It has a copy of its parent's
+//! memory and one socket to it. It allocates nothing, decides nothing, and says what it saw in
+//! messages.
 
 use super::message::{LONGEST, MAY_WRITE, SET_MODE, code, halves, send};
 use super::{is_as, is_of_rights, lets_all_write};
@@ -120,7 +121,7 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
         }
     }
 
-    // What a child has open is closed when it ends.
+    // The kernel closes all that a child has open when it ends.
     std::mem::forget(root);
 }
 

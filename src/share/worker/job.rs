@@ -1,5 +1,5 @@
-//! The parent's side of a child at work: it starts the child, listens for as long as the time
-//! lasts, and ends it in every case. What the child does is in `super::child`.
+//! The parent's side of a child at work. It starts the child, listens for as long as the time
+//! lasts, and ends it in every case. The child's own work is in `super::child`.
 
 use super::WorkerError;
 use super::message::LONGEST;

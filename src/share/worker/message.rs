@@ -1,5 +1,5 @@
-//! What a child and its parent say to each other: a message is an array of numbers, so that nothing is allocated in the
-//! child. What the numbers mean is known where they are sent and where they are read.
+//! What a child and its parent say to each other. A message is an array of numbers, so that nothing
+//! is allocated in the child. Only the sender and the reader know the meaning of the numbers.
 
 use crate::sys;
 use nix::errno::Errno;

@@ -1,6 +1,5 @@
-//! Runs the relay between a hostile server and a kernel that may end at any point. What the server
-//! does is made from the data, byte by byte: what its own TLS has to say, and what becomes of that
-//! on the way.
+//! Runs the relay between a hostile server and a kernel that may end at any point. The data
+//! decides, byte by byte, what the server's own TLS says, and what becomes of that on the way.
 
 use crate::aws::certificate::{CertificateRequest, Key, mint};
 use crate::tunnel::buffer::Buffer;
@@ -330,7 +329,7 @@ impl Peers {
                 self.server_ended = true;
                 self.says(|server| server.send_close_notify());
             }
-            // What is inserted or appended is not the server's data.
+            // Inserted or appended bytes are not the server's data.
             5 => {
                 let (n, at) = (script.one(), script.two() % (self.down.len() + 1));
                 let bytes = script.bytes(n);
@@ -440,7 +439,8 @@ impl Peers {
         }
     }
 
-    /// What arrives here is what the kernel has sent, because nothing is done to that on its way.
+    /// Reads what the kernel has sent. Nothing is done to that on its way, so it must arrive as it
+    /// is.
     fn server_reads(&mut self) {
         let Some(outer) = &mut self.outer else { return };
         let mut chunk = vec![0; 65_536];
