@@ -158,6 +158,7 @@ const OPTIONS: &[&str] = &["help", "version", "once", "allow-private-namespace",
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = Args { parser: lexopt::Parser::from_args(args), of: "" };
     let mut session = SessionArgs::default();
+
     while let Some(argument) = args.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(HELP)),
@@ -179,6 +180,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             other => return Err(unknown("", other, OPTIONS)),
         }
     }
+
     Ok(Command::Session(session))
 }
 
@@ -221,6 +223,7 @@ fn tunnel(args: &mut Args) -> Result<Command, UsageError> {
     let of = args.of;
     let (mut mount_point, mut config) = (None, None);
     let mut all = false;
+
     while let Some(argument) = args.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(TUNNEL)),
@@ -230,12 +233,14 @@ fn tunnel(args: &mut Args) -> Result<Command, UsageError> {
             other => return Err(unknown(of, other, &["help", "config", "all"])),
         }
     }
+
     if all {
         return match mount_point {
             None => Ok(Command::AllTunnels(config)),
             Some(_) => Err(error(of, "--all goes with no mount point".into())),
         };
     }
+
     let mount_point =
         mount_point.ok_or_else(|| error(of, "'tunnel' needs the mount point of a share".into()))?;
     Ok(Command::Tunnel(TunnelArgs { mount_point, config }))
@@ -293,6 +298,7 @@ impl Args {
         let of = self.of;
         let known = switches.iter().map(|(known, _)| *known);
         let known: Vec<&str> = known.chain(paths.iter().map(|(known, _)| *known)).collect();
+
         while let Some(argument) = self.next()? {
             let name = match argument {
                 Long("help") | Short('h') => return Ok(Some(Command::Help(help))),

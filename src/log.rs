@@ -191,6 +191,7 @@ impl Write for Stdout {
         if self.is_file {
             return sys::write_stdout(line);
         }
+
         let stdout = io::stdout();
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
         // A pipe that polls writable takes a line (≤ PIPE_BUF) whole.

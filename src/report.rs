@@ -112,6 +112,7 @@ impl Outcome {
     pub fn text(&self, stopped_by: Option<Signal>) -> OutcomeText {
         let Self { share, result, attempts, took } = self;
         let took = seconds_exact(*took);
+
         match result {
             Ok(mounted) => {
                 let from = format!("from {}, NFS {}", mounted.from(), mounted.version);
@@ -194,6 +195,7 @@ impl Report {
                 format!("{}{optional}", outcome.share.mount_point.display())
             })
             .collect();
+
         let counts = format!("{} of {} shares mounted", self.mounted(), self.outcomes.len());
         if missing.is_empty() {
             counts

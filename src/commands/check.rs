@@ -229,6 +229,7 @@ fn left_over(
         Config::Read(_, settings) => settings.shares.as_slice(),
         Config::Absent | Config::Unusable => &[],
     };
+
     for share in left::left(machine, shares) {
         let (what, cure) = match config {
             Config::Unusable => (UNKNOWN, CORRECT_CONFIG),

@@ -43,6 +43,7 @@ pub fn known(
             return Ok(KnownShares { config, settings, left, refused });
         }
     };
+
     let left = left(machine, &settings.shares);
     Ok(KnownShares { config, settings, left, refused })
 }

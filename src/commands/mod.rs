@@ -64,6 +64,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
             Code::USAGE
         }
     };
+
     code.0.into()
 }
 

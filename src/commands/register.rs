@@ -207,6 +207,7 @@ fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(
         }
         Err(obstacle) => return Err(hindered(&task.file, obstacle)),
     };
+
     trust(&place)?;
     if task.dry_run {
         return attempt(task, &place, None, log).map(|_| ());

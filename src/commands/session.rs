@@ -183,6 +183,7 @@ impl<M: Machine> SessionRun<'_, M> {
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
             let mut outcomes = Vec::new();
+
             for (shares, n) in servers.into_iter().zip(0..) {
                 let pace = Pace::of_several(self.attempt_timeout, n);
                 let again = shares.clone();
@@ -214,6 +215,7 @@ impl<M: Machine> SessionRun<'_, M> {
             if all.count > 1 {
                 outcome::log_one_of_several(&outcome, self.once, self.log);
             }
+
             let is_last = all.pending.fetch_sub(1, Ordering::Relaxed) == 1;
             let is_new = outcome
                 .result

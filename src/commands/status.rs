@@ -113,6 +113,7 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
             found.iter().map(|one| one.state.text(one.share, one.in_config)).collect();
         let shares: String =
             (refused + &shares).lines().map(|line| format!("{}\n", plain(line))).collect();
+
         let client = plain(&client.sentence(&sys::host_name()));
         let last = last.and_then(|text| status::last_run(root, &Status::parse(&text)?));
         let last = last

@@ -92,6 +92,7 @@ pub fn holders(proc: &Path, at: &Path) -> Vec<Holder> {
             (pid != me && holds(&process, at)).then(|| Holder { pid, name: name(&process), since })
         })
         .collect();
+
     found.sort();
     found
 }

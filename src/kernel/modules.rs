@@ -96,6 +96,7 @@ fn line(text: &str) -> Option<(usize, String)> {
             }
             _ => false,
         };
+
         if forbids {
             return Some((number, whole.split_whitespace().collect::<Vec<_>>().join(" ")));
         }

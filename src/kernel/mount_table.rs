@@ -107,6 +107,7 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
     if !field.contains(&b'\\') {
         return Cow::Borrowed(field);
     }
+
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
@@ -117,6 +118,7 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
                 .and_then(|octal| u8::from_str_radix(octal, 8).ok()),
             _ => None,
         };
+
         match code {
             Some(byte) => {
                 out.push(byte);
@@ -128,6 +130,7 @@ fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
             }
         }
     }
+
     Cow::Owned(out)
 }
 
@@ -150,6 +153,7 @@ fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>
     let mut prefixes: Vec<&Path> = path.ancestors().collect();
     prefixes.reverse();
     let mut way: Vec<(&Entry<'t>, bool)> = Vec::new();
+
     for prefix in prefixes {
         // Mounts may be stacked, each on the one before it.
         loop {
@@ -162,6 +166,7 @@ fn on_the_way<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Vec<(&'a Entry<'t>
             }
         }
     }
+
     way
 }
 
@@ -289,6 +294,7 @@ fn differs(entry: &Entry<'_>, share: &Share) -> Vec<String> {
         let wanted = share.options.flags & bit != 0;
         compare(one_of(is, word, other), one_of(wanted, word, other));
     }
+
     for (word, other) in [("soft", "hard"), ("noresvport", "resvport"), ("noac", "ac")] {
         // A mount through a tunnel always has resvport, unless an earlier version made it.
         if word == "noresvport" && share.encryption.is_some() {
@@ -297,6 +303,7 @@ fn differs(entry: &Entry<'_>, share: &Share) -> Vec<String> {
         let is = has_word(&entry.options, word);
         compare(one_of(is, word, other), one_of(share.options.has(word), word, other));
     }
+
     for (key, wanted) in [
         ("vers", Some(share.options.version())),
         ("timeo", share.options.value("timeo")),

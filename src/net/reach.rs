@@ -217,6 +217,7 @@ impl Candidate {
                 Some(events) if !events.is_empty() => {}
                 _ => continue,
             }
+
             match stream.take_error() {
                 Ok(None) => stands = true,
                 Ok(Some(e)) | Err(e) => failed = e.raw_os_error(),

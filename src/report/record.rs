@@ -42,6 +42,7 @@ impl From<&Outcome> for ShareResult {
         let mounted = result.as_ref().ok();
         let cause = result.as_ref().err().map(|error| error.cause(share, None));
         let tls = mounted.and_then(|mounted| Some(mounted.peer.as_ref()?.version.clone()));
+
         let record = ShareRecord {
             endpoint: share.endpoint.to_string(),
             path: share.path.clone(),

@@ -47,6 +47,7 @@ fn usable(share: &Share, look: RootLook) -> Result<RootReport, String> {
         let mode = if share.root_mode.is_some() { ", and root_mode is not set" } else { "" };
         format!("{at} is mounted, but its root could not be looked at{mode}: {e}")
     })?;
+
     if let Some(errno) = report.fault() {
         return Err(format!("{at} is mounted, but root cannot open it: {errno}"));
     }

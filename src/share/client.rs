@@ -173,6 +173,7 @@ impl ClientIdentity {
             // A run writes there only where the kernel heeds it, and no image can bring it along.
             return Self::Set { text: text.clone(), place: NAMESPACE, by: SetBy::EfsAgent };
         }
+
         let heeded = namespace.is_ok() && sys::is_at_least(&release(), HEEDED_FROM);
         let parameter = line(root, PARAMETER);
         match (namespace, parameter) {

@@ -39,6 +39,7 @@ impl fmt::Display for Origin {
             By::Config => return f.write_str("the address is from `addresses`"),
             by => write!(f, "the address is from {by}")?,
         }
+
         match &self.beside {
             Some(Ok(found)) => {
                 let found: Vec<String> = found.iter().map(IpAddr::to_string).collect();

@@ -204,6 +204,7 @@ fn walk(
         .flat_map(Path::components)
         .filter(|part| matches!(part, Component::Normal(_)))
         .collect();
+
     if let Some(folder) = open_in_one_call(&root.join(&folders)) {
         return Ok((Parent { folder, name }, true));
     }
@@ -215,11 +216,13 @@ fn walk(
         Some(made) => (true, made),
         None => (false, &mut nothing),
     };
+
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut folder = openat(AT_FDCWD, root, flags, Mode::empty())
         .map(Rc::new)
         .map_err(failed(root, "opened"))?;
     let mut at = PathBuf::from("/");
+
     for part in folders.components() {
         at.push(part);
         let next = Parent { folder, name: c_name(part.as_os_str()) };

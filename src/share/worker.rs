@@ -124,6 +124,7 @@ pub fn mount(
 ) -> Result<MountReport, WorkerError> {
     let mut job =
         Job::start(wait, |parent| child::mount(parent, call, &point.parent, wishes.mode))?;
+
     let report = job.report_meanwhile(watch.meanwhile)?;
     let [opened, named, returned, errno] = received(&report).ok_or(WorkerError::Died)?;
     result(opened).map_err(WorkerError::Target)?;
@@ -205,6 +206,7 @@ impl Job<'_> {
             words.truncate(LONGEST / 4);
             self.ask(&words);
             self.listens = false;
+
             match self.report() {
                 Err(WorkerError::Stopped(stopped)) => return Err(stopped.into()),
                 // That user may have killed the child meanwhile. Only the answer to this question
@@ -225,6 +227,7 @@ impl Job<'_> {
         let report = if arrived.is_empty() { self.report()? } else { arrived };
         let [opened, uid, gid, mode, major, minor, writable] =
             received(&report).ok_or(WorkerError::Died)?;
+
         self.ends = is_as(mode as u32, wanted) && lets_all_write(mode as u32);
         self.listens = !self.ends;
         Ok(RootReport {
@@ -284,6 +287,7 @@ pub fn trial(
     let same = (same != NO_DEVICE).then(|| format!("{}:{}", same.0, same.1));
     let device = format!("{}:{}", major as u32, minor as u32);
     shown(Unseen { process: job.pid(), device: &device, same: same.as_deref() });
+
     Ok(Ok(RootReport {
         opened: Ok(()),
         uid: uid as u32,

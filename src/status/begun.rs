@@ -80,6 +80,7 @@ pub(super) fn left(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<
     let looked_after = |point: &MadePoint| {
         shares.iter().any(|one| one.mounted && Path::new(&one.mount_point) == point.path)
     };
+
     runs.retain_mut(|run| {
         if run.pid == pid && Some(&run.born) == born.as_ref() {
             return false;
@@ -127,6 +128,7 @@ pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
     if status.at.as_ref().is_some_and(|ended| ended > at) {
         return None;
     }
+
     let made: Vec<String> = last.made.iter().map(|made| made.path.display().to_string()).collect();
     let left = match made.as_slice() {
         [] => String::new(),

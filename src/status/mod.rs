@@ -142,6 +142,7 @@ fn ended(root: &Path, run: EndedRun, before: &Status) -> Status {
     let orphans = before.orphans(root);
     let shares: Vec<ShareRecord> =
         run.shares.into_iter().map(|one| one.recorded(before, &orphans)).collect();
+
     Status {
         at: Some(run.at),
         once: Some(run.once),

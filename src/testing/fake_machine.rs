@@ -151,6 +151,7 @@ impl Tunnels for FakeMachine {
         self.see("handshake");
         let left = until.left(&self.clock);
         self.spans.lock().unwrap().push(left);
+
         let mut script = self.handshakes.lock().unwrap();
         match (!script.is_empty()).then(|| script.remove(0)) {
             Some(failure) if self.slow_answers => {
@@ -291,6 +292,7 @@ impl Machine for FakeMachine {
             let _ = self.clock.wait(until.left(&self.clock));
             return Ok(None);
         }
+
         let _ = self.clock.wait(self.slow_further);
         Ok(Some(self.further.clone()))
     }
@@ -320,6 +322,7 @@ impl Machine for FakeMachine {
             let tried = vec![(addresses[0], Problem::Silent { span: left, from: None })];
             return Err(Failure::Reach(ReachError::NoneAnswers { port: 2049, tried }));
         }
+
         let _ = self.clock.wait(self.port_from.saturating_sub(now));
         Ok(addresses[0])
     }
@@ -341,6 +344,7 @@ impl Machine for FakeMachine {
         if let (1..=2, Some(barrier)) = (attempts, &self.first_attempts) {
             barrier.wait();
         }
+
         self.mounted_from.lock().unwrap().push(call.address);
         self.calls.lock().unwrap().push(call.clone());
         let mut script = self.mounts.lock().unwrap();

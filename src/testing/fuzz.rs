@@ -70,6 +70,7 @@ fn can_be_used(settings: &Settings) {
     assert!((Duration::from_secs(1)..=Duration::from_secs(600)).contains(deadline));
     assert!((Duration::from_millis(100)..=*deadline).contains(attempt_timeout));
     assert!((1..=64).contains(&shares.len()));
+
     for (n, share) in shares.iter().enumerate() {
         let Share { endpoint, path, mount_point, mode, root_mode, addresses, .. } = share;
         if let Endpoint::Name(name) = endpoint {
@@ -78,6 +79,7 @@ fn can_be_used(settings: &Settings) {
             assert!(name.bytes().all(fits), "{name}");
             assert!(query(1, name, TYPE::A).is_some(), "{name} cannot be asked for");
         }
+
         for path in [Path::new(path), mount_point] {
             let mut parts = path.components();
             assert_eq!(parts.next(), Some(Component::RootDir), "{path:?}");
@@ -85,18 +87,22 @@ fn can_be_used(settings: &Settings) {
             assert!(path.as_os_str().len() <= 1000, "{path:?}");
             assert!(!path.to_str().unwrap().contains(char::is_control), "{path:?}");
         }
+
         assert!(mount_point.parent().is_some(), "the root itself");
         for folder in ["/usr", "/etc", "/dev", "/proc", "/sys", "/lib", "/boot"] {
             assert!(!mount_point.starts_with(folder), "{mount_point:?}");
         }
+
         let apart = |other: &Share| {
             !mount_point.starts_with(&other.mount_point)
                 && !other.mount_point.starts_with(mount_point)
         };
         assert!(shares[..n].iter().all(apart), "{mount_point:?} meets another");
+
         assert!(*mode <= 0o7777 && root_mode.is_none_or(|mode| mode <= 0o7777));
         assert!(addresses.len() <= 64);
         can_be_mounted(&share.options);
+
         if let Some(encryption) = &share.encryption {
             can_be_encrypted(encryption);
             assert_ne!(share.options.value("proto"), Some("tcp6"));

@@ -117,6 +117,7 @@ impl Links {
             what: plain(&finding.what),
             cure: finding.cure.map(|cure| plain(&cure)),
         };
+
         self.began = Instant::now();
         if !self.json {
             crate::commands::print(&link.text());

@@ -73,6 +73,7 @@ pub fn on_the_way(root: &Path, point: &Path, user: Option<&User>) -> Option<Advi
             meta.uid(),
             meta.gid()
         );
+
         let cure = "choose a mount_point below folders that all can enter, such as /mnt/efs_share";
         Some((what, cure.to_owned()))
     })

@@ -77,6 +77,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
             }
         }
     }
+
     least.map_or(Standing::NoConfig, |(standing, _)| standing)
 }
 

@@ -88,6 +88,7 @@ impl<M: Machine> SessionRun<'_, M> {
     ) -> Result<IpAddr, Failure> {
         let now = self.clock.now();
         let found = search.found().filter(|_| search.is_fresh(now));
+
         let mut found = match found {
             Some(found) => found,
             None => {
@@ -144,6 +145,7 @@ impl<M: Machine> SessionRun<'_, M> {
         while !end.passed(self.clock) {
             let step = PORT_LOOK_PAUSE.saturating_sub(backoff.jitter(PORT_LOOK_PAUSE.part(2)));
             self.clock.wait(step.min(end.left(self.clock)))?;
+
             if end.passed(self.clock) {
                 break;
             }
@@ -206,6 +208,7 @@ impl<M: Machine> SessionRun<'_, M> {
         if name.is_whole() && shows_name(share, mounted) {
             return None;
         }
+
         let until = self.deadline.within(self.clock, ANSWER_TIMEOUT);
         let address = &mounted.address;
         match leads_to(self.machine, share, address, until) {

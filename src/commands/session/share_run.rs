@@ -167,6 +167,7 @@ impl<M: Machine> ShareRun<'_, M> {
                 Some(_) => self.look_through_tunnel(&mounted).unwrap_or_else(Look::Failing),
                 None => self.look(&mounted)?,
             };
+
             match look {
                 Look::Alive(peer) => {
                     let mut differs = mounted.differs;

@@ -222,6 +222,7 @@ impl<R: Release> UnmountRun<'_, R> {
             if self.unmount(share, mounted, UnmountMode::Detach)? != UnmountResult::Gone {
                 return Err(Failure::Stays);
             }
+
             let by = match holders.as_slice() {
                 [] => "by somebody who could not be named".to_owned(),
                 holders => format!("by {}", list(holders)),
@@ -273,6 +274,7 @@ impl<R: Release> UnmountRun<'_, R> {
         let left = self.deadline.left(self.clock).saturating_sub(DETACH_TIMEOUT);
         let until = self.deadline.within(self.clock, left.min(CALL_TIMEOUT));
         let began = self.clock.now();
+
         match self.machine.flush(share, mounted, until)? {
             FlushResult::Done | FlushResult::Unknown => {}
             FlushResult::Refused(errno) => written.add_loss(Failure::Refused(errno)),

@@ -78,6 +78,7 @@ impl<R: Release> UnmountRun<'_, R> {
         let point = share.mount_point.display();
         let was_there = self.tunnels.port(share).is_some();
         let until = Deadline::after(self.clock, CLOSE_TIMEOUT);
+
         // On a busy machine systemd takes seconds over it.
         let span = self.deadline.left(self.clock).max(CALL_TIMEOUT);
         match end_unused(self.tunnels, share, until, span, self.clock) {

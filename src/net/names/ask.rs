@@ -151,6 +151,7 @@ impl<'a> Asker<'a> {
         let started = self.clock.now();
         let share = until.left(self.clock).part(self.servers.len() + 1);
         let turn = TURN.min(share).max(SHORTEST_TURN);
+
         let mut turns = self.servers.clone().into_iter().cycle();
         let mut due = Deadline::after(self.clock, Duration::ZERO);
         let mut idle = 0;
@@ -173,6 +174,7 @@ impl<'a> Asker<'a> {
             } else {
                 self.wire.receive(until.min(due))?
             };
+
             let fault = match heard {
                 Some(Heard { from, what: Ok(bytes) }) => {
                     match self.read(&mut question, from, &bytes, until)? {

@@ -50,6 +50,7 @@ impl ResolvConf {
     pub fn parse(text: &str, scope: impl Fn(&str) -> Option<u32>) -> Self {
         let mut conf =
             Self { servers: Vec::new(), odd_servers: false, search: Vec::new(), ndots: 1 };
+
         for line in text.lines() {
             let mut words = line.split(['#', ';']).next().unwrap_or("").split_whitespace();
             match words.next() {
@@ -71,6 +72,7 @@ impl ResolvConf {
                 _ => {}
             }
         }
+
         conf
     }
 

@@ -99,6 +99,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
             RData::CNAME(alias) if record.name == owner => Some(alias.0.clone()),
             _ => None,
         });
+
         match alias {
             Some(alias) => {
                 owner = alias;
@@ -138,6 +139,7 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
             _ => None,
         })
         .collect();
+
     Some(match (addresses.is_empty(), alias) {
         // Of an answer that was cut short, the addresses that arrived are good.
         (false, of) => Answer::Addresses { addresses, of },

@@ -272,6 +272,7 @@ impl Resolver<'_> {
         if listed.is_empty() {
             return self.resolve(endpoint, until);
         }
+
         match self.resolve(endpoint, until.within(self.clock, NAME_WITH_FALLBACK)) {
             Ok(mut found) => {
                 found.list(listed);

@@ -124,6 +124,7 @@ impl Wire for Sockets<'_> {
         let Ok(mut stream) = sys::connect_tcp(server) else {
             return Ok(None);
         };
+
         let whole = [&(message.len() as u16).to_be_bytes(), message].concat();
         if !self.wait(&stream, PollFlags::POLLOUT, until)?
             || sys::send_now(stream.as_fd(), &whole) != Ok(whole.len())

@@ -113,8 +113,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
             Provenance::Earlier => self.is_remembered(entry, share),
             Provenance::JustMounted => alone(),
             Provenance::Recognized => true,
-            // Somebody else may have mounted something while the call took its time. That would
-            // come from another server.
+            // Somebody else may have mounted something while the call took its time, so this must
+            // come from the server of the call.
             Provenance::CutOff(to) => {
                 alone()
                     && is_from(&entry.source, share)

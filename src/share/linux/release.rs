@@ -43,6 +43,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return Ok(FlushResult::Late);
         };
+
         let (device, user) = (mounted.device.as_str(), self.user());
         match worker::flush(&parent, device, user, self.wait(until)) {
             Ok(FlushReport::Answered(Ok(()))) if tells_errors(&sys::kernel_release()) => {
@@ -76,6 +77,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return Ok(UnmountResult::Stays);
         };
+
         let flags = match how {
             UnmountMode::Plain => MntFlags::empty(),
             UnmountMode::Force => MntFlags::MNT_FORCE,

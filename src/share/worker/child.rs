@@ -105,6 +105,7 @@ pub(super) fn visit(parent: BorrowedFd<'_>, point: &Parent, wanted: Option<u32>)
         let got = read(parent, &mut bytes).unwrap_or(0);
         let words = bytes.get(..got).unwrap_or_default().as_chunks::<4>().0;
         let mut words = words.iter().map(|word| i32::from_ne_bytes(*word));
+
         match (words.next(), words.next(), words.next()) {
             (Some(SET_MODE), Some(mode), None) => {
                 set = fchmod(&root, Mode::from_bits_truncate(mode as u32));

@@ -30,6 +30,7 @@ pub fn at_start(
                 Some(_) => programs.to_string(),
                 None => format!("{programs}; {why}"),
             };
+
             let cure = format!("correct that in {file}, or: sudo efs-agent register --replace");
             Standing::Absent(what, cure)
         }
@@ -57,6 +58,7 @@ pub fn at_termination(
     let (Standing::Registered(text), Some(program)) = (&standing, program) else {
         return standing;
     };
+
     let what = &program.what;
     match names_efs_agent(root, program) {
         Ok(true) => Standing::Registered(format!("{text}; {what}; {PRESUMABLY}")),
@@ -71,6 +73,7 @@ pub fn at_termination(
                 Some(_) => format!("{text}; {what}"),
                 None => format!("{text}; {what}; {why}"),
             };
+
             let cure =
                 format!("correct that in {CONFIG_JSON}, or: sudo efs-agent register --replace");
             Standing::Different(what, cure)
