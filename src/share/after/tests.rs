@@ -1,3 +1,5 @@
+//! What is said after a mount, by what the look at its root has shown.
+
 use super::*;
 use crate::config::test::{encrypted_share, share};
 use crate::share::worker::WorkerError;

@@ -1,3 +1,5 @@
+//! The sentences and cures of failures, as a person reads them; those of tunnels are in `tunnel/tests.rs`.
+
 use super::*;
 use crate::config::test::share;
 use crate::kernel::route::Route;

@@ -1,3 +1,5 @@
+//! The client's identity and host names, on machines whose files a test writes.
+
 use super::*;
 use std::fs;
 

@@ -1,3 +1,5 @@
+//! What the real machine makes of a mount table that a test writes.
+
 use super::existing::{ANNOUNCE_PAUSE, ANNOUNCE_TIMEOUT, OLD_LOOK, Provenance, off_way};
 use super::*;
 use crate::config::test::share_of;

@@ -1,3 +1,5 @@
+//! Session starts whose shares go through a tunnel, on a scripted machine.
+
 use super::*;
 use crate::aws::credentials::Service;
 use crate::report::Code;

@@ -1,3 +1,5 @@
+//! The sentences and cures of a tunnel's failures, as a person reads them.
+
 use super::*;
 use crate::config::test::encrypted_share as share;
 use crate::share::causes::{Cause, Class, explain};
