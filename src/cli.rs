@@ -35,9 +35,9 @@ pub enum Command {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionArgs {
     pub config: Option<PathBuf>,
-    /// `--once`: one attempt for each share, with output for a person.
+    /// `--once`: make one attempt for each share, with output for a person.
     pub once: bool,
-    /// `--allow-private-namespace`: mount even where nobody else would see it.
+    /// `--allow-private-namespace`: mount even where nobody else sees the mounts.
     pub allow_private_namespace: bool,
 }
 

@@ -33,7 +33,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the look at one link may take: name, port, NULL call.
+/// How long the look at one link (name, port, NULL call) may take.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// This link exists while the unit is enabled: `systemctl enable` makes it from `WantedBy=`.

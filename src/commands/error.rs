@@ -2,7 +2,7 @@
 
 use crate::report::Code;
 
-/// The end of a command that cannot do its work; [`super::frame::concluded`] writes it as the last line.
+/// Why a command cannot do its work. [`super::frame::concluded`] writes it as the last line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct CommandError {

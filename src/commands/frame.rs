@@ -1,5 +1,5 @@
-//! The frame around the work of a command: signals, root's rights, the clock, the settings, and the last line with the
-//! exit code. What a command does inside of it does not belong here.
+//! The frame around the work of a command: signals, root's rights, the clock, the settings, and the
+//! last line with the exit code. The work itself does not belong here.
 
 use super::apply;
 use super::error::CommandError;
@@ -52,7 +52,8 @@ impl<'a> Frame<'a> {
         Linux::new(self.root, &self.clock, self.stop)
     }
 
-    /// The config that a session start would use, applied to `log`. `once` is for a person who tries a config.
+    /// The config that a session start would use. Its log settings are applied to `log`; `once` is
+    /// for a person who tries a config.
     ///
     /// # Errors
     /// Why there is none.
@@ -91,7 +92,8 @@ pub fn need_root(complaint: &str) -> Result<(), CommandError> {
     }
 }
 
-/// The exit code of a command. If it could not do its work, the reason is the last line of `log`.
+/// The exit code of a command. If the command could not do its work, the reason becomes the last
+/// line of `log`.
 pub fn concluded(result: Result<Code, CommandError>, log: &Log) -> Code {
     result.unwrap_or_else(|CommandError { code, text }| {
         log.error(format_args!("{text} (exit {})", code.0));

@@ -17,7 +17,7 @@ pub struct KnownShares {
     pub config: PathBuf,
     /// Its settings; those of no share, where none can be used.
     pub settings: Settings,
-    /// The shares that are mounted, and are not in it, the latest first.
+    /// The mounted shares that are not in it, the latest first.
     pub left: Vec<Share>,
     /// Why the config cannot be used, if so.
     pub refused: Option<CommandError>,
@@ -48,7 +48,8 @@ pub fn known(
     Ok(KnownShares { config, settings, left, refused })
 }
 
-/// The shares that are mounted, as an earlier run of this boot has mounted them, and are not among `shares`.
+/// The shares that an earlier run of this boot mounted, that still are mounted, and that are not
+/// among `shares`.
 pub fn left(machine: &Linux<'_, SystemClock<'_>>, shares: &[Share]) -> Vec<Share> {
     let status = status::read(machine.root);
     let others = status.mounts().filter(|one| !shares.iter().any(|share| one.is_share(share)));

@@ -32,8 +32,8 @@ use std::time::Instant;
 /// Where syslog daemons listen.
 const DEV_LOG: &str = "/dev/log";
 
-/// Runs what `args` ask for, and returns the exit code. Everything is said on standard output,
-/// because AppStream keeps nothing else.
+/// Runs what `args` ask for, and returns the exit code. Everything goes to standard output, because
+/// AppStream keeps nothing else.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     let started = Instant::now();
     std::panic::set_hook(Box::new(report_panic));
@@ -68,8 +68,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     code.0.into()
 }
 
-/// Ends a program that has met a fault of its own. The line about it goes where everything else goes: AppStream keeps
-/// nothing of standard error.
+/// Ends the program after a fault of its own (a panic). The line about it goes to standard output,
+/// because AppStream keeps nothing of standard error.
 fn report_panic(panic: &PanicHookInfo<'_>) {
     let what = panic.payload();
     let text = what.downcast_ref::<&str>().copied();
@@ -86,7 +86,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
 }
 
 fn print(text: &str) -> Code {
-    // A reader that has gone (`| head`) is no fault.
+    // It is no fault if the reader has gone (`| head`).
     let _ = sys::write_stdout(text.as_bytes());
     Code::OK
 }

@@ -36,7 +36,7 @@ use std::time::Instant;
 /// Root alone can open it, because a user who can open a file can lock it for any time.
 const LOCK: &str = "/run/efs-agent/register.lock";
 
-/// How often we start anew because somebody else has changed the file meanwhile.
+/// How often an attempt is made, if somebody else changes the file each time.
 const ATTEMPTS: u32 = 5;
 
 /// Registers this program, and returns the exit code.

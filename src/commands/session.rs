@@ -41,9 +41,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A run that has waited this long is noted before it has ended: it may be killed.
+/// A run that has waited this long is noted before it ends, because it may be killed.
 const NOTE_AFTER: Duration = Duration::from_millis(500);
-/// Where there are several servers, the shares of each have a thread of their own, with this much stack.
+/// The stack of a thread. With several servers, the shares of each have a thread of their own.
 const STACK: usize = 256 * 1024;
 
 /// Runs a session start and returns its exit code.
@@ -230,7 +230,7 @@ impl<M: Machine> SessionRun<'_, M> {
         outcomes
     }
 
-    /// `failure` of a share that is given up, with what its explanation will say of this machine.
+    /// The failure of a share that is given up, with the facts that its explanation needs.
     fn given_up(&self, failure: Failure) -> MountError {
         MountError { facts: self.facts(&failure), failure }
     }
@@ -248,7 +248,7 @@ impl<M: Machine> SessionRun<'_, M> {
 fn by_server(shares: Vec<Share>) -> Vec<ServerShares> {
     let mut servers: Vec<(String, ServerShares)> = Vec::new();
     for (place, share) in shares.into_iter().enumerate() {
-        // A name with a dot at its end is shown without it: it is one server all the same.
+        // A name with a dot at its end is shown without it, and names the same server.
         let name = share.endpoint.to_string();
         match servers.iter_mut().find(|(server, _)| *server == name) {
             Some((_, shares)) => shares.push((place, share)),

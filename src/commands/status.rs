@@ -1,5 +1,6 @@
-//! `status`: how the shares are, and how the last session start ended. Changes nothing, and touches a mount only in a
-//! process that can be cut off. What is found becomes words and JSON in [`state`].
+//! `status`: reports how the shares are, and how the last session start ended. Changes nothing, and
+//! touches a mount only in a process that can be cut off. [`state`] turns what is found into words
+//! and JSON.
 
 mod state;
 
@@ -128,8 +129,8 @@ fn start(args: &StatusArgs, frame: &Frame<'_>) -> Result<Code, CommandError> {
     Ok(if well { Code::OK } else { Code::NOT_UP })
 }
 
-/// What it means that the kernel is connected to something else than the port of this machine that the mount
-/// table shows.
+/// The words where the kernel is not connected to the port of this machine that the mount table
+/// shows.
 pub(super) fn past(way: Option<SocketAddr>) -> String {
     match way {
         Some(to) => {
@@ -139,7 +140,8 @@ pub(super) fn past(way: Option<SocketAddr>) -> String {
     }
 }
 
-/// What it means that a share is mounted through a port at which its tunnel is not: anybody may be there.
+/// The words where a share is mounted through a port at which its tunnel is not: anybody may be
+/// there.
 pub(super) fn elsewhere(mounted: u16, tunnel: Option<u16>) -> String {
     match tunnel {
         Some(port) => {

@@ -38,7 +38,7 @@ struct Prepared {
     /// What it takes to speak to the file system. An error here is the answer to those who ask the
     /// tunnel.
     means: Result<Means, TunnelError>,
-    /// Closed when the process that hands out credentials has ended.
+    /// It is closed when the process that hands out credentials has ended.
     lifeline: Option<UnixStream>,
 }
 

@@ -1,5 +1,6 @@
-//! Who keeps a mount busy: the processes whose folder, root, program, open or mapped files lie below the mount point. Only
-//! the names of these files are read, because their server may be dead. No process is ended here.
+//! Finds the processes that keep a mount busy: their folder, root, program, open or mapped files
+//! lie below the mount point. Only the names of these files are read, because their server may be
+//! dead. No process is ended here.
 
 use crate::text::misleads;
 use std::ffi::OsStr;

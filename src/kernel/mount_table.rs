@@ -102,7 +102,7 @@ fn number(field: &[u8]) -> Option<u32> {
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// The kernel writes space, tab, newline, backslash and `#` as `\ooo`.
+/// The kernel writes space, tab, newline, backslash and `#` as `\ooo`. This turns them back.
 fn unescape(field: &[u8]) -> Cow<'_, [u8]> {
     if !field.contains(&b'\\') {
         return Cow::Borrowed(field);
@@ -192,7 +192,7 @@ pub fn only_at<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<
     on_it.next().filter(|_| on_it.next().is_none())
 }
 
-/// A mount above `path` whose server may be dead. To look at `path` could then block for ever.
+/// A mount above `path` whose server may be dead. A look at `path` could then block for ever.
 pub fn remote_above<'a, 't>(table: &'a [Entry<'t>], path: &Path) -> Option<&'a Entry<'t>> {
     let way = on_the_way(table, path);
     let mut above: Vec<_> =

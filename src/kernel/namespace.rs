@@ -23,8 +23,8 @@ pub fn namespace(proc: &Path) -> Namespace {
         return if ours == first { Namespace::Shared } else { Namespace::Private };
     }
 
-    // The links need CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on the machine, so the tables of
-    // two namespaces have none in common.
+    // Reading the links needs CAP_SYS_PTRACE, which a hardened unit lacks. Mount ids are unique on
+    // the machine, so the tables of two namespaces have none in common.
     let (ours, first) = (mount_ids(proc, "self"), mount_ids(proc, "1"));
     if ours.is_empty() || first.is_empty() {
         Namespace::Unknown
@@ -47,7 +47,7 @@ fn mount_ids(proc: &Path, process: &str) -> Vec<u32> {
     mount_table::parse(&table).into_iter().map(|entry| entry.id).collect()
 }
 
-/// Whether this process may mount: CAP_SYS_ADMIN in its effective set, or unknown.
+/// Whether this process may mount: it has CAP_SYS_ADMIN, or that is not known.
 pub fn may_mount() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     sys::capabilities().is_none_or(|caps| caps & CAP_SYS_ADMIN != 0)

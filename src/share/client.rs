@@ -38,7 +38,8 @@ const PARAMETER: &str = "/sys/module/nfs/parameters/nfs4_unique_id";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Containers that act as machines have the same boot id, but each has its own network.
 const NETWORK: &str = "/proc/self/ns/net";
-/// Half of SHA-256, in hexadecimal digits: with what is before it, shorter than the longest host name (64).
+/// Half of SHA-256, in hexadecimal digits. With the prefix, this is shorter than the longest host
+/// name (64).
 const DIGITS: usize = 32;
 
 /// How the bytes of a mount get to its server. Mounts that go different ways must not share a
@@ -143,7 +144,8 @@ impl NfsClient {
         Self { identity, earlier, seed: format!("{seed} {network}") }
     }
 
-    /// The host name under which a mount that takes this way introduces itself: always the same in one boot.
+    /// The host name under which a mount that goes this way introduces itself. It stays the same in
+    /// one boot.
     pub fn host_name(&self, way: Way) -> CString {
         let digest = hex(digest(&SHA256, format!("{} {way}", self.seed).as_bytes()).as_ref());
         let digits = digest.get(..DIGITS).unwrap_or_default();

@@ -54,7 +54,8 @@ pub struct Linux<'a, C> {
     pub clock: &'a C,
     /// The signals that end the run.
     pub stop: &'a Stop,
-    /// The account that must be able to write, if there is one, once it was asked for.
+    /// The account that must be able to write, if there is one. It is set once somebody has asked
+    /// for it.
     user: OnceLock<Option<User>>,
     /// Who this machine is to its servers, once it was asked for.
     client: OnceLock<NfsClient>,

@@ -21,12 +21,12 @@ const BESIDE_HOSTS_TIMEOUT: Duration = Duration::from_millis(300);
 pub struct Origin {
     /// Who gave the address.
     pub by: By,
-    /// For an address from /etc/hosts: what the name servers say of that name.
+    /// For an address from /etc/hosts: what the name servers say about that name.
     pub beside: Option<Result<Vec<IpAddr>, NameError>>,
 }
 
 impl Origin {
-    /// Whether /etc/hosts says otherwise than the name servers, or they do not answer.
+    /// Whether the name servers contradict /etc/hosts, or do not answer.
     pub fn may_be_stale(&self, address: Option<IpAddr>) -> bool {
         let same = |found: &Vec<IpAddr>| address.is_some_and(|a| found.contains(&a));
         self.by == By::Hosts && !matches!(&self.beside, Some(Ok(found)) if same(found))
@@ -96,8 +96,9 @@ pub struct ServerLocator<'a, M> {
 }
 
 impl<M: Machine> ServerLocator<'_, M> {
-    /// The first address of the share that takes a connection within `window`. Where no IPv4 address of a name does, its
-    /// IPv6 ones are asked for and tried too; they are in `found` from then on.
+    /// The first address of the share that takes a connection within `window`. If no IPv4 address
+    /// of a name does, its IPv6 addresses are asked for and tried too. They are in `found` from
+    /// then on.
     ///
     /// # Errors
     /// [`Failure::Reach`], with where the addresses came from; [`Failure::NoFamily`].
@@ -130,7 +131,7 @@ impl<M: Machine> ServerLocator<'_, M> {
             return Err(self.with_origin(failure, found));
         }
         machine.reach(share, &found.addresses, until).map_err(|mut failure| {
-            // Those that were tried before have been silent for longer.
+            // The addresses that were tried before have been silent for longer.
             lengthen_silence(&mut failure, &ahead, clock.now().saturating_sub(started));
             self.with_origin(failure, found)
         })

@@ -27,8 +27,8 @@ use plan::MountCall;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// What the session asks of the machine it runs on. The real one is [`linux::Linux`];
-/// unit tests script another under a virtual clock.
+/// What a session start asks of the machine that it runs on. The real one is [`linux::Linux`]; unit
+/// tests script another under a virtual clock.
 pub trait Machine: Sync {
     /// A mount point that was checked.
     type Point;
@@ -116,8 +116,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<Option<Vec<IpAddr>>, Failure>;
 
-    /// The addresses that the name servers give for the share's name as it is written, whatever /etc/hosts says. With
-    /// `ipv6`, its IPv6 addresses.
+    /// The addresses that the name servers give for the share's name as it is written, whatever
+    /// /etc/hosts says. With `ipv6`, these are its IPv6 addresses.
     ///
     /// # Errors
     /// See [`NameError`].
@@ -137,8 +137,8 @@ pub trait Machine: Sync {
         until: Deadline,
     ) -> Result<IpAddr, Failure>;
 
-    /// mount(2), for as long as `limit` allows, and the proof that it shows in the mount table, and goes the way that
-    /// the call names.
+    /// Calls mount(2), for as long as `limit` allows. Proves that the mount shows in the mount
+    /// table and goes the way that the call names.
     ///
     /// # Errors
     /// Any failure that is not named above.
@@ -177,7 +177,7 @@ pub struct MountLimit {
 pub enum ServerAnswer {
     /// It can be used.
     Well,
-    /// There is an answer, and it is this error: everybody who wants a file gets it too.
+    /// The answer is this error, which everybody who wants a file gets too.
     Fault(Errno),
     /// There is no answer.
     Silence,
@@ -216,7 +216,7 @@ pub struct Mounted {
     pub port: u16,
     /// The far end of the tunnel, if it goes through one.
     pub peer: Option<Peer>,
-    /// Why it could not be mounted under a host name that belongs to its way alone, if so.
+    /// Why it could not be mounted under a host name that stands for its way alone, if so.
     pub nameless: Option<Errno>,
     /// Why its server may be another machine than the config means, if so.
     pub doubt: Option<String>,

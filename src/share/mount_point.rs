@@ -61,7 +61,7 @@ pub enum PointError {
 /// The folder that holds the mount point, open, and the mount point's name in it.
 #[derive(Debug)]
 pub struct Parent {
-    /// `O_PATH` descriptor; shared, since a run must do with very few.
+    /// An `O_PATH` descriptor. It is shared, because a run must do with very few.
     pub folder: Rc<OwnedFd>,
     /// Name of the mount point in it.
     pub name: CString,
@@ -88,7 +88,8 @@ impl PreparedPoint {
         !self.made.is_empty()
     }
 
-    /// Removes the folders that we made, if they are still empty: a failed start leaves none.
+    /// Removes the folders that this run made, if they are still empty, so that a failed start
+    /// leaves none.
     pub fn discard(self) {
         for made in self.made.iter().rev() {
             if unlinkat(&*made.folder, made.name.as_c_str(), UnlinkatFlags::RemoveDir).is_err() {
@@ -147,7 +148,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
         let stat = fstatat(AT_FDCWD, &below, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
         let (owner, mode) = (stat.st_uid, stat.st_mode);
 
-        // In a folder with the sticky bit, what is root's stays.
+        // In a folder with the sticky bit, what belongs to root stays.
         let why = match () {
             () if owner != 0 => format!("belongs to user {owner}"),
             () if mode & 0o022 != 0 && mode & 0o1000 == 0 => {
@@ -165,7 +166,7 @@ pub fn in_others_hands(root: &Path, path: &Path) -> Option<String> {
     })
 }
 
-/// Opens `path`, made with `mode` (and its parents with 0755) where it is not there.
+/// Opens `path`. If it is missing, it is made with `mode`, and its parents with 0755.
 ///
 /// # Errors
 /// What is in the way. Folders that were made on the way are removed again.
@@ -190,7 +191,7 @@ pub fn prepare(root: &Path, path: &Path, mode: u32) -> Result<PreparedPoint, Poi
     }
 }
 
-/// The parent of `path`, and whether openat2 was what opened it. With `made`, missing folders are made.
+/// The parent of `path`, and whether openat2 opened it. With `made`, missing folders are made.
 fn walk(
     root: &Path,
     path: &Path,
@@ -260,7 +261,7 @@ fn make(
     let stat = fstat(&**folder).map_err(failed(path, "made"))?;
     let sticky = stat.st_mode & SFlag::from_bits_retain(0o1000).bits() != 0;
     if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 && !sticky {
-        // What is there already need not be made.
+        // A folder that is there already need not be made.
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
         return match fstatat(&**folder, name.as_c_str(), flags) {
             Ok(_) => Ok(false),

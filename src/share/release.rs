@@ -1,5 +1,5 @@
-//! What taking a share down asks of the machine. How the real one does it is in `linux::release`; the order of the steps
-//! is `commands::unmount`'s.
+//! What taking a share down asks of the machine. `linux::release` has how the real one does it, and
+//! `commands::unmount` has the order of the steps.
 
 use crate::config::Share;
 use crate::kernel::holders::Holder;

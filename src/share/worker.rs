@@ -1,6 +1,6 @@
-//! Runs what may block without end, mount(2) and the first look at what it mounted, in a child that can be killed.
-//! Decides nothing: here is what the parent asks for and learns. [`child`] is the child's side, [`message`] what they say
-//! to each other, and [`job`] starts, hears and ends a child.
+//! Runs calls that may block without end, such as mount(2), in a child that can be killed. Decides
+//! nothing: here is what the parent asks for and learns. [`child`] is the child's side, [`message`]
+//! what they say to each other, and [`job`] starts, hears and ends a child.
 
 mod child;
 mod job;
@@ -34,7 +34,8 @@ pub enum WorkerError {
     /// The mount point is not there, or no folder, any more.
     #[error("the mount point cannot be opened: {0}")]
     Target(Errno),
-    /// It may not have its own host name, without which the kernel would not keep its way apart from others.
+    /// It may not have a host name of its own. Without one, the kernel would not keep its way apart
+    /// from others.
     #[error("a host name of its own is refused: {0}")]
     HostName(Errno),
     /// It ended without a report (somebody killed it).
@@ -114,7 +115,7 @@ pub type RootLook = Result<RootReport, WorkerError>;
 /// Carries out `call` on `point`, for as long as `wait` lasts.
 ///
 /// # Errors
-/// See [`WorkerError`]; the mount may have happened all the same: ask the mount table.
+/// See [`WorkerError`]. The mount may have succeeded all the same, as the mount table then shows.
 pub fn mount(
     call: &MountCall,
     point: &PreparedPoint,
@@ -156,8 +157,8 @@ pub fn forbidden(
     Ok(result(errno).err().filter(|errno| is_of_rights(*errno)))
 }
 
-/// Looks at the root of what is mounted as `point`, the file system `device`, and fulfils the wishes, for as long as
-/// `wait` lasts.
+/// Looks at the root of the file system `device`, mounted at `point`, and fulfils the wishes, for
+/// as long as `wait` lasts.
 ///
 /// # Errors
 /// See [`WorkerError`].

@@ -111,7 +111,7 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
     let _ = file.replace(&status);
 }
 
-/// What became of the last run, if it has begun and not ended: whether it goes on, or was killed.
+/// Whether the last run goes on or was killed, if it has begun and not ended.
 pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
     // RFC 3339 times sort as text. A run that goes on counts as the last, whatever became of
     // others.

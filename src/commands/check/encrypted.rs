@@ -1,5 +1,6 @@
-//! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel that is not there is
-//! started for the time of the check.
+//! The links of a share that is encrypted, from its tunnel to a trial mount through it. A tunnel
+//! that is not there is started for the check and ended after it. Links before the tunnel are in
+//! [`super::share`].
 
 use super::LINK_TIMEOUT;
 use super::links::{Broken, Links};
@@ -25,7 +26,7 @@ const ODD_KEYS: &str =
     "compare the keys with those that AWS has shown, letter by letter, or make new ones";
 
 impl ShareCheck<'_> {
-    /// The links from the tunnel on; the first that does not hold ends them.
+    /// Looks at the links from the tunnel on. The first that does not hold ends them.
     pub fn encrypted(&mut self, encryption: &Encryption, links: &mut Links) -> Result<(), Broken> {
         let (tunnels, share, clock) = (self.tunnels, self.share, self.machine.clock);
         let was_there = tunnels.port(share).is_some();
@@ -48,7 +49,7 @@ impl ShareCheck<'_> {
         Deadline::after(self.machine.clock, self.settings.attempt_timeout)
     }
 
-    /// The port of the share's tunnel, which is started if it was not there.
+    /// The port of the share's tunnel. A tunnel that is not there is started.
     fn tunnel(&self, was_there: bool, links: &mut Links) -> Result<u16, Broken> {
         let share = self.share;
         let port = self

@@ -1,5 +1,5 @@
-//! The links of one share, from its mount point to its server's port. Those behind a tunnel are in [`super::encrypted`],
-//! the trial mount is in [`super::trial`].
+//! The links of one share, from its mount point to its server's port. The links behind a tunnel are
+//! in [`super::encrypted`], and the trial mount is in [`super::trial`].
 
 use super::links::{Broken, Finding, LinkState, Links, is_stopped};
 use super::{LINK_TIMEOUT, point};
@@ -240,7 +240,7 @@ impl<'a> ShareCheck<'a> {
         Ok(Some(found))
     }
 
-    /// Whether a search domain leaves it open which machine the name means.
+    /// Warns where a search domain made the name, which may then mean another machine.
     fn search_domain(&mut self, found: &Found, links: &mut Links) {
         let share = self.share;
         if let (Some(completed), Some(mode), None) =

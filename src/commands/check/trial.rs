@@ -1,4 +1,5 @@
-//! The last links of a share: a trial mount that nobody sees, and whether the users could write.
+//! The last links of a share: a trial mount that nobody sees, and whether its users could write.
+//! How a trial mount is made does not belong here.
 
 use super::links::{Broken, Links};
 use super::share::ShareCheck;
@@ -62,7 +63,7 @@ impl ShareCheck<'_> {
                 "there is no {}: it is not known who must be able to write",
                 appstream::STREAMING_USER
             );
-            // Where sessions are streamed, that account must be there.
+            // On a machine that streams sessions, that account must be there.
             return match self.machine.root.join("opt/appstream").is_dir() {
                 true => links.warn("writing", share, what, NO_USER.to_owned()),
                 false => links.ok("writing", share, what),

@@ -78,7 +78,7 @@ impl Boot {
 
         match changed {
             Ok(()) => Some((Level::Info, text)),
-            // Another run was quicker.
+            // Another run was quicker, and the link is as it should be.
             Err(_) if fs::symlink_metadata(&link).is_ok() == (self == Self::Yes) => None,
             Err(e) => {
                 let text = format!(

@@ -1,5 +1,6 @@
-//! Why `register` and `unregister` do not do their work. `Display` says what is wrong; [`RegisterError::sentence`] also
-//! says what became of config.json, and is for the last line of the command.
+//! Why `register` and `unregister` do not do their work. `Display` says what is wrong.
+//! [`RegisterError::sentence`] also says what became of config.json, and is for the last line of
+//! the command.
 
 use super::LOCK;
 use crate::appstream::registration::{LONGEST, RegistrationError};
@@ -48,7 +49,7 @@ pub enum RegisterError {
     #[error("{} {obstacle}", file.display())]
     Obstacle { file: PathBuf, obstacle: Obstacle },
 
-    /// Others than root can change the file or a folder that it is in.
+    /// Others than root can change the file, or a folder that it is in.
     #[error("{}", untrusted(file, fault))]
     Untrusted { file: PathBuf, fault: Fault },
 
@@ -134,7 +135,7 @@ impl From<RegisterError> for CommandError {
 }
 
 fn untrusted(file: &Path, fault: &Fault) -> String {
-    // Changing a folder that other things live in, such as /tmp or a home, would do harm.
+    // To change a folder in which other things live, such as /tmp or a home, would do harm.
     let cure = if fault.path == file || fault.path.starts_with("/opt/appstream") {
         fault.mend()
     } else {

@@ -1,4 +1,5 @@
-//! The lock that keeps other runs of `register` and `unregister` out.
+//! The lock that keeps other runs of `register` and `unregister` out. What they do under it is not
+//! known here.
 
 use super::LOCK;
 use super::error::RegisterError;

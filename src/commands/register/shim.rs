@@ -36,7 +36,8 @@ pub enum ShimStep {
 }
 
 impl Shim {
-    /// Decides what is to become of the script beside `config`; `None` takes ours away.
+    /// Decides what is to become of the script beside `config`. `None` takes a script of
+    /// efs-agent's away.
     ///
     /// # Errors
     /// Why there cannot be one, where there is to be one.

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub(in crate::commands) enum Standing {
     /// It runs us, with times that fit.
     Registered(String),
-    /// It runs us, with times that do not fit; or it runs another program.
+    /// It runs us with times that do not fit, or it runs another program.
     Different(String, String),
     /// It does not run us at all.
     Absent(String, String),
@@ -104,7 +104,7 @@ fn config_of_sessions(root: &Path) -> Option<Option<PathBuf>> {
     }
 }
 
-/// Whether session starts, which read `theirs`, read what this check read.
+/// Whether session starts, which read `theirs`, read the config that this check read.
 ///
 /// # Errors
 /// What it means if they do not.
@@ -114,7 +114,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         return Ok(());
     }
 
-    // One of the two is the usual one, wherever that is.
+    // One of the two is the usual config, wherever that is.
     let usual = settings::find(root, None);
     let here = match (&ours, &usual) {
         (Some(path), _) => path.display().to_string(),
@@ -261,7 +261,7 @@ fn changes(task: &Task, found: &Contents) -> Result<(bool, Change), Registration
 
 /// The standing if the file is as `register` would leave it.
 fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -> Standing {
-    // The script that config.json names must be there, ours, and have its run bits.
+    // The script that config.json names must be there, be efs-agent's, and be executable.
     match Shim::plan(task.shim.as_deref(), place) {
         Ok(Shim { step: ShimStep::Write(..), place }) => {
             let text = format!("{} is missing or was changed", place.path().display());

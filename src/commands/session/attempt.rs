@@ -134,7 +134,7 @@ impl<M: Machine> ShareRun<'_, M> {
         let limit = self.pace.limit(run.deadline, run.clock);
         let completed = self.search.completed();
 
-        // The root of what may be another machine is left as it is.
+        // The root must not be changed where it may belong to another machine.
         let careful = completed.is_some().then(|| Share { root_mode: None, ..share.clone() });
         let careful = careful.as_ref().unwrap_or(share);
         match run.machine.mount(careful, &call, point, limit) {

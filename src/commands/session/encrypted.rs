@@ -16,9 +16,11 @@ use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long the service manager may take over a tunnel: a machine that has just begun is busy.
+/// How long the service manager may take to start a tunnel: a machine that has just started is
+/// busy.
 const TUNNEL_START_TIMEOUT: Duration = Duration::from_secs(20);
-/// One attempt waits this long for a tunnel that makes its key or is busy: what takes longer may be something else.
+/// How long one attempt waits for a tunnel that makes its key or is busy. What takes longer may
+/// have another cause.
 const KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<M: Machine> ShareRun<'_, M> {
@@ -93,7 +95,8 @@ impl<M: Machine> ShareRun<'_, M> {
             return Ok(Look::Useless(ReplaceReason::TunnelMoved(port)));
         }
         match run.machine.leads_to(mounted) {
-            // It may be the tunnel of another share, as an earlier version could leave it.
+            // This may be the tunnel of another share, because an earlier version could leave it
+            // so.
             Some(to) if to == SocketAddr::new(plan::TUNNEL, mounted.port) => {}
             Some(to) => return Ok(Look::Useless(ReplaceReason::PastTunnel(to))),
             None => return Err(Failure::Unverified),
@@ -121,8 +124,8 @@ impl<M: Machine> ShareRun<'_, M> {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// One handshake, which gets `span`. A tunnel that does not answer yet is waited for besides: for [`KEY_TIMEOUT`],
-    /// or until the deadline if there is no other attempt.
+    /// Makes one handshake, which gets `span`. A tunnel that does not answer yet is waited for in
+    /// addition: for [`KEY_TIMEOUT`], or until the deadline if there is no other attempt.
     fn handshake(&self, share: &Share, span: Duration) -> Result<Peer, TunnelError> {
         let until = match self.once {
             true => self.deadline,

@@ -23,7 +23,7 @@ pub(super) fn log_start(path: &Path, settings: &Settings, session: impl fmt::Dis
     ));
 }
 
-/// Says who this machine is to its servers, and warns where that leaves a risk.
+/// Logs who this machine is to its servers, and warns where that leaves a risk.
 pub(super) fn log_client(client: &NfsClient, log: &Log) {
     let level = match client.identity {
         ClientIdentity::Unset { .. } => Level::Warning,
@@ -49,7 +49,8 @@ pub(super) fn log_client(client: &NfsClient, log: &Log) {
 pub(crate) fn log_end(report: &Report, once: bool, log: &Log) -> Code {
     let code = report.code();
 
-    // Each of several shares got its line as it ended; the line of a single share is the last.
+    // Each of several shares got its line when it ended. The line of a single share is the last
+    // line.
     if let [outcome] = report.outcomes.as_slice() {
         let text = outcome.text(report.stopped_by);
         log_outcome(&text, outcome.share.required, once, Some(code), log);

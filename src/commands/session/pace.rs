@@ -1,4 +1,4 @@
-//! How long each step of a share may take. Nothing is done here.
+//! How long each step of a share may take. The steps themselves do not belong here.
 
 use crate::retry::{Clock, Deadline, Span};
 use crate::share::{Failure, MountLimit};
@@ -9,14 +9,15 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long the first handshake may take, in which credentials are found and a key is made. This
 /// doubles after each handshake that took longer.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// One attempt gives the name this long, and then the connection as long again.
+/// How long one attempt gives the name, and then again the connection.
 pub(super) const LOCATE_TIMEOUT: Duration = Duration::from_secs(3);
 /// With several servers, a mount(2) is cut off when its server leaves a NULL call without an answer
 /// for this long. The next time it gets twice as long, and so on. The kernel makes itself known to
 /// one new server at a time. So one that is silent holds up the mounts of all others.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Each server's mount(2) is cut off this much before the last one's. If one hangs in spite of an answer, another is
-/// waiting in the kernel when it is cut off, and comes first.
+/// How much earlier each server's mount(2) is cut off than that of the server before it. If one
+/// hangs in spite of an answer, another waits in the kernel when the first is cut off, and comes
+/// first then.
 const CUT_OFF_DISTANCE: Duration = Duration::from_millis(500);
 
 /// How long one mount(2) may take.

@@ -18,7 +18,7 @@ use std::time::Duration;
 const PORT_LOOK_TIMEOUT: Duration = Duration::from_millis(120);
 /// About how long the pause between two such looks is, so that what has come good is seen in 0.3 s.
 const PORT_LOOK_PAUSE: Duration = Duration::from_millis(40);
-/// For this long, a name whose address does not answer is not asked for again.
+/// How long a name whose address does not answer is not asked for again.
 const ADDRESS_MAX_AGE: Duration = Duration::from_secs(2);
 
 /// By what a share's address is found and tried, besides its name. The same address may be of no
@@ -39,7 +39,7 @@ pub(super) struct Search {
     means: SearchMeans,
     /// Where its name has led, and when that was found out.
     known: Option<(Found, Duration)>,
-    /// Addresses that took a connection and did not mount: tried last from then on.
+    /// Addresses that took a connection and did not mount, which are tried last from then on.
     pub(super) failed: Vec<IpAddr>,
     /// The address that a look between two attempts found, which need not be tried again.
     pub(super) seen: Option<IpAddr>,
@@ -78,8 +78,8 @@ impl Search {
 }
 
 impl<M: Machine> SessionRun<'_, M> {
-    /// The share's address that answers. The name gets `window`, and the connections as long again. Addresses that
-    /// failed before come last, the latest at the end.
+    /// The share's address that answers. The name gets `window`, and the connections get as long
+    /// again. Addresses that failed before come last, the latest at the end.
     pub(super) fn locate(
         &self,
         share: &Share,
@@ -130,9 +130,9 @@ impl<M: Machine> SessionRun<'_, M> {
         }
     }
 
-    /// The pause before the next attempt; shorter as soon as a port has come good, and then with the address that did.
-    /// A name is asked for again in a pause only where that costs nobody anything. Else each machine of a fleet would
-    /// ask its name server thirty times a second.
+    /// Pauses before the next attempt. The pause ends early when a port has come good, whose
+    /// address is then used. A name is asked for again in a pause only where that costs nobody
+    /// anything. Else each machine of a fleet would ask its name server thirty times a second.
     pub(super) fn pause(
         &self,
         share: &Share,

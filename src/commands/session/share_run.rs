@@ -75,7 +75,7 @@ impl<M: Machine> SessionRun<'_, M> {
         let until = self.deadline.within(self.clock, self.attempt_timeout);
         let doubt = share.root_mode.and_then(|mode| Some((mode, self.doubt(share, mounted)?)));
 
-        // The root of what may be another machine is left as it is.
+        // The root must not be changed where it may belong to another machine.
         let careful = Share { root_mode: None, ..share.clone() };
         let share = if doubt.is_some() { &careful } else { share };
         for (level, text) in self.machine.settle(share, mounted, until)? {
@@ -130,7 +130,7 @@ impl<M: Machine> SessionRun<'_, M> {
                 plan::mount_call(share, address, self.machine.client())
             }
 
-            // A tunnel that is not there any more has nothing to compare with.
+            // Without a tunnel, there is nothing to compare with.
             Some(_) => {
                 let port = self.tunnels.port(share)?;
                 let peer = self.tunnels.handshake(share, until()).ok()?;

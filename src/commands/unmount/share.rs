@@ -149,7 +149,7 @@ impl<R: Release> UnmountRun<'_, R> {
                 Ok(Some(mounted)) => mounted,
                 Ok(None) if turn == 0 => return Ok(UnmountDone::Nothing),
                 Ok(None) => return unmounted(refused),
-                // What was below the share was there before it, and does not belong to it.
+                // A mount below the share was there before it, and does not belong to it.
                 Err(Failure::Taken { source, fstype }) if turn > 0 => {
                     let (at, what) = (share.mount_point.display(), is_there(&source, &fstype));
                     self.log.info(format_args!("{at}: {what}, below the share: left as it is"));
@@ -308,7 +308,7 @@ impl<R: Release> UnmountRun<'_, R> {
             (Failure::NotWritten(address, span), UnmountResult::Stays)
         };
 
-        // Once it is gone, what is seen there now must not be taken away.
+        // Once the share is gone, a mount that is seen there now must not be taken away.
         if gone == UnmountResult::Gone
             || self.unmount(share, mounted, UnmountMode::Detach)? == UnmountResult::Gone
         {
@@ -336,7 +336,8 @@ fn unmounted(refused: Option<Errno>) -> Result<UnmountDone, Failure> {
     refused.map_or(Ok(UnmountDone::Unmounted), |errno| Err(Failure::Refused(errno)))
 }
 
-/// Whether a mount goes through a tunnel: the config may want it plain by now.
+/// Whether a mount goes through a tunnel. The config may want it plain by now, so the mount counts
+/// too.
 fn is_tunnelled(share: &Share, mounted: &Mounted) -> bool {
     let is_local = mounted.address.parse().is_ok_and(|at: IpAddr| at.is_loopback());
     share.encryption.is_some() || is_local && mounted.port != share.options.port

@@ -1,6 +1,6 @@
 //! Decides what waiting does to a failure: it may pass, it stays until a person acts, or it is a
-//! fault of this program or machine. The loop of attempts needs no more than this, so no words are
-//! made here.
+//! fault of this program or machine. The loop of attempts needs only that, so no words are made
+//! here.
 
 use crate::aws::credentials::{Service, Trouble};
 use crate::config::Share;

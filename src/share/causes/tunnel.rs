@@ -164,7 +164,8 @@ fn credentials(share: &Share) -> String {
     }
 }
 
-/// What helps where no address answers the tunnel, by the words of [`crate::net::reach`].
+/// What helps where no address answers the tunnel. It goes by the words of [`crate::net::reach`],
+/// which are all that the tunnel hands on.
 fn unreached(why: &str) -> &'static str {
     if why.contains("timed out") {
         SECURITY_GROUP

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A look at what is mounted that is older than this is repeated before the next mount.
+/// A look at the mounts is repeated before the next mount if it is older than this.
 pub(super) const OLD_LOOK: Duration = Duration::from_millis(500);
 /// How long another run gets to note that a new mount is its own.
 pub(super) const ANNOUNCE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -106,8 +106,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         share: &Share,
         provenance: Provenance,
     ) -> bool {
-        // The run mounts only where it has found nothing, so a single mount that is there afterwards is its own. Where
-        // there are two, somebody has made another one meanwhile.
+        // The run mounts only where it has found nothing, so a single mount that is there
+        // afterwards is its own. If there are two, somebody has made another one meanwhile.
         let alone = || entry.is_nfs() && mount_table::only_at(table, &share.mount_point).is_some();
         match provenance {
             Provenance::Earlier => self.is_remembered(entry, share),
@@ -253,7 +253,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
             return result;
         }
         match (mount_table::top_at(&table, &share.mount_point), result) {
-            // Its server has another name, and nobody can be asked whether that is the share's.
+            // The server has another name, and no name server can say whether that is the share's.
             (Some(entry), Err(Failure::Name(_))) => Err(taken(entry)),
             (entry, _) => Ok(entry.map(mounted)),
         }

@@ -1,5 +1,6 @@
-//! Mounts a share and proves it: mount(2) in a child, then the mount table, the way that the mount goes, and its root.
-//! Where that fails, the kernel's and the server's answers decide which failure it is. No words are made here.
+//! Mounts a share and proves it: mount(2) in a child, then the mount table, the mount's connection,
+//! and its root. If that fails, the kernel's and the server's answers decide which failure it is.
+//! No words are made here.
 
 use super::existing::{Provenance, mounted, off_way, strays};
 use super::{DETACH_TIMEOUT, Linux, SHORTEST_ANSWER};
@@ -167,7 +168,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
                 .is_ok_and(|known| !known.lines().any(|line| line.ends_with("\tselinuxfs")))
     }
 
-    /// Whether this machine itself forbids the call: a security module, or a unit's filter.
+    /// Whether this machine itself forbids the call, by a security module or a unit's filter.
     fn forbids(&self, share: &Share, call: &MountCall) -> bool {
         let Ok(parent) = mount_point::parent(self.root, &share.mount_point) else {
             return false;
@@ -177,8 +178,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         matches!(asked, Ok(Some(_)))
     }
 
-    /// What it means that a call through a tunnel has failed. The way to the tunnel may be closed on this machine,
-    /// while the tunnel has all that it needs.
+    /// The failure behind one of a call through a tunnel. This machine may close the way to the
+    /// tunnel, while the tunnel has all that it needs.
     pub(super) fn on_loopback(&self, call: &MountCall, failure: Failure) -> Failure {
         let may_be_network = match &failure {
             Failure::CutOff(..) => true,
@@ -229,8 +230,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         }
     }
 
-    /// Mounts the share where nobody sees it, for at most until `until`, and looks at its root; the
-    /// mount is gone when this returns.
+    /// Mounts the share where nobody sees it, and looks at its root, before `until`. The mount is
+    /// gone when this returns.
     ///
     /// # Errors
     /// Those of [`Machine::mount`].

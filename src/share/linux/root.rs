@@ -25,7 +25,7 @@ pub enum RootState {
 }
 
 impl<C: Clock + Sync> Linux<'_, C> {
-    /// How the root of a mounted share is, as its server says before `until`.
+    /// The state of a mounted share's root, as its server says before `until`.
     ///
     /// # Errors
     /// [`Failure::Stopped`], [`Failure::Point`].
@@ -40,8 +40,8 @@ impl<C: Clock + Sync> Linux<'_, C> {
         match worker::space(&parent, &mounted.device, self.wait(until)) {
             Ok(Ok(space)) => Ok(RootState::Well(space.total, space.free)),
             Ok(Err(Errno::EXDEV)) => Ok(RootState::Over),
-            // These are the server's answers. A soft mount gives all other errors for a server that does not answer,
-            // too.
+            // These errors are the server's answers. A soft mount gives all others for a silent
+            // server, too.
             Ok(Err(errno @ (Errno::ESTALE | Errno::EACCES | Errno::EPERM | Errno::ENOENT))) => {
                 Ok(RootState::Fault(errno))
             }

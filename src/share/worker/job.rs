@@ -18,8 +18,9 @@ const REAP_TIMEOUT: Duration = Duration::from_millis(80);
 /// A child that takes longer than this leaves its parent time for something else.
 const LONG_JOB: Duration = Duration::from_secs(1);
 
-/// What a parent does while its child takes long. It gets a descriptor that becomes readable when the child has said
-/// something, and must return soon after that. It says whether the child is to be cut off.
+/// What a parent does while its child takes long. It gets a descriptor that becomes readable when
+/// the child has said something, and must return soon after that. It returns whether the child is
+/// to be cut off.
 pub type Meanwhile<'a> = &'a mut dyn FnMut(BorrowedFd<'_>) -> bool;
 
 /// Runs `job` in a child and returns the bytes it replied with. However this ends, the child is gone.
@@ -68,7 +69,7 @@ impl<'a> Job<'a> {
         let Self { child, wait, .. } = self;
         let fds = [PollFd::new(child.reply.as_fd(), PollFlags::POLLIN)];
 
-        // Ready means a message or, if the child died, the end.
+        // The descriptor is ready when a message is there or, if the child died, at the end.
         let mut ready = wait.within(LONG_JOB).poll(&fds);
         if matches!(&ready, Ok(ready) if !ready.contains(&true)) && !wait.passed() {
             let enough = meanwhile(child.reply.as_fd());
@@ -86,7 +87,7 @@ impl<'a> Job<'a> {
         }
         let report = self.arrived();
         match came {
-            // What came in just before the kill counts.
+            // A message that came in just before the kill counts.
             Err(error) if report.is_empty() => Err(error),
             _ => Ok(report),
         }

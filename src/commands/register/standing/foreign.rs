@@ -15,7 +15,8 @@ const LONGEST_PROGRAM: u64 = 1 << 20;
 /// What to say about a program that is not ours, and names us.
 const PRESUMABLY: &str = "it names efs-agent, so it presumably starts it";
 
-/// Another program at SessionStart, and perhaps one at SessionTermination. `own` is what should be there.
+/// The standing if another program is at SessionStart, and perhaps one at SessionTermination. `own`
+/// is the program that should be there.
 pub fn at_start(
     root: &Path,
     file: &Path,
@@ -49,7 +50,8 @@ pub fn at_start(
     }
 }
 
-/// `standing` of SessionStart, with what there is to say about another program at SessionTermination.
+/// Adds to `standing`, which is about SessionStart, what there is to say about another program at
+/// SessionTermination.
 pub fn at_termination(
     root: &Path,
     standing: Standing,
@@ -103,7 +105,7 @@ fn is_file(root: &Path, filename: &str) -> bool {
     root.join(filename.trim_start_matches('/')).is_file()
 }
 
-/// Whether our name is in the file. In a script, a comment does not count.
+/// Whether the name efs-agent is in the file. In a script, a comment does not count.
 fn file_names_efs_agent(root: &Path, filename: &str) -> bool {
     let path = root.join(filename.trim_start_matches('/'));
     // Without O_NONBLOCK, opening a FIFO would wait.
