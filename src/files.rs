@@ -30,7 +30,7 @@ const ROOT: u32 = 0;
 
 /// Why a file cannot be read. The text goes behind the file's name.
 #[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
+pub enum PathError {
     /// `..` in the path could lead past a folder that was checked.
     #[error("has \"..\" in its path: write it out in full")]
     DotDot,
@@ -96,8 +96,8 @@ impl Folder {
 
 /// Why a file is not read that root alone should be able to change.
 #[derive(Debug)]
-pub enum Refused {
-    Obstacle(Obstacle),
+pub enum UntrustedReadError {
+    Obstacle(PathError),
     /// Somebody else can change it, or a folder above it.
     Fault(Fault),
 }
@@ -116,7 +116,7 @@ pub struct Place {
 ///
 /// # Errors
 /// Why it cannot be reached. A folder that others can change is no error here: see [`Place::trust`].
-pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
+pub fn find(root: &Path, path: &Path) -> Result<Place, PathError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut at = PathBuf::from("/");
     let mut fault = root_fault(root);
@@ -124,12 +124,12 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     for part in path.components() {
         match part {
             Component::Normal(name) => names.push(name),
-            Component::ParentDir => return Err(Obstacle::DotDot),
+            Component::ParentDir => return Err(PathError::DotDot),
             _ => {}
         }
     }
 
-    let name = names.pop().ok_or(Obstacle::NoName)?;
+    let name = names.pop().ok_or(PathError::NoName)?;
     if fault.is_none()
         && let Some(folder) = safe_path(root, &names)
     {
@@ -147,9 +147,9 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
             None => openat(AT_FDCWD, &root.join(folder_name), flags, Mode::empty()),
         };
         let folder = next.map_err(|errno| match errno {
-            Errno::ENOENT => Obstacle::NoFolder(at.clone()),
-            Errno::ENOTDIR | Errno::ELOOP => Obstacle::NotAFolder(at.clone()),
-            errno => Obstacle::Unreachable(at.clone(), errno),
+            Errno::ENOENT => PathError::NoFolder(at.clone()),
+            Errno::ENOTDIR | Errno::ELOOP => PathError::NotAFolder(at.clone()),
+            errno => PathError::Unreachable(at.clone(), errno),
         })?;
         fault = fault.or(self::fault(fstat(&folder), &at));
         above = Some(folder);
@@ -158,7 +158,7 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
     let folder = match above {
         Some(folder) => folder,
         None => openat(AT_FDCWD, root, flags, Mode::empty())
-            .map_err(|errno| Obstacle::Unreachable(at.clone(), errno))?,
+            .map_err(|errno| PathError::Unreachable(at.clone(), errno))?,
     };
 
     at.push(name);
@@ -169,11 +169,11 @@ pub fn find(root: &Path, path: &Path) -> Result<Place, Obstacle> {
 ///
 /// # Errors
 /// See [`Place::read`].
-pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Refused> {
+pub fn read(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, UntrustedReadError> {
     match find(root, path) {
         Ok(place) => place.read(),
-        Err(Obstacle::NoFolder(_)) => Ok(None),
-        Err(obstacle) => Err(Refused::Obstacle(obstacle)),
+        Err(PathError::NoFolder(_)) => Ok(None),
+        Err(obstacle) => Err(UntrustedReadError::Obstacle(obstacle)),
     }
 }
 
@@ -211,10 +211,10 @@ fn safe_path(root: &Path, names: &[&OsStr]) -> Option<PathBuf> {
 ///
 /// # Errors
 /// The first folder or link that somebody else can change, or that is not there.
-pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
+pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, UntrustedReadError> {
     const MOST_LINKS: usize = 40;
     if let Some(fault) = root_fault(root) {
-        return Err(Refused::Fault(fault));
+        return Err(UntrustedReadError::Fault(fault));
     }
 
     let (mut at, mut left, mut links) = (PathBuf::from("/"), reversed(path), 0);
@@ -236,7 +236,7 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
             if !left.is_empty()
                 && let Some(fault) = fault(Ok(found), &next)
             {
-                return Err(Refused::Fault(fault));
+                return Err(UntrustedReadError::Fault(fault));
             }
             at = next;
             continue;
@@ -245,7 +245,11 @@ pub fn followed(root: &Path, path: &Path) -> Result<PathBuf, Refused> {
         // A link has no mode. In a folder that is root's alone, only the link's owner counts.
         if found.st_uid != ROOT {
             let why = format!("is a symlink of user {}", found.st_uid);
-            return Err(Refused::Fault(Fault { path: next, why, command: "chown -h root:root" }));
+            return Err(UntrustedReadError::Fault(Fault {
+                path: next,
+                why,
+                command: "chown -h root:root",
+            }));
         }
         links += 1;
         let target = readlinkat(AT_FDCWD, &below(root, &next));
@@ -262,10 +266,10 @@ fn reversed(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
-fn unreachable(at: &Path, errno: Errno) -> Refused {
-    Refused::Obstacle(match errno {
-        Errno::ENOENT => Obstacle::Unopenable(errno),
-        errno => Obstacle::Unreachable(at.to_owned(), errno),
+fn unreachable(at: &Path, errno: Errno) -> UntrustedReadError {
+    UntrustedReadError::Obstacle(match errno {
+        Errno::ENOENT => PathError::Unopenable(errno),
+        errno => PathError::Unreachable(at.to_owned(), errno),
     })
 }
 
@@ -282,8 +286,8 @@ impl Place {
     /// Opens the file for reading, without following a symlink; `None` if there is none.
     ///
     /// # Errors
-    /// [`Obstacle::Symlink`] or [`Obstacle::Unopenable`].
-    pub fn open(&self) -> Result<Option<File>, Obstacle> {
+    /// [`PathError::Symlink`] or [`PathError::Unopenable`].
+    pub fn open(&self) -> Result<Option<File>, PathError> {
         // O_NONBLOCK: a FIFO in its place must not keep us waiting.
         self.open_as(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
     }
@@ -291,8 +295,8 @@ impl Place {
     /// Reads the whole file, if root alone can change it and the folders above it. Gives `None` if there is no file.
     ///
     /// # Errors
-    /// See [`Refused`]. Nothing is read of a file that others can change.
-    pub fn read(&self) -> Result<Option<Vec<u8>>, Refused> {
+    /// See [`UntrustedReadError`]. Nothing is read of a file that others can change.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, UntrustedReadError> {
         Ok(self.read_for_change()?.map(|contents| contents.bytes))
     }
 
@@ -300,35 +304,36 @@ impl Place {
     ///
     /// # Errors
     /// See [`Place::read`].
-    pub fn read_for_change(&self) -> Result<Option<Contents>, Refused> {
-        let Some(file) = self.open().map_err(Refused::Obstacle)? else {
+    pub fn read_for_change(&self) -> Result<Option<Contents>, UntrustedReadError> {
+        let Some(file) = self.open().map_err(UntrustedReadError::Obstacle)? else {
             return Ok(None);
         };
 
         let stat = fstat(&file);
         if let Some(fault) = self.fault.clone().or_else(|| fault(stat, &self.path)) {
-            return Err(Refused::Fault(fault));
+            return Err(UntrustedReadError::Fault(fault));
         }
 
-        let stat = stat.map_err(|errno| Refused::Obstacle(Obstacle::Unreadable(errno.into())))?;
-        let bytes = read_regular(&file, &stat).map_err(Refused::Obstacle)?;
+        let stat = stat
+            .map_err(|errno| UntrustedReadError::Obstacle(PathError::Unreadable(errno.into())))?;
+        let bytes = read_regular(&file, &stat).map_err(UntrustedReadError::Obstacle)?;
         Ok(Some(Contents { bytes, like: Like::from(&stat), version: Version::of(&stat) }))
     }
 
     /// Opens the file only to look at its owner and mode, which needs no right to read it.
     ///
     /// # Errors
-    /// [`Obstacle::Unopenable`].
-    pub fn look(&self) -> Result<Option<File>, Obstacle> {
+    /// [`PathError::Unopenable`].
+    pub fn look(&self) -> Result<Option<File>, PathError> {
         self.open_as(OFlag::O_PATH)
     }
 
-    fn open_as(&self, flags: OFlag) -> Result<Option<File>, Obstacle> {
+    fn open_as(&self, flags: OFlag) -> Result<Option<File>, PathError> {
         match self.folder.open(&self.name, flags) {
             Ok(fd) => Ok(Some(File::from(fd))),
             Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::ELOOP) => Err(Obstacle::Symlink),
-            Err(errno) => Err(Obstacle::Unopenable(errno)),
+            Err(Errno::ELOOP) => Err(PathError::Symlink),
+            Err(errno) => Err(PathError::Unopenable(errno)),
         }
     }
 
@@ -428,20 +433,20 @@ impl Place {
 /// Reads the whole open file.
 ///
 /// # Errors
-/// [`Obstacle::NotRegular`], [`Obstacle::TooLarge`] or [`Obstacle::Unreadable`].
-pub fn contents(file: &File) -> Result<Vec<u8>, Obstacle> {
-    let stat = fstat(file).map_err(|errno| Obstacle::Unreadable(errno.into()))?;
+/// [`PathError::NotRegular`], [`PathError::TooLarge`] or [`PathError::Unreadable`].
+pub fn contents(file: &File) -> Result<Vec<u8>, PathError> {
+    let stat = fstat(file).map_err(|errno| PathError::Unreadable(errno.into()))?;
     read_regular(file, &stat)
 }
 
-fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, Obstacle> {
+fn read_regular(file: &File, stat: &FileStat) -> Result<Vec<u8>, PathError> {
     if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFREG {
-        return Err(Obstacle::NotRegular);
+        return Err(PathError::NotRegular);
     }
 
     let bytes = read_to_end(file, LARGEST, EndOfFile::ShortRead)
-        .map_err(|errno| Obstacle::Unreadable(errno.into()))?;
-    if bytes.len() as u64 > LARGEST { Err(Obstacle::TooLarge) } else { Ok(bytes) }
+        .map_err(|errno| PathError::Unreadable(errno.into()))?;
+    if bytes.len() as u64 > LARGEST { Err(PathError::TooLarge) } else { Ok(bytes) }
 }
 
 /// Reads a whole file of the system, such as /etc/hosts. Its owner, mode and size are not checked. A table of /proc is

@@ -13,7 +13,7 @@ pub const INSTALL: &str = "put it where root alone can write (sudo install -m 07
 
 /// Why root should not have this program started again.
 #[derive(Debug, thiserror::Error)]
-pub enum UnfitProgram {
+pub enum ProgramPathError {
     /// /proc does not show the program.
     #[error("cannot find this executable in /proc: {0}")]
     NoProc(io::Error),
@@ -30,7 +30,7 @@ pub enum UnfitProgram {
     },
 }
 
-impl UnfitProgram {
+impl ProgramPathError {
     /// What to do about it.
     pub fn cure(&self) -> String {
         match self {
@@ -47,11 +47,11 @@ impl UnfitProgram {
 /// outside of tests.
 ///
 /// # Errors
-/// See [`UnfitProgram`].
-pub fn executable(root: &Path) -> Result<PathBuf, UnfitProgram> {
+/// See [`ProgramPathError`].
+pub fn executable(root: &Path) -> Result<PathBuf, ProgramPathError> {
     let proc = root.join("proc/self/exe");
-    let path = fs::read_link(&proc).map_err(UnfitProgram::NoProc)?;
-    let gone = || UnfitProgram::Gone(path.clone());
+    let path = fs::read_link(&proc).map_err(ProgramPathError::NoProc)?;
+    let gone = || ProgramPathError::Gone(path.clone());
 
     let place = files::find(root, &path).map_err(|_| gone())?;
     let file = place.look().ok().flatten().ok_or_else(gone)?;
@@ -62,7 +62,7 @@ pub fn executable(root: &Path) -> Result<PathBuf, UnfitProgram> {
     }
 
     if let Err(fault) = place.trust(Some(&file)) {
-        return Err(UnfitProgram::Changeable { program: path, fault });
+        return Err(ProgramPathError::Changeable { program: path, fault });
     }
     Ok(path)
 }

@@ -5,7 +5,7 @@ use super::http::{HttpError, HttpResponse};
 use super::profile::LineError;
 use super::secret::harmless_without;
 use super::service::{Service, Trouble};
-use crate::files::{Fault, Obstacle};
+use crate::files::{Fault, PathError};
 use crate::retry::Stopped;
 use nix::errno::Errno;
 use std::fmt;
@@ -100,7 +100,7 @@ pub enum AwsError {
     File {
         path: PathBuf,
         /// What is in the way.
-        obstacle: Obstacle,
+        obstacle: PathError,
     },
     /// Users other than root can change a file.
     #[error(

@@ -4,7 +4,7 @@
 use super::error::{AwsError, CredentialSource, ProcessError};
 use super::service::{Service, Trouble};
 use super::{APPSTREAM_PROFILE, PROGRAM_PATH as PATH};
-use crate::files::{Fault, Obstacle};
+use crate::files::{Fault, PathError};
 use nix::errno::Errno;
 use std::path::Path;
 
@@ -166,10 +166,10 @@ fn is_of_appstream(source: &CredentialSource) -> bool {
 }
 
 /// What helps against a file that cannot be read.
-fn file_remedy(path: &Path, obstacle: &Obstacle) -> Remedy {
+fn file_remedy(path: &Path, obstacle: &PathError) -> Remedy {
     let file = path.display();
     let cure = match obstacle {
-        Obstacle::NoFolder(_) | Obstacle::Unopenable(Errno::ENOENT) => {
+        PathError::NoFolder(_) | PathError::Unopenable(Errno::ENOENT) => {
             format!("see why {file} is not there, or correct where it is named")
         }
         _ => format!(
@@ -178,9 +178,9 @@ fn file_remedy(path: &Path, obstacle: &Obstacle) -> Remedy {
     };
 
     let lasts = match obstacle {
-        Obstacle::NoFolder(_) | Obstacle::Unreachable(..) | Obstacle::Unreadable(_) => false,
+        PathError::NoFolder(_) | PathError::Unreachable(..) | PathError::Unreadable(_) => false,
         // A missing file may still come.
-        Obstacle::Unopenable(errno) => *errno == Errno::EACCES,
+        PathError::Unopenable(errno) => *errno == Errno::EACCES,
         _ => true,
     };
     Remedy { lasts, cure }

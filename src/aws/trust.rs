@@ -1,7 +1,7 @@
 //! The certificate authorities that are trusted: Amazon's four roots, which the program carries, or a file of
 //! certificates. rustls checks servers by them; that is not done here.
 
-use crate::files::{self, Fault, Obstacle, Refused, below};
+use crate::files::{self, Fault, PathError, UntrustedReadError, below};
 use nix::errno::Errno;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -37,7 +37,7 @@ pub enum TrustError {
     Unreadable {
         path: PathBuf,
         /// What is in the way.
-        obstacle: Obstacle,
+        obstacle: PathError,
     },
     /// Users other than root could put certificates into a file.
     #[error(
@@ -111,8 +111,10 @@ pub fn roots(root: &Path, trust: Trust<'_>) -> Result<RootCertStore, TrustError>
 /// system's bundle holds some that are not.
 fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, TrustError> {
     let bytes = read(root, path).map_err(|refused| match refused {
-        Refused::Obstacle(obstacle) => TrustError::Unreadable { path: path.to_owned(), obstacle },
-        Refused::Fault(fault) => TrustError::Changeable { path: path.to_owned(), fault },
+        UntrustedReadError::Obstacle(obstacle) => {
+            TrustError::Unreadable { path: path.to_owned(), obstacle }
+        }
+        UntrustedReadError::Fault(fault) => TrustError::Changeable { path: path.to_owned(), fault },
     })?;
 
     let mut store = RootCertStore::empty();
@@ -121,8 +123,8 @@ fn of_file(root: &Path, path: &Path, strict: bool) -> Result<RootCertStore, Trus
 }
 
 /// What is in a file that root alone can change. Symlinks lead to bundles; what counts is the file behind them.
-fn read(root: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
-    let missing = || Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT));
+fn read(root: &Path, path: &Path) -> Result<Vec<u8>, UntrustedReadError> {
+    let missing = || UntrustedReadError::Obstacle(PathError::Unopenable(Errno::ENOENT));
     let real = real(root, path).ok_or_else(missing)?;
     files::read(root, &real)?.ok_or_else(missing)
 }

@@ -10,7 +10,7 @@ mod trial;
 
 use super::frame::Frame;
 use super::left;
-use super::register::Standing;
+use super::register::RegistrationState;
 use super::settings;
 use crate::cli::StatusArgs;
 use crate::config::file::INSTALLED;
@@ -269,18 +269,20 @@ fn tunnel_without_share(config: &Config) -> (String, &'static str) {
 /// Whether AppStream runs this program at a session start.
 fn appstream(root: &Path, named: Option<&Path>, links: &mut Links) {
     match super::register::standing(root, named) {
-        Standing::Registered(what) => links.ok("AppStream", None, what),
-        Standing::Different(what, cure) => links.warn("AppStream", None, what, cure),
-        Standing::Absent(what, cure) if fs::symlink_metadata(root.join(ENABLED)).is_ok() => {
+        RegistrationState::Registered(what) => links.ok("AppStream", None, what),
+        RegistrationState::Different(what, cure) => links.warn("AppStream", None, what, cure),
+        RegistrationState::Absent(what, cure)
+            if fs::symlink_metadata(root.join(ENABLED)).is_ok() =>
+        {
             let what = format!("{what}, but efs-agent.service mounts the shares at boot");
             let cure =
                 format!("nothing, if that is meant; to have session starts do it too: {cure}");
             links.warn("AppStream", None, what, cure);
         }
-        Standing::Absent(what, cure) | Standing::Wrong(what, cure) => {
+        RegistrationState::Absent(what, cure) | RegistrationState::Wrong(what, cure) => {
             links.fault("AppStream", what, cure);
         }
-        Standing::NoConfig => {
+        RegistrationState::NoConfig => {
             let what = "the config's path cannot be put into AppStream's arguments";
             links.fault("AppStream", what, "choose a short path without blanks and quotes");
         }

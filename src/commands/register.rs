@@ -17,7 +17,7 @@ use crate::appstream::registration::{
 use crate::appstream::{Edit, diff};
 use crate::cli::{RegisterArgs, UnregisterArgs};
 use crate::config::{self, Level, Settings};
-use crate::files::{self, Like, Obstacle, Place, ReplaceError};
+use crate::files::{self, Like, PathError, Place, ReplaceError};
 use crate::installed;
 use crate::log::Log;
 use crate::report::Code;
@@ -28,7 +28,7 @@ use error::RegisterError;
 use file::{fit_path, hindered, read, trust};
 use lock::lock;
 use shim::{Shim, ShimStep};
-pub(super) use standing::{Standing, standing};
+pub(super) use standing::{RegistrationState, standing};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -194,11 +194,11 @@ fn folder_to_make(root: &Path, file: &Path) -> Option<String> {
 fn carry_out(root: &Path, task: &Task, clock: &dyn Clock, log: &Log) -> Result<(), RegisterError> {
     let place = match files::find(root, &task.file) {
         Ok(place) => place,
-        Err(Obstacle::NoFolder(_)) if !task.registers() => {
+        Err(PathError::NoFolder(_)) if !task.registers() => {
             report_absence(task, log);
             return Ok(());
         }
-        Err(Obstacle::NoFolder(folder)) => {
+        Err(PathError::NoFolder(folder)) => {
             let cure = match folder_to_make(root, &task.file) {
                 Some(make) => format!(": {make} and run this again"),
                 None => ". Is this an AppStream image? (--file names another config.json)".into(),

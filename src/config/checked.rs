@@ -1,12 +1,12 @@
 //! Checks what one value of the config says of another. What a single value may be has been checked before, where its
 //! type is.
 
-use super::encryption::{Encryption, RESERVED, Trust, profile_from};
+use super::encryption::{Encryption, RESERVED, TrustSource, profile_from};
 use super::endpoint::Endpoint;
 use super::ids::in_efs_name;
 use super::lines::MAIN;
 use super::options::MountOptions;
-use super::reader::Node;
+use super::reader::TomlNode;
 use super::schema::{FileTable, ShareTable};
 use super::{ConfigError, MOUNT_POINT, Settings, Share};
 use crate::partitions::{self, Partition};
@@ -23,7 +23,7 @@ const OF_NO_USE: &str = "is of no use without iam = true, nor discover = true: a
 
 impl FileTable {
     /// The settings, if no value contradicts another. `node` is the file.
-    pub fn checked(self, node: Node<'_>) -> Result<Settings, ConfigError> {
+    pub fn checked(self, node: TomlNode<'_>) -> Result<Settings, ConfigError> {
         let mut attempt_timeout = self.attempt_timeout;
         if attempt_timeout > self.deadline {
             if node.get("attempt_timeout").is_some() {
@@ -34,8 +34,8 @@ impl FileTable {
             attempt_timeout = self.deadline;
         }
 
-        let mut shares: Vec<(Share, Node<'_>)> = Vec::new();
-        let nodes = node.get("share").into_iter().flat_map(Node::items);
+        let mut shares: Vec<(Share, TomlNode<'_>)> = Vec::new();
+        let nodes = node.get("share").into_iter().flat_map(TomlNode::items);
         for (table, node) in self.share.0.into_iter().zip(nodes) {
             if shares.len() == MOST_SHARES {
                 return Err(node.error(format!("more than {MOST_SHARES} [[share]] tables")));
@@ -60,14 +60,14 @@ impl FileTable {
 }
 
 impl ShareTable {
-    fn checked(self, node: Node<'_>) -> Result<Share, ConfigError> {
+    fn checked(self, node: TomlNode<'_>) -> Result<Share, ConfigError> {
         let options = match &self.options {
             None => MountOptions::default(),
             Some(text) => MountOptions::beside(text, &|key| node.get(key).is_some())
                 .map_err(|complaint| node.at("options").complaint(&complaint))?,
         };
 
-        let mut addresses = node.get("addresses").into_iter().flat_map(Node::items);
+        let mut addresses = node.get("addresses").into_iter().flat_map(TomlNode::items);
         if let Some(address) = addresses.nth(MOST_ADDRESSES) {
             let complaint = format!("is one too many: allowed are {MOST_ADDRESSES}");
             return Err(address.complaint(&complaint));
@@ -89,7 +89,11 @@ impl ShareTable {
 
 /// Refuses a share that clashes with one of the `others`: no mount point may hold another, and no port may be given
 /// twice.
-fn apart(share: &Share, node: Node<'_>, others: &[(Share, Node<'_>)]) -> Result<(), ConfigError> {
+fn apart(
+    share: &Share,
+    node: TomlNode<'_>,
+    others: &[(Share, TomlNode<'_>)],
+) -> Result<(), ConfigError> {
     for (other, other_node) in others {
         if let Some(how) = clash(&share.mount_point, &other.mount_point) {
             let point = share.mount_point.display();
@@ -133,7 +137,7 @@ fn clash(path: &Path, other: &Path) -> Option<&'static str> {
 /// The encryption that a share asks for, if its keys go together. `node` is the table.
 fn encryption(
     table: &ShareTable,
-    node: Node<'_>,
+    node: TomlNode<'_>,
     options: &MountOptions,
 ) -> Result<Option<Encryption>, ConfigError> {
     if table.encryption_in_transit != Some(true) {
@@ -152,7 +156,7 @@ fn encryption(
     let tls_name = table.tls_name.clone();
     let tls_name =
         tls_name.unwrap_or_else(|| format!("{file_system_id}.efs.{region}.{dns_suffix}"));
-    let usual_trust = if has_public_roots { Trust::Amazon } else { Trust::System };
+    let usual_trust = if has_public_roots { TrustSource::Amazon } else { TrustSource::System };
     check_credentials(table, node)?;
 
     let tunnel_port = table.tunnel_port.map(NonZeroU16::get);
@@ -177,7 +181,10 @@ fn encryption(
 }
 
 /// Refuses a key that does nothing without encryption.
-fn check_nothing_needs_encryption(table: &ShareTable, node: Node<'_>) -> Result<(), ConfigError> {
+fn check_nothing_needs_encryption(
+    table: &ShareTable,
+    node: TomlNode<'_>,
+) -> Result<(), ConfigError> {
     let given = [
         ("iam", table.iam),
         ("access_point", table.access_point.is_some()),
@@ -203,7 +210,7 @@ fn check_nothing_needs_encryption(table: &ShareTable, node: Node<'_>) -> Result<
 }
 
 /// Id and region of the file system. The endpoint says them, or the keys do. None may contradict another.
-fn identity(table: &ShareTable, node: Node<'_>) -> Result<(String, String), ConfigError> {
+fn identity(table: &ShareTable, node: TomlNode<'_>) -> Result<(String, String), ConfigError> {
     let by_endpoint = match &table.endpoint {
         Endpoint::Name(name) => {
             in_efs_name(name).map_err(|why| node.at("endpoint").complaint(&why))?
@@ -264,7 +271,7 @@ fn same(given: Option<&String>, known: Option<String>, by: &str) -> Result<Optio
 }
 
 /// Refuses a key about credentials where nothing needs any, and the name of a profile that none can have.
-fn check_credentials(table: &ShareTable, node: Node<'_>) -> Result<(), ConfigError> {
+fn check_credentials(table: &ShareTable, node: TomlNode<'_>) -> Result<(), ConfigError> {
     let asks_aws = table.iam || table.discover;
     if let Some(profile) = &table.aws_profile {
         let checked = if asks_aws { profile_from(profile) } else { Err(OF_NO_USE.into()) };

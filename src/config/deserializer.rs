@@ -1,4 +1,4 @@
-//! serde's view of the config file: a [`Node`] is read into types that derive `Deserialize`, in the order of the file.
+//! serde's view of the config file: a [`TomlNode`] is read into types that derive `Deserialize`, in the order of the file.
 //! The words of an error are made in [`reader`].
 //!
 //! toml's own `Deserializer` is not used. Its errors are finished sentences without a key. It sorts the keys of a
@@ -7,7 +7,7 @@
 //! [`reader`]: super::reader
 
 use super::ConfigError;
-use super::reader::{Node, Source};
+use super::reader::{Source, TomlNode};
 use serde::de::value::StrDeserializer;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, Expected, MapAccess, SeqAccess, Unexpected,
@@ -56,7 +56,7 @@ impl Error for ReadError {
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> TomlNode<'a> {
     /// Reads the value.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl<'a> Node<'a> {
     }
 }
 
-impl<'de> Deserializer<'de> for Node<'de> {
+impl<'de> Deserializer<'de> for TomlNode<'de> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -144,7 +144,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
 /// The items of an array.
 struct Items<I>(I);
 
-impl<'a, I: Iterator<Item = Node<'a>>> SeqAccess<'a> for Items<I> {
+impl<'a, I: Iterator<Item = TomlNode<'a>>> SeqAccess<'a> for Items<I> {
     type Error = ReadError;
 
     fn next_element_seed<T: DeserializeSeed<'a>>(
@@ -163,7 +163,7 @@ struct Pairs<'a> {
     table: &'static str,
     rest: std::vec::IntoIter<(&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)>,
     /// The value of the key that was read last.
-    value: Option<Node<'a>>,
+    value: Option<TomlNode<'a>>,
 }
 
 impl<'a> MapAccess<'a> for Pairs<'a> {
@@ -174,7 +174,7 @@ impl<'a> MapAccess<'a> for Pairs<'a> {
         seed: K,
     ) -> Result<Option<K::Value>, ReadError> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
-        self.value = Some(Node::new(self.source, key.get_ref(), value));
+        self.value = Some(TomlNode::new(self.source, key.get_ref(), value));
         let read = seed.deserialize(StrDeserializer::new(key.get_ref()));
         read.map(Some).map_err(|error| match error {
             ReadError::UnknownKey(known) => {

@@ -30,7 +30,7 @@ pub struct Encryption {
     /// Whether credentials are looked for in AWS's environment variables, too.
     pub aws_environment: bool,
     /// Who may have signed the server's certificate.
-    pub trust: Trust,
+    pub trust: TrustSource,
     /// Whether AWS is asked for the mount targets if the name does not resolve.
     pub discover: bool,
     /// The local port of the tunnel. Without it, a free one is chosen.
@@ -47,7 +47,7 @@ impl Encryption {
 
 /// The roots that a server's certificate must lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Trust {
+pub enum TrustSource {
     /// Amazon's public roots, which are in the program.
     #[default]
     Amazon,
@@ -82,11 +82,11 @@ pub(super) fn profile_from(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) fn trust_from(text: &str) -> Result<Trust, String> {
+pub(super) fn trust_from(text: &str) -> Result<TrustSource, String> {
     match text {
-        "amazon" => Ok(Trust::Amazon),
-        "system" => Ok(Trust::System),
-        path if path.starts_with('/') => absolute(path).map(Trust::File),
+        "amazon" => Ok(TrustSource::Amazon),
+        "system" => Ok(TrustSource::System),
+        path if path.starts_with('/') => absolute(path).map(TrustSource::File),
         _ => {
             Err("is neither \"amazon\" nor \"system\", nor the absolute path of a PEM file".into())
         }

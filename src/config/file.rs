@@ -2,7 +2,7 @@
 //! be writable by nobody else. That is checked on the open descriptors, and no symlink is followed. What the text means
 //! is not this file's business.
 
-use crate::files::{self, Fault, Refused};
+use crate::files::{self, Fault, UntrustedReadError};
 use std::path::{Path, PathBuf};
 
 /// The name beside the executable. Elastic fleets unpack everything into one folder.
@@ -100,8 +100,8 @@ fn text(root: &Path, path: &Path) -> Result<Option<(PathBuf, String)>, FileError
     let bytes = match files::read(root, path) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
-        Err(Refused::Obstacle(obstacle)) => return Err(unusable(path, obstacle)),
-        Err(Refused::Fault(fault)) => return Err(untrusted(fault, path)),
+        Err(UntrustedReadError::Obstacle(obstacle)) => return Err(unusable(path, obstacle)),
+        Err(UntrustedReadError::Fault(fault)) => return Err(untrusted(fault, path)),
     };
 
     match String::from_utf8(bytes) {

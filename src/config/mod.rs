@@ -40,7 +40,7 @@ pub use near::nearest;
 
 use encryption::Encryption;
 use options::MountOptions;
-use reader::{Node, Source};
+use reader::{Source, TomlNode};
 use schema::FileTable;
 use serde::Deserialize;
 use std::fmt;
@@ -224,7 +224,7 @@ impl Settings {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let source = Source::new(file, text, &schema::ADVICE);
         let document = source.document()?;
-        let node = Node::new(source, "", &document);
+        let node = TomlNode::new(source, "", &document);
         node.read::<FileTable>()?.checked(node)
     }
 

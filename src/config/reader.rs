@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
 ///
 /// serde reads it. The places for what is checked later, between values, are found here too.
 #[derive(Clone, Copy)]
-pub struct Node<'a> {
+pub struct TomlNode<'a> {
     pub source: Source<'a>,
     pub key: &'a str,
     pub value: &'a Spanned<DeValue<'a>>,
@@ -75,7 +75,7 @@ pub struct Node<'a> {
     pub expected: Option<&'static str>,
 }
 
-impl<'a> Node<'a> {
+impl<'a> TomlNode<'a> {
     /// The `value` at `key`. The document itself stands at an empty key.
     pub fn new(source: Source<'a>, key: &'a str, value: &'a Spanned<DeValue<'a>>) -> Self {
         Self { source, key, value, expected: None }

@@ -2,7 +2,7 @@
 //! its type is. What one value says of another is checked in `checked`.
 
 use super::deserializer::{keys, text};
-use super::encryption::{self, Trust};
+use super::encryption::{self, TrustSource};
 use super::endpoint::{Endpoint, address_in_list, endpoint_from};
 use super::ids::{self, FileSystem};
 use super::paths::{mount_point_from, path_from};
@@ -82,7 +82,7 @@ pub struct ShareTable {
     #[serde(default)]
     pub aws_environment: bool,
     #[serde(default, deserialize_with = "trust")]
-    pub trust: Option<Trust>,
+    pub trust: Option<TrustSource>,
     #[serde(default, deserialize_with = "tls_name")]
     pub tls_name: Option<String>,
     #[serde(default, deserialize_with = "file_system")]
@@ -104,7 +104,7 @@ pub struct Address(#[serde(deserialize_with = "address")] pub IpAddr);
 
 #[derive(Deserialize)]
 #[serde(rename = "a span of time in quotes")]
-struct Span(String);
+struct DurationText(String);
 
 /// Functions for serde that read a string: their name, what they make of it, and how.
 macro_rules! texts {
@@ -124,7 +124,7 @@ texts! {
     facility: Facility = facility_from;
     address: IpAddr = address_in_list;
     access_point: String = ids::access_point_from;
-    trust: Trust = encryption::trust_from;
+    trust: TrustSource = encryption::trust_from;
     tls_name: String = encryption::tls_name_from;
     file_system: FileSystem = ids::file_system_from;
     region: String = ids::region_from;
@@ -139,7 +139,7 @@ fn attempt_timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Er
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D, least: Duration) -> Result<Duration, D::Error> {
-    let Span(text) = Span::deserialize(from)?;
+    let DurationText(text) = DurationText::deserialize(from)?;
     let allowed =
         format!("{} to {}", humantime::format_duration(least), humantime::format_duration(LONGEST));
     match humantime::parse_duration(&text) {

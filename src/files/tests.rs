@@ -52,14 +52,17 @@ fn links_are_followed_only_where_root_alone_decides() {
         assert_eq!(to(fine).unwrap(), Path::new("/a/b/token"), "{fine}");
     }
     let fault = |path: &str| match to(path) {
-        Err(Refused::Fault(fault)) => format!("{} {}", fault.path.display(), fault.why),
+        Err(UntrustedReadError::Fault(fault)) => format!("{} {}", fault.path.display(), fault.why),
         other => panic!("{other:?}"),
     };
     assert_eq!(fault("/user/link"), "/user belongs to user 1001");
     assert_eq!(fault("/theirs/token"), "/theirs is a symlink of user 1001");
-    assert!(matches!(to("/loop/x"), Err(Refused::Obstacle(_))));
+    assert!(matches!(to("/loop/x"), Err(UntrustedReadError::Obstacle(_))));
     let gone = to("/a/none/x");
-    assert!(matches!(gone, Err(Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT)))));
+    assert!(matches!(
+        gone,
+        Err(UntrustedReadError::Obstacle(PathError::Unopenable(Errno::ENOENT)))
+    ));
 }
 
 #[test]
@@ -142,18 +145,20 @@ fn what_is_missing_or_in_the_way_is_told_apart() {
     symlink("f", dir.path().join("link")).unwrap();
     fs::create_dir(dir.path().join("folder")).unwrap();
     let find = |path: &str| find(dir.path(), Path::new(path));
-    assert!(matches!(find("/none/f"), Err(Obstacle::NoFolder(path)) if path == Path::new("/none")));
-    assert!(matches!(find("/f/f"), Err(Obstacle::NotAFolder(_))));
-    assert!(matches!(find("/link/f"), Err(Obstacle::NotAFolder(_))));
-    assert!(matches!(find("/folder/../f"), Err(Obstacle::DotDot)));
-    assert!(matches!(find("/"), Err(Obstacle::NoName)));
-    assert!(matches!(find("/link").unwrap().open(), Err(Obstacle::Symlink)));
+    assert!(
+        matches!(find("/none/f"), Err(PathError::NoFolder(path)) if path == Path::new("/none"))
+    );
+    assert!(matches!(find("/f/f"), Err(PathError::NotAFolder(_))));
+    assert!(matches!(find("/link/f"), Err(PathError::NotAFolder(_))));
+    assert!(matches!(find("/folder/../f"), Err(PathError::DotDot)));
+    assert!(matches!(find("/"), Err(PathError::NoName)));
+    assert!(matches!(find("/link").unwrap().open(), Err(PathError::Symlink)));
     assert!(find("/none").unwrap().open().unwrap().is_none());
     let folder = find("/folder").unwrap().open().unwrap().unwrap();
-    assert!(matches!(contents(&folder), Err(Obstacle::NotRegular)));
+    assert!(matches!(contents(&folder), Err(PathError::NotRegular)));
     fs::write(dir.path().join("f"), vec![0; LARGEST as usize]).unwrap();
     let open = || find("/f").unwrap().open().unwrap().unwrap();
     assert_eq!(contents(&open()).unwrap().len(), LARGEST as usize);
     fs::write(dir.path().join("f"), vec![0; LARGEST as usize + 1]).unwrap();
-    assert!(matches!(contents(&open()), Err(Obstacle::TooLarge)));
+    assert!(matches!(contents(&open()), Err(PathError::TooLarge)));
 }

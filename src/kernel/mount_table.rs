@@ -210,7 +210,7 @@ fn is_remote(fstype: &str) -> bool {
 
 /// How a mount at a share's mount point compares with that share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum ShareMatch {
     /// It is the share. The strings are harmless differences: "soft instead of hard".
     Ours(Vec<String>),
     /// It is the share, but read-only, and the config wants to write.
@@ -240,27 +240,27 @@ pub fn leads_through(table: &[Entry<'_>], port: u16) -> bool {
 }
 
 /// Compares a mount with a share of the config.
-pub fn standing(entry: &Entry<'_>, share: &Share) -> Standing {
+pub fn standing(entry: &Entry<'_>, share: &Share) -> ShareMatch {
     if !entry.is_nfs() || !has_path(&entry.source, share) {
-        Standing::Foreign
+        ShareMatch::Foreign
     } else if entry.source == share.source() {
         standing_of_own(entry, share)
     } else if lacks_writing(entry, share) {
-        Standing::ReadOnly
+        ShareMatch::ReadOnly
     } else {
-        Standing::OtherName(differs(entry, share))
+        ShareMatch::OtherName(differs(entry, share))
     }
 }
 
 /// Compares a mount that is known to be the share's, whatever name and path the kernel shows. A
 /// server can lead both elsewhere.
-pub fn standing_of_own(entry: &Entry<'_>, share: &Share) -> Standing {
+pub fn standing_of_own(entry: &Entry<'_>, share: &Share) -> ShareMatch {
     if is_tunnelled(entry, share) != share.encryption.is_some() {
-        Standing::OtherWay
+        ShareMatch::OtherWay
     } else if lacks_writing(entry, share) {
-        Standing::ReadOnly
+        ShareMatch::ReadOnly
     } else {
-        Standing::Ours(differs(entry, share))
+        ShareMatch::Ours(differs(entry, share))
     }
 }
 

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// What came back after an NFS NULL call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum NullCallAnswer {
     /// The answer of an NFS server.
     Nfs,
     /// The answer of an RPC server without NFS version 4.
@@ -26,7 +26,11 @@ pub enum Heard {
 
 /// Makes a NULL call of NFS version 4 and waits for the answer, or until `or` is readable. Returns
 /// `None` where nothing is known, because there was no connection or the wait ended early.
-pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>) -> Option<Heard> {
+pub fn null_call(
+    server: SocketAddr,
+    or: Option<BorrowedFd<'_>>,
+    wait: Wait<'_>,
+) -> Option<NullCallAnswer> {
     // A tunnel only accepts connections from ports that root alone can use.
     let mut stream = match server.ip().is_loopback() {
         true => sys::connect_tcp_from_reserved(server),
@@ -40,17 +44,17 @@ pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>)
         return None;
     }
     if stream.write_all(&null_call_record(xid)).is_err() {
-        return Some(Heard::Closed);
+        return Some(NullCallAnswer::Closed);
     }
 
     let mut bytes = Vec::new();
     let mut chunk = [0; 256];
     while is_ready(&stream, PollFlags::POLLIN, or, wait)? {
         match stream.read(&mut chunk) {
-            Ok(0) => return Some(Heard::Closed),
+            Ok(0) => return Some(NullCallAnswer::Closed),
             Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return Some(Heard::Closed),
+            Err(_) => return Some(NullCallAnswer::Closed),
         }
 
         if let Some(heard) = answer(&bytes, xid) {
@@ -58,13 +62,13 @@ pub fn null_call(server: SocketAddr, or: Option<BorrowedFd<'_>>, wait: Wait<'_>)
         }
         // An endless answer is no NFS server's, and must not keep us waiting.
         if bytes.len() > LONGEST {
-            return Some(Heard::NotRpc);
+            return Some(NullCallAnswer::NotRpc);
         }
         if wait.passed() {
             break;
         }
     }
-    Some(Heard::Nothing)
+    Some(NullCallAnswer::Nothing)
 }
 
 /// Whether the stream is ready. `None` if `or` is readable, or a signal came.
@@ -99,24 +103,24 @@ pub fn null_call_record(xid: u32) -> Vec<u8> {
 }
 
 /// The answer in `bytes` to the call `xid`; `None` while it is not complete.
-fn answer(bytes: &[u8], xid: u32) -> Option<Heard> {
+fn answer(bytes: &[u8], xid: u32) -> Option<NullCallAnswer> {
     let mut words = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
     if words.next()? & !LAST > LONGEST as u32 || words.next()? != xid || words.next()? != REPLY {
-        return Some(Heard::NotRpc);
+        return Some(NullCallAnswer::NotRpc);
     }
     match words.next()? {
         0 => {}
         // The server rejects the credentials, so it is one that reads them.
-        1 => return Some(Heard::Nfs),
-        _ => return Some(Heard::NotRpc),
+        1 => return Some(NullCallAnswer::Nfs),
+        _ => return Some(NullCallAnswer::NotRpc),
     }
 
     let (_flavour, length) = (words.next()?, words.next()?);
     let mut words = words.skip(length.div_ceil(4) as usize);
     match words.next()? {
         // PROG_UNAVAIL and PROG_MISMATCH.
-        1 | 2 => Some(Heard::OtherRpc),
-        _ => Some(Heard::Nfs),
+        1 | 2 => Some(NullCallAnswer::OtherRpc),
+        _ => Some(NullCallAnswer::Nfs),
     }
 }
 
@@ -135,20 +139,20 @@ mod tests {
     #[test]
     fn answers_are_told_apart_by_their_bytes_and_half_of_one_is_waited_for() {
         let good = words(&[LAST | 24, 7, REPLY, 0, 0, 0, 0]);
-        assert_eq!(answer(&good, 7), Some(Heard::Nfs));
-        assert_eq!(answer(&good, 8), Some(Heard::NotRpc), "another call's");
+        assert_eq!(answer(&good, 7), Some(NullCallAnswer::Nfs));
+        assert_eq!(answer(&good, 8), Some(NullCallAnswer::NotRpc), "another call's");
         for size in 0..good.len() {
             assert_eq!(answer(&good[..size], 7), None, "{size} bytes");
         }
         let with_verifier = words(&[LAST | 28, 7, REPLY, 0, 1, 3, 0x6162_6300, 2, 3, 3]);
-        assert_eq!(answer(&with_verifier, 7), Some(Heard::OtherRpc));
-        assert_eq!(answer(&words(&[LAST | 20, 7, REPLY, 1, 1, 1]), 7), Some(Heard::Nfs));
-        assert_eq!(answer(b"HTTP/1.1 400 Bad Request\r\n", 7), Some(Heard::NotRpc));
+        assert_eq!(answer(&with_verifier, 7), Some(NullCallAnswer::OtherRpc));
+        assert_eq!(answer(&words(&[LAST | 20, 7, REPLY, 1, 1, 1]), 7), Some(NullCallAnswer::Nfs));
+        assert_eq!(answer(b"HTTP/1.1 400 Bad Request\r\n", 7), Some(NullCallAnswer::NotRpc));
         assert_eq!(answer(&words(&[LAST | 24, 7, REPLY, 0, 0, u32::MAX, 0]), 7), None);
     }
 
     /// What is heard from a listener that does `serve` with its first connection.
-    fn heard(serve: impl FnOnce(TcpStream) + Send + 'static) -> Option<Heard> {
+    fn heard(serve: impl FnOnce(TcpStream) + Send + 'static) -> Option<NullCallAnswer> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || serve(listener.accept().unwrap().0));
@@ -168,18 +172,18 @@ mod tests {
             assert_eq!(asked[..4], (LAST | 40).to_be_bytes(), "one record of the rest");
             stream.write_all(&words(&[LAST | 24, xid, REPLY, 0, 0, 0, 0])).unwrap();
         };
-        assert_eq!(heard(nfs), Some(Heard::Nfs));
-        assert_eq!(heard(drop), Some(Heard::Closed));
+        assert_eq!(heard(nfs), Some(NullCallAnswer::Nfs));
+        assert_eq!(heard(drop), Some(NullCallAnswer::Closed));
         let silent = |stream| {
             std::thread::sleep(Duration::from_secs(5));
             drop(stream);
         };
-        assert_eq!(heard(silent), Some(Heard::Nothing));
+        assert_eq!(heard(silent), Some(NullCallAnswer::Nothing));
         let chatter = |mut stream: TcpStream| {
             stream.write_all(b"220 mail.example ESMTP\r\n").unwrap();
             std::thread::sleep(Duration::from_secs(1));
         };
-        assert_eq!(heard(chatter), Some(Heard::NotRpc));
+        assert_eq!(heard(chatter), Some(NullCallAnswer::NotRpc));
         let flood = |mut stream: TcpStream| {
             let mut asked = [0; 44];
             stream.read_exact(&mut asked).unwrap();
@@ -190,7 +194,7 @@ mod tests {
                 sent = stream.write_all(&[0; 4096]);
             }
         };
-        assert_eq!(heard(flood), Some(Heard::NotRpc));
+        assert_eq!(heard(flood), Some(NullCallAnswer::NotRpc));
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let stop = Stop::install().unwrap();
         let clock = SystemClock::new(Instant::now(), &stop);

@@ -5,7 +5,7 @@ use super::locate::Origin;
 use super::mount_point::PointError;
 use super::worker::WorkerError;
 use crate::net::names::NameError;
-use crate::net::probe::Heard;
+use crate::net::probe::NullCallAnswer;
 use crate::net::reach::ReachError;
 use crate::retry::Stopped;
 use crate::tunnel::contract::TunnelsError;
@@ -102,7 +102,7 @@ pub enum Failure {
     CutOff(IpAddr, Duration),
     /// A [`Failure::Mount`] or [`Failure::CutOff`], and what the server then answered to an NFS
     /// NULL call.
-    Probed(Box<Failure>, Heard),
+    Probed(Box<Failure>, NullCallAnswer),
     /// The process around mount(2) failed.
     Worker(WorkerError),
     /// The deadline passed before this share's first attempt.

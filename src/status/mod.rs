@@ -12,7 +12,7 @@ pub mod unfinished;
 pub use begun::{Begun, Made, cleared};
 
 use crate::config::Share;
-use crate::files::{self, Fault, Obstacle, Place};
+use crate::files::{self, Fault, PathError, Place};
 use crate::json;
 use crate::kernel::mount_table;
 use crate::kernel::namespace::{Namespace, namespace};
@@ -88,7 +88,7 @@ impl ShareResult {
 pub enum StatusError {
     /// Something is in the way to the file, such as a missing folder.
     #[error("{STATUS} {0}")]
-    Obstacle(#[from] Obstacle),
+    Obstacle(#[from] PathError),
     /// The system refuses the write.
     #[error("{}", unwritten(*.0))]
     Unwritten(#[from] Errno),

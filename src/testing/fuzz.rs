@@ -13,12 +13,12 @@ pub use relay::relay;
 use crate::appstream::user::user;
 use crate::appstream::{STREAMING_USER, Session};
 use crate::aws::profile::{ProfileFileKind, Profiles, words};
-use crate::config::encryption::{Encryption, Trust};
+use crate::config::encryption::{Encryption, TrustSource};
 use crate::config::options::MountOptions;
 use crate::config::{ConfigError, Endpoint, Facility, Settings, Share};
-use crate::kernel::mount_table::{self, Entry, Standing};
+use crate::kernel::mount_table::{self, Entry, ShareMatch};
 use crate::net::names::files::{ResolvConf, in_hosts};
-use crate::net::names::message::{Answer, answer, query};
+use crate::net::names::message::{DnsAnswer, answer, query};
 use crate::net::names::{Answered, By, Found, NameError, usable};
 use crate::share::client::NfsClient;
 use crate::share::plan::mount_call;
@@ -146,7 +146,7 @@ fn can_be_encrypted(encryption: &Encryption) {
         assert!(*iam || *discover, "{profile} for nothing");
         assert!(is_one_plain_line(profile) && !profile.contains(['[', ']']), "{profile}");
     }
-    if let Trust::File(path) = trust {
+    if let TrustSource::File(path) = trust {
         assert!(path.is_absolute() && !path.to_str().unwrap().contains(char::is_control));
     }
     assert!(tunnel_port.is_none_or(|port| port != 0));
@@ -203,9 +203,9 @@ fn written_out(settings: &Settings) -> String {
         writeln!(out, "encryption_in_transit = true\niam = {iam}\ndiscover = {discover}").unwrap();
         writeln!(out, "aws_environment = {aws_environment}").unwrap();
         let trust = match &encryption.trust {
-            Trust::Amazon => "amazon",
-            Trust::System => "system",
-            Trust::File(path) => path.to_str().unwrap(),
+            TrustSource::Amazon => "amazon",
+            TrustSource::System => "system",
+            TrustSource::File(path) => path.to_str().unwrap(),
         };
         for (key, value) in [
             ("file_system_id", Some(encryption.file_system_id.as_str())),
@@ -332,15 +332,15 @@ pub fn mountinfo(data: &[u8]) {
         assert!(entry.device.bytes().all(|b| b.is_ascii_digit() || b == b':'), "{entry:?}");
         let same_name = entry.source == "fs-1.efs.example:/";
         match mount_table::standing(entry, &share) {
-            Standing::Ours(_) => assert!(same_name && !entry.read_only(), "{entry:?}"),
-            Standing::OtherName(_) => assert!(!same_name && !entry.read_only(), "{entry:?}"),
-            Standing::ReadOnly => assert!(entry.read_only(), "{entry:?}"),
-            Standing::OtherWay => {
+            ShareMatch::Ours(_) => assert!(same_name && !entry.read_only(), "{entry:?}"),
+            ShareMatch::OtherName(_) => assert!(!same_name && !entry.read_only(), "{entry:?}"),
+            ShareMatch::ReadOnly => assert!(entry.read_only(), "{entry:?}"),
+            ShareMatch::OtherWay => {
                 let local = |a: &str| a.parse().is_ok_and(|a: IpAddr| a.is_loopback());
                 assert!(same_name && entry.option("addr").is_some_and(local), "{entry:?}");
                 assert_ne!(entry.port(), 2049, "{entry:?}");
             }
-            Standing::Foreign => continue,
+            ShareMatch::Foreign => continue,
         }
         assert!(entry.fstype.starts_with("nfs") && entry.source.ends_with(":/"), "{entry:?}");
     }
@@ -594,7 +594,7 @@ fn message(data: &[u8]) {
         let (truncated, code) = (flags & 2 != 0, code & 15);
         let records = usize::from(u16::from_be_bytes([many, few]));
         match answer {
-            Answer::Addresses { addresses, of } => {
+            DnsAnswer::Addresses { addresses, of } => {
                 assert_eq!(code, 0);
                 assert!((1..=records).contains(&addresses.len()), "{addresses:?} of {records}");
                 assert!(
@@ -613,24 +613,24 @@ fn message(data: &[u8]) {
                     can_be_asked(&alias);
                 }
             }
-            Answer::Alias(alias) => {
+            DnsAnswer::Alias(alias) => {
                 assert!(code == 0 && records > 0 && !truncated);
                 assert!(!alias.eq_ignore_ascii_case(NAME), "asked for once more without end");
                 can_be_asked(&alias);
             }
-            Answer::NoAddress | Answer::Circle => assert!(code == 0 && !truncated),
-            Answer::NoSuchName(of) => {
+            DnsAnswer::NoAddress | DnsAnswer::Circle => assert!(code == 0 && !truncated),
+            DnsAnswer::NoSuchName(of) => {
                 assert_eq!(code, 3);
                 if let Some(alias) = of {
                     can_be_asked(&alias);
                 }
             }
-            Answer::Truncated => assert!(code == 0 && truncated),
-            Answer::Failed(_) => assert!(code != 3, "NXDOMAIN has its own word"),
+            DnsAnswer::Truncated => assert!(code == 0 && truncated),
+            DnsAnswer::Failed(_) => assert!(code != 3, "NXDOMAIN has its own word"),
         }
     }
 }
 
-fn answered(data: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
+fn answered(data: &[u8], id: u16, name: &str, kind: TYPE) -> Option<DnsAnswer> {
     answer(data, id, name, kind)
 }

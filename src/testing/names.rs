@@ -4,7 +4,7 @@
 use crate::config::Endpoint;
 use crate::net::names::files::ResolvConf;
 use crate::net::names::message::test::{address, alias, reply};
-use crate::net::names::wire::{Heard, Wire};
+use crate::net::names::wire::{DnsTransport, Received};
 use crate::net::names::{Found, LookUp, NameError, Spelling, usable};
 use crate::retry::{Clock, Deadline, Stopped};
 use nix::errno::Errno;
@@ -118,8 +118,8 @@ pub struct NameServers<'a> {
 struct Traffic {
     now: Duration,
     /// What is on its way, by its time of arrival and then in the order in which it was sent.
-    coming: BTreeMap<(Duration, usize), Heard>,
-    floods: Vec<Heard>,
+    coming: BTreeMap<(Duration, usize), Received>,
+    floods: Vec<Received>,
     /// Whether the last turn was a flood's.
     flooded: bool,
     queries: Vec<Query>,
@@ -169,7 +169,12 @@ impl<'a> NameServers<'a> {
         self.timed(window, |until| self.within(until, root, &mut &*self).resolve(&endpoint))
     }
 
-    fn within<'b>(&'b self, until: Deadline, root: &'b Path, wire: &'b mut dyn Wire) -> LookUp<'b> {
+    fn within<'b>(
+        &'b self,
+        until: Deadline,
+        root: &'b Path,
+        wire: &'b mut dyn DnsTransport,
+    ) -> LookUp<'b> {
         LookUp { root, spelling: Spelling::Mixed, until, clock: self, wire }
     }
 
@@ -221,14 +226,14 @@ impl Clock for NameServers<'_> {
     }
 }
 
-impl Wire for &NameServers<'_> {
+impl DnsTransport for &NameServers<'_> {
     fn send(&mut self, server: SocketAddr, message: &[u8]) -> Result<(), Errno> {
         let query = self.take_in(server, message, false);
         let does = (self.udp.borrow_mut())(&query);
         let mut traffic = self.traffic.borrow_mut();
         let mut result = Ok(());
         for one in does {
-            let heard = |what| Heard { from: server, what };
+            let heard = |what| Received { from: server, what };
             let (after, heard) = match one {
                 Does::Send(after, bytes) => (after, heard(Ok(bytes))),
                 // Without a delay, sending itself fails: there is no route.
@@ -249,7 +254,7 @@ impl Wire for &NameServers<'_> {
         result
     }
 
-    fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped> {
+    fn receive(&mut self, until: Deadline) -> Result<Option<Received>, Stopped> {
         let end = self.now() + until.left(*self);
         let mut traffic = self.traffic.borrow_mut();
         traffic.reads += 1;

@@ -149,11 +149,11 @@ fn signed_by(credentials: &Credentials, trouble: Trouble) -> String {
 ///
 /// # Errors
 /// [`TunnelError::Trust`], [`TunnelError::Changeable`].
-pub fn roots(root: &Path, trust: &config::Trust) -> Result<RootCertStore, TunnelError> {
+pub fn roots(root: &Path, trust: &config::TrustSource) -> Result<RootCertStore, TunnelError> {
     let trust = match trust {
-        config::Trust::Amazon => trust::Trust::Amazon,
-        config::Trust::System => trust::Trust::System,
-        config::Trust::File(path) => trust::Trust::File(path),
+        config::TrustSource::Amazon => trust::Trust::Amazon,
+        config::TrustSource::System => trust::Trust::System,
+        config::TrustSource::File(path) => trust::Trust::File(path),
     };
     trust::roots(root, trust).map_err(|e| match e.cure() {
         Some(mend) => TunnelError::Changeable { what: e.to_string(), mend },

@@ -10,7 +10,7 @@ use super::port;
 use super::protocol::{self, Peer, TunnelError, TunnelStatus};
 use super::run_files;
 use super::unit::{Systemd, TunnelUnit, UnitError};
-use crate::config::encryption::Trust;
+use crate::config::encryption::TrustSource;
 use crate::config::{Endpoint, Share};
 use crate::files;
 use crate::installed;
@@ -152,7 +152,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
     /// All that a tunnel reads when it begins, as text. A file appears by its path and by values that change with it.
     fn made_for(&self, share: &Share) -> String {
         let trust = match share.encryption.as_ref().map(|encryption| &encryption.trust) {
-            Some(Trust::File(path)) => version_of(&files::below(self.root, path)),
+            Some(TrustSource::File(path)) => version_of(&files::below(self.root, path)),
             _ => String::new(),
         };
         let program =

@@ -6,7 +6,7 @@ use crate::aws::error::AwsError;
 use crate::aws::profile::{LineError, Profile, ProfileFileKind, Profiles};
 use crate::aws::secret::Secret;
 use crate::aws::world::World;
-use crate::files::{self, Obstacle, Refused};
+use crate::files::{self, PathError, UntrustedReadError};
 use nix::errno::Errno;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -276,7 +276,7 @@ fn profiles(root: &Path, path: &Path, kind: ProfileFileKind) -> Result<Profiles,
 /// [`AwsError::File`], [`AwsError::NotText`], [`AwsError::Changeable`].
 pub fn token(path: &Path, world: &World<'_>) -> Result<Secret, AwsError> {
     let bytes = files::followed(world.root, path).and_then(|real| {
-        let missing = Refused::Obstacle(Obstacle::Unopenable(Errno::ENOENT));
+        let missing = UntrustedReadError::Obstacle(PathError::Unopenable(Errno::ENOENT));
         trusted_bytes(world.root, &real)?.ok_or(missing)
     });
     let bytes = bytes.map_err(|refused| unreadable(path, refused))?;
@@ -286,15 +286,18 @@ pub fn token(path: &Path, world: &World<'_>) -> Result<Secret, AwsError> {
 
 /// The contents of a file, if it is there. Root alone may be able to change it: others could have root run a program,
 /// or send another file away.
-fn trusted_bytes(root: &Path, path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
+fn trusted_bytes(
+    root: &Path,
+    path: &Path,
+) -> Result<Option<Zeroizing<Vec<u8>>>, UntrustedReadError> {
     Ok(files::read(root, path)?.map(Zeroizing::new))
 }
 
-fn unreadable(path: &Path, refused: Refused) -> AwsError {
+fn unreadable(path: &Path, refused: UntrustedReadError) -> AwsError {
     let path = path.to_owned();
     match refused {
-        Refused::Obstacle(obstacle) => AwsError::File { path, obstacle },
-        Refused::Fault(fault) => AwsError::Changeable { path, fault },
+        UntrustedReadError::Obstacle(obstacle) => AwsError::File { path, obstacle },
+        UntrustedReadError::Fault(fault) => AwsError::Changeable { path, fault },
     }
 }
 

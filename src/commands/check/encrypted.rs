@@ -8,7 +8,7 @@ use super::share::ShareCheck;
 use crate::aws::credentials::odd_in;
 use crate::commands::session::unguarded;
 use crate::config::encryption::Encryption;
-use crate::net::probe::{self, Heard};
+use crate::net::probe::{self, NullCallAnswer};
 use crate::retry::Deadline;
 use crate::share::linux::TrialReport;
 use crate::share::plan::{self, MountCall};
@@ -124,7 +124,7 @@ impl ShareCheck<'_> {
         links: &mut Links,
     ) -> Result<(), Broken> {
         match probe::null_call(call.connects_to, None, self.machine.wait(self.soon())) {
-            Some(Heard::Nfs) => {
+            Some(NullCallAnswer::Nfs) => {
                 let what = format!("{} is an NFS server", peer.address);
                 links.ok("NULL call", Some(self.share), what);
                 Ok(())

@@ -7,7 +7,7 @@ use crate::commands::status::{MOUNT_ANEW, elsewhere, past};
 use crate::config::{Settings, Share};
 use crate::kernel::route::{self, Route};
 use crate::net::names::Found;
-use crate::net::probe::{self, Heard};
+use crate::net::probe::{self, NullCallAnswer};
 use crate::retry::Deadline;
 use crate::share::causes::{Cause, MachineFacts, explain, explain_with, no_use};
 use crate::share::linux::{Linux, RootState};
@@ -289,7 +289,7 @@ impl<'a> ShareCheck<'a> {
     fn null_call(&self, address: IpAddr, links: &mut Links) -> Result<(), Broken> {
         let to = SocketAddr::new(address, self.share.options.port);
         match probe::null_call(to, None, self.machine.wait(self.soon())) {
-            Some(Heard::Nfs) => {
+            Some(NullCallAnswer::Nfs) => {
                 links.ok("NULL call", Some(self.share), format!("{address} is an NFS server"));
                 Ok(())
             }

@@ -6,8 +6,8 @@ use super::LOCK;
 use crate::appstream::registration::{LONGEST, RegistrationError};
 use crate::commands::error::CommandError;
 use crate::commands::settings::SettingsError;
-use crate::files::{Fault, Obstacle, ReplaceError};
-use crate::installed::{INSTALL, UnfitProgram};
+use crate::files::{Fault, PathError, ReplaceError};
+use crate::installed::{INSTALL, ProgramPathError};
 use crate::report::Code;
 use nix::errno::Errno;
 use std::io;
@@ -22,7 +22,7 @@ pub enum RegisterError {
     Settings(#[from] SettingsError),
 
     #[error("{0}; {cure}", cure = .0.cure())]
-    Executable(#[from] UnfitProgram),
+    Executable(#[from] ProgramPathError),
 
     #[error(
         "{} cannot be put into config.json: it is over {LONGEST} characters or no UTF-8; {INSTALL}",
@@ -47,7 +47,7 @@ pub enum RegisterError {
     NoFolder { file: PathBuf, folder: PathBuf, cure: String },
 
     #[error("{} {obstacle}", file.display())]
-    Obstacle { file: PathBuf, obstacle: Obstacle },
+    PathError { file: PathBuf, obstacle: PathError },
 
     /// Others than root can change the file, or a folder that it is in.
     #[error("{}", untrusted(file, fault))]
@@ -86,18 +86,18 @@ impl RegisterError {
     pub fn code(&self) -> Code {
         match self {
             Self::Settings(error) => error.code(),
-            Self::Executable(UnfitProgram::NoProc(_)) => Code::FAULT,
+            Self::Executable(ProgramPathError::NoProc(_)) => Code::FAULT,
             Self::Executable(_) => Code::PERMISSION,
             Self::ConfigPath(_) | Self::Registration(RegistrationError::NeverFits { .. }) => {
                 Code::CONFIG
             }
-            Self::Obstacle { obstacle: Obstacle::DotDot | Obstacle::NoName, .. } => Code::USAGE,
-            Self::Obstacle {
+            Self::PathError { obstacle: PathError::DotDot | PathError::NoName, .. } => Code::USAGE,
+            Self::PathError {
                 obstacle:
-                    Obstacle::NotAFolder(_)
-                    | Obstacle::Symlink
-                    | Obstacle::NotRegular
-                    | Obstacle::TooLarge,
+                    PathError::NotAFolder(_)
+                    | PathError::Symlink
+                    | PathError::NotRegular
+                    | PathError::TooLarge,
                 ..
             }
             | Self::Registration(RegistrationError::Malformed(_)) => Code::DATA,
@@ -109,7 +109,7 @@ impl RegisterError {
             | Self::UnfitPath(_)
             | Self::UnfitExecutable(_)
             | Self::NoFolder { .. }
-            | Self::Obstacle { .. }
+            | Self::PathError { .. }
             | Self::UnopenableFolder(..)
             | Self::Unlockable(_)
             | Self::Unwritten(..)
@@ -120,7 +120,7 @@ impl RegisterError {
     pub fn sentence(&self) -> String {
         match self {
             Self::Registration(error) => error.sentence(),
-            Self::Obstacle { .. } | Self::Untrusted { .. } | Self::ForeignShim(_) => {
+            Self::PathError { .. } | Self::Untrusted { .. } | Self::ForeignShim(_) => {
                 format!("{self}; nothing was changed")
             }
             _ => self.to_string(),

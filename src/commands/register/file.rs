@@ -3,7 +3,7 @@
 
 use super::error::RegisterError;
 use crate::appstream::registration::LONGEST;
-use crate::files::{Contents, Fault, Obstacle, Place, Refused};
+use crate::files::{Contents, Fault, PathError, Place, UntrustedReadError};
 use std::path::Path;
 
 /// Reads the file at `place`; `None` if there is none.
@@ -12,8 +12,8 @@ use std::path::Path;
 /// Why it cannot be read, or who else can change it.
 pub fn read(place: &Place) -> Result<Option<Contents>, RegisterError> {
     place.read_for_change().map_err(|e| match e {
-        Refused::Obstacle(obstacle) => hindered(place.path(), obstacle),
-        Refused::Fault(fault) => untrusted(place, fault),
+        UntrustedReadError::Obstacle(obstacle) => hindered(place.path(), obstacle),
+        UntrustedReadError::Fault(fault) => untrusted(place, fault),
     })
 }
 
@@ -29,8 +29,8 @@ fn untrusted(place: &Place, fault: Fault) -> RegisterError {
     RegisterError::Untrusted { file: place.path().to_owned(), fault }
 }
 
-pub fn hindered(file: &Path, obstacle: Obstacle) -> RegisterError {
-    RegisterError::Obstacle { file: file.to_owned(), obstacle }
+pub fn hindered(file: &Path, obstacle: PathError) -> RegisterError {
+    RegisterError::PathError { file: file.to_owned(), obstacle }
 }
 
 /// The path as text, if config.json can hold it.

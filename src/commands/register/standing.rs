@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How AppStream runs this program. The second string is the cure.
-pub(in crate::commands) enum Standing {
+pub(in crate::commands) enum RegistrationState {
     /// It runs us, with times that fit.
     Registered(String),
     /// It runs us with times that do not fit, or it runs another program.
@@ -41,7 +41,7 @@ pub(in crate::commands) enum Standing {
 /// How a file differs from what `register` would leave with certain options.
 enum Difference {
     /// `register` would change something.
-    Edits { standing: Standing, rank: Rank },
+    Edits { standing: RegistrationState, rank: Rank },
     /// Another program is registered for SessionTermination, and only there.
     Termination(ForeignProgram),
 }
@@ -50,7 +50,7 @@ enum Difference {
 type Rank = (bool, usize);
 
 /// How this executable is registered.
-pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Standing {
+pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> RegistrationState {
     let mut config = config.map(Path::to_owned);
     if let Some(theirs) = config_of_sessions(root) {
         match same_config(root, config.as_deref(), theirs.as_deref()) {
@@ -60,7 +60,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
     }
 
     // It was presumably registered with the options that leave the least to change.
-    let mut least: Option<(Standing, Rank)> = None;
+    let mut least: Option<(RegistrationState, Rank)> = None;
     let mut at_termination = None;
     for (shim, no_termination) in [(false, false), (true, false), (false, true), (true, true)] {
         let config = config.clone();
@@ -78,7 +78,7 @@ pub(in crate::commands) fn standing(root: &Path, config: Option<&Path>) -> Stand
         }
     }
 
-    least.map_or(Standing::NoConfig, |(standing, _)| standing)
+    least.map_or(RegistrationState::NoConfig, |(standing, _)| standing)
 }
 
 /// The efs-agent that is registered for SessionStart, and its arguments.
@@ -108,7 +108,11 @@ fn config_of_sessions(root: &Path) -> Option<Option<PathBuf>> {
 ///
 /// # Errors
 /// What it means if they do not.
-fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Result<(), Standing> {
+fn same_config(
+    root: &Path,
+    ours: Option<&Path>,
+    theirs: Option<&Path>,
+) -> Result<(), RegistrationState> {
     let ours = ours.and_then(|path| std::path::absolute(path).ok());
     if ours.as_deref() == theirs {
         return Ok(());
@@ -133,7 +137,7 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
             let below = root.join(path.strip_prefix("/").unwrap_or(path));
             if !below.is_file() {
                 let what = format!("sessions read {}, and there is no such file", path.display());
-                return Err(Standing::Wrong(what, format!("write it, or: {register}")));
+                return Err(RegistrationState::Wrong(what, format!("write it, or: {register}")));
             }
             path
         }
@@ -141,11 +145,14 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         (None, Ok((usual, _))) => usual,
         (None, Err(SettingsError::NoFile(e))) => {
             let what = format!("sessions are not told of {here}: {e}");
-            return Err(Standing::Wrong(what, register));
+            return Err(RegistrationState::Wrong(what, register));
         }
         (None, Err(_)) => {
             let what = format!("sessions read the usual config, and this check read {here}");
-            return Err(Standing::Different(what, format!("sudo efs-agent check; or: {register}")));
+            return Err(RegistrationState::Different(
+                what,
+                format!("sudo efs-agent check; or: {register}"),
+            ));
         }
     };
 
@@ -154,14 +161,17 @@ fn same_config(root: &Path, ours: Option<&Path>, theirs: Option<&Path>) -> Resul
         Some(path) => format!("sudo efs-agent check --config {}", path.display()),
         None => "sudo efs-agent check".to_owned(),
     };
-    Err(Standing::Different(what, format!("{check}; to have sessions read {here}: {register}")))
+    Err(RegistrationState::Different(
+        what,
+        format!("{check}; to have sessions read {here}: {register}"),
+    ))
 }
 
 /// How this program is registered, if that was done with these options.
 ///
 /// # Errors
 /// How the file differs from that: other options may have been used.
-fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Difference> {
+fn standing_with(root: &Path, args: &RegisterArgs) -> Result<RegistrationState, Difference> {
     let quiet = Log::new(Box::new(std::io::sink()), Style::Plain);
     let mut settings = settings::find(root, args.config.as_deref());
     // Even if the config cannot be used, it can be said what is registered, but not whether the
@@ -173,7 +183,7 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
 
     let task = match start_with(root, args, settings, &quiet) {
         Ok(task) => task,
-        Err(error) if error.code() == Code::CONFIG => return Ok(Standing::NoConfig),
+        Err(error) if error.code() == Code::CONFIG => return Ok(RegistrationState::NoConfig),
         Err(error) => return Ok(wrong(&error)),
     };
     // This does not depend on the file: a deadline that can never fit does not fit any.
@@ -185,7 +195,7 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
         Ok((Some(found), place)) => (found, place),
         Ok((None, _)) => {
             let text = format!("nothing is registered: {} is not there", task.file.display());
-            return Ok(Standing::Absent(text, "sudo efs-agent register".into()));
+            return Ok(RegistrationState::Absent(text, "sudo efs-agent register".into()));
         }
         // The folder is missing, and `register` could do nothing.
         Err(error) if error.code() == Code::IO => return Ok(without_folder(root, &task)),
@@ -196,7 +206,7 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
         Ok((_, change)) if change.edits.is_empty() => Ok(as_wanted(&task, args, &place, &change)),
         Ok((false, _)) => {
             let text = format!("nothing of ours is registered in {}", task.file.display());
-            Ok(Standing::Absent(text, "sudo efs-agent register".into()))
+            Ok(RegistrationState::Absent(text, "sudo efs-agent register".into()))
         }
         Ok((true, change)) => otherwise(root, &task, args, &change, limits_known),
         Err(RegistrationError::Foreign(programs)) => match (&programs.start, &programs.termination)
@@ -206,7 +216,7 @@ fn standing_with(root: &Path, args: &RegisterArgs) -> Result<Standing, Differenc
                 Ok(foreign::at_start(root, &task.file, &programs, program, own))
             }
             (None, Some(program)) => Err(Difference::Termination(program.clone())),
-            (None, None) => Ok(Standing::NoConfig),
+            (None, None) => Ok(RegistrationState::NoConfig),
         },
         Err(error) => Ok(wrong(&error.into())),
     }
@@ -224,13 +234,13 @@ fn settings_without_limits(args: &RegisterArgs) -> (PathBuf, Settings) {
 }
 
 /// The standing if `register` would stop with this error.
-fn wrong(error: &RegisterError) -> Standing {
+fn wrong(error: &RegisterError) -> RegistrationState {
     let cure = match error.code() {
         Code::DATA => "mend that file by hand, then: sudo efs-agent register",
         Code::CONFIG => "lower it in efs-agent's config, then: sudo efs-agent register",
         _ => "do that, then: sudo efs-agent register",
     };
-    Standing::Wrong(error.to_string(), cure.to_owned())
+    RegistrationState::Wrong(error.to_string(), cure.to_owned())
 }
 
 fn open(root: &Path, task: &Task) -> Result<(Option<Contents>, Place), RegisterError> {
@@ -239,7 +249,7 @@ fn open(root: &Path, task: &Task) -> Result<(Option<Contents>, Place), RegisterE
     Ok((read(&place)?, place))
 }
 
-fn without_folder(root: &Path, task: &Task) -> Standing {
+fn without_folder(root: &Path, task: &Task) -> RegistrationState {
     let file = task.file.display();
     let text = format!("nothing is registered: {file} is not there, nor is its folder");
     let cure = match folder_to_make(root, &task.file) {
@@ -248,7 +258,7 @@ fn without_folder(root: &Path, task: &Task) -> Standing {
                  systemctl enable efs-agent.service"
             .to_owned(),
     };
-    Standing::Absent(text, cure)
+    RegistrationState::Absent(text, cure)
 }
 
 /// Whether efs-agent is in the file, and what would change.
@@ -260,12 +270,17 @@ fn changes(task: &Task, found: &Contents) -> Result<(bool, Change), Registration
 }
 
 /// The standing if the file is as `register` would leave it.
-fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -> Standing {
+fn as_wanted(
+    task: &Task,
+    args: &RegisterArgs,
+    place: &Place,
+    change: &Change,
+) -> RegistrationState {
     // The script that config.json names must be there, be efs-agent's, and be executable.
     match Shim::plan(task.shim.as_deref(), place) {
         Ok(Shim { step: ShimStep::Write(..), place }) => {
             let text = format!("{} is missing or was changed", place.path().display());
-            return Standing::Wrong(text, "sudo efs-agent register --shim".into());
+            return RegistrationState::Wrong(text, "sudo efs-agent register --shim".into());
         }
         Err(error) => return wrong(&error),
         Ok(_) => {}
@@ -276,10 +291,13 @@ fn as_wanted(task: &Task, args: &RegisterArgs, place: &Place, change: &Change) -
     let termination = if args.no_termination { "" } else { " and SessionTermination" };
     let text = format!("{what} is registered in {file} for SessionStart{termination}");
     if change.notes.is_empty() {
-        return Standing::Registered(text);
+        return RegistrationState::Registered(text);
     }
     let warnings = joined(&change.notes.iter().collect::<Vec<_>>());
-    Standing::Different(format!("{text}; but {warnings}"), format!("correct that in {file}"))
+    RegistrationState::Different(
+        format!("{text}; but {warnings}"),
+        format!("correct that in {file}"),
+    )
 }
 
 /// The standing if the file has this program, but not as `register` would leave it.
@@ -289,13 +307,13 @@ fn otherwise(
     args: &RegisterArgs,
     change: &Change,
     limits_known: bool,
-) -> Result<Standing, Difference> {
+) -> Result<RegistrationState, Difference> {
     let notes = change.notes.iter().filter(|note| note.level() == Level::Info);
     let notes: Vec<&Note> = notes.filter(|note| limits_known || !note.is_about_time()).collect();
     if notes.is_empty() {
         let text = "this executable is registered; whether waitingTime fits is not known, as the config \
                     cannot be used";
-        return Ok(Standing::Registered(text.to_owned()));
+        return Ok(RegistrationState::Registered(text.to_owned()));
     }
 
     // Something is wrong if a start that waits for its share would be killed before it has it, or
@@ -312,8 +330,8 @@ fn otherwise(
     );
     let cure = format!("sudo efs-agent register{}", options(args));
     let standing = match is_well {
-        true => Standing::Different(what, cure),
-        false => Standing::Wrong(what, cure),
+        true => RegistrationState::Different(what, cure),
+        false => RegistrationState::Wrong(what, cure),
     };
     Err(Difference::Edits { standing, rank })
 }

@@ -3,7 +3,7 @@
 use super::pace::ANSWER_TIMEOUT;
 use crate::config::{Level, Settings};
 use crate::log::test::Lines;
-use crate::net::probe::Heard;
+use crate::net::probe::NullCallAnswer;
 use crate::report::Code;
 use crate::retry::Clock;
 use crate::share::Failure;
@@ -443,7 +443,8 @@ fn an_address_that_takes_connections_but_does_not_mount_gives_way_to_the_next() 
 #[test]
 fn what_the_server_was_once_asked_about_is_not_forgotten_for_want_of_time_to_ask_again() {
     let address = "10.0.0.1".parse().unwrap();
-    let asked = Failure::Probed(Box::new(Failure::Mount(address, Errno::EIO)), Heard::Closed);
+    let asked =
+        Failure::Probed(Box::new(Failure::Mount(address, Errno::EIO)), NullCallAnswer::Closed);
     // The last of these come in the last half second.
     let mut script = vec![asked];
     script.extend(vec![Failure::Mount(address, Errno::EPIPE); 100]);
@@ -484,7 +485,7 @@ fn a_mount_point_that_cannot_be_one_ends_before_any_packet() {
 fn of_several_servers_a_silent_one_is_cut_off_early_and_none_at_the_same_time_as_another() {
     let address = "10.0.0.1".parse().unwrap();
     let cut_off = Failure::CutOff(address, seconds_of(2.0));
-    let cut_off = || Failure::Probed(Box::new(cut_off.clone()), Heard::Nothing);
+    let cut_off = || Failure::Probed(Box::new(cut_off.clone()), NullCallAnswer::Nothing);
     let script = || Mutex::new(vec![cut_off(), cut_off()]);
     let first_attempts = Some(Barrier::new(2));
     let machine = FakeMachine { mounts: script(), first_attempts, ..Default::default() };

@@ -33,7 +33,7 @@ fn one_more_line_is_enough_where_the_endpoint_says_the_rest() {
             access_point: None,
             aws_profile: None,
             aws_environment: false,
-            trust: Trust::Amazon,
+            trust: TrustSource::Amazon,
             discover: false,
             tunnel_port: None,
         }
@@ -51,13 +51,13 @@ fn a_zone_before_the_id_is_no_part_of_the_name_in_the_certificate() {
 #[test]
 fn id_and_region_are_read_off_the_names_of_every_partition() {
     for (region, suffix, trust) in [
-        ("us-gov-west-1", "amazonaws.com", Trust::Amazon),
-        ("cn-north-1", "amazonaws.com.cn", Trust::Amazon),
-        ("eusc-de-east-1", "amazonaws.eu", Trust::Amazon),
-        ("us-iso-east-1", "c2s.ic.gov", Trust::System),
-        ("us-isob-east-1", "sc2s.sgov.gov", Trust::System),
-        ("eu-isoe-west-1", "cloud.adc-e.uk", Trust::System),
-        ("us-isof-south-1", "csp.hci.ic.gov", Trust::System),
+        ("us-gov-west-1", "amazonaws.com", TrustSource::Amazon),
+        ("cn-north-1", "amazonaws.com.cn", TrustSource::Amazon),
+        ("eusc-de-east-1", "amazonaws.eu", TrustSource::Amazon),
+        ("us-iso-east-1", "c2s.ic.gov", TrustSource::System),
+        ("us-isob-east-1", "sc2s.sgov.gov", TrustSource::System),
+        ("eu-isoe-west-1", "cloud.adc-e.uk", TrustSource::System),
+        ("us-isof-south-1", "csp.hci.ic.gov", TrustSource::System),
     ] {
         let name = format!("fs-0123abcd.efs.{region}.{suffix}");
         let encryption = encrypted(&name, "");
@@ -94,7 +94,7 @@ fn every_key_is_taken() {
             access_point: Some("fsap-0123456789abcdef0".into()),
             aws_profile: Some("a b".into()),
             aws_environment: true,
-            trust: Trust::File("/etc/pki/ca.pem".into()),
+            trust: TrustSource::File("/etc/pki/ca.pem".into()),
             discover: true,
             tunnel_port: Some(849),
         }
@@ -109,8 +109,8 @@ fn every_key_is_taken() {
         assert!(encrypted(FS, &lines).aws_environment);
     }
     assert!(!encrypted(FS, "aws_environment = false\n").aws_environment);
-    assert_eq!(encrypted(FS, "trust = \"system\"\n").trust, Trust::System);
-    assert_eq!(encrypted(FS, "trust = \"amazon\"\n").trust, Trust::Amazon);
+    assert_eq!(encrypted(FS, "trust = \"system\"\n").trust, TrustSource::System);
+    assert_eq!(encrypted(FS, "trust = \"amazon\"\n").trust, TrustSource::Amazon);
 }
 
 #[test]

@@ -25,15 +25,15 @@ fn contexts_of_selinux_are_compared_without_their_quotes_and_hide_nothing_behind
         standing(&table[0], &share)
     };
     let quoted = "context=\"u:r:t:s0:c1,soft\"";
-    assert_eq!(of(&format!("{quoted},"), quoted), Standing::Ours(vec![]));
-    assert_eq!(of("context=u:r:t:s0,", "context=\"u:r:t:s0\""), Standing::Ours(vec![]));
+    assert_eq!(of(&format!("{quoted},"), quoted), ShareMatch::Ours(vec![]));
+    assert_eq!(of("context=u:r:t:s0,", "context=\"u:r:t:s0\""), ShareMatch::Ours(vec![]));
     assert_eq!(
         of("", quoted),
-        Standing::Ours(vec!["no context= instead of context=u:r:t:s0:c1,soft".into()])
+        ShareMatch::Ours(vec!["no context= instead of context=u:r:t:s0:c1,soft".into()])
     );
     assert_eq!(
         of("fscontext=u:r:t,", ""),
-        Standing::Ours(vec!["fscontext=u:r:t instead of no fscontext=".into()])
+        ShareMatch::Ours(vec!["fscontext=u:r:t instead of no fscontext=".into()])
     );
 }
 
@@ -126,14 +126,14 @@ fn one_mount_alone_is_told_from_one_of_several() {
 fn a_mount_of_another_path_is_compared_once_it_is_known_to_be_the_shares() {
     let mut table = parse(LINES.as_bytes());
     table[1].source = "fs-9.example:/releases/1".into();
-    assert_eq!(standing(&table[1], &share("")), Standing::Foreign);
-    assert_eq!(standing_of_own(&table[1], &share("")), Standing::Ours(vec![]));
-    let soft = Standing::Ours(vec!["hard instead of soft".into()]);
+    assert_eq!(standing(&table[1], &share("")), ShareMatch::Foreign);
+    assert_eq!(standing_of_own(&table[1], &share("")), ShareMatch::Ours(vec![]));
+    let soft = ShareMatch::Ours(vec!["hard instead of soft".into()]);
     assert_eq!(standing_of_own(&table[1], &share("soft")), soft);
     table[1].flags = "ro,nosuid,nodev".into();
-    assert_eq!(standing_of_own(&table[1], &share("")), Standing::ReadOnly);
+    assert_eq!(standing_of_own(&table[1], &share("")), ShareMatch::ReadOnly);
     table[1].options = "rw,vers=4.1,port=40001,addr=127.0.0.1".into();
-    assert_eq!(standing_of_own(&table[1], &share("")), Standing::OtherWay);
+    assert_eq!(standing_of_own(&table[1], &share("")), ShareMatch::OtherWay);
     for (source, has) in
         [("fs:/", true), ("fs:/a", false), ("fs:/a:/", true), ("fs", false), ("/", false)]
     {
@@ -144,11 +144,11 @@ fn a_mount_of_another_path_is_compared_once_it_is_known_to_be_the_shares() {
 #[test]
 fn a_mount_is_ours_read_only_or_foreign() {
     let table = parse(LINES.as_bytes());
-    assert_eq!(standing(&table[1], &share("")), Standing::Ours(vec![]));
-    assert_eq!(standing(&table[2], &share("")), Standing::Foreign);
+    assert_eq!(standing(&table[1], &share("")), ShareMatch::Ours(vec![]));
+    assert_eq!(standing(&table[2], &share("")), ShareMatch::Foreign);
     assert_eq!(
         standing(&table[1], &share("soft,timeo=30,suid,ro")),
-        Standing::Ours(vec![
+        ShareMatch::Ours(vec![
             "rw instead of ro".into(),
             "nosuid instead of suid".into(),
             "hard instead of soft".into(),
@@ -157,13 +157,13 @@ fn a_mount_is_ours_read_only_or_foreign() {
     );
     let mut read_only = table[1].clone();
     read_only.flags = "ro,nosuid,nodev,relatime".into();
-    assert_eq!(standing(&read_only, &share("")), Standing::ReadOnly);
-    assert_eq!(standing(&read_only, &share("ro")), Standing::Ours(vec![]));
+    assert_eq!(standing(&read_only, &share("")), ShareMatch::ReadOnly);
+    assert_eq!(standing(&read_only, &share("ro")), ShareMatch::Ours(vec![]));
     let mut other = table[1].clone();
     other.source = "fs-2.example:/".into();
-    assert_eq!(standing(&other, &share("")), Standing::OtherName(vec![]));
+    assert_eq!(standing(&other, &share("")), ShareMatch::OtherName(vec![]));
     other.source = "fs-1.example:/home".into();
-    assert_eq!(standing(&other, &share("")), Standing::Foreign);
+    assert_eq!(standing(&other, &share("")), ShareMatch::Foreign);
 }
 
 #[test]
@@ -179,13 +179,13 @@ fn a_mount_through_a_tunnel_is_ours_only_if_the_config_wants_one() {
         )
     };
     let (plain, encrypted) = (share(""), share("encryption_in_transit = true"));
-    let ours = Standing::Ours(vec![]);
+    let ours = ShareMatch::Ours(vec![]);
     for (place, port, as_plain, as_encrypted) in [
-        ("addr=10.0.0.1", 2049, &ours, &Standing::OtherWay),
-        ("port=40001,addr=127.0.0.1", 40001, &Standing::OtherWay, &ours),
-        ("port=40001,addr=10.0.0.1", 40001, &ours, &Standing::OtherWay),
+        ("addr=10.0.0.1", 2049, &ours, &ShareMatch::OtherWay),
+        ("port=40001,addr=127.0.0.1", 40001, &ShareMatch::OtherWay, &ours),
+        ("port=40001,addr=10.0.0.1", 40001, &ours, &ShareMatch::OtherWay),
         // This is a server on this machine, without a tunnel.
-        ("addr=127.0.0.1", 2049, &ours, &Standing::OtherWay),
+        ("addr=127.0.0.1", 2049, &ours, &ShareMatch::OtherWay),
     ] {
         let line = line(name, place);
         let table = parse(line.as_bytes());
@@ -196,5 +196,5 @@ fn a_mount_through_a_tunnel_is_ours_only_if_the_config_wants_one() {
     // This is how amazon-efs-utils mounts.
     let line = line("127.0.0.1", "port=20049,addr=127.0.0.1");
     let other = parse(line.as_bytes());
-    assert_eq!(standing(&other[0], &encrypted), Standing::OtherName(vec![]));
+    assert_eq!(standing(&other[0], &encrypted), ShareMatch::OtherName(vec![]));
 }

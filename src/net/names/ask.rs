@@ -9,8 +9,8 @@
 //! letters may be forged, or the server may spell as it likes. That server is then asked over TCP, where a forger would have
 //! to see the packets.
 
-use super::message::{Answer, MOST_ALIASES, answer, echoes, query, spelled};
-use super::wire::{Heard, Wire};
+use super::message::{DnsAnswer, MOST_ALIASES, answer, echoes, query, spelled};
+use super::wire::{DnsTransport, Received};
 use super::{Answered, By, Found, NameError, Spelling};
 use crate::retry::{Clock, Deadline, Span};
 use crate::sys;
@@ -39,7 +39,7 @@ pub struct Asker<'a> {
     servers: Vec<SocketAddr>,
     spelling: Spelling,
     clock: &'a dyn Clock,
-    wire: &'a mut dyn Wire,
+    wire: &'a mut dyn DnsTransport,
     /// The name that is looked up, before any alias. After a late answer, it is the name that this
     /// answer is about.
     wanted: String,
@@ -53,7 +53,7 @@ impl<'a> Asker<'a> {
         servers: &[SocketAddr],
         spelling: Spelling,
         clock: &'a dyn Clock,
-        wire: &'a mut dyn Wire,
+        wire: &'a mut dyn DnsTransport,
     ) -> Self {
         Self {
             servers: servers.to_vec(),
@@ -108,25 +108,25 @@ impl<'a> Asker<'a> {
             };
 
             match answer {
-                Answer::Addresses { addresses, of } => {
+                DnsAnswer::Addresses { addresses, of } => {
                     let alias_of = of.or(alias_of);
                     let by = By::Server(Answered { alias_of, ..Answered::by(server) });
                     let ipv4_alone = kind == TYPE::A;
                     return Ok(Found { ipv4_alone, ..Found::new(addresses, by) });
                 }
-                Answer::Alias(alias) if aliases >= MOST_ALIASES || alias == name => {
+                DnsAnswer::Alias(alias) if aliases >= MOST_ALIASES || alias == name => {
                     return Err(NameError::Circle(server));
                 }
-                Answer::Circle => return Err(NameError::Circle(server)),
-                Answer::Alias(alias) => {
+                DnsAnswer::Circle => return Err(NameError::Circle(server)),
+                DnsAnswer::Alias(alias) => {
                     aliases += 1;
                     alias_of = Some(alias);
                 }
-                Answer::NoAddress if kind == TYPE::A => {
+                DnsAnswer::NoAddress if kind == TYPE::A => {
                     no_ipv4 = Some(about(NameError::NoAddress(server), alias_of.clone()));
                     kind = TYPE::AAAA;
                 }
-                Answer::NoSuchName(of) if no_ipv4.is_none() => {
+                DnsAnswer::NoSuchName(of) if no_ipv4.is_none() => {
                     return Err(about(NameError::NoSuchName(server), of.or(alias_of)));
                 }
                 _ => return Err(no_ipv4.unwrap_or(NameError::NoAddress(server))),
@@ -145,7 +145,7 @@ impl<'a> Asker<'a> {
         name: &str,
         kind: TYPE,
         until: Deadline,
-    ) -> Result<(IpAddr, Answer), NameError> {
+    ) -> Result<(IpAddr, DnsAnswer), NameError> {
         let wanted = self.wanted.clone();
         let mut question = Question::new(&self.servers, self.spelling, wanted, name, kind);
         let started = self.clock.now();
@@ -176,9 +176,9 @@ impl<'a> Asker<'a> {
             };
 
             let fault = match heard {
-                Some(Heard { from, what: Ok(bytes) }) => {
+                Some(Received { from, what: Ok(bytes) }) => {
                     match self.read(&mut question, from, &bytes, until)? {
-                        Some(Answer::Failed(why)) => {
+                        Some(DnsAnswer::Failed(why)) => {
                             Some((from, NameError::Failed(from.ip(), why)))
                         }
                         Some(answer) => {
@@ -190,7 +190,7 @@ impl<'a> Asker<'a> {
                         None => None,
                     }
                 }
-                Some(Heard { from, what: Err(errno) }) => {
+                Some(Received { from, what: Err(errno) }) => {
                     let servers = vec![(from.ip(), errno)];
                     Some((from, NameError::Unreachable { servers, silent: Vec::new() }))
                 }
@@ -227,7 +227,7 @@ impl<'a> Asker<'a> {
         &mut self,
         question: &mut Question,
         server: SocketAddr,
-    ) -> Result<Option<Heard>, NameError> {
+    ) -> Result<Option<Received>, NameError> {
         let Some(asked) = question.asked.iter_mut().find(|asked| asked.server == server) else {
             return Ok(None);
         };
@@ -235,7 +235,7 @@ impl<'a> Asker<'a> {
         let message = asked.query(question.kind).ok_or(NameError::BadName)?;
 
         let result = self.wire.send(server, &message);
-        Ok(result.err().map(|errno| Heard { from: server, what: Err(errno) }))
+        Ok(result.err().map(|errno| Received { from: server, what: Err(errno) }))
     }
 
     /// What a datagram answers to the question, or to an earlier one that was given up.
@@ -245,11 +245,11 @@ impl<'a> Asker<'a> {
         from: SocketAddr,
         bytes: &[u8],
         until: Deadline,
-    ) -> Result<Option<Answer>, NameError> {
+    ) -> Result<Option<DnsAnswer>, NameError> {
         match question.read(from, bytes) {
-            Some(Read::Whole(Answer::Truncated)) => {
+            Some(Read::Whole(DnsAnswer::Truncated)) => {
                 let answer = self.ask_by_tcp(question, from, ByTcp::Truncated, until)?;
-                Ok(answer.map(|answer| answer.unwrap_or(Answer::Failed(TRUNCATED))))
+                Ok(answer.map(|answer| answer.unwrap_or(DnsAnswer::Failed(TRUNCATED))))
             }
             Some(Read::Whole(answer)) => Ok(Some(answer)),
             Some(Read::Respelled) => {
@@ -262,7 +262,7 @@ impl<'a> Asker<'a> {
             }
             None => {
                 let late = self.late.iter().find_map(|late| match late.read(from, bytes) {
-                    Some(Read::Whole(answer @ Answer::Addresses { .. })) => Some((late, answer)),
+                    Some(Read::Whole(answer @ DnsAnswer::Addresses { .. })) => Some((late, answer)),
                     _ => None,
                 });
                 Ok(late.map(|(late, answer)| {
@@ -282,7 +282,7 @@ impl<'a> Asker<'a> {
         server: SocketAddr,
         reason: ByTcp,
         until: Deadline,
-    ) -> Result<Option<Option<Answer>>, NameError> {
+    ) -> Result<Option<Option<DnsAnswer>>, NameError> {
         let asked = question.asked.iter_mut().find(|asked| asked.server == server);
         let Some(asked) = asked.filter(|asked| !asked.by_tcp.contains(&reason)) else {
             return Ok(None);
@@ -294,7 +294,7 @@ impl<'a> Asker<'a> {
         let until = until.within(self.clock, TCP);
         let bytes = self.wire.exchange(server, &message, until)?;
         let answer = bytes.and_then(|bytes| answer(&bytes, id, &question.name, question.kind));
-        Ok(Some(answer.filter(|answer| *answer != Answer::Truncated)))
+        Ok(Some(answer.filter(|answer| *answer != DnsAnswer::Truncated)))
     }
 }
 
@@ -312,7 +312,7 @@ struct Question {
     wanted: String,
     name: String,
     kind: TYPE,
-    asked: Vec<Asked>,
+    asked: Vec<AskedServer>,
 }
 
 /// Why a server is asked over TCP.
@@ -325,13 +325,13 @@ enum ByTcp {
 /// How a datagram relates to a question.
 enum Read {
     /// It is an answer, in the letters in which the server was asked.
-    Whole(Answer),
+    Whole(DnsAnswer),
     /// It could be an answer, but is not in the letters in which the server was asked.
     Respelled,
 }
 
 /// One server, and what has come of asking it so far.
-struct Asked {
+struct AskedServer {
     server: SocketAddr,
     /// The name in the letters in which this server is asked for it.
     spelled: String,
@@ -348,7 +348,7 @@ struct Asked {
     fault: Option<NameError>,
 }
 
-impl Asked {
+impl AskedServer {
     fn query(&self, kind: TYPE) -> Option<Vec<u8>> {
         query(self.id, &self.spelled, kind)
     }
@@ -364,7 +364,7 @@ impl Question {
     ) -> Self {
         let asked = servers.iter().map(|server| {
             let random = sys::random();
-            Asked {
+            AskedServer {
                 server: *server,
                 spelled: match spelling {
                     Spelling::Mixed => spelled(name, random >> 16),

@@ -11,7 +11,7 @@ pub const MOST_ALIASES: usize = 8;
 
 /// What a DNS message answers to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum DnsAnswer {
     /// What was asked for.
     Addresses {
         /// At least one, in the server's order, of the kind asked for.
@@ -62,7 +62,7 @@ pub fn echoes(reply: &[u8], query: &[u8]) -> bool {
 
 /// What `bytes` answer to this question; `None` if they do not answer it (garbage, or an answer to
 /// another question). Case does not matter here, because some servers change it.
-pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
+pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<DnsAnswer> {
     // Only the question and the answers are of use, so nothing odd in the rest can spoil them.
     let mut bytes = bytes.to_vec();
     bytes.get_mut(8..12)?.fill(0);
@@ -117,16 +117,16 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
     // which was never asked for and which some middlebox may fill.
     match RCODE::from(u16::from(bytes.get(3)? & 0x0f)) {
         RCODE::NoError => {}
-        RCODE::NameError => return Some(Answer::NoSuchName(alias)),
-        RCODE::ServerFailure => return Some(Answer::Failed("SERVFAIL")),
-        RCODE::Refused => return Some(Answer::Failed("REFUSED")),
-        RCODE::FormatError => return Some(Answer::Failed("FORMERR")),
-        RCODE::NotImplemented => return Some(Answer::Failed("NOTIMP")),
-        _ => return Some(Answer::Failed("an error")),
+        RCODE::NameError => return Some(DnsAnswer::NoSuchName(alias)),
+        RCODE::ServerFailure => return Some(DnsAnswer::Failed("SERVFAIL")),
+        RCODE::Refused => return Some(DnsAnswer::Failed("REFUSED")),
+        RCODE::FormatError => return Some(DnsAnswer::Failed("FORMERR")),
+        RCODE::NotImplemented => return Some(DnsAnswer::Failed("NOTIMP")),
+        _ => return Some(DnsAnswer::Failed("an error")),
     }
 
     if !whole {
-        return truncated.then_some(Answer::Truncated);
+        return truncated.then_some(DnsAnswer::Truncated);
     }
 
     let addresses: Vec<IpAddr> = packet
@@ -142,11 +142,11 @@ pub fn answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Option<Answer> {
 
     Some(match (addresses.is_empty(), alias) {
         // Of an answer that was cut short, the addresses that arrived are good.
-        (false, of) => Answer::Addresses { addresses, of },
-        (true, _) if truncated => Answer::Truncated,
-        (true, _) if owner == name && aliases > 0 => Answer::Circle,
-        (true, _) if owner == name => Answer::NoAddress,
-        (true, alias) => Answer::Alias(alias?),
+        (false, of) => DnsAnswer::Addresses { addresses, of },
+        (true, _) if truncated => DnsAnswer::Truncated,
+        (true, _) if owner == name && aliases > 0 => DnsAnswer::Circle,
+        (true, _) if owner == name => DnsAnswer::NoAddress,
+        (true, alias) => DnsAnswer::Alias(alias?),
     })
 }
 
@@ -205,19 +205,19 @@ mod tests {
         test::reply(7, NAME, TYPE::A, change)
     }
 
-    fn read(bytes: &[u8]) -> Option<Answer> {
+    fn read(bytes: &[u8]) -> Option<DnsAnswer> {
         answer(bytes, 7, NAME, TYPE::A)
     }
 
-    fn addresses<const N: usize>(addresses: [&str; N]) -> Option<Answer> {
+    fn addresses<const N: usize>(addresses: [&str; N]) -> Option<DnsAnswer> {
         let addresses = addresses.map(|a| a.parse().unwrap()).to_vec();
-        Some(Answer::Addresses { addresses, of: None })
+        Some(DnsAnswer::Addresses { addresses, of: None })
     }
 
     /// The same, found through an alias.
-    fn addresses_of<const N: usize>(name: &str, addresses: [&str; N]) -> Option<Answer> {
+    fn addresses_of<const N: usize>(name: &str, addresses: [&str; N]) -> Option<DnsAnswer> {
         let addresses = addresses.map(|a| a.parse().unwrap()).to_vec();
-        Some(Answer::Addresses { addresses, of: Some(name.into()) })
+        Some(DnsAnswer::Addresses { addresses, of: Some(name.into()) })
     }
 
     #[test]
@@ -244,19 +244,19 @@ mod tests {
         let bytes = test::reply(7, NAME, TYPE::AAAA, both);
         assert_eq!(answer(&bytes, 7, NAME, TYPE::AAAA), addresses(["fd00::1"]));
         let v6 = reply(|p| p.answers.push(address(NAME, "fd00::1")));
-        assert_eq!(read(&v6), Some(Answer::NoAddress));
+        assert_eq!(read(&v6), Some(DnsAnswer::NoAddress));
     }
 
     #[test]
     fn an_alias_without_an_address_is_asked_for_and_no_answer_is_no_address() {
         let bytes = reply(|p| p.answers.push(alias(NAME, "b.example")));
-        assert_eq!(read(&bytes), Some(Answer::Alias("b.example".into())));
-        assert_eq!(read(&reply(|_| {})), Some(Answer::NoAddress));
+        assert_eq!(read(&bytes), Some(DnsAnswer::Alias("b.example".into())));
+        assert_eq!(read(&reply(|_| {})), Some(DnsAnswer::NoAddress));
         let looped = reply(|p| {
             p.answers.push(alias(NAME, "b.example"));
             p.answers.push(alias("b.example", NAME));
         });
-        assert_eq!(read(&looped), Some(Answer::Circle), "a loop leads nowhere");
+        assert_eq!(read(&looped), Some(DnsAnswer::Circle), "a loop leads nowhere");
     }
 
     #[test]
@@ -265,18 +265,18 @@ mod tests {
             p.answers.push(alias(NAME, "b.example"));
             *p.rcode_mut() = RCODE::NameError;
         });
-        assert_eq!(read(&bytes), Some(Answer::NoSuchName(Some("b.example".into()))));
+        assert_eq!(read(&bytes), Some(DnsAnswer::NoSuchName(Some("b.example".into()))));
     }
 
     #[test]
     fn response_codes_and_truncation_are_told_apart() {
         for (rcode, expected) in [
-            (RCODE::NameError, Answer::NoSuchName(None)),
-            (RCODE::ServerFailure, Answer::Failed("SERVFAIL")),
-            (RCODE::Refused, Answer::Failed("REFUSED")),
-            (RCODE::FormatError, Answer::Failed("FORMERR")),
-            (RCODE::NotImplemented, Answer::Failed("NOTIMP")),
-            (RCODE::YXDOMAIN, Answer::Failed("an error")),
+            (RCODE::NameError, DnsAnswer::NoSuchName(None)),
+            (RCODE::ServerFailure, DnsAnswer::Failed("SERVFAIL")),
+            (RCODE::Refused, DnsAnswer::Failed("REFUSED")),
+            (RCODE::FormatError, DnsAnswer::Failed("FORMERR")),
+            (RCODE::NotImplemented, DnsAnswer::Failed("NOTIMP")),
+            (RCODE::YXDOMAIN, DnsAnswer::Failed("an error")),
         ] {
             assert_eq!(read(&reply(|p| *p.rcode_mut() = rcode)), Some(expected));
         }
@@ -284,9 +284,9 @@ mod tests {
         let mut bytes = reply(|p| *p.rcode_mut() = RCODE::NameError);
         bytes[11] = 1;
         bytes.extend([0, 0, 41, 4, 0xd0, 0, 0, 0x80, 0x03, 0, 0]);
-        assert_eq!(read(&bytes), Some(Answer::NoSuchName(None)));
+        assert_eq!(read(&bytes), Some(DnsAnswer::NoSuchName(None)));
         let cut = reply(|p| p.set_flags(PacketFlag::TRUNCATION));
-        assert_eq!(read(&cut), Some(Answer::Truncated));
+        assert_eq!(read(&cut), Some(DnsAnswer::Truncated));
         let some = reply(|p| {
             p.set_flags(PacketFlag::TRUNCATION);
             p.answers.push(address(NAME, "10.0.1.1"));
@@ -304,7 +304,7 @@ mod tests {
             });
             two[..two.len() - 5].to_vec()
         };
-        assert_eq!(read(&bytes(PacketFlag::TRUNCATION)), Some(Answer::Truncated));
+        assert_eq!(read(&bytes(PacketFlag::TRUNCATION)), Some(DnsAnswer::Truncated));
         assert_eq!(read(&bytes(PacketFlag::empty())), None);
         let mut claims = reply(|p| p.answers.push(address(NAME, "10.0.1.1")));
         claims[6..8].fill(0xff);

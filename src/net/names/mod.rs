@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use wire::{Sockets, Wire};
+use wire::{DnsTransport, Sockets};
 
 /// How long a silent name server gets where the config has addresses to fall back on.
 pub const NAME_WITH_FALLBACK: Duration = Duration::from_secs(1);
@@ -325,7 +325,7 @@ impl Resolver<'_> {
         &'b self,
         spelling: Spelling,
         until: Deadline,
-        wire: &'b mut dyn Wire,
+        wire: &'b mut dyn DnsTransport,
     ) -> LookUp<'b> {
         LookUp { root: self.root, spelling, until, clock: self.clock, wire }
     }
@@ -419,7 +419,7 @@ pub(crate) struct LookUp<'a> {
     pub(crate) spelling: Spelling,
     pub(crate) until: Deadline,
     pub(crate) clock: &'a dyn Clock,
-    pub(crate) wire: &'a mut dyn Wire,
+    pub(crate) wire: &'a mut dyn DnsTransport,
 }
 
 impl LookUp<'_> {

@@ -17,7 +17,7 @@ const LARGEST: usize = 16 * 1024;
 
 /// What came from a server: a datagram, or the error that the way to it reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct Received {
     pub from: SocketAddr,
     /// The datagram's bytes, whatever they are.
     pub what: Result<Vec<u8>, Errno>,
@@ -25,7 +25,7 @@ pub struct Heard {
 
 /// The way to the name servers. The real one is [`Sockets`]; unit tests script another under a
 /// virtual clock.
-pub trait Wire {
+pub trait DnsTransport {
     /// Sends one datagram. A datagram that gets lost is no error.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ pub trait Wire {
     ///
     /// # Errors
     /// [`Stopped`].
-    fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped>;
+    fn receive(&mut self, until: Deadline) -> Result<Option<Received>, Stopped>;
 
     /// Sends one message over TCP and returns the one that comes back before `until`, if one does.
     ///
@@ -72,7 +72,7 @@ impl<'a> Sockets<'a> {
     }
 }
 
-impl Wire for Sockets<'_> {
+impl DnsTransport for Sockets<'_> {
     fn send(&mut self, server: SocketAddr, message: &[u8]) -> Result<(), Errno> {
         let (server, socket) = match self.open.iter().position(|(address, _)| *address == server) {
             Some(place) => self.open.remove(place),
@@ -89,7 +89,7 @@ impl Wire for Sockets<'_> {
         }
     }
 
-    fn receive(&mut self, until: Deadline) -> Result<Option<Heard>, Stopped> {
+    fn receive(&mut self, until: Deadline) -> Result<Option<Received>, Stopped> {
         let fds: Vec<PollFd<'_>> = self
             .open
             .iter()
@@ -112,7 +112,7 @@ impl Wire for Sockets<'_> {
         if matches!(what, Ok(_) | Err(Errno::EAGAIN)) {
             self.open.push((from, socket));
         }
-        Ok(Some(Heard { from, what }).filter(|heard| heard.what != Err(Errno::EAGAIN)))
+        Ok(Some(Received { from, what }).filter(|heard| heard.what != Err(Errno::EAGAIN)))
     }
 
     fn exchange(
@@ -187,7 +187,7 @@ mod tests {
         let (open, address) = server();
         with_sockets(|sockets, until| {
             sockets.send(closed, b"a").unwrap();
-            let refused = Heard { from: closed, what: Err(Errno::ECONNREFUSED) };
+            let refused = Received { from: closed, what: Err(Errno::ECONNREFUSED) };
             assert_eq!(sockets.receive(until).unwrap(), Some(refused));
             sockets.send(address, b"b").unwrap();
             let mut buffer = [0; 9];
@@ -196,7 +196,7 @@ mod tests {
             // A datagram from a stranger is not accepted.
             server().0.send_to(b"forged", peer).unwrap();
             open.send_to(b"c", peer).unwrap();
-            let answer = Heard { from: address, what: Ok(b"c".to_vec()) };
+            let answer = Received { from: address, what: Ok(b"c".to_vec()) };
             assert_eq!(sockets.receive(until).unwrap(), Some(answer));
         });
     }
@@ -215,7 +215,7 @@ mod tests {
             sockets.send(second, b"a").unwrap();
             let (_, peer) = good.recv_from(&mut buffer).unwrap();
             good.send_to(b"answer", peer).unwrap();
-            let heard: Vec<Heard> =
+            let heard: Vec<Received> =
                 (0..2).filter_map(|_| sockets.receive(until).unwrap()).collect();
             assert!(heard.iter().any(|heard| heard.from == second), "{heard:?}");
         });

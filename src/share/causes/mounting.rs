@@ -3,7 +3,7 @@
 
 use super::{MachineFacts, NO_CLIENT, SECURITY_GROUP, Words, is_of_aws, words, words_for};
 use crate::config::Share;
-use crate::net::probe::Heard;
+use crate::net::probe::NullCallAnswer;
 use crate::retry::seconds;
 use crate::share::Failure;
 use nix::errno::Errno;
@@ -16,7 +16,7 @@ const LARGER: &str = "look for a firewall, network ACL or MTU mismatch on the wa
 /// The words for a mount that failed, and whose server was then sent an NFS NULL call.
 pub(super) fn probed(
     failure: &Failure,
-    heard: Heard,
+    heard: NullCallAnswer,
     share: &Share,
     facts: &MachineFacts,
 ) -> Words {
@@ -28,28 +28,28 @@ pub(super) fn probed(
         "check `endpoint`, and that the NFS server listens on TCP {port} (`options` can name another port)"
     );
     let (sentence, cure) = match (heard, failure) {
-        (Heard::Nfs, Failure::CutOff(_, span)) => (
+        (NullCallAnswer::Nfs, Failure::CutOff(_, span)) => (
             format!(
                 "server {address} answers an NFS NULL call, but did not finish the mount within {}",
                 seconds(*span)
             ),
             LARGER.to_owned(),
         ),
-        (Heard::Nfs, _) => {
+        (NullCallAnswer::Nfs, _) => {
             let sentence = words_for(failure, share, facts).sentence;
             (format!("{sentence}, though it answers an NFS NULL call"), LARGER.to_owned())
         }
-        (Heard::OtherRpc, _) => {
+        (NullCallAnswer::OtherRpc, _) => {
             (format!("server {address} has no NFS version 4 on TCP {port}"), another)
         }
-        (Heard::NotRpc, _) => {
+        (NullCallAnswer::NotRpc, _) => {
             (format!("what answers on TCP {port} of {address} is not an NFS server"), another)
         }
-        (Heard::Closed, _) => (
+        (NullCallAnswer::Closed, _) => (
             format!("{address} takes connections on TCP {port} and closes them without an answer"),
             format!("{another}; a proxy or firewall that ends connections does the same"),
         ),
-        (Heard::Nothing, _) => (
+        (NullCallAnswer::Nothing, _) => (
             format!(
                 "server {address} takes connections on TCP {port}, but answers nothing, not even an \
                  NFS NULL call"

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::test::share;
 use crate::kernel::route::Route;
 use crate::net::names::NameError;
-use crate::net::probe::Heard;
+use crate::net::probe::NullCallAnswer;
 use crate::net::reach::Problem;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -124,18 +124,22 @@ fn what_a_null_call_told_decides_between_a_hung_server_none_at_all_and_lost_pack
     for (failure, heard, sentence) in [
         (
             &cut_off,
-            Heard::Nfs,
+            NullCallAnswer::Nfs,
             "server 10.0.1.12 answers an NFS NULL call, but did not finish the mount within 10.0 s",
         ),
         (
             &cut_off,
-            Heard::Nothing,
+            NullCallAnswer::Nothing,
             "server 10.0.1.12 takes connections on TCP 2049, but answers nothing, not even an NFS NULL call",
         ),
-        (&broken, Heard::NotRpc, "what answers on TCP 2049 of 10.0.1.12 is not an NFS server"),
         (
             &broken,
-            Heard::Nfs,
+            NullCallAnswer::NotRpc,
+            "what answers on TCP 2049 of 10.0.1.12 is not an NFS server",
+        ),
+        (
+            &broken,
+            NullCallAnswer::Nfs,
             "server 10.0.1.12 broke the mount off or gave no sensible answer (EIO), though it answers an NFS NULL call",
         ),
     ] {
@@ -328,7 +332,13 @@ fn every_sentence_and_cure_is_one_line_without_a_full_stop() {
         Failure::Point(PointError::Symlink("/mnt".into())),
     ];
     let cut_off = Failure::CutOff(address(), Duration::from_secs(10));
-    for heard in [Heard::Nfs, Heard::OtherRpc, Heard::NotRpc, Heard::Closed, Heard::Nothing] {
+    for heard in [
+        NullCallAnswer::Nfs,
+        NullCallAnswer::OtherRpc,
+        NullCallAnswer::NotRpc,
+        NullCallAnswer::Closed,
+        NullCallAnswer::Nothing,
+    ] {
         failures.push(Failure::Probed(cut_off.clone().into(), heard));
     }
     failures.extend((1..134).map(|raw| Failure::Mount(address(), Errno::from_raw(raw))));

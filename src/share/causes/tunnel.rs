@@ -4,7 +4,7 @@
 use super::{BY_ADDRESS, MachineFacts, SECURITY_GROUP, Words, words, words_for};
 use crate::aws::credentials::{Service, Trouble, odd_in, profile_in};
 use crate::config::Share;
-use crate::config::encryption::{Encryption, Trust};
+use crate::config::encryption::{Encryption, TrustSource};
 use crate::partitions::dns_suffix;
 use crate::share::Failure;
 use crate::text::word;
@@ -106,7 +106,7 @@ pub(super) fn failed(failure: &TunnelError, share: &Share) -> Words {
             "check that what is behind the TLS end is an NFS server, not hung".into()
         }
         F::Trust(_) => match share.encryption.as_ref().map(|e| &e.trust) {
-                Some(Trust::System) => {
+                Some(TrustSource::System) => {
                     "install the certificates that the system trusts (the package ca-certificates), or name \
                      a PEM file in `trust`"
                         .into()
@@ -343,10 +343,10 @@ fn of_api(service: Service, trouble: Trouble, share: &Share) -> String {
 fn issuer(share: &Share) -> String {
     let trust = share.encryption.as_ref().map(|e| &e.trust);
     match trust {
-        Some(Trust::System) => {
+        Some(TrustSource::System) => {
             "add the issuer's root to those that the system trusts, or name a PEM file in `trust`".into()
         }
-        Some(Trust::File(path)) => {
+        Some(TrustSource::File(path)) => {
             format!("put the issuer's root into {}, or correct `trust`", path.display())
         }
         _ => "check that `endpoint` names an EFS file system, and that nothing on the way decrypts TLS; for \

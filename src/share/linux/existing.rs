@@ -6,7 +6,7 @@ use super::Linux;
 use crate::config::Share;
 use crate::files;
 use crate::kernel::connections;
-use crate::kernel::mount_table::{self, Entry, Standing};
+use crate::kernel::mount_table::{self, Entry, ShareMatch};
 use crate::net::names::NAME_WITH_FALLBACK;
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, PointError};
@@ -64,26 +64,26 @@ impl<C: Clock + Sync> Linux<'_, C> {
         let standing = match mount_table::standing(entry, share) {
             // The kernel shows the path to which the server has led, which does not say whose mount
             // it is.
-            Standing::Foreign if self.is_own(table, entry, share, provenance) => {
+            ShareMatch::Foreign if self.is_own(table, entry, share, provenance) => {
                 mount_table::standing_of_own(entry, share)
             }
 
             // The kernel knows the server by another name, and perhaps by another way. Only the
             // share can be there now.
-            Standing::OtherName(_) if fresh || self.is_remembered(entry, share) => {
+            ShareMatch::OtherName(_) if fresh || self.is_remembered(entry, share) => {
                 mount_table::standing_of_own(entry, share)
             }
             other => other,
         };
 
         let differs = match standing {
-            Standing::Ours(differs) => differs,
-            Standing::ReadOnly => return Err(Failure::ReadOnly),
-            Standing::OtherWay => return Err(Failure::OtherWay),
-            Standing::Foreign => return Err(taken(entry)),
+            ShareMatch::Ours(differs) => differs,
+            ShareMatch::ReadOnly => return Err(Failure::ReadOnly),
+            ShareMatch::OtherWay => return Err(Failure::OtherWay),
+            ShareMatch::Foreign => return Err(taken(entry)),
             // The address says nothing: every tunnel has the same.
-            Standing::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
-            Standing::OtherName(mut differs) => {
+            ShareMatch::OtherName(_) if share.encryption.is_some() => return Err(taken(entry)),
+            ShareMatch::OtherName(mut differs) => {
                 let until = until.within(self.clock, NAME_WITH_FALLBACK);
                 let at = entry.option("addr").unwrap_or_default();
                 let addresses = locate::leads_to(self, share, at, until)?.addresses;

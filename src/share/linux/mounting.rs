@@ -7,7 +7,7 @@ use super::{DETACH_TIMEOUT, Linux, SHORTEST_ANSWER};
 use crate::config::Share;
 use crate::files;
 use crate::kernel::{connections, modules, mount_table};
-use crate::net::probe::{self, Heard};
+use crate::net::probe::{self, NullCallAnswer};
 use crate::net::reach::{Problem, ReachError};
 use crate::retry::{Clock, Deadline};
 use crate::share::mount_point::{self, Parent, PreparedPoint};
@@ -128,7 +128,7 @@ impl<C: Clock + Sync> Linux<'_, C> {
         call: &MountCall,
         wait: Wait<'_>,
         child: Option<BorrowedFd<'_>>,
-    ) -> Option<Heard> {
+    ) -> Option<NullCallAnswer> {
         if wait.left() < SHORTEST_ANSWER {
             return None;
         }
@@ -264,7 +264,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         &self,
         point: &PreparedPoint,
         silence: Option<Duration>,
-        heard: &mut Option<Heard>,
+        heard: &mut Option<NullCallAnswer>,
     ) -> Result<Mounted, Failure> {
         let machine = self.machine;
         let (started, wait) = (machine.clock.now(), machine.wait(self.until));
@@ -273,7 +273,7 @@ impl<C: Clock + Sync> Mounting<'_, C> {
         let mut meanwhile = |child: BorrowedFd<'_>| {
             let wait = silence.map_or(wait, |span| wait.within(span));
             *heard = machine.null_call(self.call, wait, Some(child));
-            silence.is_some() && *heard == Some(Heard::Nothing)
+            silence.is_some() && *heard == Some(NullCallAnswer::Nothing)
         };
 
         let mut found = None;
@@ -379,9 +379,9 @@ impl<C: Clock + Sync> Mounting<'_, C> {
     }
 
     /// The failure, with what the server answers to an NFS NULL call, now or while mount(2) waited.
-    fn probed(&self, failure: Failure, heard: Option<Heard>) -> Failure {
+    fn probed(&self, failure: Failure, heard: Option<NullCallAnswer>) -> Failure {
         // A server that was silent a while ago, and then refused the mount, may answer by now.
-        let heard = heard.filter(|heard| *heard != Heard::Nothing || failure.is_by_time());
+        let heard = heard.filter(|heard| *heard != NullCallAnswer::Nothing || failure.is_by_time());
         let wait = self.machine.wait(self.until).within(NULL_CALL_TIMEOUT);
         match heard.or_else(|| self.machine.null_call(self.call, wait, None)) {
             Some(heard) => Failure::Probed(Box::new(failure), heard),

@@ -6,7 +6,7 @@ use super::Linux;
 use crate::config::Share;
 use crate::kernel::holders::{Holder, holders};
 use crate::kernel::mount_table;
-use crate::net::probe::{self, Heard};
+use crate::net::probe::{self, NullCallAnswer};
 use crate::retry::{Clock, Deadline, Stopped};
 use crate::share::release::{FlushResult, Release, UnmountMode, UnmountResult};
 use crate::share::worker::{self, FlushReport, WorkerError};
@@ -64,7 +64,7 @@ impl<C: Clock + Sync> Release for Linux<'_, C> {
         };
         let server = SocketAddr::new(address, mounted.port);
         let heard = probe::null_call(server, None, self.wait(until));
-        matches!(heard, Some(Heard::Nfs | Heard::OtherRpc))
+        matches!(heard, Some(NullCallAnswer::Nfs | NullCallAnswer::OtherRpc))
     }
 
     fn unmount(

@@ -1,7 +1,7 @@
 //! Another program in the place of this one: whether AppStream can run it, and whether it names us.
 //! It is looked at, never run.
 
-use super::Standing;
+use super::RegistrationState;
 use crate::appstream::registration::{CONFIG_JSON, FilenameSlip, ForeignProgram, ForeignPrograms};
 use nix::libc;
 use std::fs::OpenOptions;
@@ -23,7 +23,7 @@ pub fn at_start(
     programs: &ForeignPrograms,
     program: &ForeignProgram,
     own: &str,
-) -> Standing {
+) -> RegistrationState {
     let file = file.display();
     match names_efs_agent(root, program) {
         Err(why) => {
@@ -33,19 +33,19 @@ pub fn at_start(
             };
 
             let cure = format!("correct that in {file}, or: sudo efs-agent register --replace");
-            Standing::Absent(what, cure)
+            RegistrationState::Absent(what, cure)
         }
-        Ok(false) => Standing::Absent(
+        Ok(false) => RegistrationState::Absent(
             format!("{programs}; efs-agent is not named in {}", program.filename),
             format!("have that program start {own}, or: sudo efs-agent register --replace"),
         ),
-        Ok(true) if programs.cut_off => Standing::Wrong(
+        Ok(true) if programs.cut_off => RegistrationState::Wrong(
             format!("{programs}; {PRESUMABLY}, but waitingTime is not above the deadline"),
             format!("raise waitingTime of SessionStart in {file}"),
         ),
         Ok(true) => {
             let what = format!("{}; {PRESUMABLY}", program.what);
-            at_termination(root, Standing::Registered(what), programs.termination.as_ref())
+            at_termination(root, RegistrationState::Registered(what), programs.termination.as_ref())
         }
     }
 }
@@ -54,17 +54,17 @@ pub fn at_start(
 /// SessionTermination.
 pub fn at_termination(
     root: &Path,
-    standing: Standing,
+    standing: RegistrationState,
     program: Option<&ForeignProgram>,
-) -> Standing {
-    let (Standing::Registered(text), Some(program)) = (&standing, program) else {
+) -> RegistrationState {
+    let (RegistrationState::Registered(text), Some(program)) = (&standing, program) else {
         return standing;
     };
 
     let what = &program.what;
     match names_efs_agent(root, program) {
-        Ok(true) => Standing::Registered(format!("{text}; {what}; {PRESUMABLY}")),
-        Ok(false) => Standing::Different(
+        Ok(true) => RegistrationState::Registered(format!("{text}; {what}; {PRESUMABLY}")),
+        Ok(false) => RegistrationState::Different(
             format!("{text}; {what}; efs-agent is not named in {}", program.filename),
             "have it run `efs-agent unmount`, or: sudo efs-agent register --replace; nothing, if shares \
              need not be unmounted (register --no-termination)"
@@ -78,7 +78,7 @@ pub fn at_termination(
 
             let cure =
                 format!("correct that in {CONFIG_JSON}, or: sudo efs-agent register --replace");
-            Standing::Different(what, cure)
+            RegistrationState::Different(what, cure)
         }
     }
 }

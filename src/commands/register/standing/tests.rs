@@ -29,11 +29,11 @@ fn check_is_told_how_bad_it_is_that_something_else_is_registered() {
     let dir = machine();
     let root = dir.path();
     let told = || match standing(root, None) {
-        Standing::Registered(what) => ("ok", what, String::new()),
-        Standing::Different(what, cure) => ("warning", what, cure),
-        Standing::Absent(what, cure) => ("absent", what, cure),
-        Standing::Wrong(what, cure) => ("fault", what, cure),
-        Standing::NoConfig => ("no config", String::new(), String::new()),
+        RegistrationState::Registered(what) => ("ok", what, String::new()),
+        RegistrationState::Different(what, cure) => ("warning", what, cure),
+        RegistrationState::Absent(what, cure) => ("absent", what, cure),
+        RegistrationState::Wrong(what, cure) => ("fault", what, cure),
+        RegistrationState::NoConfig => ("no config", String::new(), String::new()),
     };
     // No AppStream, then AppStream without the folder: register alone would lead back to check.
     assert!(told().2.starts_with("on an AppStream image: sudo efs-agent register"));
@@ -128,13 +128,15 @@ fn only_what_leaves_sessions_without_a_share_is_a_fault_and_its_reason_is_told()
     let root = dir.path();
     let args = RegisterArgs { no_termination: true, ..RegisterArgs::default() };
     let (file, good) = registered(root, &args);
-    assert!(matches!(standing(root, None), Standing::Registered(_)));
+    assert!(matches!(standing(root, None), RegistrationState::Registered(_)));
     let entry = good.find("\"s3LogEnabled\": true").unwrap();
     for (new, was) in [("\"s3LogEnabled\": null", "it was null"), ("\"x\": 1", "there was none")] {
         let mut text = good.clone();
         text.replace_range(entry..entry + "\"s3LogEnabled\": true".len(), new);
         fs::write(&file, text).unwrap();
-        let Standing::Different(what, cure) = standing(root, None) else { panic!("{new}") };
+        let RegistrationState::Different(what, cure) = standing(root, None) else {
+            panic!("{new}")
+        };
         let end = format!(
             "would say: s3LogEnabled of the system-context SessionStart entry set to true, {was}"
         );
@@ -142,14 +144,14 @@ fn only_what_leaves_sessions_without_a_share_is_a_fault_and_its_reason_is_told()
         assert_eq!(cure, "sudo efs-agent register --no-termination");
     }
     fs::write(&file, good.replacen(": 30", ": 26", 1)).unwrap();
-    assert!(matches!(standing(root, None), Standing::Different(..)));
+    assert!(matches!(standing(root, None), RegistrationState::Different(..)));
     // A program at the end of a session has no share to mount.
     let (file, good) = registered(root, &RegisterArgs::default());
     fs::write(&file, good.replacen("unmount", "unmount --terminate", 1)).unwrap();
-    assert!(matches!(standing(root, None), Standing::Different(..)));
+    assert!(matches!(standing(root, None), RegistrationState::Different(..)));
     fs::write(&file, good.replacen("\"arguments\": \"\"", "\"arguments\": \"unmount\"", 1))
         .unwrap();
-    assert!(matches!(standing(root, None), Standing::Wrong(..)));
+    assert!(matches!(standing(root, None), RegistrationState::Wrong(..)));
 }
 
 #[test]
@@ -160,18 +162,18 @@ fn another_program_at_session_termination_gets_a_cure_of_its_own() {
     let own = root.join("sbin/efs-agent").display().to_string();
     let (start, end) = good.split_at(good.find("\"SessionTermination\"").unwrap());
     fs::write(&file, format!("{start}{}", end.replacen(&own, "/opt/end.sh", 1))).unwrap();
-    let Standing::Different(what, cure) = standing(root, None) else { panic!() };
+    let RegistrationState::Different(what, cure) = standing(root, None) else { panic!() };
     assert!(what.ends_with("there is no such file"), "{what}");
     assert!(cure.starts_with("correct that in "), "{cure}");
     fs::write(root.join("opt/end.sh"), "#!/bin/sh\n").unwrap();
-    let Standing::Different(what, cure) = standing(root, None) else { panic!() };
+    let RegistrationState::Different(what, cure) = standing(root, None) else { panic!() };
     assert!(
         what.contains("SessionStart; /opt/appstream") && what.contains("/opt/end.sh"),
         "{what}"
     );
     assert!(cure.starts_with("have it run `efs-agent unmount`, or: "), "{cure}");
     fs::write(root.join("opt/end.sh"), "/usr/sbin/efs-agent unmount\n").unwrap();
-    assert!(matches!(standing(root, None), Standing::Registered(_)));
+    assert!(matches!(standing(root, None), RegistrationState::Registered(_)));
 }
 
 #[test]
@@ -183,23 +185,23 @@ fn the_config_that_sessions_read_is_told_where_another_was_checked() {
     let other = Path::new("/etc/efs-agent/other.toml");
     let args = RegisterArgs { config: Some(other.into()), ..RegisterArgs::default() };
     registered(root, &args);
-    let Standing::Different(what, cure) = standing(root, None) else { panic!() };
+    let RegistrationState::Different(what, cure) = standing(root, None) else { panic!() };
     let expected =
         "sessions read /etc/efs-agent/other.toml, and this check read /etc/efs-agent/config.toml";
     assert_eq!(what, expected);
     assert!(cure.starts_with("sudo efs-agent check --config /etc/efs-agent/other.toml; "));
-    assert!(matches!(standing(root, Some(other)), Standing::Registered(_)));
+    assert!(matches!(standing(root, Some(other)), RegistrationState::Registered(_)));
     fs::remove_file(root.join("etc/efs-agent/other.toml")).unwrap();
-    assert!(matches!(standing(root, None), Standing::Wrong(..)));
+    assert!(matches!(standing(root, None), RegistrationState::Wrong(..)));
     // It is the same file, whether it is named by its own path or not.
     let installed = Path::new("/etc/efs-agent/config.toml");
     registered(root, &RegisterArgs { config: Some(installed.into()), ..RegisterArgs::default() });
-    assert!(matches!(standing(root, None), Standing::Registered(_)));
+    assert!(matches!(standing(root, None), RegistrationState::Registered(_)));
     registered(root, &RegisterArgs::default());
-    assert!(matches!(standing(root, Some(installed)), Standing::Registered(_)));
+    assert!(matches!(standing(root, Some(installed)), RegistrationState::Registered(_)));
     // A config that cannot be read says nothing about the registration.
     fs::write(&usual, "[[share\n").unwrap();
-    assert!(matches!(standing(root, None), Standing::Registered(_)));
+    assert!(matches!(standing(root, None), RegistrationState::Registered(_)));
     fs::remove_file(root.join("opt/appstream/SessionScripts/config.json")).unwrap();
-    assert!(matches!(standing(root, None), Standing::Absent(..)));
+    assert!(matches!(standing(root, None), RegistrationState::Absent(..)));
 }
