@@ -492,7 +492,8 @@ fn read_to_end(fd: &impl AsFd, most: u64, end: EndOfFile) -> Result<Vec<u8>, Err
 }
 
 /// Where the absolute `path` is on a machine whose root is `root` (`/` outside of tests).
-pub fn below(root: &Path, path: &Path) -> PathBuf {
+pub fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

@@ -37,18 +37,17 @@ fn all(config: Option<&Path>, frame: &Frame<'_>, log: &Log) -> Result<Code, Comm
                 log.error(format_args!("{at}: its tunnel cannot be started: {why}"));
                 code = code.worse(Code::DEADLINE);
             }
-            Err(taken @ TunnelsError::PortTaken(_)) => {
-                let Cause { sentence, cure, .. } = explain(&taken.into(), share, "");
+            Err(error @ (TunnelsError::PortTaken(_) | TunnelsError::NoSystemd)) => {
+                let worse = match error {
+                    TunnelsError::PortTaken(_) => Code::DEADLINE,
+                    _ => Code::REFUSED,
+                };
+                let Cause { sentence, cure, .. } = explain(&error.into(), share, "");
                 log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
-                code = code.worse(Code::DEADLINE);
+                code = code.worse(worse);
             }
             Err(TunnelsError::Program { what, cure }) => {
                 log.error(format_args!("{at}: its tunnel is not started: {what}; {cure}"));
-                code = code.worse(Code::REFUSED);
-            }
-            Err(none @ TunnelsError::NoSystemd) => {
-                let Cause { sentence, cure, .. } = explain(&none.into(), share, "");
-                log.error(format_args!("{at}: {sentence}; to mend it: {cure}"));
                 code = code.worse(Code::REFUSED);
             }
             Err(TunnelsError::Tunnel(failure)) => {

@@ -22,7 +22,7 @@ use nix::sys::stat::{Mode, stat};
 use nix::unistd::{read, write};
 use std::ffi::CString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How all these names begin, so that a server's administrator recognizes them.
 const PREFIX: &str = "efs-agent-";
@@ -140,7 +140,7 @@ impl NfsClient {
             };
         }
 
-        let network = stat(&below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
+        let network = stat(&files::below(root, NETWORK)).map_or(0, |stat| stat.st_ino);
         Self { identity, earlier, seed: format!("{seed} {network}") }
     }
 
@@ -234,13 +234,13 @@ impl ClientIdentity {
 
 /// Whether the kernel has the NFS client of version 4.
 fn has_client(root: &Path) -> bool {
-    let known = files::whole(&below(root, "/proc/filesystems")).unwrap_or_default();
+    let known = files::whole(&files::below(root, "/proc/filesystems")).unwrap_or_default();
     String::from_utf8_lossy(&known).lines().any(|line| line.trim_end().ends_with("\tnfs4"))
 }
 
 /// Whether the kernel's NFSv4 client already uses a server.
 fn has_mounts(root: &Path) -> bool {
-    let servers = files::whole(&below(root, "/proc/fs/nfsfs/servers")).unwrap_or_default();
+    let servers = files::whole(&files::below(root, "/proc/fs/nfsfs/servers")).unwrap_or_default();
     String::from_utf8_lossy(&servers).lines().any(|line| line.starts_with("v4 "))
 }
 
@@ -281,7 +281,7 @@ fn give(root: &Path, place: &'static str, text: &str) -> Result<(String, &'stati
 
 fn write_to(root: &Path, place: &str, text: &str) -> Result<(), Errno> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = openat(AT_FDCWD, &below(root, place), flags, Mode::empty())?;
+    let file = openat(AT_FDCWD, &files::below(root, place), flags, Mode::empty())?;
     match write(&file, text.as_bytes())? {
         n if n == text.len() => Ok(()),
         _ => Err(Errno::EIO),
@@ -291,16 +291,12 @@ fn write_to(root: &Path, place: &str, text: &str) -> Result<(), Errno> {
 /// The one line of a kernel file; empty where the kernel has no value there.
 fn line(root: &Path, path: &str) -> Result<String, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let file = openat(AT_FDCWD, &below(root, path), flags, Mode::empty())?;
+    let file = openat(AT_FDCWD, &files::below(root, path), flags, Mode::empty())?;
     let mut bytes = [0; 256];
     let n = read(&file, &mut bytes)?;
     let text = String::from_utf8_lossy(bytes.get(..n).unwrap_or_default());
     let text: String = text.trim().chars().filter(|c| !misleads(*c)).collect();
     Ok(if text == "(null)" { String::new() } else { text })
-}
-
-fn below(root: &Path, path: &str) -> PathBuf {
-    root.join(path.trim_start_matches('/'))
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! second. A session start that finds it running need not wait for that.
 
 use crate::config::{Level, Settings};
+use crate::files;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The unit that starts them.
 const UNIT: &str = "efs-agent-tunnels.service";
@@ -46,7 +47,7 @@ impl Boot {
     /// the unit is not installed. A failure is only a warning, because it only makes session starts
     /// slower.
     pub(super) fn carry_out(self, root: &Path, dry_run: bool) -> Option<(Level, String)> {
-        let link = below(root, WANTS).join(UNIT);
+        let link = files::below(root, WANTS).join(UNIT);
         let is_linked = fs::symlink_metadata(&link).is_ok();
         let would = if dry_run { "would be " } else { "" };
 
@@ -54,7 +55,7 @@ impl Boot {
             Self::Yes if !is_linked => {
                 let mut folders = INSTALLED.iter().map(Path::new);
                 let unit = folders
-                    .find(|folder| below(root, folder).join(UNIT).exists())
+                    .find(|folder| files::below(root, folder).join(UNIT).exists())
                     .map(|folder| folder.join(UNIT))?;
                 let text = format!(
                     "{UNIT} {would}enabled: at boot, it starts the tunnels of encrypted shares, so that a \
@@ -93,13 +94,8 @@ impl Boot {
 }
 
 fn make(root: &Path, unit: &Path, link: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(below(root, WANTS))?;
+    DirBuilder::new().recursive(true).mode(0o755).create(files::below(root, WANTS))?;
     symlink(unit, link)
-}
-
-fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
-    let path = path.as_ref();
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::LOCK;
 use super::error::RegisterError;
 use crate::files;
 use crate::retry::{Clock, Deadline};
+use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
@@ -40,7 +41,7 @@ pub fn lock(root: &Path, clock: &dyn Clock) -> Result<Flock<File>, RegisterError
 }
 
 fn open(root: &Path) -> Result<File, RegisterError> {
-    let path = root.join(LOCK.trim_start_matches('/'));
+    let path = files::below(root, LOCK);
     let folder = path.parent().unwrap_or(root);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unlockable)?;
 
@@ -54,7 +55,7 @@ fn open(root: &Path) -> Result<File, RegisterError> {
 }
 
 fn unlockable(e: io::Error) -> RegisterError {
-    RegisterError::Unlockable(e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    RegisterError::Unlockable(sys::errno_of(&e))
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ fn same_config(
     let there = match (theirs, &usual) {
         (Some(path), Ok((usual, _))) if ours.is_none() && usual == path => return Ok(()),
         (Some(path), _) => {
-            let below = root.join(path.strip_prefix("/").unwrap_or(path));
+            let below = files::below(root, path);
             if !below.is_file() {
                 let what = format!("sessions read {}, and there is no such file", path.display());
                 return Err(RegistrationState::Wrong(what, format!("write it, or: {register}")));

@@ -53,7 +53,24 @@ pub fn class_of(failure: &Failure, share: &Share) -> Class {
         | Failure::Odd(_)
         | Failure::Refused(_) => Class::Permanent,
         Failure::NoTable(_) | Failure::NotShown | Failure::Stays => Class::Fault,
-        _ => Class::Temporary,
+        // All others are named too, so that the compiler asks for the class of a new one.
+        Failure::Dead(_)
+        | Failure::Unusable(..)
+        | Failure::BadRoot(..)
+        | Failure::PointGone
+        | Failure::Name(_)
+        | Failure::Reach(_)
+        | Failure::NoFamily(_)
+        | Failure::NoTunnel(_)
+        | Failure::TunnelPort(_)
+        | Failure::Loopback(_)
+        | Failure::CutOff(..)
+        | Failure::Worker(_)
+        | Failure::NoTime
+        | Failure::NotWritten(..)
+        | Failure::Lost(_)
+        | Failure::PortLost(_)
+        | Failure::Stopped(_) => Class::Temporary,
     }
 }
 

@@ -16,7 +16,7 @@ fn machine(namespace: Option<&str>, parameter: Option<&str>) -> tempfile::TempDi
         (NETWORK, Some("")),
     ];
     for (path, text) in files.into_iter().filter_map(|(path, text)| Some((path, text?))) {
-        let path = below(dir.path(), path);
+        let path = files::below(dir.path(), path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
@@ -47,7 +47,7 @@ fn a_kernel_without_an_identity_gets_that_of_the_boot_and_the_next_run_finds_it(
         );
         let first = NfsClient::on(dir.path(), release, &|| ());
         assert_eq!(first.identity, set(OURS, place, SetBy::EfsAgent));
-        assert_eq!(fs::read_to_string(below(dir.path(), place)).unwrap().trim(), OURS);
+        assert_eq!(fs::read_to_string(files::below(dir.path(), place)).unwrap().trim(), OURS);
         assert_eq!(NfsClient::on(dir.path(), release, &|| ()), first);
     }
 }
@@ -65,7 +65,7 @@ fn one_that_an_administrator_has_set_is_kept_wherever_it_stands() {
         let client = NfsClient::on(dir.path(), release, &|| ());
         assert_eq!(client.identity, set("lab-42", place, SetBy::Administrator));
         let kept = |path, text: Option<&str>| {
-            assert_eq!(fs::read_to_string(below(dir.path(), path)).ok().as_deref(), text);
+            assert_eq!(fs::read_to_string(files::below(dir.path(), path)).ok().as_deref(), text);
         };
         kept(NAMESPACE, namespace);
         kept(PARAMETER, parameter);
@@ -75,7 +75,7 @@ fn one_that_an_administrator_has_set_is_kept_wherever_it_stands() {
 #[test]
 fn a_place_that_cannot_be_written_is_named_with_the_risk_and_the_names_hold_all_the_same() {
     let dir = machine(None, None);
-    fs::create_dir_all(below(dir.path(), PARAMETER)).unwrap();
+    fs::create_dir_all(files::below(dir.path(), PARAMETER)).unwrap();
     let client = NfsClient::on(dir.path(), OLD, &|| ());
     let unset = client.identity.clone();
     assert_eq!(unset, ClientIdentity::Unset { place: PARAMETER, why: Some(Errno::EISDIR) });
@@ -100,7 +100,7 @@ fn without_an_nfs_client_nothing_is_written() {
     let dir = machine(None, None);
     let client = NfsClient::on(dir.path(), NEW, &|| ());
     assert_eq!(client.identity, ClientIdentity::NoClient);
-    assert!(!below(dir.path(), "/sys").exists());
+    assert!(!files::below(dir.path(), "/sys").exists());
     assert!(client.host_name(Way::Plain(2049)).to_str().unwrap().starts_with(PREFIX));
 }
 
@@ -108,8 +108,8 @@ fn without_an_nfs_client_nothing_is_written() {
 fn a_client_whose_files_are_hidden_is_told_of_and_so_are_mounts_of_before() {
     let dir = machine(None, None);
     let write = |path: &str, text: &str| {
-        fs::create_dir_all(below(dir.path(), path).parent().unwrap()).unwrap();
-        fs::write(below(dir.path(), path), text).unwrap();
+        fs::create_dir_all(files::below(dir.path(), path).parent().unwrap()).unwrap();
+        fs::write(files::below(dir.path(), path), text).unwrap();
     };
     write("/proc/filesystems", "nodev\tnfs\nnodev\tnfs4\n");
     let client = NfsClient::on(dir.path(), NEW, &|| ());
@@ -125,8 +125,8 @@ fn a_client_whose_files_are_hidden_is_told_of_and_so_are_mounts_of_before() {
 fn the_client_is_loaded_where_it_is_not() {
     let dir = machine(None, None);
     let load = || {
-        fs::create_dir_all(below(dir.path(), NAMESPACE).parent().unwrap()).unwrap();
-        fs::write(below(dir.path(), NAMESPACE), "(null)\n").unwrap();
+        fs::create_dir_all(files::below(dir.path(), NAMESPACE).parent().unwrap()).unwrap();
+        fs::write(files::below(dir.path(), NAMESPACE), "(null)\n").unwrap();
     };
     let client = NfsClient::on(dir.path(), NEW, &load);
     assert_eq!(client.identity, set(OURS, NAMESPACE, SetBy::EfsAgent));
@@ -162,7 +162,7 @@ fn a_module_option_that_looks_like_ours_may_have_come_with_the_image() {
 #[test]
 fn a_kernel_that_does_not_tell_of_its_boot_gives_names_for_one_run() {
     let dir = machine(Some("(null)\n"), None);
-    fs::remove_file(below(dir.path(), BOOT_ID)).unwrap();
+    fs::remove_file(files::below(dir.path(), BOOT_ID)).unwrap();
     let names = || NfsClient::on(dir.path(), NEW, &|| ()).host_name(Way::Plain(2049));
     assert_ne!(names(), names());
     let unset = ClientIdentity::Unset { place: NAMESPACE, why: Some(Errno::ENOENT) };
