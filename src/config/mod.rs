@@ -10,6 +10,9 @@
 //! - `pasted`, `slips`, `option_list`: what they write by mistake.
 //! - `options`, `words`, `ids`, `names`, `paths`, `encryption`: what single values may be.
 //!
+//! A new key of a share goes into `schema` (its name and default), into `checked` (what it must agree with) and into
+//! [`Share`]. A new word for the kernel goes into `options`.
+//!
 //! [`file`] finds and opens the file, and [`advice`] names what is possible but seldom meant. Nothing here touches the
 //! network, or the disk except for the file itself.
 
