@@ -375,5 +375,10 @@ def carry_out(row):
         told["clean"] = True
 
 
-for one in tomllib.load(open("/rig/faults.toml", "rb"))["row"]:
+ROWS = tomllib.load(open("/rig/faults.toml", "rb"))["row"]
+for one in ROWS:
     scenario(f"fault: {one['name']}")(lambda one=one: carry_out(one))
+
+# These take the NFS client's module out. A server of an earlier scenario that has gone keeps it in use for minutes, so they
+# come before all others.
+FIRST = [f"fault: {one['name']}" for one in ROWS if re.search("modprobe_is|module_forbidden", str(one.get("given")))]
