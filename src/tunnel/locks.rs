@@ -76,6 +76,6 @@ fn open(root: &Path, mount_point: &Path, ending: &str) -> Option<File> {
     run_files::make_folder(root).ok()?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let path = files::below(root, &Instance::of(mount_point).file(ending));
+    let path = files::below(root, Instance::of(mount_point).file(ending));
     options.custom_flags(O_NOFOLLOW).open(path).ok()
 }

@@ -177,7 +177,7 @@ impl<'a, C: Clock + Sync> Units<'a, C> {
     }
 
     fn socket(&self, share: &Share) -> PathBuf {
-        files::below(self.root, &Instance::of(&share.mount_point).socket())
+        files::below(self.root, Instance::of(&share.mount_point).socket())
     }
 
     /// Asks a question, and asks again if the connection is cut off. That happens while the tunnel is started again, or
