@@ -51,6 +51,7 @@ impl Begun {
             pid: std::process::id(),
             born,
             made: made.into_iter().filter_map(|path| MadePoint::at(&self.root, path)).collect(),
+            earlier: false,
         };
         let mut status = file.read();
         status.unfinished.retain(|other| (other.pid, &other.born) != (run.pid, &run.born));
@@ -88,6 +89,7 @@ pub(super) fn left(root: &Path, before: &Status, shares: &[ShareRecord]) -> Vec<
         if run.runs(root) {
             return true;
         }
+        run.earlier = true;
         run.made.retain(|point| !looked_after(point));
         !run.made.is_empty()
     });
@@ -115,7 +117,8 @@ pub fn cleared(root: &Path, points: &[MadePoint]) {
 pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
     // RFC 3339 times sort as text. A run that goes on counts as the last, whatever became of
     // others.
-    let last = status.unfinished.iter().max_by_key(|run| (run.runs(root), &run.at))?;
+    let last =
+        status.unfinished.iter().max_by_key(|run| (run.runs(root), !run.earlier, &run.at))?;
     let what = super::name_of_run(last.once);
     let UnfinishedRun { at, config, pid, .. } = last;
     if last.runs(root) {
@@ -125,7 +128,7 @@ pub(super) fn unfinished(root: &Path, status: &Status) -> Option<String> {
     }
 
     // Nobody knows when a killed run ended, so the time of its beginning counts.
-    if status.at.as_ref().is_some_and(|ended| ended > at) {
+    if last.earlier || status.at.as_ref().is_some_and(|ended| ended > at) {
         return None;
     }
 
@@ -280,7 +283,13 @@ mod tests {
         assert_eq!(made(&kept[0].made), "/mnt/b");
         assert_eq!(left(root, &before, &[b, a.clone()]), []);
         let failed = ShareRecord { mounted: false, ..a.clone() };
-        assert_eq!(left(root, &before, &[failed]), before.unfinished, "it may be there still");
+        let kept = left(root, &before, &[failed]);
+        assert_eq!(kept[0].made, before.unfinished[0].made, "it may be there still");
+        // Both within one second.
+        let ended = Status { at: Some(AT.to_owned()), unfinished: kept, ..Status::default() };
+        assert_eq!(unfinished(root, &ended), None, "the run that has ended is the last");
+        let killed = Status { unfinished: before.unfinished.clone(), ..ended };
+        assert!(unfinished(root, &killed).is_some(), "it was killed after that one had ended");
         process(root, &std::process::id().to_string(), 4711);
         assert_eq!(left(root, &before, &[a])[0].made.len(), 2, "it goes on");
     }

@@ -22,6 +22,9 @@ pub struct UnfinishedRun {
     pub born: String,
     /// The mount points that it made.
     pub made: Vec<MadePoint>,
+    /// Another run has ended since it was killed. Times cannot say that of two runs within a second.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier: bool,
 }
 
 /// A mount point that a run has made.
@@ -89,6 +92,7 @@ mod tests {
             pid,
             born: born.into(),
             made: ["/mnt/a", "/mnt/b c"].map(made).to_vec(),
+            earlier: false,
         }
     }
 
