@@ -13,7 +13,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 INSTALL ?= install
 
-.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test quick faults bench kills soak soak-loopback soak-vm fuzz demo demo-images lint clean
+.PHONY: help build man install rpm elastic-bundle dist sbom test unit image-test vm-test upgrade-test quick faults bench kills soak soak-loopback soak-vm fuzz demo demo-images lint clean
 
 help:
 	@echo 'make build    the static binary: $(BIN)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make vm-test  the VM scenarios alone; ONLY="words" picks those whose name holds the words, KERNEL=5.10, 6.12 or'
 	@echo '              uml (user-mode Linux) those of one kernel'
 	@echo 'make quick    the VM scenarios in user-mode Linux, which boots in 3 s: to develop with; ONLY="words"'
+	@echo 'make upgrade-test   tunnels of an earlier version below a mount: COMMIT=3e9e9b6 names it'
 	@echo 'make faults   the fault matrix alone, told of in target/faults.json; KERNEL=5.10, 6.12 or uml names one kernel'
 	@echo 'make bench    measured against what people use now: target/bench/report.html (an hour); ROUNDS=5 KERNEL=6.12'
 	@echo 'make kills    the random kills in their full number: 200 times SIGTERM, 500 times SIGKILL'
@@ -108,6 +109,14 @@ image-test: build man
 
 vm-test: elastic-bundle man
 	NAMED=1 KERNEL='$(KERNEL)' cargo test --locked --test vm -- $(if $(ONLY),'$(ONLY)')
+
+# Needs git: the version before is built from the commit that COMMIT names.
+upgrade-test: elastic-bundle man
+	@[ -n '$(COMMIT)' ] || { echo 'upgrade-test: COMMIT=... names the version before' >&2; exit 1; }
+	rm -rf target/before && mkdir -p target/before && git archive '$(COMMIT)' | tar x -C target/before
+	$(MAKE) -C target/before build
+	BEFORE=$(CURDIR)/target/before/target/release-static/efs-agent NAMED=1 KERNEL='$(KERNEL)' \
+	  cargo test --locked --test vm -- 'upgrade: '
 
 quick:
 	@$(MAKE) --no-print-directory vm-test KERNEL=uml ONLY='$(ONLY)'

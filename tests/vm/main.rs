@@ -157,7 +157,9 @@ fn cannot(here: &Path, all: &[String]) -> Result<BTreeMap<String, String>, Box<d
 /// The names in `@scenario("…")`, and those of the fault matrix.
 fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let mut names = Vec::new();
-    for file in [
+    // It needs the program of an earlier version: `make upgrade-test`.
+    let upgrade = std::env::var_os("BEFORE").map(|_| "scenarios_upgrade.py");
+    let usual = [
         "scenarios_identity.py",
         "scenarios_session.py",
         "scenarios_faults.py",
@@ -165,7 +167,8 @@ fn scenarios(guest: &Path) -> Result<Vec<String>, Box<dyn Error>> {
         "scenarios_client.py",
         "scenarios_tunnel.py",
         "scenarios_state.py",
-    ] {
+    ];
+    for file in usual.into_iter().chain(upgrade) {
         let text = fs::read_to_string(guest.join(file))?;
         let name = |line: &str| {
             let rest = line.strip_prefix("@scenario(\"")?;
@@ -192,6 +195,9 @@ fn prepare(
     let folder = tempfile::Builder::new().prefix(&format!("efs-agent-vm-{kernel}-")).tempdir()?;
     board::copy_files(&here.join("guest"), folder.path())?;
     fs::copy(agent, folder.path().join("efs-agent"))?;
+    if let Some(before) = std::env::var_os("BEFORE") {
+        fs::copy(before, folder.path().join("efs-agent-before"))?;
+    }
     // Made by `make elastic-bundle`, on which the VM's targets in the Makefile depend.
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/session-scripts.zip");
     fs::copy(bundle, folder.path().join("session-scripts.zip"))?;

@@ -35,7 +35,7 @@ def run(before):
 
 
 if __name__ == "__main__":
-    import scenarios_identity, scenarios_session, scenarios_faults, scenarios_admin, scenarios_tunnel, scenarios_client, scenarios_state, faults  # noqa: F401  (they register themselves)
+    import scenarios_identity, scenarios_session, scenarios_faults, scenarios_admin, scenarios_tunnel, scenarios_client, scenarios_state, scenarios_upgrade, faults  # noqa: F401  (they register themselves)
     rig.SCENARIOS.sort(key=lambda scenario: scenario[0] not in faults.FIRST)
     rig.set_up()
     run(rig.clean)
