@@ -765,7 +765,7 @@ def _():
 def _():
     tls.set_up()
     table = "nft 'add table inet own; add chain inet own out { type filter hook output priority 0; }; add rule inet own out "
-    with Stunnel(), share(head='deadline = "12s"\nattempt_timeout = "4s"'):
+    with Stunnel(), share(head='deadline = "50s"\nattempt_timeout = "4s"'):
         expect(agent(), 0)
         expect(agent("unmount"), 0)
         sh(table + "oifname lo tcp dport < 1024 drop'")
